@@ -1,0 +1,98 @@
+"""Mini-batches that depend on a seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from zcpt.errors import ConfigError
+from zcpt.seeding import seeded
+
+
+class Batch(NamedTuple):
+    """Normalised images [B, C, H, W] and their labels [B]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Batches(Protocol):
+    """Where a search gets its mini-batches from."""
+
+    num_classes: int
+    about: Mapping[str, object]
+    """What the run folder notes about the data."""
+
+    def __len__(self) -> int:
+        """How many images there are to draw from."""
+        ...
+
+    def draw(self, size: int, seed: int) -> Batch:
+        """The batch of that seed: the same one whenever it is drawn. ``size`` is at most ``len``."""
+        ...
+
+
+class DatasetBatches:
+    """Batches from a torch data set of (image tensor [C, H, W], label), augmented by the data set's own transform.
+
+    Args:
+        dataset: Any map-style data set. Its transform may draw from torch's generator.
+        indices: The part of it to draw from; None means all of it.
+        num_classes: Number of classes; None reads ``dataset.classes``.
+        about: What the run folder notes about the data.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[tuple[Tensor, int]],
+        indices: Sequence[int] | None = None,
+        num_classes: int | None = None,
+        about: Mapping[str, object] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.indices = range(len(cast(Sized, dataset))) if indices is None else indices
+        if num_classes is None and not hasattr(dataset, "classes"):
+            raise ConfigError("the data set does not say its classes: pass num_classes.")
+        self.num_classes = num_classes or len(cast(Any, dataset).classes)
+        self.about = about or {}
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def draw(self, size: int, seed: int) -> Batch:
+        """Different images, drawn and augmented with torch's generator seeded for this batch."""
+        with seeded(seed):
+            chosen = torch.randperm(len(self.indices))[:size].tolist()
+            images, labels = zip(*(self.dataset[self.indices[i]] for i in chosen), strict=True)
+        return Batch(torch.stack(images), torch.as_tensor(labels))
+
+
+def as_batches(data: object, num_classes: int | None = None) -> Batches:
+    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from), or a pair
+    of tensors (images [N, C, H, W], labels [N])."""
+    if hasattr(data, "draw"):
+        return cast(Batches, data)
+    if isinstance(data, DataLoader):
+        data = data.dataset
+    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
+        num_classes = num_classes or int(data[1].max()) + 1
+        data = TensorDataset(*data)
+    if isinstance(data, Dataset):
+        return DatasetBatches(data, num_classes=num_classes)
+    raise ConfigError(
+        f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "
+        "a pair of tensors (images, labels), or an object with draw(size, seed)."
+    )
+
+
+def fingerprint(batch: Batch) -> str:
+    """A hash of a batch: drawn with a fixed seed, it tells whether images, order and augmentation are the same."""
+    digest = hashlib.sha256()
+    for tensor in batch:
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

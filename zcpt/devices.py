@@ -1,0 +1,32 @@
+"""Moving networks and batches to a device, in the layout that suits them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zcpt.batches import Batch
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:
+    """Move a network in place, and return it.
+
+    With channels last, depthwise convolutions and pooling run several times faster on CPUs; no value changes.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch declares no memory_format
+    return net
+
+
+def place_images(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:
+    """Move images [B, C, H, W], in the layout of ``place``."""
+    return images.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def place_batch(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch, in the layout of ``place``."""
+    return Batch(place_images(batch.images, device), batch.labels.to(device))

@@ -1,0 +1,313 @@
+"""What a search space is: its choices, its architectures, and the contract that the method relies on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from zcpt.errors import ConfigError, SpaceError, unknown
+
+if TYPE_CHECKING:
+    from zcpt.supernet import Supernet
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision: the operation of an edge, or which of its inputs a node keeps."""
+
+    name: str
+    candidates: tuple[str, ...]
+    keep: int = 1
+    """How many candidates stay. With 1 all are looked at once; with more the least important one is dropped, again and
+    again, until so many are left."""
+    start: Literal["share", "one"] = "share"
+    """Weight of an undecided candidate: an equal share of 1, or 1 each."""
+    group: str = ""
+    """Choices of different groups (normal and reduction cells) are decided side by side: one step, one batch."""
+    phase: int = 0
+    """All choices of a phase are decided before the next phase begins."""
+
+    def position(self, candidate: str) -> int:
+        """Index of a candidate; SpaceError with the nearest one when there is none of that name."""
+        try:
+            return self.candidates.index(candidate)
+        except ValueError:
+            message = unknown(f"candidate of {self.name}", candidate, self.candidates)
+            raise SpaceError(message) from None
+
+    @property
+    def evaluations(self) -> int:
+        """How many supernets one decision scores."""
+        count = len(self.candidates)
+        return count if self.keep == 1 else sum(range(self.keep + 1, count + 1))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What was kept, choice by choice, in one space."""
+
+    space: str
+    kept: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept", dict(sorted(self.kept.items())))
+
+    def __hash__(self) -> int:
+        return hash((self.space, tuple(self.kept.items())))
+
+    def __getitem__(self, choice: str) -> str:
+        """The one candidate that a choice kept."""
+        (candidate,) = self.kept[choice]
+        return candidate
+
+    def to_json(self) -> dict[str, object]:
+        """The document that ``architecture.json`` holds."""
+        kept = {choice: list(names) for choice, names in self.kept.items()}
+        return {"schema": SCHEMA, "space": self.space, "choices": kept}
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the text") -> Architecture:
+        """Read what ``to_json`` wrote. SpaceError says what is wrong with it and where it came from."""
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}, column {error.colno}"
+            raise SpaceError(
+                f"{source} is not a complete JSON document ({error.msg}, {where}): "
+                "give the architecture.json that 'zcpt search' wrote."
+            ) from None
+        if not isinstance(document, dict) or "space" not in document:
+            raise SpaceError(
+                f"{source} holds no architecture: a JSON object with 'schema', 'space' and 'choices' is expected."
+            )
+        if document.get("schema") != SCHEMA:
+            raise SpaceError(
+                f"{source} has schema {document.get('schema')!r}, and this version of zcpt reads schema {SCHEMA}."
+            )
+        return cls(str(document["space"]), _choices_from(document.get("choices"), source))
+
+
+def _choices_from(choices: object, source: str) -> dict[str, tuple[str, ...]]:
+    if not isinstance(choices, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in choices.values()
+    ):
+        raise SpaceError(f"'choices' of {source} must map each choice to the list of candidates that it keeps.")
+    return {choice: tuple(names) for choice, names in choices.items()}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters, and multiply-accumulates of convolutions and linear layers for one image."""
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.params + other.params, self.macs + other.macs)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and depth: the channels of the first cells, and the layers as the space counts them."""
+
+    channels: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Everything about a network that is not its architecture."""
+
+    channels: int
+    layers: int
+    num_classes: int = 10
+    in_channels: int = 3
+    image_size: tuple[int, int] = (32, 32)
+    """Height and width in pixels."""
+
+    def __post_init__(self) -> None:
+        numbers = (self.channels, self.layers, self.num_classes, self.in_channels, *self.image_size)
+        if min(numbers) < 1:
+            raise ConfigError(f"channels, layers, classes and image size must be at least 1: {self}.")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Settings of the published Zero-Cost-PT experiments on one space."""
+
+    batch_size: int
+    """Of both stages."""
+    alpha_draw: Literal["proposal", "run"]
+    """Whether every proposal drew new architecture parameters."""
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """A cell as a picture shows it: named nodes, and arrows (source, target, operation)."""
+
+    name: str
+    nodes: tuple[str, ...]
+    arrows: tuple[tuple[str, str, str], ...]
+
+
+class Network(nn.Module, ABC):
+    """A discrete network, to be trained. ``forward`` returns logits [B, classes]; in training mode with an
+    auxiliary head it returns ``(logits, auxiliary logits)``."""
+
+    @abstractmethod
+    def set_drop_path(self, probability: float) -> None:
+        """Set the probability with which training drops an operation's output for one image."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+class SearchSpace(ABC):
+    """The contract of a space. A space has no state: every method is a function of its arguments."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for ``zcpt list``."""
+    layers_mean: ClassVar[str]
+    """What ``layers`` counts here, such as 'cells'."""
+    search_size: ClassVar[Size]
+    """Width and depth of the supernet, and of the networks that validation scores."""
+    train_size: ClassVar[Size]
+    """Width and depth of the network that is trained on CIFAR-10."""
+    small_size: ClassVar[Size]
+    """Width and depth that suit small images such as the embedded digits."""
+    published: ClassVar[Published]
+    """What the published experiments did differently from one space to the other."""
+
+    choices: tuple[Choice, ...]
+
+    def supernet(
+        self,
+        *,
+        channels: int,
+        layers: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: tuple[int, int] = (32, 32),
+    ) -> Supernet:
+        """Build the supernet; its fresh weights come from torch's generator."""
+        return self.build_supernet(Shape(channels, layers, num_classes, in_channels, image_size))
+
+    def network(
+        self,
+        architecture: Architecture,
+        *,
+        channels: int,
+        layers: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: tuple[int, int] = (32, 32),
+        auxiliary: bool = False,
+    ) -> Network:
+        """Build the discrete network of an architecture; its fresh weights come from torch's generator.
+
+        Raises:
+            SpaceError: The architecture is not one of this space's.
+        """
+        shape = Shape(channels, layers, num_classes, in_channels, image_size)
+        return self.build_network(architecture, shape, auxiliary=auxiliary)
+
+    @abstractmethod
+    def build_supernet(self, shape: Shape) -> Supernet:
+        """What ``supernet`` calls."""
+
+    @abstractmethod
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> Network:
+        """What ``network`` calls; it starts with ``self.check(architecture)``."""
+
+    @abstractmethod
+    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+        """Parameters and MACs of the network without its auxiliary head, by formula."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Architecture:
+        """Read the field's own text notation of this space. SpaceError says what is wrong with it."""
+
+    @abstractmethod
+    def format(self, architecture: Architecture) -> str:
+        """Write the field's own text notation of this space."""
+
+    @abstractmethod
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        """The cells of an architecture, to be drawn."""
+
+    def check_shape(self, shape: Shape) -> None:  # noqa: B027  # most spaces have networks of every shape
+        """SpaceError if the space has no network of this width and depth."""
+
+    def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
+        """The architecture that a decision for every choice amounts to."""
+        return Architecture(self.name, decisions)
+
+    def check(self, architecture: Architecture) -> None:
+        """SpaceError unless the architecture is one of this space's, complete and with known candidates."""
+        if architecture.space != self.name:
+            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+        missing = sorted({choice.name for choice in self.choices} - set(architecture.kept))
+        extra = sorted(set(architecture.kept) - {choice.name for choice in self.choices})
+        if missing or extra:
+            what = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the space does not know"
+            raise SpaceError(f"the architecture is not one of space '{self.name}': it {what}.")
+        for choice in self.choices:
+            check_kept(choice, architecture.kept[choice.name])
+
+    def count(self) -> int:
+        """How many architectures there are."""
+        return math.prod(math.comb(len(c.candidates), c.keep) for c in self.choices)
+
+
+def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
+    """SpaceError unless ``kept`` is the right number of different candidates of ``choice``."""
+    for candidate in kept:
+        choice.position(candidate)
+    if len(set(kept)) != choice.keep or len(kept) != choice.keep:
+        raise SpaceError(f"{choice.name} keeps {choice.keep} of its candidates, not {list(kept)}.")
+
+
+_BUILT_IN = {
+    "darts": "darts_space.darts:Darts",
+    "nasbench201": "darts_space.nasbench201:NasBench201",
+}
+_REGISTERED: dict[str, Callable[[], SearchSpace]] = {}
+
+
+def register_space(name: str) -> Callable[[Callable[[], SearchSpace]], Callable[[], SearchSpace]]:
+    """Decorate a class or function that makes a SearchSpace, so that ``get_space(name)`` finds it."""
+
+    def add(make: Callable[[], SearchSpace]) -> Callable[[], SearchSpace]:
+        if name in _BUILT_IN or name in _REGISTERED:
+            raise SpaceError(f"a space named '{name}' exists already: choose another name.")
+        _REGISTERED[name] = make
+        return make
+
+    return add
+
+
+def list_spaces() -> list[str]:
+    """Names of all spaces."""
+    return sorted({*_BUILT_IN, *_REGISTERED})
+
+
+def get_space(name: str) -> SearchSpace:
+    """Make the space of that name; SpaceError with the nearest name when there is none."""
+    if name in _REGISTERED:
+        return _REGISTERED[name]()
+    if name not in _BUILT_IN:
+        raise SpaceError(unknown("space", name, list_spaces()))
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    space: SearchSpace = getattr(importlib.import_module(module), attribute)()
+    return space

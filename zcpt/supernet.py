@@ -1,0 +1,196 @@
+"""Supernets: every candidate of every choice in one network, described by a program of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from zcpt.errors import SpaceError
+from zcpt.mixture import Mixture
+from zcpt.space import Choice
+
+
+class Scorable(Protocol):
+    """What a proxy can score: a network that can be run with a mixture (None: a discrete network as it is)."""
+
+    def forward(self, images: Tensor, mixture: Mixture | None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """``out`` is the module of that name applied to ``source``."""
+
+    out: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """``out`` is the sum of the candidates of ``choice``, each applied to ``source`` and weighted by the mixture."""
+
+    out: str
+    source: str
+    choice: str
+    fed_zeros: tuple[int, ...] = ()
+    """Candidates that the published code computes on zeros while they weigh 0 (see ``Mixture.feed_zeros``)."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """``out`` is the sum of ``sources``, weighted by the mixture where the inputs are a choice."""
+
+    out: str
+    sources: tuple[str, ...]
+    choice: str | None = None
+
+
+@dataclass(frozen=True)
+class Concat:
+    """``out`` is the concatenation of ``sources`` along the channels."""
+
+    out: str
+    sources: tuple[str, ...]
+
+
+Step = Fixed | Mixed | Sum | Concat
+
+
+class Supernet(nn.Module):
+    """A network described by a program: a list of steps, each of which computes one named value.
+
+    A space builds it step by step with ``fixed``, ``mixed``, ``sum`` and ``concat``; the first value is
+    ``IMAGES`` and the last one the logits. A step's modules lie below the name of its value, so parameters
+    have names such as ``cells.0.node2.edge1.sep_conv_3x3.1.weight``.
+    """
+
+    IMAGES = "images"
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        super().__init__()
+        self.choices = {choice.name: choice for choice in choices}
+        self.program: list[Step] = []
+
+    def fixed(self, name: str, module: nn.Module, source: str) -> str:
+        """Append a step that applies a module, and return the name of its value."""
+        self._place(name, module)
+        return self._append(Fixed(name, source))
+
+    def mixed(
+        self,
+        name: str,
+        choice: str,
+        candidates: Mapping[str, nn.Module],
+        source: str,
+        fed_zeros: Sequence[int] = (),
+    ) -> str:
+        """Append a step that mixes the candidates of a choice, one module each and in the choice's order."""
+        if tuple(candidates) != self.choices[choice].candidates:
+            raise SpaceError(f"{name} must have the candidates of {choice}, in that order.")
+        self._place(name, nn.ModuleDict(candidates))
+        return self._append(Mixed(name, source, choice, tuple(fed_zeros)))
+
+    def sum(self, name: str, sources: Sequence[str], choice: str | None = None) -> str:
+        """Append a step that adds values; with a choice, one candidate for each of them."""
+        if choice is not None and len(self.choices[choice].candidates) != len(sources):
+            raise SpaceError(f"{name} must have one input for each candidate of {choice}.")
+        return self._append(Sum(name, tuple(sources), choice))
+
+    def concat(self, name: str, sources: Sequence[str]) -> str:
+        """Append a step that joins values along the channels."""
+        return self._append(Concat(name, tuple(sources)))
+
+    def _append(self, step: Step) -> str:
+        self.program.append(step)
+        return step.out
+
+    def _place(self, name: str, module: nn.Module) -> None:
+        *path, last = name.split(".")
+        parent: nn.Module = self
+        for part in path:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        parent.add_module(last, module)
+
+    def start(self) -> Mixture:
+        """The mixture in which nothing is decided."""
+        return Mixture.start(tuple(self.choices.values()))
+
+    def live(self, mixture: Mixture) -> list[tuple[Step, tuple[str, ...]]]:
+        """The steps that the output depends on under a mixture, each with the values that it reads."""
+        needed, steps = {self.program[-1].out}, []
+        for step in reversed(self.program):
+            if step.out in needed:
+                reads = _reads(step, mixture)
+                needed.update(reads)
+                steps.append((step, reads))
+        return steps[::-1]
+
+    def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
+        """Run the program.
+
+        Args:
+            images: [B, C, H, W].
+            mixture: Weights of all candidates; None means nothing decided. Candidates that weigh 0, and
+                everything that only they read, are not computed.
+
+        Returns:
+            Logits [B, classes].
+        """
+        mixture = self.start() if mixture is None else mixture
+        steps = self.live(mixture)
+        last_read = {name: index for index, (_, reads) in enumerate(steps) for name in reads}
+        values = {self.IMAGES: images}
+        for index, (step, reads) in enumerate(steps):
+            values[step.out] = self._run(step, [values[name] for name in reads], mixture)
+            for name in set(reads):
+                if last_read[name] == index:
+                    del values[name]
+        return values[self.program[-1].out]
+
+    def _run(self, step: Step, inputs: list[Tensor], mixture: Mixture) -> Tensor:
+        if isinstance(step, Fixed):
+            output: Tensor = self.get_submodule(step.out)(inputs[0])
+            return output
+        if isinstance(step, Concat):
+            return torch.cat(inputs, dim=1)
+        if isinstance(step, Mixed):
+            return _weighted_sum(step.out, self._candidates(step, inputs[0], mixture))
+        row = mixture.weights[step.choice] if step.choice else (1.0,) * len(inputs)
+        return _weighted_sum(step.out, zip(inputs, filter(None, row), strict=True))
+
+    def _candidates(self, step: Mixed, source: Tensor, mixture: Mixture) -> Iterator[tuple[Tensor, float]]:
+        modules = self.get_submodule(step.out).children()
+        row = mixture.weights[step.choice]
+        for index, (module, weight) in enumerate(zip(modules, row, strict=True)):
+            if weight:
+                yield module(source), weight
+            elif mixture.feed_zeros and index in step.fed_zeros:
+                module(source, blocked=True)
+
+
+def _reads(step: Step, mixture: Mixture) -> tuple[str, ...]:
+    if isinstance(step, Fixed | Mixed):
+        return (step.source,)
+    if isinstance(step, Concat) or step.choice is None:
+        return step.sources
+    row = mixture.weights[step.choice]
+    return tuple(source for source, weight in zip(step.sources, row, strict=True) if weight)
+
+
+def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
+    total: Tensor | None = None
+    owned = False  # whether total is a tensor of our own, which may be added to in place
+    for tensor, weight in terms:
+        if total is None:
+            total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
+        else:
+            total = total.add_(tensor, alpha=weight) if owned else total.add(tensor, alpha=weight)
+            owned = True
+    if total is None:
+        raise SpaceError(f"the mixture removes everything that '{name}' could be computed from.")
+    return total
