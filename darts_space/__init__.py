@@ -1,0 +1,1 @@
+"""Cell spaces: DARTS and NAS-Bench-201."""

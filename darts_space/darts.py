@@ -1,0 +1,350 @@
+"""The DARTS space: a normal and a reduction cell of four nodes, seven operations an edge (Liu et al., ICLR 2019).
+
+It is the S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
+from darts_space.layers import AuxiliaryHead, CellNetwork, dropped
+from darts_space.operations import (
+    OPERATIONS,
+    FactorizedReduce,
+    ReLUConvBN,
+    Size2d,
+    conv_cost,
+    halved,
+    linear_cost,
+    norm_cost,
+)
+from zcpt.errors import SpaceError
+from zcpt.space import (
+    Architecture,
+    CellGraph,
+    Choice,
+    Cost,
+    Published,
+    SearchSpace,
+    Shape,
+    Size,
+    check_kept,
+)
+from zcpt.supernet import Supernet
+
+CANDIDATES = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+NODES = (2, 3, 4, 5)
+"""Intermediate nodes; 0 and 1 are the outputs of the cells before the last one and before."""
+KEPT_INPUTS = 2
+IMAGENET_STEM_FROM = 128
+"""Images of at least that many pixels a side get the ImageNet stem, which divides them by 8."""
+
+
+def edge_name(kind: str, node: int, source: int) -> str:
+    """Name of the choice of an edge's operation."""
+    return f"{kind}/node{node}/edge{source}"
+
+
+def inputs_name(kind: str, node: int) -> str:
+    """Name of the choice of a node's inputs; node 2 has only two and no such choice."""
+    return f"{kind}/node{node}/inputs"
+
+
+def _choices() -> Iterator[Choice]:
+    for kind in KINDS:
+        for node in NODES:
+            for source in range(node):
+                yield Choice(edge_name(kind, node, source), CANDIDATES, group=kind)
+    for kind in KINDS:
+        for node in NODES[1:]:
+            sources = tuple(str(source) for source in range(node))
+            yield Choice(inputs_name(kind, node), sources, KEPT_INPUTS, "one", kind, phase=1)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One cell of a network: channels of its two inputs, channels of its nodes, and the size of its output."""
+
+    inputs: tuple[int, int]
+    channels: int
+    kind: str
+    after_reduction: bool
+    """The first input is twice as large as the second one."""
+    size: Size2d
+
+    @property
+    def outputs(self) -> int:
+        return len(NODES) * self.channels
+
+    def stride(self, source: int) -> int:
+        return 2 if self.kind == "reduce" and source < 2 else 1
+
+    def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
+        first, second = self.inputs
+        reduced = FactorizedReduce(first, self.channels, affine)
+        same = ReLUConvBN(first, self.channels, 1, 1, affine)
+        return reduced if self.after_reduction else same, ReLUConvBN(second, self.channels, 1, 1, affine)
+
+    def preprocess_cost(self, entering: Size2d) -> Cost:
+        first, second = self.inputs
+        make = FactorizedReduce.cost if self.after_reduction else None
+        one = make(first, self.channels, entering) if make else ReLUConvBN.cost(first, self.channels, 1, entering)
+        return one + ReLUConvBN.cost(second, self.channels, 1, entering)
+
+
+def _has_imagenet_stem(shape: Shape) -> bool:
+    return min(shape.image_size) >= IMAGENET_STEM_FROM
+
+
+def _stem_size(shape: Shape) -> Size2d:
+    size = shape.image_size
+    for _ in range(3 if _has_imagenet_stem(shape) else 0):
+        size = halved(size, 2)
+    return size
+
+
+def _plans(shape: Shape, stem_channels: int) -> list[_Plan]:
+    inputs, channels, size = (stem_channels, stem_channels), shape.channels, _stem_size(shape)
+    reductions = (shape.layers // 3, 2 * shape.layers // 3)
+    after_reduction = _has_imagenet_stem(shape)
+    plans = []
+    for index in range(shape.layers):
+        reduce = index in reductions
+        if reduce:
+            channels, size = 2 * channels, halved(size, 2)
+        plans.append(_Plan(inputs, channels, KINDS[reduce], after_reduction, size))
+        inputs, after_reduction = (inputs[1], plans[-1].outputs), reduce
+    return plans
+
+
+def _stem_channels(shape: Shape, supernet: bool) -> int:
+    """Three times the first cell's; only the discrete ImageNet network has as many as the cell."""
+    return shape.channels if _has_imagenet_stem(shape) and not supernet else 3 * shape.channels
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+
+
+def _stem(shape: Shape, channels: int) -> nn.ModuleList:
+    """One module for small images, or the two of the ImageNet stem."""
+    if not _has_imagenet_stem(shape):
+        return nn.ModuleList([nn.Sequential(*_conv_norm(shape.in_channels, channels, 1))])
+    half = channels // 2
+    first = nn.Sequential(*_conv_norm(shape.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
+    return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
+
+
+def _stem_cost(shape: Shape, channels: int) -> Cost:
+    if not _has_imagenet_stem(shape):
+        return conv_cost(shape.in_channels, channels, 3, shape.image_size) + norm_cost(channels)
+    total, size, inputs = Cost(), shape.image_size, shape.in_channels
+    for outputs in (channels // 2, channels, channels):
+        size = halved(size, 2)
+        total += conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
+        inputs = outputs
+    return total
+
+
+class _Cell(nn.Module):
+    def __init__(self, pairs: Pairs, plan: _Plan) -> None:
+        super().__init__()
+        self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
+        self.sources = tuple(source for _, source in pairs)
+        self.edges = nn.ModuleList(
+            dropped(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
+            for operation, source in pairs
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
+        nodes = [self.preprocess[0](before_last), self.preprocess[1](last)]
+        for first in range(0, len(self.edges), KEPT_INPUTS):
+            one, other = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
+            nodes.append(one + other)
+        return torch.cat(nodes[2:], dim=1)
+
+
+class _Network(CellNetwork):
+    def __init__(self, cells: Mapping[str, Pairs], shape: Shape, auxiliary: bool) -> None:
+        super().__init__()
+        channels = _stem_channels(shape, supernet=False)
+        plans = _plans(shape, channels)
+        self.stem = _stem(shape, channels)
+        self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
+        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
+        self.auxiliary_after = 2 * shape.layers // 3
+        tapped = plans[self.auxiliary_after].outputs
+        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        before_last = last = self.stem[0](images)
+        if len(self.stem) > 1:
+            last = self.stem[1](before_last)
+        tapped = last
+        for index, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            tapped = last if index == self.auxiliary_after else tapped
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        if self.auxiliary is None or not self.training:
+            return logits
+        return logits, self.auxiliary(tapped)
+
+
+def _supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
+    operation = OPERATIONS[name].build(channels, stride, False)
+    # Only in the supernet: pooled activations would outweigh those of normalised convolutions.
+    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else operation
+
+
+class Darts(SearchSpace):
+    """Two cells of 14 edges; in the end every node keeps two of its inputs."""
+
+    name = "darts"
+    summary = "normal and reduction cell of 14 edges, 7 operations each: about 1.1e18 pairs of cells"
+    layers_mean = "cells"
+    search_size = Size(16, 8)
+    train_size = Size(36, 20)
+    small_size = Size(16, 5)
+    published = Published(batch_size=64, alpha_draw="run")
+    choices = tuple(_choices())
+
+    def check_shape(self, shape: Shape) -> None:
+        if shape.layers < 3:
+            raise SpaceError(f"space 'darts' needs at least 3 cells, two of them for reduction, not {shape.layers}.")
+
+    def build_supernet(self, shape: Shape) -> Supernet:
+        self.check_shape(shape)
+        net = Supernet(self.choices)
+        channels = _stem_channels(shape, supernet=True)
+        value = Supernet.IMAGES
+        states = []
+        for index, module in enumerate(_stem(shape, channels)):
+            value = net.fixed(f"stem.{index}", module, value)
+            states.append(value)
+        states = [states[0], states[-1]]
+        plans = _plans(shape, channels)
+        for index, plan in enumerate(plans):
+            states = [states[1], self._mixed_cell(net, f"cells.{index}", plan, states)]
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].outputs, shape.num_classes))
+        net.fixed("classifier", head, states[1])
+        return net
+
+    @staticmethod
+    def _mixed_cell(net: Supernet, name: str, plan: _Plan, states: list[str]) -> str:
+        entries = zip(plan.preprocess(affine=False), states, strict=True)
+        nodes = [net.fixed(f"{name}.preprocess{i}", module, state) for i, (module, state) in enumerate(entries)]
+        for node in NODES:
+            edges = []
+            for source in range(node):
+                stride = plan.stride(source)
+                candidates = {key: _supernet_operation(key, plan.channels, stride) for key in CANDIDATES}
+                path, choice = f"{name}.node{node}.edge{source}", edge_name(plan.kind, node, source)
+                edges.append(net.mixed(path, choice, candidates, nodes[source]))
+            inputs = inputs_name(plan.kind, node) if node > KEPT_INPUTS else None
+            nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
+        return net.concat(name, nodes[2:])
+
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> CellNetwork:
+        self.check_shape(shape)
+        return _Network(self._pairs(architecture), shape, auxiliary)
+
+    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+        cells = self._pairs(architecture)
+        channels = _stem_channels(shape, supernet=False)
+        plans = _plans(shape, channels)
+        total, entering = _stem_cost(shape, channels), _stem_size(shape)
+        for plan in plans:
+            total += plan.preprocess_cost(entering)
+            for operation, source in cells[plan.kind]:
+                total += OPERATIONS[operation].cost(plan.channels, plan.stride(source), plan.size)
+            entering = plan.size
+        return total + linear_cost(plans[-1].outputs, shape.num_classes)
+
+    def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
+        """Leave out the operations of edges that were not kept: they make no difference."""
+        kept = {name: names for name, names in decisions.items() if name.endswith("/inputs")}
+        for kind in KINDS:
+            for node in NODES:
+                for source in kept.get(inputs_name(kind, node), ("0", "1")):
+                    name = edge_name(kind, node, int(source))
+                    kept[name] = decisions[name]
+        return Architecture(self.name, kept)
+
+    def check(self, architecture: Architecture) -> None:
+        if architecture.space != self.name:
+            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+        known = {choice.name: choice for choice in self.choices}
+        wanted = set()
+        for name, kept in architecture.kept.items():
+            if name not in known:
+                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
+            check_kept(known[name], kept)
+        for kind in KINDS:
+            wanted |= {inputs_name(kind, node) for node in NODES[1:]}
+            for node in NODES:
+                sources = architecture.kept.get(inputs_name(kind, node), ("0", "1"))
+                wanted |= {edge_name(kind, node, int(source)) for source in sources}
+        if wanted != set(architecture.kept):
+            differing = sorted(wanted ^ set(architecture.kept))
+            raise SpaceError(
+                f"the architecture is not one of space '{self.name}': an operation belongs to every kept input and "
+                f"to no other, which is not so for {differing[0]}."
+            )
+
+    def count(self) -> int:
+        per_cell = math.prod(math.comb(node, KEPT_INPUTS) for node in NODES)
+        return int((per_cell * len(CANDIDATES) ** (KEPT_INPUTS * len(NODES))) ** len(KINDS))
+
+    def _pairs(self, architecture: Architecture) -> dict[str, Pairs]:
+        self.check(architecture)
+        cells = {}
+        for kind in KINDS:
+            pairs: list[tuple[str, int]] = []
+            for node in NODES:
+                sources = sorted(map(int, architecture.kept.get(inputs_name(kind, node), ("0", "1"))))
+                pairs += [(architecture[edge_name(kind, node, source)], source) for source in sources]
+            cells[kind] = tuple(pairs)
+        return cells
+
+    def parse(self, text: str) -> Architecture:
+        """Read a DARTS ``Genotype(...)``."""
+        kept: dict[str, tuple[str, ...]] = {}
+        for kind, pairs in read_genotype(text).items():
+            for position, node in enumerate(NODES):
+                chosen = sorted(pairs[2 * position : 2 * position + 2], key=lambda pair: pair[1])
+                if node > KEPT_INPUTS:
+                    kept[inputs_name(kind, node)] = tuple(str(source) for _, source in chosen)
+                for operation, source in chosen:
+                    kept[edge_name(kind, node, source)] = (operation,)
+        architecture = Architecture(self.name, kept)
+        self.check(architecture)
+        return architecture
+
+    def format(self, architecture: Architecture) -> str:
+        return write_genotype(self._pairs(architecture))
+
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        names = ("c_{k-2}", "c_{k-1}", "0", "1", "2", "3", "c_{k}")
+        graphs = []
+        for kind, pairs in self._pairs(architecture).items():
+            arrows = [
+                (names[source], names[NODES[position // KEPT_INPUTS]], operation)
+                for position, (operation, source) in enumerate(pairs)
+            ]
+            joined = [(names[node], names[-1], "") for node in NODES]
+            graphs.append(CellGraph(kind, names, tuple(arrows + joined)))
+        return tuple(graphs)

@@ -1,0 +1,67 @@
+"""Parts that the discrete networks of all cell spaces share: drop path and the auxiliary head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zcpt.space import Network
+
+
+class DropPath(nn.Module):
+    """In training, set the output of an operation to zero for some images and scale it up for the others."""
+
+    probability: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A tensor: as a Python number it would make torch.compile recompile in every epoch.
+        self.register_buffer("probability", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = 1 - self.probability
+        drawn = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=torch.float32)
+        return x * ((drawn < keep) / keep).to(x.dtype)
+
+
+class CellNetwork(Network):
+    """A discrete network of cells; its operations are followed by DropPath where dropping makes sense."""
+
+    def set_drop_path(self, probability: float) -> None:
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.probability.fill_(probability)
+
+
+def dropped(operation: nn.Module) -> nn.Module:
+    """The operation with DropPath behind it; an identity stays as it is, as in DARTS."""
+    return operation if isinstance(operation, nn.Identity) else nn.Sequential(operation, DropPath())
+
+
+class AuxiliaryHead(nn.Module):
+    """The second classifier that DARTS trains along with the network, on feature maps of any size.
+
+    DARTS pools 5x5 windows at the corners of its 8x8 maps to 2x2; for maps of another size the windows are scaled.
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True))
+        self.features = nn.Sequential(nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU(inplace=True))
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(self.reduce(_corners(F.relu(x))))
+        logits: Tensor = self.classifier(x.flatten(1))
+        return logits
+
+
+def _corners(x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    if min(height, width) < 2:
+        return F.adaptive_avg_pool2d(x, 2)
+    window = [min(-(-5 * side // 8), side - 1) for side in (height, width)]
+    return F.avg_pool2d(x, window, [height - window[0], width - window[1]])

@@ -1,0 +1,206 @@
+"""NAS-Bench-201: one cell of four nodes and six edges, five operations an edge (Dong and Yang, ICLR 2020)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from darts_space.layers import AuxiliaryHead, CellNetwork, dropped
+from darts_space.operations import (
+    OPERATIONS,
+    ReLUConvBN,
+    Size2d,
+    conv_cost,
+    halved,
+    linear_cost,
+    norm_cost,
+)
+from zcpt.errors import SpaceError, unknown
+from zcpt.space import Architecture, CellGraph, Choice, Cost, Published, SearchSpace, Shape, Size
+from zcpt.supernet import Supernet
+
+CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
+STAGES = 3
+
+
+def edge_name(node: int, source: int) -> str:
+    """Name of the choice of one edge."""
+    return f"node{node}/edge{source}"
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of the skeleton: a cell, or the residual block that halves the image and doubles the channels."""
+
+    name: str
+    inputs: int
+    outputs: int
+    size: Size2d
+    """Height and width of its output."""
+
+    @property
+    def is_cell(self) -> bool:
+        return self.inputs == self.outputs
+
+
+def _skeleton(shape: Shape) -> Iterator[_Block]:
+    channels, size, index = shape.channels, shape.image_size, 0
+    for stage in range(STAGES):
+        if stage:
+            channels, size = 2 * channels, halved(size, 2)
+            yield _Block(f"blocks.{index}", channels // 2, channels, size)
+            index += 1
+        for _ in range(shape.layers):
+            yield _Block(f"blocks.{index}", channels, channels, size)
+            index += 1
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv_a = ReLUConvBN(inputs, outputs, 3, 2, affine=True)
+        self.conv_b = ReLUConvBN(outputs, outputs, 3, 1, affine=True)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.conv_b(self.conv_a(x)) + self.shortcut(x)
+        return output
+
+    @staticmethod
+    def cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+        convs = ReLUConvBN.cost(inputs, outputs, 3, size) + ReLUConvBN.cost(outputs, outputs, 3, size)
+        return convs + conv_cost(inputs, outputs, 1, size)
+
+
+def _stem(shape: Shape) -> nn.Module:
+    conv = nn.Conv2d(shape.in_channels, shape.channels, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(shape.channels))
+
+
+def _head(channels: int) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class _Cell(nn.Module):
+    def __init__(self, architecture: Architecture, channels: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict()
+        for node, source in EDGES:
+            operation = OPERATIONS[architecture[edge_name(node, source)]]
+            self.edges[f"{node}_{source}"] = dropped(operation.build(channels, 1, True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [x]
+        for node in (1, 2, 3):
+            terms = [self.edges[f"{node}_{source}"](nodes[source]) for source in range(node)]
+            nodes.append(sum(terms[1:], terms[0]))
+        return nodes[-1]
+
+
+class _Network(CellNetwork):
+    def __init__(self, architecture: Architecture, shape: Shape, auxiliary: bool) -> None:
+        super().__init__()
+        self.stem = _stem(shape)
+        self.blocks = nn.ModuleList(
+            _Cell(architecture, block.outputs) if block.is_cell else _ResidualBlock(block.inputs, block.outputs)
+            for block in _skeleton(shape)
+        )
+        channels = shape.channels * 2 ** (STAGES - 1)
+        self.head = _head(channels)
+        self.classifier = nn.Linear(channels, shape.num_classes)
+        # Two thirds into the network, where DARTS has it too.
+        self.auxiliary_after = (STAGES - 1) * (shape.layers + 1) - 1
+        self.auxiliary = AuxiliaryHead(channels, shape.num_classes) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x, tap = self.stem(images), images
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            tap = x if index == self.auxiliary_after else tap
+        logits: Tensor = self.classifier(self.head(x))
+        if self.auxiliary is None or not self.training:
+            return logits
+        return logits, self.auxiliary(tap)
+
+
+class NasBench201(SearchSpace):
+    """The topology space of NATS-Bench: 15,625 cells, of which all were trained and published."""
+
+    name = "nasbench201"
+    summary = "cell of 6 edges, 5 operations each: 15,625 cells with published accuracies"
+    layers_mean = "cells in each of the three stages"
+    search_size = Size(16, 5)
+    train_size = Size(16, 5)
+    small_size = Size(16, 1)
+    published = Published(batch_size=256, alpha_draw="proposal")
+    choices = tuple(Choice(edge_name(node, source), CANDIDATES) for node, source in EDGES)
+
+    def build_supernet(self, shape: Shape) -> Supernet:
+        net = Supernet(self.choices)
+        x = net.fixed("stem", _stem(shape), Supernet.IMAGES)
+        for block in _skeleton(shape):
+            if block.is_cell:
+                x = self._mixed_cell(net, block.name, block.outputs, x)
+            else:
+                x = net.fixed(block.name, _ResidualBlock(block.inputs, block.outputs), x)
+        channels = shape.channels * 2 ** (STAGES - 1)
+        net.fixed("classifier", nn.Linear(channels, shape.num_classes), net.fixed("head", _head(channels), x))
+        return net
+
+    @staticmethod
+    def _mixed_cell(net: Supernet, name: str, channels: int, x: str) -> str:
+        convolutions = [i for i, operation in enumerate(CANDIDATES) if "conv" in operation]
+        nodes = [x]
+        for node in (1, 2, 3):
+            edges = []
+            for source in range(node):
+                candidates = {key: OPERATIONS[key].build(channels, 1, False) for key in CANDIDATES}
+                path, choice = f"{name}.node{node}.edge{source}", edge_name(node, source)
+                edges.append(net.mixed(path, choice, candidates, nodes[source], fed_zeros=convolutions))
+            nodes.append(net.sum(f"{name}.node{node}", edges))
+        return nodes[-1]
+
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> CellNetwork:
+        self.check(architecture)
+        return _Network(architecture, shape, auxiliary)
+
+    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+        self.check(architecture)
+        total = conv_cost(shape.in_channels, shape.channels, 3, shape.image_size) + norm_cost(shape.channels)
+        for block in _skeleton(shape):
+            if block.is_cell:
+                for choice in self.choices:
+                    total += OPERATIONS[architecture[choice.name]].cost(block.outputs, 1, block.size)
+            else:
+                total += _ResidualBlock.cost(block.inputs, block.outputs, block.size)
+        channels = shape.channels * 2 ** (STAGES - 1)
+        return total + norm_cost(channels) + linear_cost(channels, shape.num_classes)
+
+    def parse(self, text: str) -> Architecture:
+        """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+        nodes = [re.findall(r"([^|~+]+)~(\d+)\|", part) for part in text.strip().split("+")]
+        wanted = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
+        written = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
+        if written != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
+            raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+        kept = {}
+        for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):
+            if operation not in CANDIDATES:
+                raise SpaceError(unknown("operation", operation, CANDIDATES))
+            kept[edge_name(node, source)] = (operation,)
+        return Architecture(self.name, kept)
+
+    def format(self, architecture: Architecture) -> str:
+        self.check(architecture)
+        nodes = ((architecture[edge_name(node, i)] + f"~{i}" for i in range(node)) for node in (1, 2, 3))
+        return "+".join("|" + "|".join(node) + "|" for node in nodes)
+
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        self.check(architecture)
+        names = ("input", "1", "2", "output")
+        arrows = ((names[source], names[node], architecture[edge_name(node, source)]) for node, source in EDGES)
+        return (CellGraph("cell", names, tuple(arrow for arrow in arrows if arrow[2] != "none")),)

@@ -1,0 +1,159 @@
+"""The operations of cell spaces: each one's module, and beside it its parameters and MACs by formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zcpt.space import Cost
+
+Size2d = tuple[int, int]
+
+
+def halved(size: Size2d, stride: int) -> Size2d:
+    """Height and width after a stride-``stride`` operation; odd sizes round up."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def conv_cost(inputs: int, outputs: int, kernel: int, size: Size2d, groups: int = 1) -> Cost:
+    """A convolution without bias whose output is ``size`` (height, width)."""
+    params = inputs // groups * outputs * kernel * kernel
+    return Cost(params, params * size[0] * size[1])
+
+
+def norm_cost(channels: int) -> Cost:
+    """An affine BatchNorm: its multiplications are not counted, as is usual."""
+    return Cost(2 * channels, 0)
+
+
+def linear_cost(inputs: int, outputs: int) -> Cost:
+    """A linear layer with bias; adding the bias is no multiplication."""
+    return Cost(inputs * outputs + outputs, inputs * outputs)
+
+
+class ReLUConvBN(nn.Sequential):
+    """ReLU, convolution (padded to keep the size at stride 1), BatchNorm."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, affine: bool) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs, affine=affine),
+        )
+
+    def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
+        """Apply the operation; ``blocked`` feeds it zeros, as NAS-Bench-201's published code does when masking."""
+        output: Tensor = super().forward(x * 0 if blocked else x)
+        return output
+
+    @staticmethod
+    def cost(inputs: int, outputs: int, kernel: int, size: Size2d) -> Cost:
+        """Cost with an affine BatchNorm and an output of ``size``."""
+        return conv_cost(inputs, outputs, kernel, size) + norm_cost(outputs)
+
+
+class SeparableConv(nn.Sequential):
+    """``depths`` times: ReLU, depthwise convolution, pointwise convolution, BatchNorm. The first one has the stride."""
+
+    def __init__(self, channels: int, kernel: int, stride: int, affine: bool, dilation: int, depth: int) -> None:
+        layers: list[nn.Module] = []
+        padding = dilation * (kernel // 2)
+        for s in (stride, 1)[:depth]:
+            layers += [
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, kernel, s, padding, dilation, groups=channels, bias=False),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                nn.BatchNorm2d(channels, affine=affine),
+            ]
+        super().__init__(*layers)
+
+
+class FactorizedReduce(nn.Module):
+    """Halve height and width: two 1x1 convolutions of stride 2, the second one on the input shifted by a pixel."""
+
+    def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.conv1 = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
+        self.conv2 = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2:  # else the shifted half would come out smaller than the other one
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        output: Tensor = self.norm(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], dim=1))
+        return output
+
+    @staticmethod
+    def cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+        """Cost with an affine BatchNorm and an output of ``size``."""
+        return conv_cost(inputs, outputs, 1, size) + norm_cost(outputs)
+
+
+class Zero(nn.Module):
+    """The operation 'none': zeros in the shape of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A candidate operation, which keeps the number of channels."""
+
+    build: Callable[[int, int, bool], nn.Module]
+    """(channels, stride, affine) -> module."""
+    cost: Callable[[int, int, Size2d], Cost]
+    """(channels, stride, output height and width) -> cost with affine BatchNorms."""
+
+
+def _free(channels: int, stride: int, size: Size2d) -> Cost:
+    return Cost()
+
+
+def _conv(kernel: int) -> Operation:
+    return Operation(
+        lambda c, stride, affine: ReLUConvBN(c, c, kernel, stride, affine),
+        lambda c, stride, size: ReLUConvBN.cost(c, c, kernel, size),
+    )
+
+
+def _separable(kernel: int, dilation: int, depth: int) -> Operation:
+    def cost(channels: int, stride: int, size: Size2d) -> Cost:
+        depthwise = conv_cost(channels, channels, kernel, size, groups=channels)
+        once = depthwise + conv_cost(channels, channels, 1, size) + norm_cost(channels)
+        return sum([once] * depth, Cost())
+
+    return Operation(lambda c, stride, affine: SeparableConv(c, kernel, stride, affine, dilation, depth), cost)
+
+
+def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
+
+
+def _skip_cost(channels: int, stride: int, size: Size2d) -> Cost:
+    return Cost() if stride == 1 else FactorizedReduce.cost(channels, channels, size)
+
+
+def _average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "none": Operation(lambda c, stride, affine: Zero(), _free),
+    "skip_connect": Operation(_skip, _skip_cost),
+    "avg_pool_3x3": Operation(_average_pool, _free),
+    "max_pool_3x3": Operation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _free),
+    "nor_conv_1x1": _conv(1),
+    "nor_conv_3x3": _conv(3),
+    "sep_conv_3x3": _separable(3, dilation=1, depth=2),
+    "sep_conv_5x5": _separable(5, dilation=1, depth=2),
+    "dil_conv_3x3": _separable(3, dilation=2, depth=1),
+    "dil_conv_5x5": _separable(5, dilation=2, depth=1),
+}
