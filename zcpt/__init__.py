@@ -1,0 +1,56 @@
+"""Zero-Cost-PT: differentiable architecture search without training the supernet.
+
+import zcpt
+
+space = zcpt.get_space("darts")
+result = zcpt.search(space, data_set, proposals=10, seed=0, run_dir="runs/a")
+network = space.network(result.architecture, channels=36, layers=20, num_classes=10)
+"""
+
+__version__ = "0.1.0"
+
+from zcpt.batches import Batch, Batches, DatasetBatches
+from zcpt.errors import ConfigError, DataError, ProxyError, SpaceError, ZcptError
+from zcpt.mixture import Mixture
+from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
+from zcpt.scoring import evaluate
+from zcpt.search import Listener, SearchConfig, SearchResult, search
+from zcpt.space import (
+    Architecture,
+    Choice,
+    Cost,
+    SearchSpace,
+    get_space,
+    list_spaces,
+    register_space,
+)
+from zcpt.supernet import Supernet
+
+__all__ = [
+    "Architecture",
+    "Batch",
+    "Batches",
+    "Choice",
+    "ConfigError",
+    "Cost",
+    "DataError",
+    "DatasetBatches",
+    "Listener",
+    "Mixture",
+    "Proxy",
+    "ProxyError",
+    "SearchConfig",
+    "SearchResult",
+    "SearchSpace",
+    "SpaceError",
+    "Supernet",
+    "ZcptError",
+    "evaluate",
+    "get_proxy",
+    "get_space",
+    "list_proxies",
+    "list_spaces",
+    "register_proxy",
+    "register_space",
+    "search",
+]

@@ -1,0 +1,93 @@
+"""Everything that decides what a search does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from zcpt.errors import ConfigError, unknown
+from zcpt.options import check_types, flag, option
+from zcpt.proxies import get_proxy
+from zcpt.search.orders import get_order
+from zcpt.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of a search; ConfigError or ProxyError if they cannot be used."""
+
+    proxy: str = option("naswot", "zero-cost proxy that scores networks")
+    order: str = option("random", "order in which edges are decided: fixed, reverse or random")
+    proposals: int = option(10, "N, how many architectures stage 1 proposes")
+    validation_batches: int = option(100, "V, on how many mini-batches stage 2 compares them")
+    validation_inits: int = option(10, "R, how many initialisations stage 2 compares them at: batch v uses v mod R")
+    batch_size: int = option(64, "images in a mini-batch of stage 1")
+    validation_batch_size: int = option(128, "images in a mini-batch of stage 2")
+    channels: int = option(16, "width of the supernet: channels of its first cells")
+    layers: int = option(8, "depth of the supernet, as the space counts it")
+    seed: int = option(0, "seed of all weights, orders and batches; one number for the whole run")
+    scoring_batch: Literal["step", "proposal"] = option("proposal", "what one mini-batch of stage 1 serves")
+    supernet_weights: Literal["proposal", "run"] = option("proposal", "what one draw of supernet weights serves")
+    struck_inputs: Literal["absent", "present"] = option(
+        "absent", "whether inputs that a node has lost are absent while its other inputs are compared"
+    )
+    non_finite: Literal["last", "compare"] = option(
+        "last",
+        "rank scores that are not finite last, or compare them as numbers (a singular kernel then wins)",
+    )
+    alpha_noise: float = option(0.0, "standard deviation of the architecture parameters whose softmax are the weights")
+    alpha_draw: Literal["proposal", "run"] = option("proposal", "what one draw of architecture parameters serves")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        get_order(self.order)
+        smallest = get_proxy(self.proxy).min_batch
+        for name in ("batch_size", "validation_batch_size"):
+            if getattr(self, name) < smallest:
+                raise ConfigError(
+                    f"{flag(name)} {getattr(self, name)} is too small: proxy '{self.proxy}' compares images with "
+                    f"each other and needs at least {smallest}, such as {flag(name)} 64."
+                )
+        for name in ("proposals", "validation_batches", "validation_inits", "channels", "layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
+        if self.seed < 0 or self.alpha_noise < 0:
+            raise ConfigError("--seed and --alpha-noise must not be negative.")
+
+
+def paper(space: SearchSpace) -> dict[str, Any]:
+    """The published procedure as it is, on one space.
+
+    The counting of its code, one set of weights for all proposals, validation summed over one initialisation,
+    its batch sizes; a kernel that is singular is compared as the number that it is.
+    """
+    return {
+        "proxy": "naswot-official",
+        "order": "random",
+        "proposals": 10,
+        "validation_batches": 100,
+        "validation_inits": 1,
+        "batch_size": space.published.batch_size,
+        "validation_batch_size": space.published.batch_size,
+        "scoring_batch": "step",
+        "supernet_weights": "run",
+        "struck_inputs": "present",
+        "non_finite": "compare",
+        "alpha_noise": 1e-3,
+        "alpha_draw": space.published.alpha_draw,
+    }
+
+
+PRESETS = {"paper": paper}
+
+
+def configure(space: SearchSpace, preset: str | None = None, **options: Any) -> SearchConfig:
+    """The settings for a space: its own width and depth, below a preset, below the options given."""
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(unknown("preset", preset, PRESETS))
+    known = [f.name for f in fields(SearchConfig)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(unknown("option of search", name, known))
+    size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
+    return SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})

@@ -1,0 +1,56 @@
+"""What a search tells those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zcpt.space import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from zcpt.search.config import SearchConfig
+    from zcpt.search.result import SearchResult
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One look at the candidates of a choice, and what was kept; ``importance`` is 'larger = keep'."""
+
+    step: int
+    choice: str
+    candidates: tuple[str, ...]
+    scores: tuple[float, ...]
+    """Proxy value of the supernet without the candidate."""
+    importance: tuple[float, ...]
+    kept: tuple[str, ...]
+    """Empty where no score was finite."""
+    seconds: float
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Decision:
+        """A decision as the journal holds it."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)
+
+
+class Listener:
+    """Override what you want to hear. After a resume everything is told again from the journal, with ``replayed``."""
+
+    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+        """The settings are known and nothing has been decided."""
+
+    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+        """A decision is in the journal."""
+
+    def proposed(self, proposal: int, architecture: Architecture) -> None:
+        """All choices of a proposal are decided."""
+
+    def validating(self, candidates: Sequence[Architecture]) -> None:
+        """Stage 2 begins; with a single candidate it is skipped."""
+
+    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+        """Every candidate has been scored on one validation batch."""
+
+    def finished(self, result: SearchResult) -> None:
+        """The architecture is known."""

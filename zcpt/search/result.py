@@ -1,0 +1,109 @@
+"""The outcome of a search, and the folder that it is written to."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zcpt.errors import ConfigError
+from zcpt.files import as_json, make_folder, read_json, write_atomically
+from zcpt.search.config import SearchConfig
+from zcpt.space import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A distinct architecture among the proposals."""
+
+    architecture: Architecture
+    proposals: tuple[int, ...]
+    """Which proposals came to it."""
+    scores: tuple[float, ...]
+    """Proxy value on each validation batch; empty when it was the only candidate."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean validation score."""
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What ``zcpt.search`` returns."""
+
+    architecture: Architecture
+    candidates: tuple[Candidate, ...]
+    """All distinct proposals, in the order in which they first came up."""
+    config: SearchConfig
+    run_dir: Path | None
+    """Where everything was written; None if nothing was."""
+
+
+def versions() -> dict[str, str]:
+    """Versions that results may depend on."""
+    from zcpt import __version__
+
+    return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def open_folder(path: Path, document: dict[str, Any], resume: bool) -> list[str]:
+    """Make a run folder with its ``config.json``, or check that the one at ``path`` is of the same search.
+
+    Returns:
+        Remarks for the log: what differs without making the search another one.
+    """
+    if not resume:
+        make_folder(path, {"config.json": as_json(document)})
+        return []
+    before = read_json(path / "config.json")
+    for key in ("space", "search", "images", "fingerprint"):
+        if before.get(key) != document[key]:
+            raise ConfigError(
+                f"{path} is of another search: its {_difference(key, before.get(key), document[key])}. "
+                "Start a new one with another --out."
+            )
+    return [
+        f"the search began with {what} {before[what]} and goes on with {document[what]}: scores may differ"
+        for what in ("device", "versions")
+        if before[what] != document[what]
+    ]
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        name = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+        return f"{name} is {before.get(name)!r}, not {now.get(name)!r}"
+    return f"{key} is {before!r}, not {now!r}"
+
+
+def write_result(path: Path, space: SearchSpace, result: SearchResult) -> None:
+    """Write ``proposals.json``, ``architecture.json`` and ``genotype.txt``."""
+    proposals = [_described(space, candidate, result) for candidate in result.candidates]
+    write_atomically(path / "proposals.json", as_json(proposals))
+    write_atomically(path / "architecture.json", as_json(result.architecture.to_json()))
+    write_atomically(path / "genotype.txt", space.format(result.architecture) + "\n")
+
+
+def _described(space: SearchSpace, candidate: Candidate, result: SearchResult) -> dict[str, Any]:
+    return {
+        "text": space.format(candidate.architecture),
+        "proposals": list(candidate.proposals),
+        "chosen": candidate.architecture == result.architecture,
+        "mean": _finite(candidate.mean),
+        "scores": [_finite(score) for score in candidate.scores],
+        "architecture": candidate.architecture.to_json(),
+    }
+
+
+def _finite(value: float | None) -> float | str | None:
+    return value if value is None or abs(value) < float("inf") else str(value)
+
+
+def group(proposals: Sequence[Architecture]) -> dict[Architecture, tuple[int, ...]]:
+    """The distinct architectures, each with the proposals that came to it."""
+    return {a: tuple(i for i, b in enumerate(proposals) if a == b) for a in dict.fromkeys(proposals)}

@@ -1,0 +1,120 @@
+"""The whole search: N proposals, validation, result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zcpt.batches import Batches, as_batches, fingerprint
+from zcpt.errors import DataError
+from zcpt.options import flag
+from zcpt.search.config import SearchConfig, configure
+from zcpt.search.events import Listener
+from zcpt.search.journal import Journal
+from zcpt.search.propose import Proposer, Seeds
+from zcpt.search.result import Candidate, SearchResult, group, open_folder, versions, write_result
+from zcpt.search.validate import Validator, best
+from zcpt.space import Architecture, SearchSpace, Shape, get_space
+
+_log = logging.getLogger(__name__)
+
+
+def search(
+    space: SearchSpace | str,
+    batches: object,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    preset: str | None = None,
+    num_classes: int | None = None,
+    listeners: Sequence[Listener] = (),
+    **options: Any,
+) -> SearchResult:
+    """Find an architecture without training anything (Zero-Cost-PT, arXiv 2106.06799).
+
+    Args:
+        space: A space or its name.
+        batches: Training images: a map-style data set, a DataLoader over one, a pair of tensors (images
+            [N, C, H, W], labels [N]), or ``Batches``.
+        run_dir: Folder for the journal and the result; None writes nothing.
+        resume: Go on with the search that ``run_dir`` holds.
+        device: Where networks are scored.
+        preset: ``"paper"`` for the published procedure.
+        num_classes: Number of classes, where ``batches`` does not say it.
+        listeners: Told of every decision, such as ``zcpt.monitor.TensorBoard``.
+        options: Fields of ``SearchConfig``, such as ``proposals=10``.
+
+    Raises:
+        ZcptError: Something given cannot be used; nothing has been written then.
+    """
+    space = get_space(space) if isinstance(space, str) else space
+    config = configure(space, preset, **options)
+    source = as_batches(batches, num_classes)
+    _check_enough(source, config)
+    probe = source.draw(config.batch_size, seed=0)
+    _, channels, height, width = probe.images.shape
+    shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
+    space.check_shape(shape)
+    device = torch.device(device)
+    folder = None if run_dir is None else Path(run_dir)
+    if folder is not None:
+        document = _document(space, config, shape, device)
+        document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
+        for remark in open_folder(folder, document, resume):
+            _log.warning(remark)
+    journal = Journal(None if folder is None else folder / "journal")
+    for listener in listeners:
+        listener.started(space, config)
+    parts = (space, shape, config, source, device, journal, listeners)
+    proposer = Proposer(*parts)
+    proposals = group([proposer.propose(index) for index in range(config.proposals)])
+    result = _choose(Validator(*parts), proposals, folder)
+    if folder is not None:
+        write_result(folder, space, result)
+    for listener in listeners:
+        listener.finished(result)
+    return result
+
+
+def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]], folder: Path | None) -> SearchResult:
+    candidates, config = list(proposals), validator.config
+    for listener in validator.listeners:
+        listener.validating(candidates)
+    # With a single candidate there is nothing to choose from.
+    scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
+    winner = best(scores, config) if len(candidates) > 1 else 0
+    described = tuple(
+        Candidate(architecture, proposals[architecture], tuple(row))
+        for architecture, row in zip(candidates, scores, strict=True)
+    )
+    return SearchResult(candidates[winner], described, config, folder)
+
+
+def _check_enough(batches: Batches, config: SearchConfig) -> None:
+    for name in ("batch_size", "validation_batch_size"):
+        if getattr(config, name) > len(batches):
+            raise DataError(
+                f"{flag(name)} {getattr(config, name)} is more than the {len(batches)} images that there are to "
+                f"draw from: use {flag(name)} {len(batches)} or less."
+            )
+
+
+def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: torch.device) -> dict[str, Any]:
+    return {
+        "space": space.name,
+        "search": asdict(config),
+        "seeds": asdict(Seeds.derived(config.seed)),
+        "images": {
+            "size": list(shape.image_size),
+            "channels": shape.in_channels,
+            "classes": shape.num_classes,
+        },
+        "device": str(device),
+        "versions": versions(),
+    }
