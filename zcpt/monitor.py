@@ -1,0 +1,144 @@
+"""Watching a search: progress bars, and TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from zcpt.plot import draw_cells, draw_importance
+from zcpt.search.config import SearchConfig
+from zcpt.search.events import Decision, Listener
+from zcpt.search.result import Candidate, SearchResult
+from zcpt.space import Architecture, Choice, SearchSpace
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+# Share of an evaluation's time that does not depend on how many candidates are left: stem, preprocessing, kernels.
+_CONSTANT = 0.3
+
+
+def proposal_work(choices: Sequence[Choice]) -> dict[str, float]:
+    """How long the decision of each choice takes, in evaluations of the undecided supernet.
+
+    Decided choices make a supernet faster, and which one is decided first hardly matters: so the time left can
+    be told before the first proposal is done.
+    """
+    total = alive = sum(len(choice.candidates) for choice in choices)
+    work = {}
+    for choice in sorted(choices, key=lambda choice: choice.phase):
+        work[choice.name] = choice.evaluations * (_CONSTANT + (1 - _CONSTANT) * alive / total)
+        alive -= len(choice.candidates) - choice.keep
+    return work
+
+
+class Progress(Listener):
+    """A bar for each stage on a terminal; silent elsewhere."""
+
+    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+        # Work depends on how many decisions came before, not on which: spread it over the looks in their order.
+        work = proposal_work(space.choices)
+        self._looks = [
+            work[choice.name] / looks
+            for choice in sorted(space.choices, key=lambda choice: choice.phase)
+            for looks in [1 if choice.keep == 1 else len(choice.candidates) - choice.keep]
+            for _ in range(looks)
+        ]
+        self._seen = 0
+        self._config = config
+        self._bar = self._new("proposals", sum(work.values()) * config.proposals)
+
+    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+        self._advance(self._looks[self._seen % len(self._looks)], replayed)
+        self._seen += 1
+        self._bar.set_postfix_str(
+            f"proposal {proposal + 1} of {self._config.proposals}, {decision.choice}", refresh=False
+        )
+
+    def validating(self, candidates: Sequence[Architecture]) -> None:
+        self._bar.close()
+        self._bar = self._new(f"validation of {len(candidates)}", self._config.validation_batches)
+
+    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+        self._advance(1, replayed)
+
+    def finished(self, result: SearchResult) -> None:
+        self._bar.close()
+
+    def _advance(self, work: float, replayed: bool) -> None:
+        if replayed and not self._bar.disable:
+            self._bar.initial += work  # it took no time, so it must not count into the rate
+        self._bar.update(work)
+
+    @staticmethod
+    def _new(title: str, total: float) -> tqdm[Any]:
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        return tqdm(desc=title, total=total, smoothing=0, disable=None, bar_format=layout)
+
+
+class TensorBoard(Listener):
+    """Writes a search to TensorBoard event files.
+
+    Args:
+        folder: Where they go. Those of an interrupted run are replaced: the journal tells everything again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        for old in self.folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writer: SummaryWriter = SummaryWriter(str(self.folder))
+        self._space, self._config = space, config
+        self._decisions: list[Decision] = []
+        self._sums: list[float] = []
+        self._batches = 0
+
+    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+        if all(decision.choice != earlier.choice for earlier in self._decisions):
+            for candidate, value in zip(decision.candidates, decision.importance, strict=True):
+                tag = f"importance/{decision.choice}/{candidate}"
+                self._writer.add_scalar(tag, value, proposal)
+        self._decisions.append(decision)
+
+    def proposed(self, proposal: int, architecture: Architecture) -> None:
+        title = f"proposal {proposal}"
+        heat_map = draw_importance(self._space.choices, self._decisions, title)
+        self._writer.add_figure("proposal/importance", heat_map, proposal)
+        self._writer.add_figure("proposal/cell", draw_cells(self._space.cells(architecture), title), proposal)
+        self._writer.add_text("proposal/genotype", f"`{self._space.format(architecture)}`", proposal)
+        self._writer.flush()
+        self._decisions = []
+
+    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+        self._sums = [a + b for a, b in zip(self._sums or [0.0] * len(scores), scores, strict=True)]
+        self._batches += 1
+        for index, total in enumerate(self._sums):
+            self._writer.add_scalar(f"validation/candidate_{index:02d}", total / self._batches, self._batches)
+
+    def finished(self, result: SearchResult) -> None:
+        text = self._space.format(result.architecture)
+        cells = draw_cells(self._space.cells(result.architecture), "result")
+        self._writer.add_text("result/genotype", f"`{text}`")
+        self._writer.add_text("result/candidates", self._table(result.candidates))
+        self._writer.add_figure("result/cell", cells)
+        best = max((c.mean for c in result.candidates if c.mean is not None), default=math.nan)
+        metrics = {"candidates": len(result.candidates), "validation score": best}
+        self._writer.add_hparams(asdict(self._config), metrics, run_name=".")
+        self._writer.close()
+
+    def _table(self, candidates: Sequence[Candidate]) -> str:
+        rows = ["| candidate | mean score | proposals | genotype |", "|---|---|---|---|"]
+        for index, candidate in enumerate(candidates):
+            mean = "" if candidate.mean is None else f"{candidate.mean:.3f}"
+            proposals = ", ".join(map(str, candidate.proposals))
+            rows.append(f"| {index} | {mean} | {proposals} | `{self._space.format(candidate.architecture)}` |")
+        return "\n".join(rows)
