@@ -1,0 +1,1 @@
+"""Image data, and the training of discrete networks."""

@@ -1,0 +1,146 @@
+"""Data sets by name: embedded, torchvision's, or a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torchvision import datasets
+
+from train.augment import scoring_transform
+from train.folder import FolderImages, folder_classes
+from train.images import ImageSet, InMemory, Statistics, Transformed, count, measured_statistics
+from zcpt.batches import DatasetBatches
+from zcpt.errors import DataError, unknown
+from zcpt.seeding import derive
+
+_TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
+    "cifar10": (
+        datasets.CIFAR10,
+        "50,000 + 10,000 pictures 32x32 of 10 things",
+        ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
+    ),
+    "cifar100": (
+        datasets.CIFAR100,
+        "50,000 + 10,000 pictures 32x32 of 100 things",
+        ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ),
+    "svhn": (
+        datasets.SVHN,
+        "73,257 + 26,032 house numbers 32x32",
+        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    ),
+}
+DATASETS = {
+    "digits": "1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20",
+    **{name: summary for name, (_, summary, _) in _TORCHVISION.items()},
+    "folder:PATH": "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/",
+}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set. Its two parts are read when they are first asked for."""
+
+    name: str
+    classes: tuple[str, ...]
+    load: Callable[[bool], ImageSet]
+    """True: the training images; False: the test images."""
+    directory: Path | None = None
+    """Where it was read from; None if it is embedded."""
+    known_statistics: Statistics | None = None
+
+    @cached_property
+    def train(self) -> ImageSet:
+        return self.load(True)
+
+    @cached_property
+    def test(self) -> ImageSet:
+        return self.load(False)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of each channel of the training images, whose values lie in [0, 1]."""
+        return self.known_statistics or measured_statistics(self.train)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.train[0][0].shape
+        return channels, height, width
+
+
+def load_data(name: str, data_dir: Path = Path("data"), download: bool = False) -> ImageData:
+    """Find a data set.
+
+    Args:
+        name: One of ``DATASETS``.
+        data_dir: Where torchvision's data sets lie, or are downloaded to.
+        download: Fetch what is missing.
+
+    Raises:
+        DataError: It is unknown, missing, empty or broken.
+    """
+    if name == "digits":
+        return ImageData(name, tuple("0123456789"), _digits)
+    if name.startswith("folder:"):
+        root = Path(name.removeprefix("folder:")).expanduser()
+        return ImageData(name, folder_classes(root), lambda train: FolderImages(root, train).stored(), root)
+    if name not in _TORCHVISION:
+        raise DataError(unknown("data set", name, DATASETS))
+    return _torchvision(name, data_dir, download)
+
+
+def _digits(train: bool) -> ImageSet:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8)[:, None]
+    labels = torch.from_numpy(digits.target)
+    parts = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=digits.target)
+    indices = torch.tensor(parts[0 if train else 1])
+    return InMemory(images[indices], labels[indices])
+
+
+def _torchvision(name: str, data_dir: Path, download: bool) -> ImageData:
+    make, _, statistics = _TORCHVISION[name]
+
+    def read(train: bool) -> Any:
+        split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
+        try:
+            return make(str(data_dir.expanduser()), download=download, **split)
+        except URLError as error:
+            raise DataError(f"{name} could not be downloaded to {data_dir}: {error.reason}.") from None
+        except RuntimeError:
+            raise DataError(
+                f"{name} was not found in {data_dir.absolute()}, or its files are damaged: add --download to fetch "
+                "it, or --data-dir PATH if it lies elsewhere."
+            ) from None
+
+    def load(train: bool) -> ImageSet:
+        raw = read(train)
+        images = torch.as_tensor(raw.data)
+        if images.shape[-1] == 3:
+            images = images.permute(0, 3, 1, 2)
+        return InMemory(images.contiguous(), torch.as_tensor(raw.labels if name == "svhn" else raw.targets))
+
+    classes = getattr(read(True), "classes", list("0123456789"))
+    return ImageData(name, tuple(classes), load, data_dir, statistics)
+
+
+def scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
+    """The mini-batches that a search scores on: from one half of the training images, randomly cropped and flipped.
+
+    Which half depends on the seed; it is never the order of the files.
+    """
+    generator = torch.Generator().manual_seed(derive(seed, "half"))
+    half = torch.randperm(count(data.train), generator=generator)[: (count(data.train) + 1) // 2]
+    about = {"dataset": data.name, "directory": data.directory and str(data.directory), "images": len(half)}
+    transform = scoring_transform(data.image_shape[1:], data.statistics)
+    return DatasetBatches(Transformed(data.train, transform), half.tolist(), len(data.classes), about)

@@ -1,0 +1,118 @@
+"""Pictures in folders: PATH/train/CLASS/picture, and PATH/test/ or PATH/val/ likewise."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.v2 import functional as F
+from tqdm import tqdm
+
+from train.images import ImageSet, InMemory
+from zcpt.errors import DataError
+
+_IN_MEMORY = 2 * 2**30  # bytes of decoded training images
+_SIZED = 2000  # pictures whose size is looked at
+_LARGEST = 224
+
+
+def _part(root: Path, train: bool) -> Path:
+    names = ["train"] if train else ["test", "val"]
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root.absolute()}: give the folder of your pictures as folder:PATH.")
+    raise DataError(
+        f"{root.absolute()} has no folder {' or '.join(names)}: pictures are expected in {root.name}/{names[0]}/CLASS/."
+    )
+
+
+def _listed(root: Path, train: bool) -> ImageFolder:
+    part = _part(root, train)
+    try:
+        return ImageFolder(str(part))
+    except FileNotFoundError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DataError(f"{part.absolute()} holds no pictures that can be used: {reason}.") from None
+
+
+def folder_classes(root: Path) -> tuple[str, ...]:
+    """Names of the classes; DataError where training and test folders do not have the same."""
+    classes, tested = _listed(root, True).classes, _listed(root, False).classes
+    if classes != tested:
+        differing = sorted(set(classes) ^ set(tested))
+        raise DataError(
+            f"the training and test folders of {root.absolute()} must have the same classes; "
+            f"only one of them has {', '.join(differing[:5])}."
+        )
+    return tuple(classes)
+
+
+class FolderImages(Dataset[tuple[Tensor, int]]):
+    """One part of a folder, decoded to RGB on access and brought to one size.
+
+    If all training pictures have the same size (of the first 2,000 drawn at random), that is the size. Else it
+    is a square of the median shorter side, at most 224: the picture is scaled to cover it and cut at the centre.
+    """
+
+    def __init__(self, root: Path, train: bool) -> None:
+        self.samples = _listed(root, train).samples
+        self.size = _common_size(_listed(root, True).samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.samples[index]
+        try:
+            with Image.open(path) as picture:
+                image = F.pil_to_tensor(picture.convert("RGB"))
+        except (OSError, SyntaxError, UnidentifiedImageError) as error:
+            raise _broken(path, error) from None
+        if tuple(image.shape[-2:]) != self.size:
+            image = _fitted(image, self.size)
+        return image, label
+
+    def stored(self) -> ImageSet:
+        """All images decoded and kept, where they fit into 2 GiB; else this data set as it is."""
+        height, width = self.size
+        if len(self) * 3 * height * width > _IN_MEMORY:
+            return self
+        images = torch.empty(len(self), 3, height, width, dtype=torch.uint8)
+        for index in tqdm(range(len(self)), "reading pictures", leave=False, disable=None):
+            images[index] = self[index][0]
+        return InMemory(images, torch.tensor([label for _, label in self.samples]))
+
+
+def _broken(path: str, error: Exception) -> DataError:
+    return DataError(f"the picture {path} cannot be read ({error}): replace or remove it.")
+
+
+def _common_size(samples: list[tuple[str, int]]) -> tuple[int, int]:
+    picked = random.Random(0).sample(samples, min(_SIZED, len(samples)))
+    sizes = []
+    for path, _ in picked:
+        try:
+            with Image.open(path) as picture:
+                sizes.append((picture.height, picture.width))
+        except (OSError, UnidentifiedImageError) as error:
+            raise _broken(path, error) from None
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    side = min(_LARGEST, round(statistics.median(min(size) for size in sizes)))
+    return side, side
+
+
+def _fitted(image: Tensor, size: tuple[int, int]) -> Tensor:
+    scale = max(size[0] / image.shape[-2], size[1] / image.shape[-1])
+    covering = [max(size[i], round(scale * image.shape[i - 2])) for i in (0, 1)]
+    resized = F.resize(image, covering, antialias=True)
+    fitted: Tensor = F.center_crop(resized, list(size))
+    return fitted

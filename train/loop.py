@@ -1,0 +1,169 @@
+"""The training of a discrete network."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from train.augment import training_transform
+from train.data import ImageData
+from train.evaluation import measure
+from train.images import Transformed, count
+from train.recipe import TrainConfig
+from zcpt.devices import place, place_images
+from zcpt.errors import ConfigError, unknown
+from zcpt.seeding import derive, seeded
+from zcpt.space import Architecture, Shape, get_space
+
+Row = dict[str, float]
+
+
+class Training:
+    """One training: made from its settings, or gone on with from a checkpoint, epoch by epoch.
+
+    Every epoch seeds all generators from (seed, epoch), so a resumed run is the uninterrupted one.
+    """
+
+    def __init__(self, architecture: Architecture, data: ImageData, config: TrainConfig, device: torch.device) -> None:
+        channels, height, width = data.image_shape
+        self.architecture, self.data, self.config, self.device = architecture, data, config, device
+        self.shape = Shape(config.channels, config.layers, len(data.classes), channels, (height, width))
+        with seeded(derive(config.seed, "weights")):
+            space = get_space(architecture.space)
+            network = space.build_network(architecture, self.shape, auxiliary=config.auxiliary_weight > 0)
+        self.network = place(network, device, config.channels_last)
+        self.runs: nn.Module = torch.compile(network) if config.compile else network  # type: ignore[assignment]
+        self.optimizer, self.schedule = _optimizer(network, config)
+        self.rows: list[Row] = []
+        self.on_batch: Callable[[], object] = lambda: None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next, counted from 0."""
+        return len(self.rows)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "architecture": self.architecture.to_json(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rows": self.rows,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rows = state["rows"]
+
+    def run_epoch(self) -> Row:
+        """Train for one epoch, measure the test images, and add a row to ``rows``."""
+        epoch, started = self.epoch, time.perf_counter()
+        torch.manual_seed(derive(self.config.seed, "epoch", epoch))
+        if self.schedule is not None:
+            self.schedule.step(epoch)
+        drop_path = self.config.drop_path * epoch / self.config.epochs
+        self.network.set_drop_path(drop_path)
+        loss, accuracy = self._train()
+        seconds = time.perf_counter() - started
+        test_loss, test_accuracy = measure(
+            self.network,
+            self.data.test,
+            self.data.statistics,
+            self.config.batch_size,
+            self.device,
+            amp=self.config.amp,
+        )
+        row = {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "drop_path": drop_path,
+            "seconds": seconds,
+            "images_per_second": count(self.data.train) / seconds,
+        }
+        self.rows.append(row)
+        return row
+
+    def _train(self) -> tuple[float, float]:
+        """Mean loss of the network's own logits, and accuracy in percent, over the epoch."""
+        self.runs.train()
+        losses, correct, seen = 0.0, 0, 0
+        for images, labels in self._batches():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
+                logits, loss, total = self._loss(images, labels)
+            self.optimizer.zero_grad()
+            total.backward()
+            if self.config.clip_grad:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_grad)
+            self.optimizer.step()
+            losses += loss.item() * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+            if not math.isfinite(losses):
+                raise ConfigError(f"the loss is {loss.item()} in epoch {self.epoch}: try a lower --lr or no --amp.")
+            self.on_batch()
+        return losses / seen, 100 * correct / seen
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        smoothing, weight = self.config.label_smoothing, self.config.auxiliary_weight
+        if not weight:
+            logits = self.runs(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return logits, loss, loss
+        logits, auxiliary = self.runs(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        return logits, loss, loss + weight * F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.loader():
+            yield place_images(images, self.device, self.config.channels_last), labels.to(self.device)
+
+    def loader(self) -> DataLoader[Any]:
+        """The training images of the next epoch, shuffled and augmented."""
+        size = self.data.image_shape[1:]
+        transform = training_transform(self.config, size, self.data.statistics)
+        images = count(self.data.train)
+        return DataLoader(
+            Transformed(self.data.train, transform),
+            self.config.batch_size,
+            shuffle=True,
+            num_workers=self.config.workers,
+            # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
+            drop_last=images % self.config.batch_size == 1 and images > 1,
+            generator=torch.Generator().manual_seed(derive(self.config.seed, "order", self.epoch)),
+        )
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Scheduler | None]:
+    try:
+        optimizer = create_optimizer_v2(
+            network,
+            opt=config.optimizer,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            filter_bias_and_bn=False,  # the recipe decays all parameters; timm would spare some
+        )
+    except ValueError:
+        raise ConfigError(
+            unknown("optimiser", config.optimizer, list_optimizers(), "timm.optim.list_optimizers()")
+        ) from None
+    schedule, _ = create_scheduler_v2(
+        optimizer, sched=config.schedule, num_epochs=config.epochs, min_lr=config.min_lr, warmup_epochs=0
+    )
+    return optimizer, schedule

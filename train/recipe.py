@@ -1,0 +1,97 @@
+"""Everything that decides what a training does, and the published recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from zcpt.errors import ConfigError, unknown
+from zcpt.options import check_types, flag, option
+from zcpt.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training; the defaults are the DARTS recipe for CIFAR. ConfigError if they cannot be used."""
+
+    recipe: str = option("cifar", "named set of the values below: cifar or digits")
+    channels: int = option(36, "width: channels of the first cells")
+    layers: int = option(20, "depth, as the space counts it")
+    epochs: int = option(600, "passes over the training images")
+    batch_size: int = option(96, "images in a mini-batch")
+    optimizer: str = option("momentum", "timm's name of the optimiser; 'momentum' is SGD without Nesterov")
+    lr: float = option(0.025, "learning rate at the start")
+    momentum: float = option(0.9, "momentum of the optimiser")
+    weight_decay: float = option(3e-4, "weight decay, on all parameters")
+    schedule: Literal["cosine", "none"] = option("cosine", "learning rate from epoch to epoch: cosine, or the same")
+    min_lr: float = option(0.0, "learning rate that the schedule comes to")
+    clip_grad: float = option(5.0, "largest norm of the gradient; 0 does not clip")
+    label_smoothing: float = option(0.0, "label smoothing of the loss")
+    auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no such head")
+    drop_path: float = option(0.2, "drop-path probability that the last epoch comes to; it rises linearly from 0")
+    crop_padding: int = option(4, "pixels of padding before random crops; 0 does not crop")
+    flip: bool = option(True, "mirror images at random")
+    cutout: int = option(16, "side of the square that is cut out of each image, in pixels; 0 cuts nothing")
+    seed: int = option(0, "seed of weights, order and augmentation")
+    workers: int = option(0, "processes that read and augment images; 0 does it in the main process")
+    amp: bool = option(False, "compute in bfloat16 where torch.autocast deems it safe")
+    channels_last: bool = option(False, "store images and weights with channels last")
+    compile: bool = option(False, "compile the network with torch.compile")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("channels", "layers", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, int | float) and value < 0:
+                raise ConfigError(f"{flag(f.name)} {value} must not be negative.")
+        if self.drop_path >= 1 or self.label_smoothing >= 1:
+            raise ConfigError("--drop-path and --label-smoothing must be below 1.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of values."""
+
+    summary: str
+    size: str
+    """Which of the space's sizes it trains: train or small."""
+    values: dict[str, Any]
+
+
+RECIPES = {
+    "cifar": Recipe("DARTS' recipe for CIFAR-10 and its like: 600 epochs, cutout, drop path", "train", {}),
+    "digits": Recipe(
+        "a minute or two on a CPU for 8x8 digits",
+        "small",
+        {
+            "epochs": 40,
+            "flip": False,
+            "crop_padding": 1,
+            "cutout": 2,
+            "drop_path": 0.05,
+            "channels_last": True,
+        },
+    ),
+}
+
+
+def configure(space: SearchSpace, recipe: str, **options: Any) -> TrainConfig:
+    """The settings for a space: the recipe's values and the space's width and depth, below the options given."""
+    if recipe not in RECIPES:
+        raise ConfigError(unknown("recipe", recipe, RECIPES))
+    chosen = RECIPES[recipe]
+    size = space.train_size if chosen.size == "train" else space.small_size
+    values = {"channels": size.channels, "layers": size.layers, **chosen.values, **options}
+    known = [f.name for f in fields(TrainConfig)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(unknown("option of train", name, known))
+    return TrainConfig(recipe=recipe, **values)
+
+
+def recipe_for(dataset: str) -> str:
+    """The recipe for a data set where none is named."""
+    return "digits" if dataset == "digits" else "cifar"

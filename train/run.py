@@ -1,0 +1,145 @@
+"""A training with its run folder, its progress bar and its event files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from train.checkpoint import LAST, WEIGHTS, TrainedNetwork, load_state, save_network, save_state
+from train.data import ImageData
+from train.images import count
+from train.loop import Row, Training
+from train.recipe import TrainConfig
+from zcpt.errors import ConfigError
+from zcpt.files import as_json, make_folder, read_text, write_atomically
+from zcpt.search.result import versions
+from zcpt.space import Architecture
+
+
+def fit(
+    architecture: Architecture,
+    data: ImageData,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+) -> TrainedNetwork:
+    """Train the network of an architecture on the training images, and write everything to ``run_dir``.
+
+    The accuracy reported is that of the last epoch; no test result decides anything.
+
+    Raises:
+        ZcptError: Something given cannot be used; nothing has been written then.
+    """
+    training = Training(architecture, data, config, torch.device(device))
+    _open(run_dir, training, resume)
+    with torch.random.fork_rng(), _Watch(run_dir, training) as watch:
+        while training.epoch < config.epochs:
+            training.run_epoch()
+            save_state(run_dir / LAST, training.state())
+            _write_summary(run_dir / "summary.csv", training.rows)
+            watch.epoch_done(training.rows[-1])
+    about = {
+        "test_accuracy": training.rows[-1]["test_accuracy"],
+        "epochs": config.epochs,
+        "dataset": data.name,
+        "versions": versions(),
+    }
+    trained = TrainedNetwork(training.network, architecture, training.shape, data.statistics, data.classes, about)
+    save_network(run_dir / WEIGHTS, trained)
+    return trained
+
+
+def _open(run_dir: Path, training: Training, resume: bool) -> None:
+    architecture, data = training.architecture, training.data
+    described = {
+        "name": data.name,
+        "directory": str(data.directory) if data.directory else None,
+        "train_images": count(data.train),
+        "test_images": count(data.test),
+        "statistics": [list(values) for values in data.statistics],
+    }
+    if not resume:
+        arguments = {**asdict(training.config), "device": str(training.device), "data": described}
+        files = {
+            "args.yaml": yaml.safe_dump(arguments, sort_keys=False),
+            "architecture.json": as_json(architecture.to_json()),
+        }
+        make_folder(run_dir, files)
+        return
+    before = read_arguments(run_dir)["data"]
+    for key in ("name", "train_images", "test_images", "statistics"):
+        if before[key] != described[key]:
+            raise ConfigError(
+                f"{run_dir} was trained on other data: its {key} is {before[key]}, and that of the data found now "
+                f"is {described[key]}."
+            )
+    if (run_dir / LAST).exists():  # else it was stopped before the first epoch was done
+        training.load(load_state(run_dir / LAST, architecture))
+        _write_summary(run_dir / "summary.csv", training.rows)
+
+
+def read_arguments(run_dir: Path) -> dict[str, Any]:
+    """The settings of a training, from its ``args.yaml``; ConfigError when they cannot be read."""
+    path = run_dir / "args.yaml"
+    try:
+        arguments = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is damaged: {error}.") from None
+    if not isinstance(arguments, dict) or "data" not in arguments:
+        raise ConfigError(f"{path} is damaged: it holds no settings of a training.")
+    return arguments
+
+
+def _write_summary(path: Path, rows: list[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+class _Watch:
+    """Progress bar and TensorBoard of a training."""
+
+    def __init__(self, run_dir: Path, training: Training) -> None:
+        self.training = training
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=training.epoch)
+
+    def __enter__(self) -> _Watch:
+        batches, config = len(self.training.loader()), self.training.config
+        done = self.training.epoch * batches
+        self.bar = tqdm(
+            desc="training",
+            total=config.epochs * batches,
+            initial=done,
+            smoothing=0.05,
+            unit="batch",
+            disable=None,
+        )
+        self.training.on_batch = self.bar.update
+        return self
+
+    def epoch_done(self, row: Row) -> None:
+        for name, value in row.items():
+            if name not in ("epoch", "seconds"):
+                tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_")) else f"train/{name}"
+                self.writer.add_scalar(tag, value, row["epoch"])
+        done = f"epoch {row['epoch'] + 1}/{self.training.config.epochs}"
+        self.bar.set_postfix_str(f"{done}, loss {row['train_loss']:.3f}, test {row['test_accuracy']:.2f} %")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        self.writer.close()
