@@ -1,0 +1,5 @@
+"""``python -m zcpt``."""
+
+from zcpt.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,41 @@
+"""The command line: ``zcpt search|train|evaluate|list``."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import zcpt
+from zcpt.errors import ConfigError, ZcptError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one sentence on the standard error stream and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        _check_packages()
+        from zcpt.cli._parser import parse
+
+        args = parse(sys.argv[1:] if arguments is None else arguments)
+        args.run(args)
+    except ZcptError as error:
+        sys.stderr.write(f"zcpt: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("zcpt: stopped; what is done is on disk, and --resume with the run folder goes on.\n")
+        return 130
+    return 0
+
+
+def _check_packages() -> None:
+    """ConfigError where a ``train`` of the user's own, in the current folder, hides the package that belongs to us."""
+    spec = importlib.util.find_spec("train")
+    ours = Path(zcpt.__file__).resolve().parents[1] / "train" / "__init__.py"
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
+        found = "is missing" if spec is None else f"is hidden by {spec.origin or 'a folder of that name'}"
+        raise ConfigError(
+            f"zcpt's package 'train' {found}: run the command from another folder, or as the installed 'zcpt'."
+        )

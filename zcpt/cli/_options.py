@@ -1,0 +1,82 @@
+"""Flags that several commands share, and flags made from dataclasses of settings."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+from zcpt.errors import ConfigError
+from zcpt.options import flag
+
+
+def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = ()) -> None:
+    """Add a flag for every field of a dataclass of settings. What is not given is not set in the namespace."""
+    hints = get_type_hints(settings)
+    for field in fields(settings):
+        if field.name in skip:
+            continue
+        hint = hints[field.name]
+        words: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+        words["help"] = f"{field.metadata['help']} (default: {field.default})".replace("%", "%%")
+        if hint is bool:
+            words["action"] = argparse.BooleanOptionalAction
+        else:
+            words["type"] = str if get_args(hint) else hint
+            words["metavar"] = "|".join(get_args(hint)) or hint.__name__.upper()
+        parser.add_argument(flag(field.name), **words)
+
+
+def given(args: argparse.Namespace, settings: type[Any], skip: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of a dataclass of settings that were given on the command line."""
+    names = (field.name for field in fields(settings) if field.name not in skip)
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which images, and where they are computed on."""
+    parser.add_argument("--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn or folder:PATH")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="PATH", help="where torchvision's data sets lie (default: data)"
+    )
+    parser.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
+    parser.add_argument("--device", help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one)")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name, after trying it; ConfigError if it cannot be used."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"--device {name} cannot be used ({reason}): try --device cpu.") from None
+    return device
+
+
+def new_folder(*parts: str) -> Path:
+    """A folder below ``runs`` that is named after the time and after what runs."""
+    names = [part.rstrip("/").rpartition("/")[2].rpartition(":")[2] for part in parts]
+    return Path("runs", "-".join([datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), *names]))
+
+
+def this_program() -> str:
+    """How to call this program again."""
+    if Path(sys.argv[0]).name != "__main__.py":
+        return Path(sys.argv[0]).name
+    python = shutil.which("python")
+    same = python is not None and Path(python).absolute() == Path(sys.executable).absolute()
+    return f"{'python' if same else _short(sys.executable)} -m zcpt"
+
+
+def _short(path: str) -> str:
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -1,0 +1,94 @@
+"""The parser: sub-commands, YAML below the command line, nearest names in errors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import yaml
+
+import zcpt
+from zcpt.errors import ConfigError
+from zcpt.files import read_text
+from zcpt.options import flag
+
+_COMMANDS = {
+    "search": ("zcpt.cli.search", "find an architecture without training anything"),
+    "train": ("zcpt.cli.train", "train the network of an architecture"),
+    "evaluate": ("zcpt.cli.evaluate", "measure a trained network on the test images"),
+    "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.rstrip('.')} ('{self.prog} --help' shows all flags).")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command; ``run`` of the result is the function that does it.
+
+    Raises:
+        ConfigError: A flag or a value is unknown.
+    """
+    parser = _Parser("zcpt", description="Differentiable architecture search without training the supernet.")
+    parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    words = [_dashed(word) for word in arguments]
+    for name, (module, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if name in words[:1]:  # the others need not be imported
+            _fill(command, importlib.import_module(module))
+            refuse = command
+    args, unknown = parser.parse_known_args(_with_yaml(words))
+    if unknown:
+        _refuse(refuse, unknown[0])
+    return args
+
+
+def _fill(command: argparse.ArgumentParser, module: ModuleType) -> None:
+    command.add_argument("-c", dest="config_file", metavar="FILE", help="YAML file of flags; the command line wins")
+    module.add_arguments(command)
+    command.set_defaults(run=module.run)
+
+
+def _dashed(word: str) -> str:
+    """Flags may be spelled with underscores."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _refuse(parser: argparse.ArgumentParser, word: str) -> NoReturn:
+    name = word.partition("=")[0]
+    if not name.startswith("-"):
+        parser.error(f"'{word}' is not expected here")
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    parser.error(f"unknown flag '{name}'" + (f": did you mean '{near[0]}'?" if near else ""))
+
+
+def _with_yaml(words: list[str]) -> list[str]:
+    """Put the flags of a YAML file before those of the command line, which therefore win."""
+    if "-c" not in words[:-1]:
+        return words
+    path = Path(words[words.index("-c") + 1])
+    try:
+        values = yaml.safe_load(read_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of flags to values, such as 'proposals: 10'.")
+    flags: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            flags.append(flag(str(name)) if value else flag(f"no_{name}"))
+        else:
+            flags += [flag(str(name)), str(value)]
+    return words[:1] + flags + words[1:]

@@ -1,0 +1,60 @@
+"""``zcpt evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from train.checkpoint import WEIGHTS, load_network
+from train.data import load_data
+from train.evaluation import measure
+from train.images import count
+from train.run import read_arguments
+from zcpt.cli._options import add_data_arguments, pick_device
+from zcpt.cli.train import read_architecture
+from zcpt.errors import ConfigError, DataError
+from zcpt.space import get_space
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a training, or of a search with one")
+    add_data_arguments(parser)
+    parser.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the network, and say its test accuracy."""
+    folder = _training(args.folder)
+    trained = load_network(folder / WEIGHTS)
+    if trained.architecture != read_architecture(folder / "architecture.json", None):
+        raise ConfigError(
+            f"{folder / WEIGHTS} holds another architecture than {folder / 'architecture.json'}: "
+            "one of the two files was replaced."
+        )
+    device, found = pick_device(args.device), read_arguments(folder)["data"]
+    directory = args.data_dir or Path(found["directory"] or "data")
+    data = load_data(args.dataset or found["name"], directory, args.download)
+    if data.classes != trained.classes or data.image_shape[0] != trained.shape.in_channels:
+        raise DataError(
+            f"the network was trained for {len(trained.classes)} classes of {trained.shape.in_channels}-channel "
+            f"images, and {data.name} has {len(data.classes)} of {data.image_shape[0]}: give another --dataset."
+        )
+    loss, accuracy = measure(trained.network.to(device), data.test, trained.statistics, args.batch_size, device)
+    space = get_space(trained.architecture.space)
+    sys.stdout.write(
+        f"test accuracy {accuracy:.2f} % on the {count(data.test)} test images of {data.name} (loss {loss:.4f})\n"
+        f"architecture  {space.format(trained.architecture)}\n"
+    )
+
+
+def _training(folder: Path) -> Path:
+    """The folder itself if it holds a training, else the one training below it."""
+    if (folder / WEIGHTS).exists() or not (folder / "train").is_dir():
+        return folder
+    trainings = [path.parent for path in sorted(folder.glob(f"train/*/{WEIGHTS}"))]
+    if len(trainings) != 1:
+        found = ", ".join(map(str, trainings)) or "none that is finished"
+        raise ConfigError(f"{folder} must hold one training, and it holds {found}: name the folder of one.")
+    return trainings[0]

@@ -1,0 +1,45 @@
+"""``zcpt list``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from train.data import DATASETS
+from train.recipe import RECIPES
+from zcpt.errors import ConfigError, unknown
+from zcpt.proxies import get_proxy, list_proxies
+from zcpt.search import ORDERS, PRESETS
+from zcpt.space import get_space, list_spaces
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("kind", nargs="?", metavar="KIND", help="only one kind, such as spaces")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write one line for each name."""
+    tables = _tables()
+    if args.kind and args.kind not in tables:
+        raise ConfigError(unknown("kind", args.kind, tables))
+    for kind, table in tables.items():
+        if args.kind in (None, kind):
+            width = max(map(len, table))
+            lines = (f"  {name:{width}}  {summary}\n" for name, summary in table.items())
+            sys.stdout.write(f"{kind}\n{''.join(lines)}")
+
+
+def _tables() -> dict[str, dict[str, str]]:
+    return {
+        "spaces": {name: get_space(name).summary for name in list_spaces()},
+        "proxies": {name: get_proxy(name).summary for name in list_proxies()},
+        "orders": {name: _first_line(order) for name, order in ORDERS.items()},
+        "presets": {name: _first_line(preset) for name, preset in PRESETS.items()},
+        "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
+        "datasets": DATASETS,
+    }
+
+
+def _first_line(function: object) -> str:
+    return (function.__doc__ or "").strip().splitlines()[0]

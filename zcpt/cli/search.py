@@ -1,0 +1,104 @@
+"""``zcpt search``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from train.data import ImageData, load_data, scoring_batches
+from train.recipe import configure as configure_training
+from train.recipe import recipe_for
+from zcpt.cli._options import (
+    add_data_arguments,
+    add_options,
+    given,
+    new_folder,
+    pick_device,
+    this_program,
+)
+from zcpt.errors import ConfigError
+from zcpt.files import read_json
+from zcpt.monitor import Progress, TensorBoard
+from zcpt.options import flag
+from zcpt.plot import draw_cells
+from zcpt.search import PRESETS, SearchConfig, SearchResult, configure, search
+from zcpt.space import SearchSpace, Shape, get_space
+
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("--space", metavar="NAME", help="search space: darts or nasbench201 (default: darts)")
+    add_data_arguments(parser)
+    parser.add_argument("--preset", metavar="|".join(PRESETS), help="the published procedure, below the other flags")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="a new run folder (default: below runs/)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder, with its own settings")
+    add_options(parser, SearchConfig)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search, and say what was found and what to do next."""
+    if args.resume:
+        folder, space, data, options = _resumed(args)
+    else:
+        space = get_space(args.space or "darts")
+        options = {"preset": args.preset, **given(args, SearchConfig)}
+        configure(space, **options)  # before data are read: a wrong option should not have to wait
+        data = load_data(args.dataset or "digits", args.data_dir or Path("data"), args.download)
+        folder = args.out or new_folder(space.name, data.name)
+    device = pick_device(args.device)
+    config = configure(space, **options)
+    batches = scoring_batches(data, config.seed)
+    _log.info(_announcement(space, config, data, str(device)))
+    result = search(
+        space,
+        batches,
+        run_dir=folder,
+        resume=args.resume is not None,
+        device=device,
+        listeners=[Progress(), TensorBoard(folder / "tensorboard")],
+        **options,
+    )
+    draw_cells(space.cells(result.architecture)).savefig(folder / "cells.png", dpi=120)
+    sys.stdout.write(_answer(space, result, data, folder))
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any]]:
+    fixed = ["space", "dataset", "preset", "out", *given(args, SearchConfig)]
+    extra = [name for name in fixed if getattr(args, name) is not None]
+    if extra:
+        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
+    document = read_json(args.resume / "config.json")
+    directory = args.data_dir or Path(document["data"]["directory"] or "data")
+    args.device = args.device or document["device"]
+    data = load_data(document["data"]["dataset"], directory, args.download)
+    return args.resume, get_space(document["space"]), data, document["search"]
+
+
+def _announcement(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
+    channels, height, width = data.image_shape
+    evaluations = sum(choice.evaluations for choice in space.choices)
+    return (
+        f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, on {device}: "
+        f"N={config.proposals} proposals of {evaluations} evaluations with {config.proxy} in {config.order} order, "
+        f"V={config.validation_batches} validation batches at R={config.validation_inits} initialisations; "
+        f"supernet of C={config.channels}, {config.layers} {space.layers_mean}"
+    )
+
+
+def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: Path) -> str:
+    channels, height, width = data.image_shape
+    size = configure_training(space, recipe_for(data.name))
+    shape = Shape(size.channels, size.layers, len(data.classes), channels, (height, width))
+    cost = space.cost(result.architecture, shape)
+    return (
+        f"architecture  {space.format(result.architecture)}\n"
+        f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
+        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
+        f"run folder    {folder} (tensorboard --logdir {folder})\n"
+        f"next          {this_program()} train --arch {folder / 'architecture.json'}\n"
+    )
