@@ -1,0 +1,166 @@
+"""Search NAS-Bench-201 and look the results up in its table of trained accuracies.
+
+    python benchmarks/nasbench201.py --table nb201_accuracy.csv.gz --dataset folder:PATH --variants default
+    python benchmarks/nasbench201.py --report
+
+The first command adds rows to ``benchmarks/results/nasbench201.json``, and goes on where it was stopped; the
+second one writes ``benchmarks/results/nasbench201.md`` from them. The table is a CSV with the columns
+``arch_str`` and ``c10_test_acc_200ep_pct``: mean CIFAR-10 test accuracy of all 15,625 cells after 200 epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import zcpt
+from train.data import load_data, scoring_batches
+from zcpt.devices import place, place_batch
+from zcpt.files import as_json, write_atomically
+from zcpt.search import configure
+from zcpt.search.propose import Seeds
+from zcpt.seeding import derive, seeded
+
+RESULTS = Path(__file__).parent / "results" / "nasbench201.json"
+SPACE = zcpt.get_space("nasbench201")
+PAPER: dict[str, Any] = {"preset": "paper"}
+SHORT: dict[str, Any] = {"validation_batches": 10}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "V=10": SHORT,
+    "V=10, one set of weights": {**SHORT, "supernet_weights": "run"},
+    "V=10, a batch for each step": {**SHORT, "scoring_batch": "step"},
+    "V=10, batch of 128": {**SHORT, "batch_size": 128},
+    "V=10, official counting": {**SHORT, "proxy": "naswot-official"},
+    "V=10, official counting, batch of 256": {**SHORT, "proxy": "naswot-official", "batch_size": 256},
+    "V=10, one validation init": {**SHORT, "validation_inits": 1},
+    "preset paper": PAPER,
+    "fixed order, N=1": {"order": "fixed", "proposals": 1},
+    "preset paper, fixed order, N=1": {**PAPER, "order": "fixed", "proposals": 1},
+}
+AGREEMENT: dict[str, dict[str, Any]] = {
+    "default": {},
+    "batch of 256": {"batch_size": 256},
+    "preset paper": PAPER,
+}
+PUBLISHED = {"best": 0.758, "mean": 0.83, "fixed order": "94.00 +- 0.47"}
+
+
+def read_table(path: Path) -> dict[str, float]:
+    """Cell text -> CIFAR-10 test accuracy in percent."""
+    with gzip.open(path, "rt", newline="") as file:
+        return {row["arch_str"]: float(row["c10_test_acc_200ep_pct"]) for row in csv.DictReader(file)}
+
+
+class Stopwatch(zcpt.Listener):
+    """Seconds of both stages."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.stage1 = 0.0
+
+    def validating(self, candidates: Sequence[zcpt.Architecture]) -> None:
+        self.stage1 = time.perf_counter() - self.began
+
+
+def searched(options: dict[str, Any], seed: int, data: Any, table: dict[str, float], device: str) -> dict[str, Any]:
+    """One search; the accuracies of what it proposed and of what it chose."""
+    watch = Stopwatch()
+    batches = scoring_batches(data, seed)
+    result = zcpt.search(SPACE, batches, seed=seed, device=device, listeners=[watch], **options)
+    text = SPACE.format(result.architecture)
+    proposals = {n: table[SPACE.format(c.architecture)] for c in result.candidates for n in c.proposals}
+    return {
+        "architecture": text,
+        "accuracy": table[text],
+        "proposals": [proposals[n] for n in sorted(proposals)],
+        "candidates": [
+            {"accuracy": table[SPACE.format(c.architecture)], "scores": list(c.scores)} for c in result.candidates
+        ],
+        "seconds": {"proposals": watch.stage1, "all": time.perf_counter() - watch.began},
+    }
+
+
+def agreement(options: dict[str, Any], seed: int, data: Any, table: dict[str, float], device: str) -> dict[str, Any]:
+    """Mean over edges of Spearman's correlation of the first importances with accuracy, best and mean."""
+    config = configure(SPACE, seed=seed, **options)
+    proxy, seeds = zcpt.get_proxy(config.proxy), Seeds.derived(seed)
+    with seeded(derive(seeds.weights, 0)):
+        net = SPACE.supernet(channels=config.channels, layers=config.layers)
+    place(net, torch.device(device))
+    batch = place_batch(
+        scoring_batches(data, seed).draw(config.batch_size, derive(seeds.batch, 0)), torch.device(device)
+    )
+    cells = {SPACE.parse(text): accuracy for text, accuracy in table.items()}
+    correlations: dict[str, list[float]] = {"best": [], "mean": []}
+    for choice in SPACE.choices:
+        removed = [net.start().without(choice.name, c) for c in choice.candidates]
+        importance = [-s for s in zcpt.evaluate(net, proxy, removed, batch).tolist()]
+        having = [[acc for cell, acc in cells.items() if cell[choice.name] == c] for c in choice.candidates]
+        for name, reference in (("best", max), ("mean", statistics.mean)):
+            truth = [reference(accuracies) for accuracies in having]
+            correlations[name].append(float(spearmanr(importance, truth).statistic))
+    return {name: statistics.mean(values) for name, values in correlations.items()}
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Add the rows that are not there yet."""
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    known = {(row["kind"], row["variant"], row["seed"]) for row in rows}
+    plan = [("search", name, VARIANTS[name], searched) for name in args.variants]
+    plan += [("agreement", name, AGREEMENT[name], agreement) for name in args.agreement]
+    todo = [
+        (kind, name, options, measured, seed)
+        for kind, name, options, measured in plan
+        for seed in args.seeds
+        if (kind, name, seed) not in known
+    ]
+    table, data = read_table(args.table), load_data(args.dataset)
+    for kind, name, options, measured, seed in tqdm(todo, "runs"):
+        row = measured(options, seed, data, table, args.device)
+        rows.append({"kind": kind, "variant": name, "seed": seed, **row, "on": machine(args.device)})
+        write_atomically(RESULTS, as_json({"rows": rows}))
+
+
+def machine(device: str) -> dict[str, str]:
+    """What a figure was measured with."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
+    return {
+        "date": date.today().isoformat(),
+        "device": name,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    """Parse the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=[])
+    parser.add_argument("--agreement", nargs="*", choices=list(AGREEMENT), default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    measure(args)
+
+
+if __name__ == "__main__":
+    main()
