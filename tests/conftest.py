@@ -1,0 +1,83 @@
+"""What all tests share: small data, small networks, and the folder of real tables and images."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import zcpt
+from zcpt import Proxy
+from zcpt.proxies import _registry
+from zcpt.space import Architecture, SearchSpace, Shape
+
+torch.set_num_threads(1)  # the same sums in the same order on every machine
+
+LAYERS = {"darts": 3, "nasbench201": 1}
+
+
+def tiny_shape(space: SearchSpace, **changes: object) -> Shape:
+    """The smallest sensible network of a space, for 8x8 RGB images of 10 classes."""
+    values = {"channels": 4, "layers": LAYERS[space.name], "image_size": (8, 8), **changes}
+    return Shape(**values)
+
+
+def random_architecture(space: SearchSpace, seed: int, without: str = "?") -> Architecture:
+    """An architecture drawn uniformly choice by choice, from the candidates that do not contain ``without``."""
+    generator = torch.Generator().manual_seed(seed)
+    kept = {}
+    for choice in space.choices:
+        candidates = [candidate for candidate in choice.candidates if without not in candidate]
+        picked = torch.randperm(len(candidates), generator=generator)[: choice.keep].sort().values
+        kept[choice.name] = tuple(candidates[i] for i in picked)
+    return space.architecture(kept)
+
+
+@pytest.fixture(params=zcpt.list_spaces())
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return zcpt.get_space(request.param)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> TensorDataset:
+    """Forty random 8x8 RGB images of 10 classes."""
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(40, 3, 8, 8, generator=generator), torch.arange(40) % 10)
+
+
+@pytest.fixture
+def batch() -> zcpt.Batch:
+    generator = torch.Generator().manual_seed(1)
+    return zcpt.Batch(torch.randn(6, 3, 8, 8, generator=generator), torch.arange(6))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real tables and images; tests that use it have the marker ``data``."""
+    folder = os.environ.get("ZCPT_DATA")
+    if not folder:
+        pytest.skip("ZCPT_DATA is not set: it has to name the folder with the real tables and images")
+    return Path(folder)
+
+
+class Hashed(Proxy):
+    """A number that depends on weights, batch and mixture, as a real proxy's does, at no cost."""
+
+    name, summary, higher_is_better, min_batch = "hashed", "", True, 1
+
+    def score(self, net, batch, mixture):
+        seen = [p.detach().flatten()[:2].tolist() for p in islice(net.parameters(), 4)]
+        text = repr((seen, batch.images.sum().item(), mixture and sorted(mixture.weights.items())))
+        return zlib.crc32(text.encode()) / 2**32
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hashed():
+    _registry._PROXIES["hashed"] = Hashed
+    yield
+    del _registry._PROXIES["hashed"]

@@ -1,0 +1,57 @@
+"""Operations: shapes at every size and stride, and cost by formula."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, Zero, halved
+
+STRIDED = [(name, stride) for name in OPERATIONS for stride in (1, 2) if (name, stride) != ("none", 2)]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 1), (2, 3)])
+@pytest.mark.parametrize(("name", "stride"), STRIDED)
+def test_output_size_and_cost(name, stride, size):
+    operation = OPERATIONS[name].build(6, stride, True)
+    with FlopCounterMode(display=False) as counter:
+        output = operation(torch.randn(2, 6, *size))
+    assert output.shape == (2, 6, *halved(size, stride))
+    cost = OPERATIONS[name].cost(6, stride, halved(size, stride))
+    assert cost.params == sum(parameter.numel() for parameter in operation.parameters())
+    assert 2 * 2 * cost.macs == counter.get_total_flops()  # two images, two operations a multiply-accumulate
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_in_a_supernet_batchnorms_have_no_parameters(name):
+    norms = [m for m in OPERATIONS[name].build(4, 1, False).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(not norm.affine and norm.track_running_stats for norm in norms)
+
+
+def test_factorized_reduce_sees_every_second_pixel_of_both_diagonals():
+    reduce = FactorizedReduce(1, 2, affine=False).eval()
+    for conv in (reduce.conv1, reduce.conv2):
+        conv.weight.data.fill_(1)
+    image = torch.arange(1.0, 17).reshape(1, 1, 4, 4)
+    even, odd = (reduce(image) * (1 + 1e-5) ** 0.5)[0].round()
+    assert even.tolist() == [[1, 3], [9, 11]]
+    assert odd.tolist() == [[6, 8], [14, 16]]
+
+
+def test_average_pooling_does_not_count_the_padding():
+    assert torch.equal(OPERATIONS["avg_pool_3x3"].build(1, 1, True)(torch.ones(1, 1, 3, 3)), torch.ones(1, 1, 3, 3))
+
+
+def test_separable_convolutions_have_the_stride_once_and_twice_the_layers():
+    convs = [m for m in OPERATIONS["sep_conv_5x5"].build(4, 2, True).modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.stride[0] for conv in convs] == [2, 1, 1, 1]
+    assert [conv.groups for conv in convs] == [4, 1, 4, 1]
+    dilated = [m for m in OPERATIONS["dil_conv_3x3"].build(4, 2, True).modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.dilation[0] for conv in dilated] == [2, 1]
+
+
+def test_a_blocked_convolution_sees_zeros():
+    operation = ReLUConvBN(3, 3, 3, 1, affine=True).eval()
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(operation(x, blocked=True), operation(torch.zeros_like(x)))
+    assert Zero()(x).abs().sum() == 0

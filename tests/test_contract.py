@@ -1,0 +1,120 @@
+"""What holds for every space, every order and every proxy that comes with zcpt."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import zcpt
+from tests.conftest import LAYERS, random_architecture, tiny_shape
+from zcpt.search import ORDERS, PRESETS
+
+SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 2}
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_proposal_validation_and_resume(space, order, pictures, tmp_path):
+    """Two proposals, each step of the method; then the same again without the end of the journal."""
+    # The real proxy in one order: it takes its time, and the order does not know which proxy there is.
+    proxy = "naswot" if order == "random" else "hashed"
+    options = {**SETTINGS, "proposals": 2, "order": order, "proxy": proxy}
+    options |= {"layers": LAYERS[space.name], "num_classes": 10}
+    result = zcpt.search(space, pictures, run_dir=tmp_path / "run", **options)
+    space.check(result.architecture)
+    assert sorted(n for c in result.candidates for n in c.proposals) == [0, 1]
+    if len(result.candidates) == 2:
+        means = [candidate.mean for candidate in result.candidates]
+        assert result.architecture == result.candidates[means.index(max(means))].architecture
+    journal = tmp_path / "run" / "journal"
+    lines = (journal / "proposal_001.jsonl").read_text().splitlines(keepends=True)
+    for name in ("proposal_001.jsonl", "validation.jsonl"):
+        (journal / name).unlink(missing_ok=True)
+    (journal / "proposal_001.jsonl").write_text("".join(lines[: len(lines) - 2]))
+    again = zcpt.search(space, pictures, run_dir=tmp_path / "run", resume=True, **options)
+    assert again == result
+    strip = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    resumed = [json.loads(line) for line in (journal / "proposal_001.jsonl").read_text().splitlines()]
+    assert [{k: v for k, v in line.items() if k != "seconds"} for line in resumed] == strip
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_presets(space, preset, pictures):
+    options = {**SETTINGS, "proposals": 1, "layers": LAYERS[space.name], "num_classes": 10}
+    space.check(zcpt.search(space, pictures, preset=preset, **options).architecture)
+
+
+def test_text_round_trip(space):
+    for seed in range(20):
+        architecture = random_architecture(space, seed)
+        assert space.parse(space.format(architecture)) == architecture
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 32), (33, 47), (5, 5), (1, 1)])
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
+    shape = tiny_shape(space, image_size=size, in_channels=1, num_classes=7)
+    network = space.build_network(random_architecture(space, 1), shape, auxiliary=auxiliary)
+    network.set_drop_path(0.5)
+    images = torch.randn(3, 1, *size)
+    outputs = network.train()(images)
+    outputs = outputs if auxiliary else (outputs,)
+    assert [output.shape for output in outputs] == [(3, 7)] * (1 + auxiliary)
+    sum(output.sum() for output in outputs).backward()
+    assert all(
+        p.grad is not None for name, p in network.named_parameters() if "auxiliary" in name or "classifier" in name
+    )
+    assert network.eval()(images).shape == (3, 7)
+    assert space.build_supernet(shape).eval()(images).shape == (3, 7)
+
+
+@pytest.mark.parametrize(
+    "shape", [{}, {"image_size": (32, 32), "channels": 16}, {"image_size": (9, 20), "in_channels": 1}]
+)
+def test_analytic_cost_is_that_of_the_network(space, shape):
+    shape = tiny_shape(space, **shape)
+    for seed in range(5):
+        architecture = random_architecture(space, seed)
+        network = space.build_network(architecture, shape).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.randn(1, shape.in_channels, *shape.image_size))
+        cost = space.cost(architecture, shape)
+        assert cost.params == sum(parameter.numel() for parameter in network.parameters())
+        assert 2 * cost.macs == counter.get_total_flops()
+
+
+def test_the_auxiliary_head_is_not_part_of_the_cost(space):
+    architecture, shape = random_architecture(space, 0), tiny_shape(space)
+    network = space.build_network(architecture, shape, auxiliary=True)
+    own = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
+    assert own == space.cost(architecture, shape).params
+
+
+def test_drop_path_drops_images_in_training_only(space):
+    kept = {c.name: tuple(n for n in c.candidates if "conv_3x3" in n)[:1] or c.candidates[:2] for c in space.choices}
+    network = space.build_network(space.architecture(kept), tiny_shape(space))
+    images = torch.randn(4, 3, 8, 8)
+    plain = network.eval()(images)
+    network.set_drop_path(0.3)
+    assert torch.equal(network.eval()(images), plain)
+    network.train()
+    assert not torch.equal(network(images), network(images))
+    network.set_drop_path(0.0)
+    torch.testing.assert_close(network(images), network(images))
+
+
+def test_networks_do_not_share_state(space):
+    one, other = (space.build_network(random_architecture(space, s), tiny_shape(space)) for s in (0, 1))
+    before = other(torch.ones(2, 3, 8, 8))
+    one.set_drop_path(0.9)
+    torch.testing.assert_close(other(torch.ones(2, 3, 8, 8)), before)
+
+
+def test_cells_can_be_drawn(space):
+    for cell in space.cells(random_architecture(space, 4)):
+        assert all(source in cell.nodes and target in cell.nodes for source, target, _ in cell.arrows)
+        assert all(cell.nodes.index(source) < cell.nodes.index(target) for source, target, _ in cell.arrows)
+
+
+def test_the_space_counts_itself(space):
+    assert space.count() == {"darts": 1_037_664_180**2, "nasbench201": 5**6}[space.name]

@@ -1,0 +1,86 @@
+"""Killed with SIGKILL at some moment, and resumed, by the command line as people use it."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SEARCH = ["search", "--space", "nasbench201", "--proposals", "3", "--validation-batches", "12", "--channels", "8"]
+SEARCH += ["--layers", "1", "--device", "cpu"]
+TRAIN = ["train", "--epochs", "4", "--channels", "8", "--device", "cpu"]
+
+
+def start(*words):
+    command = [sys.executable, "-m", "zcpt", *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*words):
+    process = start(*words)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
+def killed_when(ready, *words):
+    """Run a command and kill it as soon as ``ready()``; it may be done by then."""
+    process = start(*words)
+    while process.poll() is None and not ready():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def journal(run):
+    lines = {path.name: path.read_text().splitlines() for path in sorted((run / "journal").glob("*"))}
+    return {name: [{**json.loads(line), "seconds": 0} for line in rows] for name, rows in lines.items()}
+
+
+def summary(run):
+    header, *rows = (line.split(",") for line in (run / "summary.csv").read_text().splitlines())
+    return [[value for name, value in zip(header, row, strict=True) if "second" not in name] for row in rows]
+
+
+def bytes_below(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_search_ends_in_the_same_architecture(seed, tmp_path):
+    finish(*SEARCH, "--out", tmp_path / "whole")
+    total = bytes_below(tmp_path / "whole" / "journal")
+    moment = random.Random(seed).uniform(0, total)
+    run = tmp_path / "run"
+    killed_when(lambda: bytes_below(run / "journal") >= moment, *SEARCH, "--out", run)
+    finish("search", "--resume", run)
+    assert journal(run) == journal(tmp_path / "whole")
+    for name in ("architecture.json", "genotype.txt", "proposals.json"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_training_ends_in_the_same_summary(seed, tmp_path):
+    finish(*SEARCH, "--out", tmp_path / "search")
+    words = [*TRAIN, "--arch", tmp_path / "search" / "architecture.json"]
+    finish(*words, "--out", tmp_path / "whole")
+    run = tmp_path / "run"
+    epochs, pause = divmod(random.Random(seed).uniform(0, 4), 1)
+
+    def ready():
+        path = run / "summary.csv"
+        if not run.exists() or (epochs and (not path.exists() or len(path.read_text().splitlines()) <= epochs)):
+            return False
+        time.sleep(pause / 2)
+        return True
+
+    killed_when(ready, *words, "--out", run)
+    finish("train", "--resume", run)
+    assert summary(run) == summary(tmp_path / "whole")
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()

@@ -1,0 +1,103 @@
+"""Data sets by name."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from train.data import DATASETS, load_data, scoring_batches
+from train.images import count
+from zcpt import DataError
+
+
+def test_digits_are_the_1797_of_scikit_learn_split_evenly():
+    data = load_data("digits")
+    assert (count(data.train), count(data.test)) == (1437, 360)
+    assert data.image_shape == (1, 8, 8)
+    assert data.classes == tuple("0123456789")
+    image, label = data.train[0]
+    assert image.dtype == torch.uint8
+    assert isinstance(label, int)
+    both = {data.train[i][0].numpy().tobytes() for i in range(1437)} & {
+        data.test[i][0].numpy().tobytes() for i in range(360)
+    }
+    assert not both
+    counts = np.bincount([data.test[i][1] for i in range(360)])
+    assert counts.min() >= 34
+    assert torch.equal(load_data("digits").train[5][0], data.train[5][0])
+
+
+def test_statistics_normalise_the_training_images():
+    data = load_data("digits")
+    (mean,), (std,) = data.statistics
+    pixels = torch.stack([data.train[i][0] for i in range(1437)]) / 255
+    assert mean == pytest.approx(pixels.mean().item(), abs=1e-6)
+    assert std == pytest.approx(pixels.std(correction=0).item(), abs=1e-6)
+
+
+def write_cifar(folder, images=20):
+    """The files of CIFAR-10, smaller."""
+    base = folder / "cifar-10-batches-py"
+    base.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    names = [name for name, _ in datasets.CIFAR10.train_list + datasets.CIFAR10.test_list]
+    for name in names:
+        entry = {
+            "data": generator.integers(0, 256, (images, 3072), dtype=np.uint8),
+            "labels": [i % 10 for i in range(images)],
+        }
+        (base / name).write_bytes(pickle.dumps(entry))
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+
+
+def test_cifar_is_read_where_it_lies(tmp_path, monkeypatch):
+    write_cifar(tmp_path)
+    monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
+    data = load_data("cifar10", tmp_path)
+    assert data.image_shape == (3, 32, 32)
+    assert (count(data.train), count(data.test)) == (100, 20)
+    assert data.classes == tuple("abcdefghij")
+    assert data.statistics[0] == (0.49139968, 0.48215827, 0.44653124)
+    raw = datasets.CIFAR10(str(tmp_path))
+    assert torch.equal(data.train[7][0], torch.from_numpy(raw.data[7]).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_a_missing_data_set_names_the_path_and_the_flag(name, tmp_path):
+    with pytest.raises(DataError, match=rf"{name} was not found in {tmp_path}.*add --download .*--data-dir"):
+        load_data(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_data_set_is_refused_with_the_nearest_one():
+    with pytest.raises(DataError, match="unknown data set 'cifar-10': did you mean 'cifar10'"):
+        load_data("cifar-10")
+
+
+def test_scoring_draws_from_one_half_which_depends_on_the_seed():
+    data = load_data("digits")
+    halves = [set(scoring_batches(data, seed).indices) for seed in (0, 1)]
+    assert [len(half) for half in halves] == [719, 719]
+    assert halves[0] != halves[1]
+    assert halves[0] == set(scoring_batches(data, 0).indices)
+
+
+def test_scoring_batches_are_normalised_augmented_and_repeatable():
+    batches = scoring_batches(load_data("digits"), 0)
+    assert (len(batches), batches.num_classes) == (719, 10)
+    assert batches.about == {"dataset": "digits", "directory": None, "images": 719}
+    one, again, other = batches.draw(500, 3), batches.draw(500, 3), batches.draw(500, 4)
+    assert one.images.shape == (500, 1, 8, 8)
+    assert torch.equal(one.images, again.images)
+    assert torch.equal(one.labels, again.labels)
+    assert not torch.equal(one.images, other.images)
+    assert abs(one.images.mean().item()) < 0.15
+    # cropped with a border of one pixel in eight: unaugmented digits hardly ever touch the lower border
+    assert len({tuple(image.flatten().tolist()) for image in one.images}) == 500
+
+
+def test_every_data_set_is_listed():
+    assert set(DATASETS) == {"digits", "cifar10", "cifar100", "svhn", "folder:PATH"}

@@ -1,0 +1,113 @@
+"""Folders of pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from train.data import load_data
+from train.folder import FolderImages
+from train.images import InMemory, count
+from zcpt import DataError
+
+
+def picture(path, size=(12, 10), mode="RGB", seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return pixels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for part, number in (("train", 4), ("val", 2)):
+        for label in ("cat", "dog"):
+            for i in range(number):
+                picture(tmp_path / part / label / f"{i}.png", seed=i)
+    return tmp_path
+
+
+def test_classes_size_and_pictures_are_found(folder):
+    data = load_data(f"folder:{folder}")
+    assert data.classes == ("cat", "dog")
+    assert data.image_shape == (3, 10, 12)
+    assert (count(data.train), count(data.test)) == (8, 4)
+    image, label = data.train[5]
+    assert label == 1
+    expected = np.random.default_rng(1).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    mean, std = data.statistics
+    pixels = torch.stack([data.train[i][0] for i in range(8)]).double() / 255
+    assert mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist())
+    assert std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist())
+
+
+def test_a_folder_named_test_is_preferred_to_val(folder):
+    for label in ("cat", "dog"):
+        picture(folder / "test" / label / "a.png")
+    assert count(load_data(f"folder:{folder}").test) == 2
+
+
+def test_pictures_of_different_sizes_and_modes_come_to_one_square(folder):
+    picture(folder / "train" / "cat" / "large.png", (40, 20))
+    picture(folder / "train" / "dog" / "grey.png", (9, 30), "L")
+    picture(folder / "train" / "dog" / "palette.png", (16, 16), "P")
+    data = load_data(f"folder:{folder}")
+    assert data.image_shape == (3, 10, 10)
+    assert all(data.train[i][0].shape == (3, 10, 10) for i in range(count(data.train)))
+    assert data.test[0][0].shape == (3, 10, 10)
+
+
+def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path):
+    wide = np.zeros((10, 30, 3), dtype=np.uint8)
+    wide[:, 10:20] = 255
+    path = tmp_path / "train" / "a" / "wide.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(wide).save(path)
+    images = FolderImages(tmp_path, True)
+    images.size = (10, 10)
+    assert images[0][0].min() == 255
+
+
+def test_small_sets_are_kept_in_memory_and_large_ones_read_on_access(folder, monkeypatch):
+    assert isinstance(load_data(f"folder:{folder}").train, InMemory)
+    monkeypatch.setattr("train.folder._IN_MEMORY", 8 * 3 * 120 - 1)
+    lazy = load_data(f"folder:{folder}").train
+    assert isinstance(lazy, FolderImages)
+    assert lazy[5][1] == 1
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(DataError, match=f"there is no folder {tmp_path}/nowhere"):
+        load_data(f"folder:{tmp_path}/nowhere")
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(DataError, match="has no folder train"):
+        load_data(f"folder:{tmp_path}")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        load_data(f"folder:{tmp_path}")
+    (tmp_path / "train" / "cat").mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        load_data(f"folder:{tmp_path}")
+
+
+def test_a_folder_without_test_pictures(folder):
+    (folder / "val").rename(folder / "validate")
+    with pytest.raises(DataError, match="has no folder test or val"):
+        load_data(f"folder:{folder}")
+
+
+def test_training_and_test_must_have_the_same_classes(folder):
+    picture(folder / "val" / "zebra" / "0.png")
+    with pytest.raises(DataError, match="same classes; only one of them has zebra"):
+        load_data(f"folder:{folder}")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_a_broken_picture_is_named(folder, content):
+    path = folder / "train" / "dog" / "2.png"
+    path.write_bytes(path.read_bytes()[:60] if content is None else content)
+    with pytest.raises(DataError, match=rf"the picture {path} cannot be read"):
+        _ = load_data(f"folder:{folder}").train

@@ -1,0 +1,232 @@
+"""Training: what an epoch does, and that a resumed run is the uninterrupted one."""
+
+import csv
+import math
+import shutil
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional as F
+
+import zcpt
+from tests.conftest import LAYERS, random_architecture
+from train.checkpoint import load_network
+from train.data import load_data
+from train.evaluation import measure
+from train.images import InMemory
+from train.loop import Training
+from train.recipe import configure
+from train.run import fit
+from zcpt import ConfigError
+
+CPU = torch.device("cpu")
+QUICK = {"epochs": 3, "channels": 4, "batch_size": 32}
+
+
+@pytest.fixture(scope="session")
+def few():
+    """A data set of 97 and 40 digits: 97 leaves one image over at a batch size of 32."""
+    data = load_data("digits")
+    parts = {
+        train: InMemory(part.images[:n], torch.tensor(part.labels[:n]))
+        for train, part, n in ((True, data.train, 97), (False, data.test, 40))
+    }
+    return type(data)("digits", data.classes, parts.__getitem__)
+
+
+def settings(space, **options):
+    return configure(space, "digits", **{**QUICK, "layers": LAYERS[space.name], **options})
+
+
+def training(space, few, **options):
+    return Training(random_architecture(space, 0), few, settings(space, **options), CPU)
+
+
+def rows(run):
+    """The lines of summary.csv, times aside."""
+    with open(run / "summary.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few):
+    space = zcpt.get_space("nasbench201")
+    run = tmp_path_factory.mktemp("train") / "run"
+    return run, fit(random_architecture(space, 0), few, settings(space), run)
+
+
+def test_an_epoch_is_the_recipe_step_by_step(few):
+    """The same with nothing but torch: loss, auxiliary loss, clipping, SGD with momentum and decay on everything."""
+    space = zcpt.get_space("darts")
+    ours, plain = (training(space, few, epochs=4, drop_path=0.0) for _ in range(2))
+    ours.run_epoch(), ours.run_epoch()
+    network = plain.network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
+    for epoch in range(2):
+        torch.manual_seed(zcpt.seeding.derive(0, "epoch", epoch))
+        plain.rows = [{}] * epoch
+        for group in optimizer.param_groups:
+            group["lr"] = 0.025 * (1 + math.cos(math.pi * epoch / 4)) / 2
+        for images, labels in plain.loader():
+            logits, auxiliary = network(images)
+            loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+    for (name, one), other in zip(ours.network.named_parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_drop_path_rises_linearly_and_the_learning_rate_falls_to_zero(few):
+    run = training(zcpt.get_space("nasbench201"), few, epochs=4, drop_path=0.2)
+    done = [run.run_epoch() for _ in range(4)]
+    assert [row["drop_path"] for row in done] == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert [row["lr"] for row in done] == pytest.approx([0.025 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)])
+
+
+def test_it_learns(few):
+    run = training(zcpt.get_space("nasbench201"), few, epochs=8, channels=8, cutout=0, crop_padding=0)
+    done = [run.run_epoch() for _ in range(8)]
+    assert done[-1]["train_loss"] < 0.6 * done[0]["train_loss"]
+
+
+@pytest.mark.parametrize("name", zcpt.list_spaces())
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"workers": 2},
+        {"channels_last": True},
+        {"auxiliary_weight": 0.0},
+        {"amp": True},
+        {"optimizer": "adamw", "lr": 1e-3, "schedule": "none"},
+    ],
+)
+def test_options_work(name, options, few):
+    row = training(zcpt.get_space(name), few, **options).run_epoch()
+    assert math.isfinite(row["train_loss"])
+    assert 0 <= row["test_accuracy"] <= 100
+
+
+@pytest.mark.slow
+def test_compiled_training_is_the_plain_one(few):
+    space = zcpt.get_space("nasbench201")
+    plain, compiled = (training(space, few, compile=value, drop_path=0.0) for value in (False, True))
+    for _ in range(2):
+        one, other = plain.run_epoch(), compiled.run_epoch()
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+
+
+def test_a_last_batch_of_one_image_is_left_out_and_no_other(few):
+    space = zcpt.get_space("nasbench201")
+    assert [len(labels) for _, labels in training(space, few).loader()] == [32, 32, 32]
+    assert [len(labels) for _, labels in training(space, few, batch_size=40).loader()] == [40, 40, 17]
+
+
+def test_the_folder_holds_what_the_design_promises(finished):
+    run, trained = finished
+    arguments = yaml.safe_load((run / "args.yaml").read_text())
+    assert arguments["epochs"] == 3
+    assert arguments["data"]["train_images"] == 97
+    assert [int(row["epoch"]) for row in rows(run)] == [0, 1, 2]
+    assert float(rows(run)[-1]["test_accuracy"]) == trained.about["test_accuracy"]
+    with safe_open(str(run / "model.safetensors"), framework="pt") as file:
+        assert "nasbench201" in file.metadata()["zcpt"]
+        assert not any(name.startswith("auxiliary") for name in file.keys())  # noqa: SIM118
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert {"train/loss", "train/accuracy", "test/loss", "test/accuracy", "train/lr", "train/images_per_second"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2]
+
+
+def test_the_saved_network_classifies_as_the_trained_one(finished, few):
+    run, trained = finished
+    loaded = load_network(run / "model.safetensors")
+    assert (loaded.architecture, loaded.shape, loaded.classes) == (trained.architecture, trained.shape, trained.classes)
+    images = torch.randn(6, 1, 8, 8)
+    torch.testing.assert_close(loaded.network(images), trained.network.eval()(images))
+    loss, accuracy = measure(loaded.network, few.test, loaded.statistics, 7, CPU)
+    assert accuracy == trained.about["test_accuracy"]
+    assert loss == pytest.approx(float(rows(run)[-1]["test_loss"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("epochs_done", [0, 1, 2, 3])
+def test_a_resumed_training_is_the_uninterrupted_one(epochs_done, finished, few, tmp_path, monkeypatch):
+    whole, trained = finished
+    run = tmp_path / "run"
+    stop_after(epochs_done, monkeypatch)
+    with pytest.raises(Stopped):
+        fit(trained.architecture, few, settings(zcpt.get_space("nasbench201")), run)
+    monkeypatch.undo()
+    torch.rand(17)  # other random numbers than before must not matter
+    resumed = fit(trained.architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True)
+    assert rows(run) == rows(whole)
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2]
+
+
+class Stopped(BaseException):
+    pass
+
+
+def stop_after(epochs, monkeypatch):
+    """Stop in the middle of the epoch that follows, or at the very end after writing the last checkpoint."""
+    run_epoch = Training.run_epoch
+
+    def stopping(self):
+        if self.epoch == epochs:
+            self.on_batch = killed
+        return run_epoch(self)
+
+    def killed(*_):
+        raise Stopped
+
+    monkeypatch.setattr(Training, "run_epoch", stopping)
+    if epochs == 3:
+        monkeypatch.setattr("train.run.save_network", killed)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(finished, few, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    space = zcpt.get_space("nasbench201")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="checkpoint of another architecture"):
+        fit(random_architecture(space, 5), few, settings(space), run, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_refused(finished, few, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:500])
+    with pytest.raises(ConfigError, match=r"last.pt cannot be read .* damaged"):
+        fit(finished[1].architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True)
+
+
+def test_resuming_on_other_data_is_refused(finished, few, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    with pytest.raises(ConfigError, match="trained on other data: its train_images is 97"):
+        fit(finished[1].architecture, load_data("digits"), settings(zcpt.get_space("nasbench201")), run, resume=True)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{}" + data])
+def test_a_damaged_network_file_is_refused(damage, finished, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(damage((finished[0] / "model.safetensors").read_bytes()))
+    with pytest.raises(ConfigError, match="is damaged or was not written by zcpt"):
+        load_network(path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(few):
+    with pytest.raises(ConfigError, match=r"the loss is (nan|inf) in epoch 0: try a lower --lr"):
+        training(zcpt.get_space("nasbench201"), few, lr=1e30).run_epoch()
+
+
+def test_an_unknown_optimiser_is_refused(few):
+    with pytest.raises(ConfigError, match="unknown optimiser 'adamv': did you mean 'adam"):
+        training(zcpt.get_space("nasbench201"), few, optimizer="adamv")

@@ -1,0 +1,52 @@
+"""Recipes."""
+
+import pytest
+
+import zcpt
+from train.recipe import RECIPES, configure, recipe_for
+from zcpt import ConfigError
+
+DARTS = zcpt.get_space("darts")
+
+
+def test_cifar_is_the_published_recipe():
+    config = configure(DARTS, "cifar")
+    assert (config.epochs, config.batch_size, config.channels, config.layers) == (600, 96, 36, 20)
+    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("momentum", 0.025, 0.9, 3e-4)
+    assert (config.schedule, config.min_lr, config.clip_grad, config.label_smoothing) == ("cosine", 0.0, 5.0, 0.0)
+    assert (config.crop_padding, config.flip, config.cutout) == (4, True, 16)
+    assert (config.auxiliary_weight, config.drop_path) == (0.4, 0.2)
+
+
+def test_width_and_depth_are_the_spaces_own():
+    other = zcpt.get_space("nasbench201")
+    assert (configure(other, "cifar").channels, configure(other, "cifar").layers) == (16, 5)
+    assert configure(other, "digits").layers < configure(other, "cifar").layers
+    assert configure(DARTS, "cifar", layers=8).layers == 8
+
+
+def test_each_data_set_has_a_recipe():
+    assert recipe_for("digits") == "digits"
+    assert {recipe_for(name) for name in ("cifar10", "svhn", "folder:x")} == {"cifar"}
+    assert set(RECIPES) == {"cifar", "digits"}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"epochs": 0}, "--epochs 0 is too small"),
+        ({"lr": -1.0}, "--lr -1.0 must not be negative"),
+        ({"lr": "fast"}, "--lr takes a value of type float, not 'fast'"),
+        ({"drop_path": 1.0}, "--drop-path and --label-smoothing must be below 1"),
+        ({"learning_rate": 0.1}, "unknown option of train 'learning_rate'"),
+        ({"flip": 1}, "--flip takes a value of type bool"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(options, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        configure(DARTS, "cifar", **options)
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(ConfigError, match="unknown recipe 'cifer': did you mean 'cifar'"):
+        configure(DARTS, "cifer")

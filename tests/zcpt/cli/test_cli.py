@@ -1,0 +1,258 @@
+"""The command line: every command, and every mistake in one sentence."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zcpt
+from tests.conftest import random_architecture
+from zcpt.cli import main
+from zcpt.search.propose import Proposer
+
+QUICK = ["--proposals", "2", "--validation-batches", "2", "--channels", "2", "--layers", "1", "--batch-size", "8"]
+QUICK += ["--validation-batch-size", "8", "--device", "cpu"]
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A finished search with a finished training."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["search", "--space", "nasbench201", "--out", str(folder), *QUICK]) == 0
+    words = [
+        "train",
+        "--arch",
+        str(folder / "architecture.json"),
+        "--epochs",
+        "1",
+        "--channels",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    assert main(words) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def content(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys):
+    code, out, _ = run(capsys, "search", "--space", "nasbench201", "--out", "runs/a", *QUICK)
+    assert code == 0
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    genotype = (here / "runs" / "a" / "genotype.txt").read_text().strip()
+    assert lines["architecture"] == genotype
+    assert "M parameters" in lines["size"]
+    assert "M MACs" in lines["size"]
+    assert "runs/a" in out.splitlines()[2]
+    assert lines["next"].endswith("train --arch runs/a/architecture.json")
+    assert (here / "runs" / "a" / "cells.png").stat().st_size > 5000
+
+
+def test_train_follows_the_search_and_evaluate_follows_the_training(searched, capsys):
+    training = searched / "train" / "digits"
+    assert {"args.yaml", "summary.csv", "last.pt", "model.safetensors"} <= {path.name for path in training.iterdir()}
+    accuracy = float((training / "summary.csv").read_text().splitlines()[-1].split(",")[4])
+    for folder in (searched, training):
+        code, out, _ = run(capsys, "evaluate", folder, "--device", "cpu")
+        assert code == 0
+        assert f"test accuracy {accuracy:.2f} % on the 360 test images of digits" in out
+        assert (searched / "genotype.txt").read_text().strip() in out
+
+
+def test_train_reads_a_genotype_text_of_a_named_space(here, searched, capsys):
+    shutil.copy(searched / "genotype.txt", here)
+    words = ["--epochs", "1", "--channels", "2", "--out", "t", "--device", "cpu"]
+    code, out, _ = run(capsys, "train", "--arch", "genotype.txt", "--space", "nasbench201", *words)
+    assert code == 0
+    assert out.startswith("test accuracy ")
+    assert out.splitlines()[-1].endswith("evaluate t")
+
+
+def test_list_shows_every_name_with_a_line(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for name in (
+        *zcpt.list_spaces(),
+        *zcpt.list_proxies(),
+        "fixed",
+        "reverse",
+        "random",
+        "paper",
+        "cifar",
+        "digits",
+        "svhn",
+        "folder:PATH",
+    ):
+        assert f"\n  {name} " in out
+    assert run(capsys, "list", "orders")[1].startswith("orders\n")
+
+
+def test_flags_from_yaml_lie_below_those_of_the_command_line(here, capsys):
+    (here / "a.yaml").write_text("space: nasbench201\nproposals: 7\norder: fixed\nbatch_size: 9\n")
+    code, _, _ = run(capsys, "search", "-c", "a.yaml", "--out", "run", *QUICK)
+    assert code == 0
+    settings = json.loads((here / "run" / "config.json").read_text())["search"]
+    assert (settings["order"], settings["proposals"], settings["batch_size"]) == ("fixed", 2, 8)
+
+
+def test_underscores_are_accepted(here, capsys):
+    words = [word.replace("-", "_").replace("__", "--", 1) for word in QUICK]
+    assert "--validation_batches" in words
+    assert run(capsys, "search", "--space=nasbench201", "--out=run", *words)[0] == 0
+
+
+def test_resume_goes_on_with_the_settings_of_the_folder(searched, here, capsys):
+    folder = shutil.copytree(searched, here / "run")
+    before = {path: data for path, data in content(folder).items() if path.suffix in (".json", ".jsonl", ".txt")}
+    code, out, _ = run(capsys, "search", "--resume", folder)
+    assert code == 0
+    assert (folder / "genotype.txt").read_text().strip() in out
+    assert {path: path.read_bytes() for path in before} == before
+    code, out, _ = run(capsys, "train", "--resume", folder / "train" / "digits")
+    assert code == 0
+    assert "after the last of 1 epochs" in out
+
+
+def broken_picture(folder):
+    for part in ("train", "test"):
+        (folder / part / "a").mkdir(parents=True)
+        for i in range(30):
+            Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)).save(folder / part / "a" / f"{i}.png")
+    (folder / "train" / "a" / "7.png").write_bytes(b"nothing")
+
+
+def mistakes():
+    search, darts = ["search"], ["search", "--space", "darts"]
+    train = ["train", "--arch", "a.json", "--epochs", "1"]
+    nearest = "unknown flag '--propsals': did you mean '--proposals'?"
+    return {
+        "unknown space": ([*search, "--space", "drats"], "unknown space 'drats': did you mean 'darts'?"),
+        "unknown proxy": ([*search, "--proxy", "naswat"], "unknown proxy 'naswat': did you mean 'naswot'?"),
+        "unknown order": ([*search, "--order", "fixd"], "unknown order 'fixd': did you mean 'fixed'?"),
+        "unknown preset": ([*search, "--preset", "papr"], "unknown preset 'papr': did you mean 'paper'?"),
+        "unknown flag": ([*search, "--propsals", "3"], nearest),
+        "unknown flag of train": ([*train, "--epoch", "3"], "unknown flag '--epoch': did you mean '--epochs'?"),
+        "abbreviated flag": ([*search, "--prop", "3"], "unknown flag '--prop'"),
+        "unknown command": (["serach"], "invalid choice: 'serach'"),
+        "no command": ([], "required: COMMAND"),
+        "wrong type": ([*search, "--proposals", "many"], "argument --proposals: invalid int value: 'many'"),
+        "unknown data set": ([*search, "--dataset", "cifra10"], "unknown data set 'cifra10': did you mean 'cifar10'?"),
+        "missing data set": ([*search, "--dataset", "cifar10"], "add --download to fetch it, or --data-dir PATH"),
+        "missing folder": ([*search, "--dataset", "folder:nowhere"], "there is no folder"),
+        "empty folder": ([*search, "--dataset", "folder:empty"], "has no folder train"),
+        "broken picture": ([*search, "--dataset", "folder:broken"], "7.png cannot be read"),
+        "batch size 1": ([*search, "--batch-size", "1"], "--batch-size 1 is too small"),
+        "batch size above the data": ([*darts, "--batch-size", "720"], "more than the 719 images"),
+        "folder that exists": ([*darts, "--out", "full"], "full exists already"),
+        "folder below a file": ([*darts, "--out", "a.json/run"], "cannot be made"),
+        "no device": ([*search, "--device", "gpu9"], "--device gpu9 cannot be used"),
+        "too few cells": ([*darts, "--layers", "2"], "needs at least 3 cells"),
+        "no run to resume": ([*search, "--resume", "nowhere"], "config.json is missing: is nowhere a run folder?"),
+        "resume with a flag": ([*search, "--resume", "full", "--order", "fixed"], "leave out --order"),
+        "unknown yaml key": ([*search, "-c", "bad.yaml"], nearest),
+        "missing yaml": ([*search, "-c", "none.yaml"], "none.yaml is missing"),
+        "yaml that is none": ([*search, "-c", "broken.yaml"], "broken.yaml is no YAML"),
+        "nothing to train": (["train"], "Give --arch FILE"),
+        "architecture of another space": ([*train, "--space", "darts"], "and --space says 'darts'"),
+        "foreign choices": ([*train[:2], "foreign.json"], "the architecture is not one of space 'darts'"),
+        "truncated json": ([*train[:2], "cut.json"], "cut.json is not a complete JSON document"),
+        "missing architecture": ([*train[:2], "none.json"], "none.json is missing"),
+        "text without a space": ([*train[:2], "text.txt"], "text.txt is not a complete JSON document"),
+        "unknown recipe": ([*train, "--recipe", "cifr"], "unknown recipe 'cifr': did you mean 'cifar'?"),
+        "training folder that exists": ([*train, "--out", "full"], "full exists already"),
+        "no training to resume": (["train", "--resume", "empty"], "args.yaml is missing"),
+        "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
+        "evaluate what": (["evaluate"], "required: RUN"),
+        "unknown kind": (["list", "spaes"], "unknown kind 'spaes': did you mean 'spaces'?"),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def littered(here):
+    """A folder with everything that can be wrong."""
+    architecture = json.dumps(random_architecture(zcpt.get_space("nasbench201"), 0).to_json())
+    (here / "a.json").write_text(architecture)
+    (here / "foreign.json").write_text(architecture.replace("nasbench201", "darts"))
+    (here / "cut.json").write_text(architecture[:50])
+    (here / "text.txt").write_text("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    (here / "bad.yaml").write_text("propsals: 3\n")
+    (here / "broken.yaml").write_text("a: [1\n")
+    (here / "empty").mkdir()
+    (here / "full").mkdir()
+    (here / "full" / "note").write_text("mine")
+    broken_picture(here / "broken")
+    return here
+
+
+@pytest.mark.parametrize("mistake", list(mistakes()))
+def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it_was(mistake, littered, capsys):
+    words, expected = mistakes()[mistake]
+    before = content(littered)
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert out == ""
+    said = [line for line in err.splitlines() if line.startswith("zcpt: ")]
+    assert len(said) == 1, err
+    assert expected in said[0]
+    assert "Traceback" not in err
+    assert content(littered) == before
+
+
+def test_a_folder_that_may_not_be_written_to(here, capsys, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", denied)
+    code, _, err = run(capsys, "search", "--out", "run")
+    assert code == 2
+    assert "run cannot be made (Permission denied): give another folder with --out" in err
+
+
+def test_a_checkpoint_of_another_architecture(searched, here, capsys):
+    folder = shutil.copytree(searched / "train" / "digits", here / "run")
+    other = random_architecture(zcpt.get_space("nasbench201"), 9)
+    (folder / "architecture.json").write_text(json.dumps(other.to_json()))
+    before = content(folder)
+    for words, expected in (
+        (["train", "--resume", folder], "checkpoint of another architecture"),
+        (["evaluate", folder], "holds another architecture than"),
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 2
+        assert expected in err
+    assert content(folder) == before
+
+
+def test_evaluating_on_data_of_other_classes_is_refused(searched, littered, capsys):
+    (littered / "broken" / "train" / "a" / "7.png").unlink()
+    code, _, err = run(capsys, "evaluate", searched, "--dataset", "folder:broken")
+    assert code == 2
+    assert "trained for 10 classes of 1-channel images" in err
+
+
+def test_stopping_by_hand_says_how_to_go_on(here, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Proposer, "propose", stopped)
+    code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
+    assert code == 130
+    assert "--resume" in err

@@ -1,0 +1,52 @@
+"""A proxy that keeps a diary of what it is shown, and small searches."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import LAYERS
+from zcpt import Listener, Proxy
+from zcpt.proxies import _registry
+
+
+class Diary(Proxy):
+    """Notes what it is shown; prefers what the test tells it to."""
+
+    name, summary, higher_is_better, min_batch = "diary", "", True, 1
+    shown: list = []
+    value = staticmethod(lambda mixture: 0.0)
+
+    def score(self, net, batch, mixture):
+        weights = torch.cat([p.detach().flatten()[:3] for p in islice(net.parameters(), 4)])
+        Diary.shown.append((weights.tolist(), batch.images[:, 0, 0, 0].tolist(), mixture))
+        return Diary.value(mixture)
+
+
+@pytest.fixture
+def diary(monkeypatch):
+    monkeypatch.setitem(_registry._PROXIES, "diary", Diary)
+    monkeypatch.setattr(Diary, "shown", [])
+    return Diary
+
+
+class Decisions(Listener):
+    def __init__(self):
+        self.all, self.architectures = [], []
+
+    def decided(self, proposal, decision, replayed):
+        self.all.append((proposal, decision))
+
+    def proposed(self, proposal, architecture):
+        self.architectures.append(architecture)
+
+
+def searched(space, pictures, **options):
+    listener = Decisions()
+    settings = {
+        "proposals": 1, "batch_size": 4, "validation_batches": 2, "validation_inits": 1,
+        "validation_batch_size": 4, "channels": 2, "layers": LAYERS[space.name], **options,
+    }  # fmt: skip
+    result = zcpt.search(space, pictures, num_classes=10, listeners=[listener], **settings)
+    return result, listener

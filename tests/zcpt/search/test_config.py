@@ -1,0 +1,57 @@
+"""Settings of a search."""
+
+import pytest
+
+import zcpt
+from zcpt import ConfigError, ProxyError
+from zcpt.search import SearchConfig, configure
+
+
+def test_the_defaults_are_those_of_the_method():
+    config = configure(zcpt.get_space("darts"))
+    assert (config.proposals, config.validation_batches, config.validation_inits) == (10, 100, 10)
+    assert (config.proxy, config.order, config.channels, config.layers) == ("naswot", "random", 16, 8)
+    assert configure(zcpt.get_space("nasbench201")).layers == 5
+
+
+@pytest.mark.parametrize(("space", "batch_size"), [("darts", 64), ("nasbench201", 256)])
+def test_the_paper_preset_is_the_published_procedure(space, batch_size):
+    config = configure(zcpt.get_space(space), "paper")
+    assert (config.proxy, config.order) == ("naswot-official", "random")
+    assert (config.batch_size, config.validation_batch_size) == (batch_size, batch_size)
+    assert (config.proposals, config.validation_batches, config.validation_inits) == (10, 100, 1)
+    assert (config.supernet_weights, config.scoring_batch, config.struck_inputs) == ("run", "step", "present")
+    assert (config.non_finite, config.alpha_noise) == ("compare", 1e-3)
+
+
+def test_options_win_over_a_preset():
+    config = configure(zcpt.get_space("darts"), "paper", proposals=1, order="fixed")
+    assert (config.proposals, config.order, config.proxy) == (1, "fixed", "naswot-official")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "complaint"),
+    [
+        ({"order": "radnom"}, ConfigError, "did you mean 'random'"),
+        ({"proxy": "naswott"}, ProxyError, "did you mean 'naswot'"),
+        ({"proposal": 3}, ConfigError, "unknown option of search 'proposal': did you mean 'proposals'"),
+        ({"batch_size": 1}, ConfigError, "--batch-size 1 is too small: .* at least 2"),
+        ({"validation_batch_size": 1}, ConfigError, "--validation-batch-size 1 is too small"),
+        ({"proposals": 0}, ConfigError, "--proposals 0 is too small"),
+        ({"proposals": 2.5}, ConfigError, "--proposals takes a value of type int, not 2.5"),
+        ({"seed": -1}, ConfigError, "must not be negative"),
+        ({"scoring_batch": "steps"}, ConfigError, "unknown value of --scoring-batch 'steps': did you mean 'step'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(options, error, complaint):
+    with pytest.raises(error, match=complaint):
+        configure(zcpt.get_space("darts"), **options)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ConfigError, match="unknown preset 'papre': did you mean 'paper'"):
+        configure(zcpt.get_space("darts"), "papre")
+
+
+def test_every_option_says_what_it_is():
+    assert all(len(field.metadata["help"]) > 10 for field in SearchConfig.__dataclass_fields__.values())

@@ -1,0 +1,134 @@
+"""Stage 1, watched from outside through a proxy that keeps a diary."""
+
+import math
+
+import pytest
+
+import zcpt
+from tests.zcpt.search.conftest import searched
+from zcpt import Choice, ConfigError, ProxyError
+from zcpt.search.propose import _kept
+
+
+@pytest.mark.parametrize(("name", "evaluations"), [("darts", 240), ("nasbench201", 30)])
+@pytest.mark.parametrize("struck", ["absent", "present"])
+def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, diary, pictures):
+    space = zcpt.get_space(name)
+    searched(space, pictures, proxy="diary", struck_inputs=struck)
+    assert len(diary.shown) == evaluations == sum(choice.evaluations for choice in space.choices)
+
+
+def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(diary, pictures):
+    space = zcpt.get_space("nasbench201")
+    searched(space, pictures, proxy="diary", order="fixed")
+    for index, (_, _, mixture) in enumerate(diary.shown):
+        step, candidate = divmod(index, 5)
+        for position, choice in enumerate(space.choices):
+            row = mixture.weights[choice.name]
+            if position < step:
+                assert sorted(row) == [0, 0, 0, 0, 1]
+            elif position == step:
+                assert row == tuple(0.0 if i == candidate else 0.2 for i in range(5))
+            else:
+                assert row == (0.2,) * 5
+
+
+def test_the_candidate_whose_removal_costs_most_is_kept(diary, pictures, monkeypatch):
+    space = zcpt.get_space("nasbench201")
+    wanted = {choice.name: (i * 2) % 5 for i, choice in enumerate(space.choices)}
+
+    def value(mixture):  # low, that is bad, wherever a wanted candidate is missing
+        return -sum(mixture.weights[name][index] == 0 for name, index in wanted.items())
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    result, _ = searched(space, pictures, proxy="diary")
+    assert {name: space.choices[0].candidates.index(result.architecture[name]) for name in wanted} == wanted
+    monkeypatch.setattr(diary, "higher_is_better", False)
+    result, _ = searched(space, pictures, proxy="diary")
+    assert all(space.choices[0].candidates.index(result.architecture[name]) != wanted[name] for name in wanted)
+
+
+@pytest.mark.parametrize("struck", ["absent", "present"])
+def test_inputs_are_dropped_one_by_one_until_two_are_left(struck, diary, pictures, monkeypatch):
+    space = zcpt.get_space("darts")
+    worth = [5.0, 1.0, 4.0, 2.0, 3.0]
+
+    def value(mixture):
+        rows = [mixture.weights[choice.name] for choice in space.choices if choice.phase == 1]
+        return sum(sum(w * x for w, x in zip(row, worth, strict=False)) for row in rows)
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    result, listener = searched(space, pictures, proxy="diary", struck_inputs=struck, order="fixed")
+    assert result.architecture.kept["normal/node5/inputs"] == ("0", "2")
+    assert result.architecture.kept["reduce/node3/inputs"] == ("0", "2")
+    looks = [d for _, d in listener.all if d.choice == "normal/node5/inputs"]
+    assert [d.candidates for d in looks] == [("0", "1", "2", "3", "4"), ("0", "2", "3", "4"), ("0", "2", "4")]
+    # Are the inputs struck before still there while the others are compared?
+    second = [
+        m.weights["normal/node5/inputs"] for _, _, m in diary.shown if m.weights["normal/node5/inputs"].count(0) >= 1
+    ]
+    assert any(row == (0, 0, 1, 1, 1) for row in second) == (struck == "absent")
+
+
+def test_one_step_decides_both_cells_on_one_batch_and_the_second_sees_the_first(diary, pictures):
+    searched(zcpt.get_space("darts"), pictures, proxy="diary", scoring_batch="step")
+    batches = [images for _, images, _ in diary.shown]
+    assert all(images == batches[0] for images in batches[:14])
+    assert batches[14] != batches[0]
+    decided = [sum(row.count(1.0) == 1 for row in m.weights.values()) for _, _, m in diary.shown[:15]]
+    assert decided == [0] * 7 + [1] * 7 + [2]
+
+
+@pytest.mark.parametrize(("what", "batches"), [("step", 6), ("proposal", 1)])
+def test_what_one_batch_serves(what, batches, diary, pictures):
+    searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", scoring_batch=what)
+    assert len({tuple(images) for _, images, _ in diary.shown}) == batches
+
+
+@pytest.mark.parametrize(("what", "draws"), [("proposal", 3), ("run", 1)])
+def test_what_one_draw_of_weights_serves(what, draws, diary, pictures):
+    searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", supernet_weights=what, proposals=3)
+    supernets = {tuple(weights) for weights, _, mixture in diary.shown if mixture is not None}
+    assert len(supernets) == draws
+
+
+@pytest.mark.parametrize(("draw", "starts"), [("proposal", 3), ("run", 1)])
+def test_noise_of_the_architecture_parameters(draw, starts, diary, pictures):
+    space = zcpt.get_space("nasbench201")
+    searched(space, pictures, proxy="diary", alpha_noise=1e-3, alpha_draw=draw, proposals=3, order="fixed")
+    rows = {m.weights["node3/edge2"] for _, _, m in diary.shown[::30]}
+    assert len(rows) == starts
+    assert all(0.19 < weight < 0.21 for row in rows for weight in row)
+    assert all(len(set(row)) == 5 for row in rows)
+
+
+def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(diary, pictures, monkeypatch, tmp_path):
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: -math.inf))
+    space = zcpt.get_space("nasbench201")
+    for _ in range(2):  # a resumed run comes to the same end
+        with pytest.raises(ProxyError, match=r"no candidate of node1/edge0 .* proxy 'diary'.*--batch-size"):
+            searched(
+                space, pictures, proxy="diary", order="fixed", run_dir=tmp_path / "r", resume=(tmp_path / "r").exists()
+            )
+    assert "-inf" in (tmp_path / "r" / "journal" / "proposal_000.jsonl").read_text()
+
+
+def test_the_published_way_compares_singular_kernels_as_numbers():
+    choice = Choice("edge", ("a", "b", "c"))
+    assert _kept(choice, choice.candidates, [-1.0, math.inf, -2.0]) == ("b",)
+    assert _kept(choice, choice.candidates, [-math.inf] * 3) == ()
+
+
+def test_ties_keep_the_first_operation_and_drop_the_last_input():
+    edge, inputs = Choice("edge", ("a", "b")), Choice("inputs", ("0", "1", "2"), keep=2, start="one")
+    assert _kept(edge, edge.candidates, [1.0, 1.0]) == ("a",)
+    assert _kept(inputs, inputs.candidates, [1.0, 1.0, 1.0]) == ("0", "1")
+
+
+def test_a_journal_of_another_search_is_refused(pictures, tmp_path):
+    space = zcpt.get_space("nasbench201")
+    searched(space, pictures, run_dir=tmp_path / "r", order="fixed")
+    journal = tmp_path / "r" / "journal" / "proposal_000.jsonl"
+    journal.write_text(journal.read_text().replace("node2/edge0", "node3/edge0"))
+    with pytest.raises(ConfigError, match="it says choice 'node3/edge0' where this search comes to 'node2/edge0'"):
+        searched(space, pictures, run_dir=tmp_path / "r", order="fixed", resume=True)

@@ -1,0 +1,163 @@
+"""A whole search: its folder, its repetition, its resumption."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import zcpt
+from tests.zcpt.search.conftest import searched
+from zcpt import ConfigError, DataError
+
+SMALL = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
+
+
+def content(run):
+    """Every file that must be the same however the search got there; seconds aside."""
+    files = {}
+    for path in sorted(run.rglob("*")):
+        if path.suffix == ".jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            files[path.name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+        elif path.is_file() and "tfevents" not in path.name:
+            files[path.name] = path.read_text()
+    return files
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, pictures):
+    """A finished search of each space."""
+    runs = {}
+    for name in zcpt.list_spaces():
+        runs[name] = tmp_path_factory.mktemp("runs") / name
+        searched(zcpt.get_space(name), pictures, run_dir=runs[name], **SMALL)
+    return runs
+
+
+def test_the_folder_holds_what_the_design_promises(space, finished):
+    run = finished[space.name]
+    config = json.loads((run / "config.json").read_text())
+    assert config["space"] == space.name
+    assert config["search"]["proposals"] == 3
+    assert set(config["seeds"]) == {"weights", "alpha", "order", "batch", "init", "validation"}
+    assert len(set(config["seeds"].values())) == 6
+    assert config["images"] == {"size": [8, 8], "channels": 3, "classes": 10}
+    assert set(config["versions"]) == {"zcpt", "torch", "python"}
+    proposals = json.loads((run / "proposals.json").read_text())
+    assert sorted(n for p in proposals for n in p["proposals"]) == [0, 1, 2]
+    chosen = [p for p in proposals if p["chosen"]]
+    assert len(chosen) == 1
+    architecture = zcpt.Architecture.from_json((run / "architecture.json").read_text())
+    assert chosen[0]["architecture"] == architecture.to_json()
+    assert space.parse((run / "genotype.txt").read_text()) == architecture
+    assert len((run / "journal" / "proposal_001.jsonl").read_text().splitlines()) == sum(
+        1 if choice.keep == 1 else len(choice.candidates) - choice.keep for choice in space.choices
+    )
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finished, pictures, tmp_path):
+    searched(space, pictures, run_dir=tmp_path / "again", **SMALL)
+    searched(space, pictures, run_dir=tmp_path / "other", seed=1, **SMALL)
+    first, again, other = content(finished[space.name]), content(tmp_path / "again"), content(tmp_path / "other")
+    assert again == first
+    assert other["proposal_000.jsonl"] != first["proposal_000.jsonl"]
+
+
+def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures):
+    space = zcpt.get_space("nasbench201")
+    torch.manual_seed(1)
+    one = searched(space, pictures, proxy="hashed")[0]
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)
+    assert searched(space, pictures, proxy="hashed")[0].architecture == one.architecture
+
+
+@pytest.mark.parametrize("share", [0.0, 0.13, 0.37, 0.66, 0.71, 0.9, 0.999])
+def test_a_search_stopped_anywhere_ends_the_same(space, share, finished, pictures, tmp_path):
+    """Cut the journal off at any byte, as a kill would, and resume."""
+    whole = finished[space.name]
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(whole / "config.json", run)
+    journal = sorted((whole / "journal").iterdir())
+    left = int(share * sum(path.stat().st_size for path in journal))
+    (run / "journal").mkdir()
+    for path in journal:
+        kept = path.read_bytes()[: max(left, 0)]
+        left -= path.stat().st_size
+        if kept:
+            (run / "journal" / path.name).write_bytes(kept)
+    searched(space, pictures, run_dir=run, resume=True, **SMALL)
+    assert content(run) == content(whole)
+
+
+def test_resuming_a_finished_search_changes_nothing(space, finished, pictures, tmp_path):
+    run = shutil.copytree(finished[space.name], tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result, listener = searched(space, pictures, run_dir=run, resume=True, **SMALL)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert len(listener.architectures) == 3
+    assert result.run_dir == run
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [({"seed": 1}, "its seed is 0, not 1"), ({"order": "fixed"}, "its order is 'random', not 'fixed'")],
+)
+def test_resuming_with_other_settings_is_refused(changes, complaint, finished, pictures, tmp_path):
+    run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
+    before = content(run)
+    with pytest.raises(ConfigError, match=complaint):
+        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **{**SMALL, **changes})
+    assert content(run) == before
+
+
+def test_resuming_on_other_images_is_refused(finished, pictures, tmp_path):
+    run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
+    images, labels = pictures.tensors
+    other = torch.utils.data.TensorDataset(images + 1e-3, labels)
+    with pytest.raises(ConfigError, match="fingerprint"):
+        searched(zcpt.get_space("nasbench201"), other, run_dir=run, resume=True, **SMALL)
+
+
+def test_a_change_of_version_is_remarked_and_goes_on(finished, pictures, tmp_path, caplog):
+    run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
+    document = json.loads((run / "config.json").read_text())
+    document["versions"]["torch"] = "1.0"
+    (run / "config.json").write_text(json.dumps(document))
+    with caplog.at_level(logging.WARNING):
+        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SMALL)
+    assert "scores may differ" in caplog.text
+
+
+def test_a_folder_that_exists_is_refused_and_left_alone(finished, pictures):
+    run = finished["nasbench201"]
+    before = content(run)
+    with pytest.raises(ConfigError, match=r"exists already: .* --resume"):
+        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SMALL)
+    assert content(run) == before
+
+
+def test_a_folder_below_a_file_cannot_be_made(pictures, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "file" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_more_images_than_there_are_is_refused(pictures):
+    with pytest.raises(DataError, match="--batch-size 41 is more than the 40 images .* use --batch-size 40 or less"):
+        searched(zcpt.get_space("nasbench201"), pictures, batch_size=41)
+
+
+def test_batches_may_come_from_whatever_people_have(pictures):
+    space = zcpt.get_space("nasbench201")
+    loader = DataLoader(pictures, batch_size=7, shuffle=True)
+    results = [searched(space, data, proxy="hashed")[0].architecture for data in (pictures, loader, pictures.tensors)]
+    assert results[0] == results[1] == results[2]
+    with pytest.raises(ConfigError, match="batches cannot be drawn from int"):
+        searched(space, 3)

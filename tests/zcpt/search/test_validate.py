@@ -1,0 +1,57 @@
+"""Stage 2: paired, over V batches and R initialisations."""
+
+import math
+
+import pytest
+
+import zcpt
+from tests.zcpt.search.conftest import searched
+from zcpt import ProxyError
+from zcpt.search.validate import best
+
+
+def test_all_candidates_see_the_same_batches_and_initialisations(monkeypatch, diary, pictures):
+    draws = iter(range(10**6))
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float(hash(next(draws)) * 7919 % 101)))
+    space = zcpt.get_space("nasbench201")
+    result, _ = searched(space, pictures, proxy="diary", proposals=6, validation_batches=7, validation_inits=3)
+    candidates = len(result.candidates)
+    assert candidates > 1
+    shown = [(tuple(w[:6]), tuple(images)) for w, images, mixture in diary.shown if mixture is None]
+    assert len(shown) == 7 * candidates
+    rounds = [shown[i : i + candidates] for i in range(0, len(shown), candidates)]
+    # The stem comes first in every network, so the same seed gives all candidates the same stem.
+    assert all(len(set(scored)) == 1 for scored in rounds)
+    assert len({scored[0][1] for scored in rounds}) == 7
+    stems = [scored[0][0] for scored in rounds]
+    assert len(set(stems)) == 3
+    # Initialisation 0 serves batches 0, 3, 6; then 1: 1, 4; then 2: 2, 5.
+    assert [stems.index(stem) for stem in stems] == [0, 0, 0, 3, 3, 5, 5]
+
+
+def test_the_best_mean_wins_in_both_directions(diary, monkeypatch):
+    config = zcpt.SearchConfig(proxy="diary", batch_size=2, validation_batch_size=2)
+    scores = [[1.0, 2.0], [5.0, 0.0], [2.0, 2.0]]
+    assert best(scores, config) == 1
+    monkeypatch.setattr(diary, "higher_is_better", False)
+    assert best(scores, config) == 0
+
+
+def test_scores_that_are_not_finite_rank_last():
+    scores = [[math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]]
+    assert best(scores, zcpt.SearchConfig()) == 1
+    assert best([[-math.inf, 1.0], [-math.inf, 2.0]], zcpt.SearchConfig()) == 1
+    with pytest.raises(ProxyError, match="no proposal got a finite score"):
+        best([[math.nan], [math.inf]], zcpt.SearchConfig())
+
+
+def test_the_published_way_sums_and_ignores_nan():
+    published = zcpt.SearchConfig(non_finite="compare")
+    assert best([[-math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]], published) == 1
+
+
+def test_a_single_candidate_needs_no_validation(diary, pictures):
+    result, _ = searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", proposals=3, order="fixed")
+    assert len(result.candidates) == 1
+    assert result.candidates[0].proposals == (0, 1, 2)
+    assert all(mixture is not None for _, _, mixture in diary.shown)

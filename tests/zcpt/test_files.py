@@ -1,0 +1,52 @@
+"""Files and folders that are either all there or not there at all."""
+
+import pytest
+
+from zcpt import ConfigError
+from zcpt.files import as_json, make_folder, read_json, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+
+    def failing(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
+    make_folder(tmp_path / "a" / "b", {"x.json": as_json({"n": 1})})
+    assert read_json(tmp_path / "a" / "b" / "x.json") == {"n": 1}
+
+    def failing(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zcpt.files.write_atomically", failing)
+    with pytest.raises(ConfigError, match="cannot be made .No space left on device.: give another folder with --out"):
+        make_folder(tmp_path / "c", {"x.json": ""})
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_empty_folder_may_be_used_and_any_other_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    make_folder(tmp_path / "empty", {"x": "y"})
+    (tmp_path / "file").write_text("")
+    for taken in ("empty", "file"):
+        with pytest.raises(ConfigError, match="exists already"):
+            make_folder(tmp_path / taken, {})
+
+
+def test_damaged_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(ConfigError, match="a.json is damaged"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ConfigError, match="b.json is missing"):
+        read_json(tmp_path / "b.json")
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="c.json cannot be read"):
+        read_json(tmp_path / "c.json")

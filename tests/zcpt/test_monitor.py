@@ -1,0 +1,105 @@
+"""Progress bars and TensorBoard of a search."""
+
+import re
+import shutil
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import zcpt
+from tests.conftest import LAYERS
+from zcpt.monitor import Progress, TensorBoard, proposal_work
+
+OPTIONS = {
+    "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batch_size": 4, "validation_batches": 3,
+    "validation_inits": 2, "channels": 2, "num_classes": 10,
+}  # fmt: skip
+
+
+def searched(space, pictures, run, resume=False):
+    listeners = [TensorBoard(run / "tensorboard"), Progress()]
+    options = {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
+    return zcpt.search(space, pictures, listeners=listeners, **options)
+
+
+def events(run):
+    return EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def shown(run):
+    """All that TensorBoard shows: tags, steps and values."""
+    board = events(run)
+    scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    images = {tag: [e.step for e in board.Images(tag)] for tag in board.Tags()["images"]}
+    texts = {
+        tag: [(e.step, e.tensor_proto.string_val[0]) for e in board.Tensors(tag)] for tag in board.Tags()["tensors"]
+    }
+    return scalars, images, texts
+
+
+def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, pictures, tmp_path):
+    result = searched(space, pictures, tmp_path / "run")
+    scalars, images, texts = shown(tmp_path / "run")
+    for choice in space.choices:
+        for candidate in choice.candidates:
+            assert [step for step, _ in scalars[f"importance/{choice.name}/{candidate}"]] == [0, 1]
+    assert images == {"proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0]}
+    for index, candidate in enumerate(result.candidates):
+        steps, means = zip(*scalars[f"validation/candidate_{index:02d}"], strict=True)
+        assert steps == (1, 2, 3)
+        assert means[-1] == pytest.approx(candidate.mean, rel=1e-5)
+    text = space.format(result.architecture)
+    assert texts["result/genotype/text_summary"] == [(0, f"`{text}`".encode())]
+    assert len(texts["proposal/genotype/text_summary"]) == 2
+    assert any("hparams" in tag for tag in events(tmp_path / "run").summary_metadata)
+
+
+def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp_path):
+    searched(space, pictures, tmp_path / "whole")
+    run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    (run / "journal" / "validation.jsonl").unlink()
+    last = run / "journal" / "proposal_001.jsonl"
+    last.write_text("".join(last.read_text().splitlines(keepends=True)[:3]))
+    searched(space, pictures, run, resume=True)
+    assert shown(run) == shown(tmp_path / "whole")
+
+
+def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
+    work = proposal_work(space.choices)
+    per_evaluation = [work[c.name] / c.evaluations for c in sorted(space.choices, key=lambda c: c.phase)]
+    assert per_evaluation[0] == 1
+    assert per_evaluation == sorted(per_evaluation, reverse=True)
+    assert per_evaluation[-1] < 0.6
+
+
+class Terminal:
+    """A file that says it is a terminal."""
+
+    def __init__(self):
+        self.written = ""
+
+    def write(self, text):
+        self.written += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, pictures, tmp_path, monkeypatch):
+    for resume in (False, True):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        searched(space, pictures, tmp_path / "run", resume)
+        monkeypatch.undo()
+        assert "proposals: 100%" in terminal.written
+        assert "validation of" in terminal.written
+        assert "proposal 2 of 2" in terminal.written
+        assert re.search(r"proposals:  ..%.*<\d\d:\d\d", terminal.written) or resume  # time left, while it runs
+
+
+def test_bars_are_silent_where_there_is_no_terminal(space, pictures, tmp_path, capsys):
+    searched(space, pictures, tmp_path / "run")
+    assert capsys.readouterr().err == ""

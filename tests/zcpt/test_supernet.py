@@ -1,0 +1,158 @@
+"""The program of a supernet, step by step."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import random_architecture, tiny_shape
+from zcpt import Choice, SpaceError, Supernet
+
+
+class Times(nn.Module):
+    """Multiplies, and counts how often it ran."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor, self.ran = factor, 0
+
+    def forward(self, x):
+        self.ran += 1
+        return x * self.factor
+
+
+def toy():
+    """images -> a mix of x1, x10, x100 -> keep two of (images, mix, mix + images) -> concatenation with images."""
+    edge, inputs = Choice("edge", ("a", "b", "c")), Choice("inputs", ("0", "1", "2"), keep=2, start="one")
+    net = Supernet([edge, inputs])
+    mix = net.mixed("mix", "edge", {"a": Times(1), "b": Times(10), "c": Times(100)}, Supernet.IMAGES)
+    both = net.sum("both", [mix, Supernet.IMAGES])
+    node = net.sum("node", [Supernet.IMAGES, mix, both], "inputs")
+    net.concat("out", [Supernet.IMAGES, node])
+    return net
+
+
+X = torch.tensor([[[[1.0]], [[2.0]]]])
+
+
+def result(net, mixture=None):
+    images, node = net(X, mixture).chunk(2, dim=1)
+    assert torch.equal(images, X)
+    return (node / X).unique().item()
+
+
+def test_steps_mix_add_and_concatenate():
+    # mix = (1 + 10 + 100) / 3 = 37; images + mix + (mix + images) = 1 + 37 + 38
+    assert result(toy()) == pytest.approx(76)
+
+
+def test_weights_of_the_mixture_count_without_renormalisation():
+    net = toy()
+    start = net.start()
+    # mix without b = 101 / 3, twice, and twice the images
+    assert result(net, start.without("edge", "b")) == pytest.approx(2 * 101 / 3 + 2)
+    assert result(net, start.select("edge", ("b",))) == pytest.approx(22)
+    assert result(net, start.select("edge", ("b",)).without("inputs", "0")) == pytest.approx(21)
+
+
+def test_a_removed_candidate_and_what_only_it_reads_do_not_run():
+    net = toy()
+    modules = dict(net.mix.named_children())
+    net(X, net.start().without("edge", "b"))
+    assert [modules[name].ran for name in "abc"] == [1, 0, 1]
+    net(X, net.start().without("inputs", "1", "2"))
+    assert [modules[name].ran for name in "abc"] == [1, 0, 1]
+    assert [step.out for step, _ in net.live(net.start().without("inputs", "1", "2"))] == ["node", "out"]
+
+
+def test_a_value_without_anything_to_compute_it_from_is_an_error():
+    net = toy()
+    with pytest.raises(SpaceError, match="removes everything that 'mix'"):
+        net(X, net.start().without("edge", "a", "b", "c"))
+
+
+def test_the_input_is_never_written_to():
+    net = toy()
+    x = X.clone()
+    net(x, net.start().select("edge", ("a",)))
+    assert torch.equal(x, X)
+
+
+def test_wrong_programs_are_refused():
+    net = toy()
+    with pytest.raises(SpaceError, match="candidates of edge, in that order"):
+        net.mixed("other", "edge", {"b": Times(1), "a": Times(1), "c": Times(1)}, "images")
+    with pytest.raises(SpaceError, match="one input for each candidate"):
+        net.sum("sum", ["images"], "inputs")
+
+
+def test_a_copy_is_independent():
+    net = toy()
+    twin = copy.deepcopy(net)
+    twin.mix["a"].factor = 1000
+    assert result(net) == pytest.approx(76)
+    assert result(twin) > 700
+
+
+def test_parameters_are_named_after_values_and_candidates(space):
+    names = [name for name, _ in space.build_supernet(tiny_shape(space)).named_parameters()]
+    assert any(".node3.edge0." in name and "conv_3x3.1.weight" in name for name in names)
+
+
+def test_gradients_reach_every_candidate_but_the_removed_one(space):
+    net = space.build_supernet(tiny_shape(space))
+    choice = space.choices[0]
+    removed = next(name for name in choice.candidates if "conv_3x3" in name)
+    net(torch.randn(4, 3, 8, 8), net.start().without(choice.name, removed)).square().sum().backward()
+    without_gradient = {name for name, parameter in net.named_parameters() if parameter.grad is None}
+    normal_cells = "cells.0." if space.name == "darts" else "blocks."
+    below = f".{'.'.join(choice.name.split('/')[-2:])}.{removed}."
+    expected = {n for n, _ in net.named_parameters() if n.startswith(normal_cells) and below in n}
+    assert without_gradient == expected != set()
+
+
+def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
+    """With the same weights both give the same logits (pools aside, which only DARTS' supernet normalises)."""
+    architecture = random_architecture(space, 3, without="pool")
+    shape = tiny_shape(space)
+    net, network = space.build_supernet(shape).eval(), space.build_network(architecture, shape).eval()
+    mixture = net.start()
+    for choice in space.choices:
+        mixture = mixture.select(choice.name, architecture.kept.get(choice.name, choice.candidates[:1]))
+    network.load_state_dict(transplanted(space, architecture, net, network))
+    images = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(net(images, mixture), network(images), rtol=1e-5, atol=1e-6)
+
+
+def transplanted(space, architecture, net, network):
+    """The state of a discrete network, with the supernet's weights in it."""
+    state, source = network.state_dict(), net.state_dict()
+    for name in state:
+        if (found := supernet_name(space, architecture, name)) in source:
+            state[name] = source[found]
+    copied = sum(supernet_name(space, architecture, name) in source for name, _ in network.named_parameters())
+    assert copied > 10
+    return state
+
+
+def supernet_name(space, architecture, name):
+    part = name.split(".")
+    if space.name == "nasbench201":
+        if len(part) > 3 and part[2] == "edges":
+            node, source = part[3].split("_")
+            operation = architecture[f"node{node}/edge{source}"]
+            return ".".join([*part[:2], f"node{node}", f"edge{source}", operation, *part[5:]])
+        return name
+    if part[0] == "classifier":
+        return name.replace("classifier", "classifier.2")
+    if len(part) > 3 and part[2] == "preprocess":
+        return ".".join([*part[:2], f"preprocess{part[3]}", *part[4:]])
+    if len(part) > 3 and part[2] == "edges":
+        kind = "reduce" if part[1] in ("1", "2") else "normal"  # three cells: N, R, R
+        pair = int(part[3])
+        node, kept = 2 + pair // 2, architecture.kept
+        source = kept.get(f"{kind}/node{node}/inputs", ("0", "1"))[pair % 2]
+        operation = architecture[f"{kind}/node{node}/edge{source}"]
+        return ".".join([*part[:2], f"node{node}", f"edge{source}", operation, *part[5:]])
+    return name
