@@ -94,16 +94,17 @@ class _Plan:
         return 2 if self.kind == "reduce" and source < 2 else 1
 
     def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
-        first, second = self.inputs
-        reduced = FactorizedReduce(first, self.channels, affine)
-        same = ReLUConvBN(first, self.channels, 1, 1, affine)
-        return reduced if self.after_reduction else same, ReLUConvBN(second, self.channels, 1, 1, affine)
+        first: nn.Module
+        if self.after_reduction:
+            first = FactorizedReduce(self.inputs[0], self.channels, affine)
+        else:
+            first = ReLUConvBN(self.inputs[0], self.channels, 1, 1, affine)
+        return first, ReLUConvBN(self.inputs[1], self.channels, 1, 1, affine)
 
     def preprocess_cost(self, entering: Size2d) -> Cost:
-        first, second = self.inputs
-        make = FactorizedReduce.cost if self.after_reduction else None
-        one = make(first, self.channels, entering) if make else ReLUConvBN.cost(first, self.channels, 1, entering)
-        return one + ReLUConvBN.cost(second, self.channels, 1, entering)
+        # A FactorizedReduce costs what a 1x1 convolution to the same size does.
+        one, other = (ReLUConvBN.cost(inputs, self.channels, 1, entering) for inputs in self.inputs)
+        return one + other
 
 
 def _has_imagenet_stem(shape: Shape) -> bool:

@@ -102,7 +102,8 @@ class Training:
     def _train(self) -> tuple[float, float]:
         """Mean loss of the network's own logits, and accuracy in percent, over the epoch."""
         self.runs.train()
-        losses, correct, seen = 0.0, 0, 0
+        # Tensors until the epoch is over: asking for a number makes the host wait for the device.
+        losses, hits, sizes = [], [], []
         for images, labels in self._batches():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
                 logits, loss, total = self._loss(images, labels)
@@ -111,13 +112,14 @@ class Training:
             if self.config.clip_grad:
                 nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_grad)
             self.optimizer.step()
-            losses += loss.item() * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
-            if not math.isfinite(losses):
-                raise ConfigError(f"the loss is {loss.item()} in epoch {self.epoch}: try a lower --lr or no --amp.")
+            losses.append(loss.detach())
+            hits.append((logits.argmax(1) == labels).sum())
+            sizes.append(len(labels))
             self.on_batch()
-        return losses / seen, 100 * correct / seen
+        mean = float(torch.stack(losses).cpu().double() @ torch.tensor(sizes, dtype=torch.float64)) / sum(sizes)
+        if not math.isfinite(mean):
+            raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try a lower --lr, or --no-amp.")
+        return mean, 100 * int(torch.stack(hits).sum()) / sum(sizes)
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         smoothing, weight = self.config.label_smoothing, self.config.auxiliary_weight
@@ -146,6 +148,7 @@ class Training:
             # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
             drop_last=images % self.config.batch_size == 1 and images > 1,
             generator=torch.Generator().manual_seed(derive(self.config.seed, "order", self.epoch)),
+            pin_memory=self.device.type == "cuda",
         )
 
 

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 _CONSTANT = 0.3
 
 
-def proposal_work(choices: Sequence[Choice]) -> dict[str, float]:
-    """How long the decision of each choice takes, in evaluations of the undecided supernet.
+def proposal_work(choices: Sequence[Choice]) -> list[float]:
+    """How long each look of a proposal takes, in evaluations of the undecided supernet.
 
     Decided choices make a supernet faster, and which one is decided first hardly matters: so the time left can
     be told before the first proposal is done.
     """
     total = alive = sum(len(choice.candidates) for choice in choices)
-    work = {}
+    work: list[float] = []
     for choice in sorted(choices, key=lambda choice: choice.phase):
-        work[choice.name] = choice.evaluations * (_CONSTANT + (1 - _CONSTANT) * alive / total)
+        each = _CONSTANT + (1 - _CONSTANT) * alive / total
+        work += [evaluations * each for evaluations in choice.looks]
         alive -= len(choice.candidates) - choice.keep
     return work
 
@@ -41,20 +42,13 @@ class Progress(Listener):
     """A bar for each stage on a terminal; silent elsewhere."""
 
     def started(self, space: SearchSpace, config: SearchConfig) -> None:
-        # Work depends on how many decisions came before, not on which: spread it over the looks in their order.
-        work = proposal_work(space.choices)
-        self._looks = [
-            work[choice.name] / looks
-            for choice in sorted(space.choices, key=lambda choice: choice.phase)
-            for looks in [1 if choice.keep == 1 else len(choice.candidates) - choice.keep]
-            for _ in range(looks)
-        ]
+        self._work = proposal_work(space.choices)
         self._seen = 0
         self._config = config
-        self._bar = self._new("proposals", sum(work.values()) * config.proposals)
+        self._bar = self._new("proposals", sum(self._work) * config.proposals)
 
     def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        self._advance(self._looks[self._seen % len(self._looks)], replayed)
+        self._advance(self._work[self._seen % len(self._work)], replayed)
         self._seen += 1
         self._bar.set_postfix_str(
             f"proposal {proposal + 1} of {self._config.proposals}, {decision.choice}", refresh=False

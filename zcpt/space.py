@@ -45,10 +45,10 @@ class Choice:
             raise SpaceError(message) from None
 
     @property
-    def evaluations(self) -> int:
-        """How many supernets one decision scores."""
+    def looks(self) -> tuple[int, ...]:
+        """How many candidates are scored, look by look, until the choice is decided."""
         count = len(self.candidates)
-        return count if self.keep == 1 else sum(range(self.keep + 1, count + 1))
+        return (count,) if self.keep == 1 else tuple(range(count, self.keep, -1))
 
 
 @dataclass(frozen=True)

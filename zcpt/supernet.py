@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +11,6 @@ from torch import Tensor, nn
 from zcpt.errors import SpaceError
 from zcpt.mixture import Mixture
 from zcpt.space import Choice
-
-
-class Scorable(Protocol):
-    """What a proxy can score: a network that can be run with a mixture (None: a discrete network as it is)."""
-
-    def forward(self, images: Tensor, mixture: Mixture | None) -> Tensor: ...
 
 
 @dataclass(frozen=True)

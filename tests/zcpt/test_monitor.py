@@ -65,8 +65,9 @@ def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp
 
 
 def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
+    looks = [count for choice in sorted(space.choices, key=lambda c: c.phase) for count in choice.looks]
     work = proposal_work(space.choices)
-    per_evaluation = [work[c.name] / c.evaluations for c in sorted(space.choices, key=lambda c: c.phase)]
+    per_evaluation = [round(w / count, 9) for w, count in zip(work, looks, strict=True)]
     assert per_evaluation[0] == 1
     assert per_evaluation == sorted(per_evaluation, reverse=True)
     assert per_evaluation[-1] < 0.6

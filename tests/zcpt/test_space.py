@@ -79,11 +79,10 @@ def test_a_space_of_ones_own_is_found_and_names_are_unique(monkeypatch):
             zcpt.register_space(taken)(make)
 
 
-def test_a_choice_knows_its_evaluations():
-    assert Choice("op", tuple("abcdefg")).evaluations == 7
-    # dropping one of five until two are left: five, four and three looks
-    assert Choice("inputs", tuple("01234"), keep=2).evaluations == 5 + 4 + 3
-    assert Choice("inputs", tuple("01"), keep=2).evaluations == 0
+def test_a_choice_knows_how_many_looks_it_takes():
+    assert Choice("op", tuple("abcdefg")).looks == (7,)
+    assert Choice("inputs", tuple("01234"), keep=2).looks == (5, 4, 3)
+    assert Choice("inputs", tuple("01"), keep=2).looks == ()
 
 
 def test_a_shape_must_be_positive():

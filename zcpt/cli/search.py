@@ -73,6 +73,8 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     if extra:
         raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
     document = read_json(args.resume / "config.json")
+    if "dataset" not in document["data"]:
+        raise ConfigError(f"{args.resume} was begun from Python: go on there, with zcpt.search(..., resume=True).")
     directory = args.data_dir or Path(document["data"]["directory"] or "data")
     args.device = args.device or document["device"]
     data = load_data(document["data"]["dataset"], directory, args.download)
@@ -81,13 +83,20 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
 
 def _announcement(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
     channels, height, width = data.image_shape
-    evaluations = sum(choice.evaluations for choice in space.choices)
+    evaluations = sum(sum(choice.looks) for choice in space.choices)
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, on {device}: "
         f"N={config.proposals} proposals of {evaluations} evaluations with {config.proxy} in {config.order} order, "
         f"V={config.validation_batches} validation batches at R={config.validation_inits} initialisations; "
         f"supernet of C={config.channels}, {config.layers} {space.layers_mean}"
     )
+
+
+def _chosen_from(result: SearchResult) -> str:
+    proposals, distinct = result.config.proposals, len(result.candidates)
+    (chosen,) = (c for c in result.candidates if c.architecture == result.architecture)
+    score = "" if chosen.mean is None else f", by a mean validation score of {chosen.mean:.2f}"
+    return f"{distinct} distinct of {proposals} proposals{score}"
 
 
 def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: Path) -> str:
@@ -97,6 +106,7 @@ def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: P
     cost = space.cost(result.architecture, shape)
     return (
         f"architecture  {space.format(result.architecture)}\n"
+        f"chosen from   {_chosen_from(result)}\n"
         f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
         f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"

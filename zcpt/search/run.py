@@ -86,7 +86,8 @@ def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]]
     candidates, config = list(proposals), validator.config
     for listener in validator.listeners:
         listener.validating(candidates)
-    # With a single candidate there is nothing to choose from.
+    if len(candidates) == 1:
+        _log.info("all proposals are the same architecture, so there is nothing to validate")
     scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
     winner = best(scores, config) if len(candidates) > 1 else 0
     described = tuple(

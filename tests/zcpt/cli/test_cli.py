@@ -61,7 +61,8 @@ def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys
     assert lines["architecture"] == genotype
     assert "M parameters" in lines["size"]
     assert "M MACs" in lines["size"]
-    assert "runs/a" in out.splitlines()[2]
+    assert " of 2 proposals" in lines["chosen"]
+    assert "runs/a" in lines["run"]
     assert lines["next"].endswith("train --arch runs/a/architecture.json")
     assert (here / "runs" / "a" / "cells.png").stat().st_size > 5000
 

@@ -15,7 +15,7 @@ from zcpt.search.propose import _kept
 def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, diary, pictures):
     space = zcpt.get_space(name)
     searched(space, pictures, proxy="diary", struck_inputs=struck)
-    assert len(diary.shown) == evaluations == sum(choice.evaluations for choice in space.choices)
+    assert len(diary.shown) == evaluations == sum(sum(choice.looks) for choice in space.choices)
 
 
 def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(diary, pictures):

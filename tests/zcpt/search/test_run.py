@@ -53,9 +53,8 @@ def test_the_folder_holds_what_the_design_promises(space, finished):
     architecture = zcpt.Architecture.from_json((run / "architecture.json").read_text())
     assert chosen[0]["architecture"] == architecture.to_json()
     assert space.parse((run / "genotype.txt").read_text()) == architecture
-    assert len((run / "journal" / "proposal_001.jsonl").read_text().splitlines()) == sum(
-        1 if choice.keep == 1 else len(choice.candidates) - choice.keep for choice in space.choices
-    )
+    lines = (run / "journal" / "proposal_001.jsonl").read_text().splitlines()
+    assert len(lines) == sum(len(choice.looks) for choice in space.choices)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finished, pictures, tmp_path):
