@@ -156,7 +156,7 @@ def measure(args: argparse.Namespace) -> None:
 
 def machine(device: str) -> dict[str, str]:
     """What a figure was measured with."""
-    threads = f"{torch.get_num_threads()} CPU threads"
+    threads = f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
     name = torch.cuda.get_device_name() if device.startswith("cuda") else threads
     return {"date": date.today().isoformat(), "device": name, "torch": torch.__version__}
 

@@ -67,7 +67,7 @@ RECIPES = {
         "a minute or two on a CPU for 8x8 digits",
         "small",
         {
-            "epochs": 40,
+            "epochs": 30,
             "flip": False,
             "crop_padding": 1,
             "cutout": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field, fields
 from typing import Any, get_args, get_type_hints
 
@@ -28,3 +29,5 @@ def check_types(config: Any) -> None:
                 raise ConfigError(unknown(f"value of {flag(f.name)}", str(value), map(str, get_args(hint))))
         elif type(value) is not hint and not (hint is float and type(value) is int):
             raise ConfigError(f"{flag(f.name)} takes a value of type {hint.__name__}, not {value!r}.")
+        elif hint is float and not math.isfinite(value):
+            raise ConfigError(f"{flag(f.name)} takes a finite number, not {value}.")

@@ -37,6 +37,7 @@ def test_each_data_set_has_a_recipe():
         ({"epochs": 0}, "--epochs 0 is too small"),
         ({"lr": -1.0}, "--lr -1.0 must not be negative"),
         ({"lr": "fast"}, "--lr takes a value of type float, not 'fast'"),
+        ({"lr": float("nan")}, "--lr takes a finite number, not nan"),
         ({"drop_path": 1.0}, "--drop-path and --label-smoothing must be below 1"),
         ({"learning_rate": 0.1}, "unknown option of train 'learning_rate'"),
         ({"flip": 1}, "--flip takes a value of type bool"),
