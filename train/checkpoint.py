@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from train.images import Statistics
 from zcpt.errors import ConfigError
+from zcpt.files import with_keys, write_atomically
 from zcpt.space import Architecture, Network, Shape, get_space
 
 LAST = "last.pt"
 WEIGHTS = "model.safetensors"
 _AUXILIARY = "auxiliary."
+_DOCUMENT = ("architecture", "shape.image_size", "statistics", "classes", "about")
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,9 @@ class TrainedNetwork:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint that is either all there or not there at all."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(path, content.getvalue())
 
 
 def load_state(path: Path, architecture: Architecture) -> dict[str, Any]:
@@ -51,7 +50,8 @@ def load_state(path: Path, architecture: Architecture) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, depending on where the file is damaged
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}): the file is damaged.") from error
-    if state.get("architecture") != architecture.to_json():
+    with_keys(state, ("architecture", "network", "optimizer", "rows"), path)
+    if state["architecture"] != architecture.to_json():
         raise ConfigError(
             f"{path} is a checkpoint of another architecture than the one in {path.parent / 'architecture.json'}: "
             "resume with the architecture that it was trained with, or train anew with another --out."
@@ -73,9 +73,7 @@ def save_network(path: Path, trained: TrainedNetwork) -> None:
         "classes": trained.classes,
         "about": trained.about,
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file(weights, str(partial), metadata={"format": "pt", "zcpt": json.dumps(document)})
-    os.replace(partial, path)
+    write_atomically(path, save(weights, {"format": "pt", "zcpt": json.dumps(document)}))
 
 
 def load_network(path: Path) -> TrainedNetwork:
@@ -89,7 +87,7 @@ def load_network(path: Path) -> TrainedNetwork:
         raise ConfigError(f"{path} is missing: give the folder that 'zcpt train' wrote, with a finished training.")
     try:
         with safe_open(str(path), framework="pt") as file:
-            document = json.loads((file.metadata() or {})["zcpt"])
+            document = with_keys(json.loads((file.metadata() or {})["zcpt"]), _DOCUMENT, path)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is damaged or was not written by zcpt ({error}).") from None

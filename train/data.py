@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torchvision import datasets
@@ -16,7 +15,7 @@ from train.augment import scoring_transform
 from train.folder import FolderImages, folder_classes
 from train.images import ImageSet, InMemory, Statistics, Transformed, count, measured_statistics
 from zcpt.batches import DatasetBatches
-from zcpt.errors import DataError, unknown
+from zcpt.errors import ConfigError, DataError, unknown
 from zcpt.seeding import derive
 
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
@@ -52,7 +51,7 @@ class ImageData:
     load: Callable[[bool], ImageSet]
     """True: the training images; False: the test images."""
     directory: Path | None = None
-    """Where it was read from; None if it is embedded."""
+    """The folder of torchvision's data sets that it was read from."""
     known_statistics: Statistics | None = None
 
     @cached_property
@@ -75,25 +74,32 @@ class ImageData:
         return channels, height, width
 
 
-def load_data(name: str, data_dir: Path = Path("data"), download: bool = False) -> ImageData:
+def load_data(name: str, data_dir: Path | None = None, download: bool = False) -> ImageData:
     """Find a data set.
 
     Args:
         name: One of ``DATASETS``.
-        data_dir: Where torchvision's data sets lie, or are downloaded to.
+        data_dir: Where torchvision's data sets lie, or are downloaded to; None means ``data``.
         download: Fetch what is missing.
 
     Raises:
         DataError: It is unknown, missing, empty or broken.
+        ConfigError: ``data_dir`` or ``download`` is given for a data set that has no use for it.
     """
+    if name in _TORCHVISION:
+        return _torchvision(name, data_dir or Path("data"), download)
+    if name != "digits" and not name.startswith("folder:"):
+        raise DataError(unknown("data set", name, DATASETS, "zcpt list datasets"))
+    if data_dir is not None or download:
+        extra = "--download" if download else "--data-dir"
+        raise ConfigError(f"{extra} is for {', '.join(_TORCHVISION)}: leave it out with --dataset {name}.")
     if name == "digits":
         return ImageData(name, tuple("0123456789"), _digits)
-    if name.startswith("folder:"):
+    try:
         root = Path(name.removeprefix("folder:")).expanduser()
-        return ImageData(name, folder_classes(root), lambda train: FolderImages(root, train).stored(), root)
-    if name not in _TORCHVISION:
-        raise DataError(unknown("data set", name, DATASETS))
-    return _torchvision(name, data_dir, download)
+    except RuntimeError as error:
+        raise DataError(f"{name} cannot be found: {error}") from None
+    return ImageData(name, folder_classes(root), lambda train: FolderImages(root, train).stored())
 
 
 def _digits(train: bool) -> ImageSet:
@@ -115,9 +121,10 @@ def _torchvision(name: str, data_dir: Path, download: bool) -> ImageData:
         split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
         try:
             return make(str(data_dir.expanduser()), download=download, **split)
-        except URLError as error:
-            raise DataError(f"{name} could not be downloaded to {data_dir}: {error.reason}.") from None
-        except RuntimeError:
+        except (OSError, RuntimeError) as error:
+            if download:
+                reason = str(error).rstrip(".")
+                raise DataError(f"{name} could not be downloaded to {data_dir.absolute()}: {reason}.") from None
             raise DataError(
                 f"{name} was not found in {data_dir.absolute()}, or its files are damaged: add --download to fetch "
                 "it, or --data-dir PATH if it lies elsewhere."

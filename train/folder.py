@@ -6,8 +6,9 @@ import random
 import statistics
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
@@ -20,6 +21,7 @@ from zcpt.errors import DataError
 _IN_MEMORY = 2 * 2**30  # bytes of decoded training images
 _SIZED = 2000  # pictures whose size is looked at
 _LARGEST = 224
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def _part(root: Path, train: bool) -> Path:
@@ -27,7 +29,7 @@ def _part(root: Path, train: bool) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
-    if not root.is_dir():
+    if not root.exists():
         raise DataError(f"there is no folder {root.absolute()}: give the folder of your pictures as folder:PATH.")
     raise DataError(
         f"{root.absolute()} has no folder {' or '.join(names)}: pictures are expected in {root.name}/{names[0]}/CLASS/."
@@ -38,7 +40,7 @@ def _listed(root: Path, train: bool) -> ImageFolder:
     part = _part(root, train)
     try:
         return ImageFolder(str(part))
-    except FileNotFoundError as error:
+    except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"{part.absolute()} holds no pictures that can be used: {reason}.") from None
 
@@ -52,6 +54,8 @@ def folder_classes(root: Path) -> tuple[str, ...]:
             f"the training and test folders of {root.absolute()} must have the same classes; "
             f"only one of them has {', '.join(differing[:5])}."
         )
+    if len(classes) < 2:
+        raise DataError(f"{root.absolute()} has one class only, {classes[0]}: there is nothing to tell it from.")
     return tuple(classes)
 
 
@@ -73,8 +77,8 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         try:
             with Image.open(path) as picture:
-                image = F.pil_to_tensor(picture.convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError) as error:
+                image = F.pil_to_tensor(_as_rgb(picture))
+        except _UNREADABLE as error:
             raise _broken(path, error) from None
         if tuple(image.shape[-2:]) != self.size:
             image = _fitted(image, self.size)
@@ -91,6 +95,18 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         return InMemory(images, torch.tensor([label for _, label in self.samples]))
 
 
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    """Eight bits for each of three channels; ValueError where the range of the values is not known."""
+    if picture.mode.startswith("I"):  # 16 bits, which PIL would clip rather than scale
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() >= 2**16:
+            raise ValueError("its values do not fit into 16 bits")
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("it holds floating-point numbers, whose range is not known")
+    return picture.convert("RGB")
+
+
 def _broken(path: str, error: Exception) -> DataError:
     return DataError(f"the picture {path} cannot be read ({error}): replace or remove it.")
 
@@ -102,7 +118,7 @@ def _common_size(samples: list[tuple[str, int]]) -> tuple[int, int]:
         try:
             with Image.open(path) as picture:
                 sizes.append((picture.height, picture.width))
-        except (OSError, UnidentifiedImageError) as error:
+        except _UNREADABLE as error:
             raise _broken(path, error) from None
     if len(set(sizes)) == 1:
         return sizes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +17,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from train.augment import training_transform
+from train.checkpoint import load_state, load_weights
 from train.data import ImageData
 from train.evaluation import measure
 from train.images import Transformed, count
 from train.recipe import TrainConfig
 from zcpt.devices import place, place_images
-from zcpt.errors import ConfigError, unknown
+from zcpt.errors import ConfigError, DataError, unknown
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, Shape, get_space
 
@@ -36,6 +38,8 @@ class Training:
 
     def __init__(self, architecture: Architecture, data: ImageData, config: TrainConfig, device: torch.device) -> None:
         channels, height, width = data.image_shape
+        if count(data.train) < 2:
+            raise DataError(f"{data.name} has {count(data.train)} training image: at least 2 are needed.")
         self.architecture, self.data, self.config, self.device = architecture, data, config, device
         self.shape = Shape(config.channels, config.layers, len(data.classes), channels, (height, width))
         with seeded(derive(config.seed, "weights")):
@@ -61,9 +65,10 @@ class Training:
             "rows": self.rows,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.network.load_state_dict(state["network"])
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; ConfigError if it is damaged or of another network."""
+        state = load_state(path, self.architecture)
+        load_weights(self.network, state["network"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows = state["rows"]
 
@@ -118,7 +123,8 @@ class Training:
             self.on_batch()
         mean = float(torch.stack(losses).cpu().double() @ torch.tensor(sizes, dtype=torch.float64)) / sum(sizes)
         if not math.isfinite(mean):
-            raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try a lower --lr, or --no-amp.")
+            remedy = "a lower --lr, or --no-amp" if self.config.amp else "a lower --lr"
+            raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try {remedy}.")
         return mean, 100 * int(torch.stack(hits).sum()) / sum(sizes)
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -154,7 +160,7 @@ class Training:
 
 def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Scheduler | None]:
     try:
-        optimizer = create_optimizer_v2(
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
             network,
             opt=config.optimizer,
             lr=config.lr,
@@ -162,10 +168,12 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Opt
             weight_decay=config.weight_decay,
             filter_bias_and_bn=False,  # the recipe decays all parameters; timm would spare some
         )
-    except ValueError:
-        raise ConfigError(
-            unknown("optimiser", config.optimizer, list_optimizers(), "timm.optim.list_optimizers()")
-        ) from None
+    except (ValueError, TypeError, AssertionError, ImportError) as error:
+        if config.optimizer in list_optimizers():
+            raise ConfigError(f"--optimizer {config.optimizer} cannot be used here: {error}") from None
+        raise ConfigError(unknown("optimiser", config.optimizer, list_optimizers())) from None
+    if getattr(optimizer, "is_second_order", False):
+        raise ConfigError(f"--optimizer {config.optimizer} needs second derivatives: choose one that does not.")
     schedule, _ = create_scheduler_v2(
         optimizer, sched=config.schedule, num_epochs=config.epochs, min_lr=config.min_lr, warmup_epochs=0
     )

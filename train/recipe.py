@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from zcpt.errors import ConfigError, unknown
 from zcpt.options import check_types, flag, option
-from zcpt.space import SearchSpace
+from zcpt.space import SearchSpace, Size
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("channels", "layers", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
+        for name, least in (("channels", 1), ("layers", 1), ("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) < least:  # the BatchNorms need two images
+                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least {least}.")
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, int | float) and value < 0:
@@ -56,16 +56,13 @@ class Recipe:
     """A named set of values."""
 
     summary: str
-    size: str
-    """Which of the space's sizes it trains: train or small."""
     values: dict[str, Any]
 
 
 RECIPES = {
-    "cifar": Recipe("DARTS' recipe for CIFAR-10 and its like: 600 epochs, cutout, drop path", "train", {}),
+    "cifar": Recipe("DARTS' recipe for CIFAR-10 and its like: 600 epochs, cutout, drop path", {}),
     "digits": Recipe(
         "a minute or two on a CPU for 8x8 digits",
-        "small",
         {
             "epochs": 30,
             "flip": False,
@@ -78,13 +75,22 @@ RECIPES = {
 }
 
 
-def configure(space: SearchSpace, recipe: str, **options: Any) -> TrainConfig:
-    """The settings for a space: the recipe's values and the space's width and depth, below the options given."""
+_SMALL_NETWORKS = ("cifar100", "svhn")
+
+
+def _size(space: SearchSpace, recipe: str, dataset: str) -> Size:
+    if recipe == "digits":
+        return space.small_size
+    # The published experiments trained on these at the width and depth of the search.
+    return space.search_size if dataset in _SMALL_NETWORKS else space.train_size
+
+
+def configure(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
+    """The settings for a space and a data set: the recipe's values, width and depth, below the options given."""
     if recipe not in RECIPES:
-        raise ConfigError(unknown("recipe", recipe, RECIPES))
-    chosen = RECIPES[recipe]
-    size = space.train_size if chosen.size == "train" else space.small_size
-    values = {"channels": size.channels, "layers": size.layers, **chosen.values, **options}
+        raise ConfigError(unknown("recipe", recipe, RECIPES, "zcpt list recipes"))
+    size = _size(space, recipe, dataset)
+    values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values, **options}
     known = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in known:

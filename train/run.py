@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,15 +14,19 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from train.checkpoint import LAST, WEIGHTS, TrainedNetwork, load_state, save_network, save_state
+from train.checkpoint import LAST, WEIGHTS, TrainedNetwork, save_network, save_state
 from train.data import ImageData
 from train.images import count
 from train.loop import Row, Training
 from train.recipe import TrainConfig
+from zcpt.devices import as_device
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, make_folder, read_text, write_atomically
+from zcpt.files import as_json, locked, make_folder, read_run_file, with_keys, write_atomically
 from zcpt.search.result import versions
 from zcpt.space import Architecture
+
+ARGUMENTS = "args.yaml"
+SUMMARY = "summary.csv"
 
 
 def fit(
@@ -39,66 +43,87 @@ def fit(
     The accuracy reported is that of the last epoch; no test result decides anything.
 
     Raises:
-        ZcptError: Something given cannot be used; nothing has been written then.
+        ZcptError: Something given cannot be used, and nothing has been written; or the training failed, and
+            ``run_dir`` says how far it came.
     """
-    training = Training(architecture, data, config, torch.device(device))
-    _open(run_dir, training, resume)
-    with torch.random.fork_rng(), _Watch(run_dir, training) as watch:
-        while training.epoch < config.epochs:
-            training.run_epoch()
-            save_state(run_dir / LAST, training.state())
-            _write_summary(run_dir / "summary.csv", training.rows)
-            watch.epoch_done(training.rows[-1])
+    training = Training(architecture, data, config, as_device(device))
+    if not resume:
+        _new_folder(run_dir, training)
+    with locked(run_dir):
+        if resume:
+            _go_on(run_dir, training)
+        with torch.random.fork_rng(), _Watch(run_dir, training) as watch:
+            while training.epoch < config.epochs:
+                training.run_epoch()
+                save_state(run_dir / LAST, training.state())
+                _write_summary(run_dir / SUMMARY, training.rows)
+                watch.epoch_done(training.rows[-1])
+        return _finish(run_dir, training)
+
+
+def _finish(run_dir: Path, training: Training) -> TrainedNetwork:
+    data, config = training.data, training.config
     about = {
         "test_accuracy": training.rows[-1]["test_accuracy"],
         "epochs": config.epochs,
         "dataset": data.name,
         "versions": versions(),
     }
-    trained = TrainedNetwork(training.network, architecture, training.shape, data.statistics, data.classes, about)
+    trained = TrainedNetwork(
+        training.network, training.architecture, training.shape, data.statistics, data.classes, about
+    )
     save_network(run_dir / WEIGHTS, trained)
     return trained
 
 
-def _open(run_dir: Path, training: Training, resume: bool) -> None:
-    architecture, data = training.architecture, training.data
-    described = {
+def _described(data: ImageData) -> dict[str, Any]:
+    return {
         "name": data.name,
         "directory": str(data.directory) if data.directory else None,
         "train_images": count(data.train),
         "test_images": count(data.test),
         "statistics": [list(values) for values in data.statistics],
     }
-    if not resume:
-        arguments = {**asdict(training.config), "device": str(training.device), "data": described}
-        files = {
-            "args.yaml": yaml.safe_dump(arguments, sort_keys=False),
-            "architecture.json": as_json(architecture.to_json()),
-        }
-        make_folder(run_dir, files)
-        return
-    before = read_arguments(run_dir)["data"]
+
+
+def _new_folder(run_dir: Path, training: Training) -> None:
+    arguments = {
+        **dataclasses.asdict(training.config),
+        "device": str(training.device),
+        "data": _described(training.data),
+    }
+    files = {
+        ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
+        "architecture.json": as_json(training.architecture.to_json()),
+    }
+    make_folder(run_dir, files)
+
+
+def _go_on(run_dir: Path, training: Training) -> None:
+    before, described = read_arguments(run_dir)["data"], _described(training.data)
     for key in ("name", "train_images", "test_images", "statistics"):
         if before[key] != described[key]:
             raise ConfigError(
                 f"{run_dir} was trained on other data: its {key} is {before[key]}, and that of the data found now "
                 f"is {described[key]}."
             )
-    if (run_dir / LAST).exists():  # else it was stopped before the first epoch was done
-        training.load(load_state(run_dir / LAST, architecture))
-        _write_summary(run_dir / "summary.csv", training.rows)
+    if (run_dir / LAST).exists():
+        training.load(run_dir / LAST)
+        _write_summary(run_dir / SUMMARY, training.rows)
+    elif (run_dir / SUMMARY).exists():  # else it was stopped before the first epoch was done
+        raise ConfigError(f"{run_dir / LAST} is missing, so the training cannot go on: train anew with another --out.")
 
 
 def read_arguments(run_dir: Path) -> dict[str, Any]:
     """The settings of a training, from its ``args.yaml``; ConfigError when they cannot be read."""
-    path = run_dir / "args.yaml"
+    path = run_dir / ARGUMENTS
     try:
-        arguments = yaml.safe_load(read_text(path))
+        arguments = yaml.safe_load(read_run_file(path))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
-    if not isinstance(arguments, dict) or "data" not in arguments:
-        raise ConfigError(f"{path} is damaged: it holds no settings of a training.")
-    return arguments
+    fields = [f.name for f in dataclasses.fields(TrainConfig)]
+    data = [f"data.{key}" for key in ("name", "directory", "train_images", "test_images", "statistics")]
+    return with_keys(arguments, [*fields, *data, "device"], path)
 
 
 def _write_summary(path: Path, rows: list[Row]) -> None:

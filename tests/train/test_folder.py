@@ -77,6 +77,32 @@ def test_small_sets_are_kept_in_memory_and_large_ones_read_on_access(folder, mon
     assert lazy[5][1] == 1
 
 
+def test_pictures_of_16_bits_are_scaled_and_not_clipped(folder):
+    values = np.linspace(0, 65535, 120).astype(np.uint16).reshape(10, 12)
+    Image.fromarray(values).save(folder / "train" / "cat" / "0.png")
+    image, _ = load_data(f"folder:{folder}").train[0]
+    assert np.array_equal(image[1].numpy(), values >> 8)
+
+
+def test_pictures_whose_range_is_not_known_are_named(folder):
+    Image.fromarray(np.zeros((10, 12), dtype=np.float32)).save(folder / "train" / "cat" / "float.tiff")
+    with pytest.raises(DataError, match=r"float.tiff cannot be read \(it holds floating-point numbers"):
+        _ = load_data(f"folder:{folder}").train
+
+
+def test_a_picture_of_absurd_size_is_named(folder):
+    Image.new("1", (20000, 20000)).save(folder / "train" / "cat" / "huge.png")
+    with pytest.raises(DataError, match="huge.png cannot be read"):
+        _ = load_data(f"folder:{folder}").train
+
+
+def test_one_class_is_not_enough(tmp_path):
+    for part in ("train", "test"):
+        picture(tmp_path / part / "cat" / "0.png")
+    with pytest.raises(DataError, match="has one class only, cat"):
+        load_data(f"folder:{tmp_path}")
+
+
 def test_a_missing_folder(tmp_path):
     with pytest.raises(DataError, match=f"there is no folder {tmp_path}/nowhere"):
         load_data(f"folder:{tmp_path}/nowhere")

@@ -81,6 +81,38 @@ def test_an_epoch_is_the_recipe_step_by_step(few):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_every_value_of_the_recipe_is_used(few):
+    """The first step of a training with unusual values, against torch alone."""
+    space = zcpt.get_space("darts")
+    values = {"lr": 0.1, "weight_decay": 0.01, "label_smoothing": 0.3, "auxiliary_weight": 0.7, "clip_grad": 0.5}
+    values |= {"drop_path": 0.0, "epochs": 2, "momentum": 0.4, "min_lr": 0.02, "batch_size": 40}
+    ours, plain = (training(space, few, **values) for _ in range(2))
+    ours.run_epoch()
+    network = plain.network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.4, weight_decay=0.01)
+    torch.manual_seed(zcpt.seeding.derive(0, "epoch", 0))
+    for images, labels in plain.loader():
+        loss = sum(
+            weight * F.cross_entropy(logits, labels, label_smoothing=0.3)
+            for weight, logits in zip((1, 0.7), network(images), strict=True)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+        optimizer.step()
+    for one, other in zip(ours.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert ours.run_epoch()["lr"] == pytest.approx(0.02 + 0.08 / 2)
+
+
+def test_amp_computes_in_bfloat16(few):
+    for amp, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        run, seen = training(zcpt.get_space("nasbench201"), few, epochs=1, amp=amp), set()
+        run.network.classifier.register_forward_hook(lambda m, i, o, seen=seen: seen.add((m.training, o.dtype)))
+        run.run_epoch()
+        assert seen == {(True, dtype), (False, dtype)}
+
+
 def test_drop_path_rises_linearly_and_the_learning_rate_falls_to_zero(few):
     run = training(zcpt.get_space("nasbench201"), few, epochs=4, drop_path=0.2)
     done = [run.run_epoch() for _ in range(4)]

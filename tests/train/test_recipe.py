@@ -25,6 +25,13 @@ def test_width_and_depth_are_the_spaces_own():
     assert configure(DARTS, "cifar", layers=8).layers == 8
 
 
+def test_cifar100_and_svhn_are_trained_as_small_as_published():
+    for dataset in ("cifar100", "svhn"):
+        config = configure(DARTS, "cifar", dataset)
+        assert (config.channels, config.layers) == (16, 8)
+    assert configure(DARTS, "cifar", "folder:x").channels == 36
+
+
 def test_each_data_set_has_a_recipe():
     assert recipe_for("digits") == "digits"
     assert {recipe_for(name) for name in ("cifar10", "svhn", "folder:x")} == {"cifar"}
@@ -35,6 +42,7 @@ def test_each_data_set_has_a_recipe():
     ("options", "complaint"),
     [
         ({"epochs": 0}, "--epochs 0 is too small"),
+        ({"batch_size": 1}, "--batch-size 1 is too small: it must be at least 2"),
         ({"lr": -1.0}, "--lr -1.0 must not be negative"),
         ({"lr": "fast"}, "--lr takes a value of type float, not 'fast'"),
         ({"lr": float("nan")}, "--lr takes a finite number, not nan"),
