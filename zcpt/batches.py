@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, DataError
 from zcpt.seeding import seeded
 
 
@@ -69,7 +69,17 @@ class DatasetBatches:
         with seeded(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
             images, labels = zip(*(self.dataset[self.indices[i]] for i in chosen), strict=True)
-        return Batch(torch.stack(images), torch.as_tensor(labels))
+        return Batch(_stacked(images), torch.as_tensor(labels))
+
+
+def _stacked(images: Sequence[Any]) -> Tensor:
+    for image in images:
+        if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim != 3:
+            given = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise DataError(f"images must be float tensors [C, H, W], normalised, not {given}: add a transform.")
+        if image.shape != images[0].shape:
+            raise DataError(f"images must have one size, not {list(images[0].shape)} and {list(image.shape)}.")
+    return torch.stack(list(images))
 
 
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
@@ -82,7 +92,7 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         num_classes = num_classes or int(data[1].max()) + 1
         data = TensorDataset(*data)
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) and hasattr(data, "__len__"):
         return DatasetBatches(data, num_classes=num_classes)
     raise ConfigError(
         f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "

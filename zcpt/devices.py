@@ -8,8 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
+from zcpt.errors import ConfigError
 
 Net = TypeVar("Net", bound=nn.Module)
+
+
+def as_device(name: str | torch.device) -> torch.device:
+    """The device of that name, after trying it; ConfigError if it cannot be used."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"--device {name} cannot be used ({reason}): try --device cpu.") from None
+    return device
 
 
 def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:

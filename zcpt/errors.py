@@ -26,9 +26,20 @@ class DataError(ZcptError):
     """A data set that is missing, empty, broken or too small."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str], listing: str = "zcpt list") -> str:
-    """One sentence for a name that nothing is registered under, with the nearest one that is."""
+_LISTED = 20
+
+
+def unknown(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:
+    """One sentence for a name that nothing is registered under, with the nearest one that is.
+
+    Args:
+        kind: What the name should have been.
+        given: The name.
+        known: All names.
+        listing: A command that shows them all.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}."
-    return f"unknown {kind} '{given}': {hint} ('{listing}' shows them all)"
+    choices = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    hint = f"did you mean '{near[0]}'?" if near else f"choose from {choices}."
+    return f"unknown {kind} '{given}': {hint}" + (f" ('{listing}' shows them all)" if listing else "")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from zcpt.errors import ConfigError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file; a kill at any moment leaves the old one or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8; a kill at any moment leaves the old one or the new one."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(partial, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -27,22 +30,50 @@ def as_json(document: Any) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def read_text(path: Path) -> str:
-    """Read a text file; ConfigError when it is missing or no text."""
+def read_text(path: Path, hint: str = "") -> str:
+    """Read a text file; ConfigError, with the hint, when it is missing or no text."""
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{path} is missing: is {path.parent} a run folder?") from None
+        raise ConfigError(f"{path} is missing{hint and f': {hint}'}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document; ConfigError when it is missing or damaged."""
+def read_run_file(path: Path) -> str:
+    """Read a text file of a run folder."""
+    return read_text(path, f"{path.parent} is no run folder")
+
+
+def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read a JSON object of a run folder; ConfigError when it is missing, damaged, or lacks one of the keys."""
     try:
-        return json.loads(read_text(path))
+        return with_keys(json.loads(read_run_file(path)), keys, path)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
+
+
+def with_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, Any]:
+    """The document, if it is a mapping with these keys; ConfigError if not. ``a.b`` is key b of the mapping a."""
+    for key in keys:
+        part = document
+        for name in key.split("."):
+            if not isinstance(part, dict) or name not in part:
+                raise ConfigError(f"{source} is damaged: it has no '{key}'.")
+            part = part[name]
+    if not isinstance(document, dict):
+        raise ConfigError(f"{source} is damaged: it holds no mapping.")
+    return document
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; ConfigError if one is in it. A kill gives the folder free."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"another process is at work in {folder}: wait for it, or stop it first.") from None
 
 
 def make_folder(path: Path, files: Mapping[str, str]) -> None:
@@ -51,16 +82,18 @@ def make_folder(path: Path, files: Mapping[str, str]) -> None:
     Raises:
         ConfigError: There is something already, or the folder cannot be made.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(
-            f"{path} exists already: give another folder with --out, or continue it with --resume {path}."
-        )
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(
+                f"{path} exists already: give another folder with --out, or continue it with --resume {path}."
+            )
+        partial = path if path.exists() else path.with_name(f".{path.name}.partial")
+        if partial != path:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
         for name, text in files.items():
             write_atomically(partial / name, text)
-        partial.replace(path)
+        if partial != path:
+            partial.replace(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be made ({error.strerror}): give another folder with --out.") from None

@@ -307,7 +307,7 @@ def get_space(name: str) -> SearchSpace:
     if name in _REGISTERED:
         return _REGISTERED[name]()
     if name not in _BUILT_IN:
-        raise SpaceError(unknown("space", name, list_spaces()))
+        raise SpaceError(unknown("space", name, list_spaces(), "zcpt list spaces"))
     module, _, attribute = _BUILT_IN[name].partition(":")
     space: SearchSpace = getattr(importlib.import_module(module), attribute)()
     return space

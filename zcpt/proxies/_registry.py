@@ -53,5 +53,5 @@ def list_proxies() -> list[str]:
 def get_proxy(name: str) -> Proxy:
     """Make the proxy of that name; ProxyError with the nearest name when there is none."""
     if name not in _PROXIES:
-        raise ProxyError(unknown("proxy", name, _PROXIES))
+        raise ProxyError(unknown("proxy", name, _PROXIES, "zcpt list proxies"))
     return _PROXIES[name]()

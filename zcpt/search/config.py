@@ -84,7 +84,7 @@ PRESETS = {"paper": paper}
 def configure(space: SearchSpace, preset: str | None = None, **options: Any) -> SearchConfig:
     """The settings for a space: its own width and depth, below a preset, below the options given."""
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(unknown("preset", preset, PRESETS))
+        raise ConfigError(unknown("preset", preset, PRESETS, "zcpt list presets"))
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +54,44 @@ class Listener:
 
     def finished(self, result: SearchResult) -> None:
         """The architecture is known."""
+
+
+class Audience(Listener):
+    """All listeners of a search.
+
+    Args:
+        listeners: Those who are told.
+        patient: Hold back what is replayed from a journal until the first thing that is new: a journal that turns
+            out to belong to another search is then refused before anybody has acted on it.
+    """
+
+    def __init__(self, listeners: Sequence[Listener], patient: bool = False) -> None:
+        self.listeners, self._patient = listeners, patient
+        self._held: list[Callable[[Listener], None]] = []
+
+    def _tell(self, message: Callable[[Listener], None], new: bool = False) -> None:
+        self._held.append(message)
+        self._patient = self._patient and not new
+        if not self._patient:
+            for held in self._held:
+                for listener in self.listeners:
+                    held(listener)
+            self._held = []
+
+    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+        self._tell(lambda listener: listener.started(space, config))
+
+    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+        self._tell(lambda listener: listener.decided(proposal, decision, replayed), new=not replayed)
+
+    def proposed(self, proposal: int, architecture: Architecture) -> None:
+        self._tell(lambda listener: listener.proposed(proposal, architecture))
+
+    def validating(self, candidates: Sequence[Architecture]) -> None:
+        self._tell(lambda listener: listener.validating(candidates))
+
+    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+        self._tell(lambda listener: listener.validated(batch, scores, replayed), new=not replayed)
+
+    def finished(self, result: SearchResult) -> None:
+        self._tell(lambda listener: listener.finished(result), new=True)

@@ -52,10 +52,16 @@ def _read(path: Path) -> list[Record]:
     if len(whole) < len(content):
         with open(path, "r+b") as file:
             file.truncate(len(whole))
-    try:
-        return [_decoded(json.loads(line)) for line in whole.splitlines()]
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is damaged: {error}. Start a new search with another --out.") from None
+    records = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            record = _decoded(json.loads(line))
+        except json.JSONDecodeError:
+            record = None
+        if not isinstance(record, dict):
+            raise ConfigError(f"line {number} of {path} is damaged: start a new search with another --out.")
+        records.append(record)
+    return records
 
 
 def _encoded(value: Any) -> Any:

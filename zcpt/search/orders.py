@@ -35,7 +35,7 @@ ORDERS: dict[str, Order] = {"fixed": fixed, "reverse": reverse, "random": random
 def get_order(name: str) -> Order:
     """The order of that name; ConfigError with the nearest name when there is none."""
     if name not in ORDERS:
-        raise ConfigError(unknown("order", name, ORDERS))
+        raise ConfigError(unknown("order", name, ORDERS, "zcpt list orders"))
     return ORDERS[name]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 
@@ -51,10 +51,10 @@ class Proposer:
         batches: Batches,
         device: torch.device,
         journal: Journal,
-        listeners: Sequence[Listener] = (),
+        audience: Listener,
     ) -> None:
         self.space, self.shape, self.config, self.batches = space, shape, config, batches
-        self.device, self.journal, self.listeners = device, journal, listeners
+        self.device, self.journal, self.audience = device, journal, audience
         self.proxy = get_proxy(config.proxy)
         self.seeds = Seeds.derived(config.seed)
         self._net: tuple[int, Supernet] | None = None
@@ -75,8 +75,7 @@ class Proposer:
                 kept[choice.name] = self._decide(proposal, step, choice, mixture, recorded)
                 mixture = mixture.select(choice.name, kept[choice.name])
         architecture = self.space.architecture(kept)
-        for listener in self.listeners:
-            listener.proposed(proposal, architecture)
+        self.audience.proposed(proposal, architecture)
         return architecture
 
     def _decide(
@@ -90,8 +89,7 @@ class Proposer:
             else:
                 decision = self._look(proposal, step, choice, remaining, mixture)
                 self.journal.append(self._file(proposal), asdict(decision))
-            for listener in self.listeners:
-                listener.decided(proposal, decision, replayed)
+            self.audience.decided(proposal, decision, replayed)
             if not decision.kept:
                 raise ProxyError(
                     f"no candidate of {choice.name} got a finite score from proxy '{self.proxy.name}': the scores "
@@ -152,6 +150,9 @@ def _kept(choice: Choice, remaining: tuple[str, ...], importances: Sequence[floa
 
 def _recalled(record: Record, step: int, choice: Choice, remaining: tuple[str, ...]) -> Decision:
     wanted = {"step": step, "choice": choice.name, "candidates": list(remaining)}
+    for key in (f.name for f in fields(Decision)):
+        if key not in record:
+            raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")
     for key, value in wanted.items():
         if record.get(key) != value:
             raise ConfigError(

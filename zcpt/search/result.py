@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, make_folder, read_json, write_atomically
+from zcpt.files import as_json, read_json, write_atomically
 from zcpt.search.config import SearchConfig
 from zcpt.space import Architecture, SearchSpace
 
@@ -51,20 +51,17 @@ def versions() -> dict[str, str]:
     return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def open_folder(path: Path, document: dict[str, Any], resume: bool) -> list[str]:
-    """Make a run folder with its ``config.json``, or check that the one at ``path`` is of the same search.
+def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
+    """ConfigError unless the run folder at ``path`` is of the same search.
 
     Returns:
         Remarks for the log: what differs without making the search another one.
     """
-    if not resume:
-        make_folder(path, {"config.json": as_json(document)})
-        return []
-    before = read_json(path / "config.json")
+    before = read_json(path / "config.json", document)
     for key in ("space", "search", "images", "fingerprint"):
-        if before.get(key) != document[key]:
+        if before[key] != document[key]:
             raise ConfigError(
-                f"{path} is of another search: its {_difference(key, before.get(key), document[key])}. "
+                f"{path} is of another search: its {_difference(key, before[key], document[key])}. "
                 "Start a new one with another --out."
             )
     return [

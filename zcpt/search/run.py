@@ -11,13 +11,16 @@ from typing import Any
 import torch
 
 from zcpt.batches import Batches, as_batches, fingerprint
+from zcpt.devices import as_device
 from zcpt.errors import DataError
+from zcpt.files import as_json, locked, make_folder
 from zcpt.options import flag
+from zcpt.proxies import get_proxy
 from zcpt.search.config import SearchConfig, configure
-from zcpt.search.events import Listener
+from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
 from zcpt.search.propose import Proposer, Seeds
-from zcpt.search.result import Candidate, SearchResult, group, open_folder, versions, write_result
+from zcpt.search.result import Candidate, SearchResult, check_folder, group, versions, write_result
 from zcpt.search.validate import Validator, best
 from zcpt.space import Architecture, SearchSpace, Shape, get_space
 
@@ -51,7 +54,8 @@ def search(
         options: Fields of ``SearchConfig``, such as ``proposals=10``.
 
     Raises:
-        ZcptError: Something given cannot be used; nothing has been written then.
+        ZcptError: Something given cannot be used, and nothing has been written; or no candidate of a choice got a
+            finite score, and ``run_dir`` shows in its journal how that came.
     """
     space = get_space(space) if isinstance(space, str) else space
     config = configure(space, preset, **options)
@@ -61,31 +65,45 @@ def search(
     _, channels, height, width = probe.images.shape
     shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
     space.check_shape(shape)
-    device = torch.device(device)
-    folder = None if run_dir is None else Path(run_dir)
-    if folder is not None:
-        document = _document(space, config, shape, device)
-        document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
-        for remark in open_folder(folder, document, resume):
+    device = as_device(device)
+    if run_dir is None:
+        return _run(space, shape, config, source, device, None, Audience(listeners))
+    folder = Path(run_dir)
+    document = _document(space, config, shape, device)
+    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
+    if not resume:
+        make_folder(folder, {"config.json": as_json(document)})
+    else:
+        for remark in check_folder(folder, document):
             _log.warning(remark)
+    with locked(folder):
+        return _run(space, shape, config, source, device, folder, Audience(listeners, patient=resume))
+
+
+def _run(
+    space: SearchSpace,
+    shape: Shape,
+    config: SearchConfig,
+    source: Batches,
+    device: torch.device,
+    folder: Path | None,
+    audience: Audience,
+) -> SearchResult:
     journal = Journal(None if folder is None else folder / "journal")
-    for listener in listeners:
-        listener.started(space, config)
-    parts = (space, shape, config, source, device, journal, listeners)
+    parts = (space, shape, config, source, device, journal, audience)
+    audience.started(space, config)
     proposer = Proposer(*parts)
     proposals = group([proposer.propose(index) for index in range(config.proposals)])
     result = _choose(Validator(*parts), proposals, folder)
     if folder is not None:
         write_result(folder, space, result)
-    for listener in listeners:
-        listener.finished(result)
+    audience.finished(result)
     return result
 
 
 def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]], folder: Path | None) -> SearchResult:
     candidates, config = list(proposals), validator.config
-    for listener in validator.listeners:
-        listener.validating(candidates)
+    validator.audience.validating(candidates)
     if len(candidates) == 1:
         _log.info("all proposals are the same architecture, so there is nothing to validate")
     scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
@@ -98,6 +116,12 @@ def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]]
 
 
 def _check_enough(batches: Batches, config: SearchConfig) -> None:
+    least = get_proxy(config.proxy).min_batch
+    if len(batches) < least:
+        raise DataError(
+            f"there are {len(batches)} images to draw from, and proxy '{config.proxy}' needs at least {least}: "
+            "give more training images."
+        )
     for name in ("batch_size", "validation_batch_size"):
         if getattr(config, name) > len(batches):
             raise DataError(

@@ -35,7 +35,7 @@ class Validator:
     batches: Batches
     device: torch.device
     journal: Journal
-    listeners: Sequence[Listener] = ()
+    audience: Listener
 
     def scores(self, candidates: Sequence[Architecture]) -> list[list[float]]:
         """Proxy values: for each candidate one for each of the V batches, in the order of the batches.
@@ -57,8 +57,7 @@ class Validator:
                     record = self._score(networks, init, batch)
                     self.journal.append(_FILE, record)
                 by_batch[batch] = record["scores"]
-                for listener in self.listeners:
-                    listener.validated(batch, record["scores"], replayed)
+                self.audience.validated(batch, record["scores"], replayed)
         return [[by_batch[batch][i] for batch in range(total)] for i in range(len(candidates))]
 
     def _networks(self, candidates: Sequence[Architecture], init: int) -> Sequence[nn.Module]:
@@ -103,10 +102,11 @@ def best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
 
 
 def _recalled(record: Record, init: int, batch: int, candidates: int) -> Record:
-    if (record["init"], record["batch"], len(record["scores"])) != (init, batch, candidates):
+    found = record.get("init"), record.get("batch"), len(record.get("scores", ()))
+    if found != (init, batch, candidates):
         raise ConfigError(
-            f"the journal cannot be continued: its validation has batch {record['batch']} at initialisation "
-            f"{record['init']} of {len(record['scores'])} candidates, and this search comes to batch {batch} at "
-            f"{init} of {candidates}. Start a new search with another --out."
+            f"the journal cannot be continued: its validation has batch {found[1]} at initialisation {found[0]} of "
+            f"{found[2]} candidates, and this search comes to batch {batch} at {init} of {candidates}. "
+            "Start a new search with another --out."
         )
     return record

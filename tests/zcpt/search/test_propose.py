@@ -92,6 +92,16 @@ def test_what_one_draw_of_weights_serves(what, draws, diary, pictures):
     assert len(supernets) == draws
 
 
+def test_every_proposal_has_its_own_order_and_batch(diary, pictures):
+    space = zcpt.get_space("nasbench201")
+    _, listener = searched(space, pictures, proxy="diary", proposals=4)
+    orders = [tuple(d.choice for p, d in listener.all if p == proposal) for proposal in range(4)]
+    assert len(set(orders)) == 4
+    batches = [{tuple(images) for _, images, _ in diary.shown[30 * p : 30 * (p + 1)]} for p in range(4)]
+    assert [len(seen) for seen in batches] == [1] * 4
+    assert len(set.union(*batches)) == 4
+
+
 @pytest.mark.parametrize(("draw", "starts"), [("proposal", 3), ("run", 1)])
 def test_noise_of_the_architecture_parameters(draw, starts, diary, pictures):
     space = zcpt.get_space("nasbench201")

@@ -29,6 +29,14 @@ def test_all_candidates_see_the_same_batches_and_initialisations(monkeypatch, di
     assert [stems.index(stem) for stem in stems] == [0, 0, 0, 3, 3, 5, 5]
 
 
+def test_validation_has_a_batch_size_of_its_own(monkeypatch, diary, pictures):
+    draws = iter(range(10**6))
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float(hash(next(draws)) * 7919 % 101)))
+    searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", proposals=4, batch_size=5, validation_batch_size=9)
+    sizes = {mixture is None: len(images) for _, images, mixture in diary.shown}
+    assert sizes == {False: 5, True: 9}
+
+
 def test_the_best_mean_wins_in_both_directions(diary, monkeypatch):
     config = zcpt.SearchConfig(proxy="diary", batch_size=2, validation_batch_size=2)
     scores = [[1.0, 2.0], [5.0, 0.0], [2.0, 2.0]]
