@@ -1,33 +1,22 @@
 # Sourced by search_*.sh: search_and_train SPACE "SMALL FLAGS" FLAGS... searches and then trains what was found.
-# The flags go to 'zcpt search'; those for small images come first where the data set is the embedded digits.
+# The flags go to 'zcpt search'; the small ones come first where nothing but the embedded digits is searched on.
 search_and_train() {
-    local space="$1" small="$2" dataset=digits run resume="" previous="" word
+    local given=" ${*:3} " answer
+    local first=(--space "$1") small=($2)
     shift 2
-    run="runs/$(date +%Y-%m-%d_%H-%M-%S)-$space"
-    for word in "$@"; do
-        case "$word" in
-            --dataset=*) dataset="${word#*=}" ;;
-            --out=*) run="${word#*=}" ;;
-            --resume=*) resume="${word#*=}" ;;
-        esac
-        case "$previous" in
-            --dataset) dataset="$word" ;;
-            --out) run="$word" ;;
-            --resume) resume="$word" ;;
-        esac
-        previous="$word"
-    done
-    if [ -n "$resume" ]; then
-        "$python" -m zcpt search "$@"
-        run="$resume"
-    else
-        if [ "$dataset" = digits ]; then
-            echo "small settings for the embedded digits: $small ('zcpt search' alone has larger defaults)" >&2
-        else
-            small=""
-        fi
-        # shellcheck disable=SC2086  # the small flags are several words
-        "$python" -m zcpt search --space "$space" --out "$run" $small "$@"
+    case "$given" in
+        *" --resume"* | *" -h "* | *" --help "*) first=() small=() ;;
+        *" -c"* | *" --preset"*) small=() ;;
+        *" --dataset digits "* | *" --dataset=digits "*) ;;
+        *" --dataset"*) small=() ;;
+    esac
+    if [ ${#small[@]} -gt 0 ]; then
+        echo "small settings for the embedded digits: ${small[*]} ('zcpt search' alone has larger defaults)" >&2
     fi
-    "$python" -m zcpt train --arch "$run/architecture.json"
+    answer="$("$python" -m zcpt search ${first[@]+"${first[@]}"} ${small[@]+"${small[@]}"} "$@")"
+    printf '%s\n' "$answer"
+    # The last line of the answer names the next command; that of --help does not.
+    if [[ "${answer##*$'\n'}" == "next "* ]]; then
+        bash -c "${answer##*$'\n'next }"
+    fi
 }

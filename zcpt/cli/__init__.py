@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         args = parse(sys.argv[1:] if arguments is None else arguments)
         args.run(args)
+        sys.stdout.flush()
     except ZcptError as error:
         sys.stderr.write(f"zcpt: {error}\n")
+        return 2
+    except BrokenPipeError:  # the reader of our answer has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"zcpt: {where}{error.strerror or error}. Is it readable, and writable, and is there space?\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("zcpt: stopped; what is done is on disk, and --resume with the run folder goes on.\n")

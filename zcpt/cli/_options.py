@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from zcpt.errors import ConfigError
+from train.data import ImageData, load_data
+from zcpt.devices import as_device
 from zcpt.options import flag
 
 
@@ -46,20 +48,20 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", type=Path, metavar="PATH", help="where torchvision's data sets lie (default: data)"
     )
-    parser.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
+    parser.add_argument(
+        "--download", action=argparse.BooleanOptionalAction, default=False, help="fetch the data set if it is not there"
+    )
     parser.add_argument("--device", help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one)")
 
 
+def data_again(name: str, directory: str | None, args: argparse.Namespace) -> ImageData:
+    """The data set that a run folder names, where the flags do not say that it lies elsewhere now."""
+    return load_data(name, args.data_dir or (Path(directory) if directory else None), args.download)
+
+
 def pick_device(name: str | None) -> torch.device:
-    """The device of that name, after trying it; ConfigError if it cannot be used."""
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"--device {name} cannot be used ({reason}): try --device cpu.") from None
-    return device
+    """The device of that name, else a GPU if there is one; ConfigError if it cannot be used."""
+    return as_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def new_folder(*parts: str) -> Path:
@@ -74,7 +76,7 @@ def this_program() -> str:
         return Path(sys.argv[0]).name
     python = shutil.which("python")
     same = python is not None and Path(python).absolute() == Path(sys.executable).absolute()
-    return f"{'python' if same else _short(sys.executable)} -m zcpt"
+    return f"{'python' if same else shlex.quote(_short(sys.executable))} -m zcpt"
 
 
 def _short(path: str) -> str:

@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     words = [_dashed(word) for word in arguments]
+    refuse: argparse.ArgumentParser = parser
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name in words[:1]:  # the others need not be imported
@@ -52,7 +53,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _fill(command: argparse.ArgumentParser, module: ModuleType) -> None:
-    command.add_argument("-c", dest="config_file", metavar="FILE", help="YAML file of flags; the command line wins")
+    command.add_argument("-c", action="append", metavar="FILE", help="YAML file of flags; the command line wins")
     module.add_arguments(command)
     command.set_defaults(run=module.run)
 
@@ -75,12 +76,16 @@ def _refuse(parser: argparse.ArgumentParser, word: str) -> NoReturn:
 
 
 def _with_yaml(words: list[str]) -> list[str]:
-    """Put the flags of a YAML file before those of the command line, which therefore win."""
-    if "-c" not in words[:-1]:
-        return words
-    path = Path(words[words.index("-c") + 1])
+    """Put the flags of YAML files before those of the command line, which therefore win."""
+    finder = _Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("-c", action="append", default=[])
+    files, _ = finder.parse_known_args(words)
+    return words[:1] + [word for path in files.c for word in _flags(Path(path))] + words[1:]
+
+
+def _flags(path: Path) -> list[str]:
     try:
-        values = yaml.safe_load(read_text(path)) or {}
+        values = yaml.safe_load(read_text(path, "give -c a YAML file of flags")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML: {error}.") from None
     if not isinstance(values, dict):
@@ -89,6 +94,6 @@ def _with_yaml(words: list[str]) -> list[str]:
     for name, value in values.items():
         if isinstance(value, bool):
             flags.append(flag(str(name)) if value else flag(f"no_{name}"))
-        else:
+        elif value is not None:  # as if the line were not there
             flags += [flag(str(name)), str(value)]
-    return words[:1] + flags + words[1:]
+    return flags

@@ -11,7 +11,7 @@ from train.data import load_data
 from train.evaluation import measure
 from train.images import count
 from train.run import read_arguments
-from zcpt.cli._options import add_data_arguments, pick_device
+from zcpt.cli._options import add_data_arguments, data_again, pick_device
 from zcpt.cli.train import read_architecture
 from zcpt.errors import ConfigError, DataError
 from zcpt.space import get_space
@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the network, and say its test accuracy."""
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size {args.batch_size} is too small: it must be at least 1.")
     folder = _training(args.folder)
     trained = load_network(folder / WEIGHTS)
     if trained.architecture != read_architecture(folder / "architecture.json", None):
@@ -33,15 +35,21 @@ def run(args: argparse.Namespace) -> None:
             f"{folder / WEIGHTS} holds another architecture than {folder / 'architecture.json'}: "
             "one of the two files was replaced."
         )
-    device, found = pick_device(args.device), read_arguments(folder)["data"]
-    directory = args.data_dir or Path(found["directory"] or "data")
-    data = load_data(args.dataset or found["name"], directory, args.download)
-    if data.classes != trained.classes or data.image_shape[0] != trained.shape.in_channels:
+    device, arguments = pick_device(args.device), read_arguments(folder)
+    found = arguments["data"]
+    if args.dataset and args.dataset != found["name"]:
+        data = load_data(args.dataset, args.data_dir, args.download)
+    else:
+        data = data_again(found["name"], found["directory"], args)
+    channels = len(data.test[0][0])
+    if data.classes != trained.classes or channels != trained.shape.in_channels:
         raise DataError(
             f"the network was trained for {len(trained.classes)} classes of {trained.shape.in_channels}-channel "
-            f"images, and {data.name} has {len(data.classes)} of {data.image_shape[0]}: give another --dataset."
+            f"images, and {data.name} has {len(data.classes)} of {channels}: give another --dataset."
         )
-    loss, accuracy = measure(trained.network.to(device), data.test, trained.statistics, args.batch_size, device)
+    loss, accuracy = measure(
+        trained.network.to(device), data.test, trained.statistics, args.batch_size, device, amp=arguments["amp"]
+    )
     space = get_space(trained.architecture.space)
     sys.stdout.write(
         f"test accuracy {accuracy:.2f} % on the {count(data.test)} test images of {data.name} (loss {loss:.4f})\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from train.recipe import recipe_for
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
+    data_again,
     given,
     new_folder,
     pick_device,
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         space = get_space(args.space or "darts")
         options = {"preset": args.preset, **given(args, SearchConfig)}
         configure(space, **options)  # before data are read: a wrong option should not have to wait
-        data = load_data(args.dataset or "digits", args.data_dir or Path("data"), args.download)
+        data = load_data(args.dataset or "digits", args.data_dir, args.download)
         folder = args.out or new_folder(space.name, data.name)
     device = pick_device(args.device)
     config = configure(space, **options)
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         **options,
     )
     draw_cells(space.cells(result.architecture)).savefig(folder / "cells.png", dpi=120)
-    sys.stdout.write(_answer(space, result, data, folder))
+    sys.stdout.write(_answer(space, result, data, folder) + _next(args, folder))
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any]]:
@@ -72,12 +74,11 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     extra = [name for name in fixed if getattr(args, name) is not None]
     if extra:
         raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
-    document = read_json(args.resume / "config.json")
+    document = read_json(args.resume / "config.json", ("space", "search", "data", "device"))
     if "dataset" not in document["data"]:
         raise ConfigError(f"{args.resume} was begun from Python: go on there, with zcpt.search(..., resume=True).")
-    directory = args.data_dir or Path(document["data"]["directory"] or "data")
     args.device = args.device or document["device"]
-    data = load_data(document["data"]["dataset"], directory, args.download)
+    data = data_again(document["data"]["dataset"], document["data"].get("directory"), args)
     return args.resume, get_space(document["space"]), data, document["search"]
 
 
@@ -101,7 +102,7 @@ def _chosen_from(result: SearchResult) -> str:
 
 def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: Path) -> str:
     channels, height, width = data.image_shape
-    size = configure_training(space, recipe_for(data.name))
+    size = configure_training(space, recipe_for(data.name), data.name)
     shape = Shape(size.channels, size.layers, len(data.classes), channels, (height, width))
     cost = space.cost(result.architecture, shape)
     return (
@@ -110,5 +111,11 @@ def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: P
         f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
         f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
-        f"next          {this_program()} train --arch {folder / 'architecture.json'}\n"
     )
+
+
+def _next(args: argparse.Namespace, folder: Path) -> str:
+    """The last line of the answer; scripts/ runs what it says."""
+    words = ["train", "--arch", str(folder / "architecture.json")]
+    words += ["--device", args.device] if args.device else []
+    return f"next          {this_program()} {shlex.join(words)}\n"

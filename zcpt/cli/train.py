@@ -16,6 +16,7 @@ from train.run import fit, read_arguments
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
+    data_again,
     given,
     new_folder,
     pick_device,
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         data, searched = _data(args)
         recipe = args.recipe or recipe_for(data.name)
         options = {"workers": _workers(device), **given(args, TrainConfig, skip=_OWN)}
-        config = configure(get_space(architecture.space), recipe, **options)
+        config = configure(get_space(architecture.space), recipe, data.name, **options)
         folder = args.out or (searched / "train" / recipe if searched else new_folder(architecture.space, data.name))
     space = get_space(architecture.space)
     _log.info(
@@ -77,9 +78,9 @@ def read_architecture(path: Path | None, space_name: str | None) -> Architecture
     """Read an architecture file, and check it against its space; SpaceError or ConfigError says what is wrong."""
     if path is None:
         raise ConfigError("what should be trained? Give --arch FILE, such as the architecture.json of a search.")
-    text = read_text(path)
+    text = read_text(path, "give --arch the architecture.json of a search")
     space = get_space(space_name) if space_name else None
-    if space and not text.lstrip().startswith("{"):
+    if space and '"choices"' not in text:
         return space.parse(text)
     architecture = Architecture.from_json(text, str(path))
     if space and architecture.space != space.name:
@@ -93,11 +94,16 @@ def read_architecture(path: Path | None, space_name: str | None) -> Architecture
 def _data(args: argparse.Namespace) -> tuple[ImageData, Path | None]:
     """The data set asked for, else the one that the architecture was found on; and the run folder of that search."""
     config = args.arch.parent / "config.json"
-    searched = args.arch.parent if config.exists() else None
-    found = read_json(config)["data"] if searched else {}
-    name = args.dataset or found.get("dataset", "digits")
-    directory = args.data_dir or Path(found.get("directory") or "data")
-    return load_data(name, directory, args.download), searched
+    if not config.exists():
+        return load_data(args.dataset or "digits", args.data_dir, args.download), None
+    found = read_json(config, ("data",))["data"]
+    if args.dataset and args.dataset != found.get("dataset"):
+        return load_data(args.dataset, args.data_dir, args.download), args.arch.parent
+    if "dataset" not in found:
+        raise ConfigError(
+            f"the search in {args.arch.parent} was begun from Python: say with --dataset what to train on."
+        )
+    return data_again(found["dataset"], found.get("directory"), args), args.arch.parent
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Path, Architecture, ImageData, TrainConfig]:
@@ -107,11 +113,10 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, Architecture, ImageData, T
         raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
     arguments = read_arguments(args.resume)
     found = arguments.pop("data")
-    args.device = args.device or arguments.pop("device")
+    args.device = args.device or arguments["device"]
     architecture = read_architecture(args.resume / "architecture.json", None)
-    directory = args.data_dir or Path(found["directory"] or "data")
-    config = TrainConfig(**{key: value for key, value in arguments.items() if key != "device"})
-    return args.resume, architecture, load_data(found["name"], directory, args.download), config
+    arguments.pop("device", None)
+    return args.resume, architecture, data_again(found["name"], found["directory"], args), TrainConfig(**arguments)
 
 
 def _workers(device: torch.device) -> int:

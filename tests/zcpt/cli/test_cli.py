@@ -1,15 +1,23 @@
 """The command line: every command, and every mistake in one sentence."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import zcpt
 from tests.conftest import random_architecture
 from zcpt.cli import main
+from zcpt.files import locked
 from zcpt.search.propose import Proposer
 
 QUICK = ["--proposals", "2", "--validation-batches", "2", "--channels", "2", "--layers", "1", "--batch-size", "8"]
@@ -63,7 +71,7 @@ def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys
     assert "M MACs" in lines["size"]
     assert " of 2 proposals" in lines["chosen"]
     assert "runs/a" in lines["run"]
-    assert lines["next"].endswith("train --arch runs/a/architecture.json")
+    assert lines["next"].endswith("train --arch runs/a/architecture.json --device cpu")
     assert (here / "runs" / "a" / "cells.png").stat().st_size > 5000
 
 
@@ -133,10 +141,10 @@ def test_resume_goes_on_with_the_settings_of_the_folder(searched, here, capsys):
 
 
 def broken_picture(folder):
-    for part in ("train", "test"):
-        (folder / part / "a").mkdir(parents=True)
-        for i in range(30):
-            Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)).save(folder / part / "a" / f"{i}.png")
+    for part, label in product(("train", "test"), "ab"):
+        (folder / part / label).mkdir(parents=True)
+        for i in range(15):
+            Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)).save(folder / part / label / f"{i}.png")
     (folder / "train" / "a" / "7.png").write_bytes(b"nothing")
 
 
@@ -164,9 +172,23 @@ def mistakes():
         "batch size above the data": ([*darts, "--batch-size", "720"], "more than the 719 images"),
         "folder that exists": ([*darts, "--out", "full"], "full exists already"),
         "folder below a file": ([*darts, "--out", "a.json/run"], "cannot be made"),
+        "flag before the command": (["--foo", "list"], "unknown flag '--foo'"),
+        "device without values": ([*search, "--device", "meta"], "--device meta cannot be used"),
+        "where embedded images lie": ([*search, "--data-dir", "d"], "--data-dir is for cifar10, cifar100, svhn"),
+        "downloading a folder": ([*search, "--dataset", "folder:empty", "--download"], "--download is for cifar10"),
+        "folder of nobody": ([*search, "--dataset", "folder:~nobody-here/x"], "folder:~nobody-here/x cannot be found"),
+        "training batch of 1": ([*train, "--batch-size", "1"], "--batch-size 1 is too small: it must be at least 2"),
+        "test batch of 0": (["evaluate", "empty", "--batch-size", "0"], "--batch-size 0 is too small"),
+        "optimiser": ([*train, "--optimizer", "adamm"], "unknown optimiser 'adamm': did you mean 'adam"),
+        "second order": ([*train, "--optimizer", "adahessian"], "--optimizer adahessian needs second derivatives"),
+        "optimiser of a GPU": ([*train, "--optimizer", "bnbadam"], "--optimizer bnbadam cannot be used here"),
+        "not a number": ([*train, "--lr", "nan"], "--lr takes a finite number"),
+        "a search of Python": ([*train[:2], "python/a.json"], "was begun from Python: say with --dataset"),
+        "a strange config": ([*train[:2], "strange/a.json"], "config.json is damaged: it has no 'data'"),
+        "resuming a strange config": ([*search, "--resume", "strange"], "config.json is damaged: it has no 'space'"),
         "no device": ([*search, "--device", "gpu9"], "--device gpu9 cannot be used"),
         "too few cells": ([*darts, "--layers", "2"], "needs at least 3 cells"),
-        "no run to resume": ([*search, "--resume", "nowhere"], "config.json is missing: is nowhere a run folder?"),
+        "no run to resume": ([*search, "--resume", "nowhere"], "config.json is missing: nowhere is no run folder."),
         "resume with a flag": ([*search, "--resume", "full", "--order", "fixed"], "leave out --order"),
         "unknown yaml key": ([*search, "-c", "bad.yaml"], nearest),
         "missing yaml": ([*search, "-c", "none.yaml"], "none.yaml is missing"),
@@ -200,6 +222,10 @@ def littered(here):
     (here / "full").mkdir()
     (here / "full" / "note").write_text("mine")
     broken_picture(here / "broken")
+    for name, config in (("python", '{"data": {}}'), ("strange", "{}")):
+        (here / name).mkdir()
+        (here / name / "config.json").write_text(config)
+        (here / name / "a.json").write_text(architecture)
     return here
 
 
@@ -225,6 +251,132 @@ def test_a_folder_that_may_not_be_written_to(here, capsys, monkeypatch):
     code, _, err = run(capsys, "search", "--out", "run")
     assert code == 2
     assert "run cannot be made (Permission denied): give another folder with --out" in err
+
+
+@pytest.fixture
+def shut(searched, tmp_path):
+    """A finished run that everybody may read and nobody may write to, and a folder that nobody may look into."""
+    run = shutil.copytree(searched, tmp_path / "run")
+    (run / "train" / "digits" / ".lock").unlink(missing_ok=True)
+    (run / ".lock").unlink(missing_ok=True)
+    (tmp_path / "secret").mkdir()
+    for path in (run, *run.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    (tmp_path / "secret").chmod(0o000)
+    for path in (tmp_path, *tmp_path.parents[:-2]):
+        path.chmod(path.stat().st_mode | 0o055)
+    yield tmp_path
+    for path in (tmp_path / "secret", run, *run.rglob("*")):
+        path.chmod(0o755)
+
+
+AS_NOBODY = """
+import contextlib, io, json, os, sys
+from zcpt.cli import evaluate, main, search, train
+from train.data import load_data
+load_data("digits").train  # modules that are imported late may lie where nobody can read them
+os.chdir(sys.argv[1])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+said = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        said.append([main([*words, "--device", "cpu"]), stderr.getvalue()])
+print(json.dumps(said))
+"""
+FORBIDDEN = [
+    ["search", "--out", "run/a"],
+    ["search", "--out", "secret/a/b"],
+    ["search", "--resume", "run"],
+    ["search", "--dataset", "folder:secret"],
+    ["search", "--dataset", "folder:secret/pictures"],
+    ["train", "--resume", "run/train/digits"],
+    ["train", "--arch", "run/architecture.json", "--out", "run/b"],
+    ["evaluate", "secret"],
+]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without rights")
+def test_without_permission_there_is_one_sentence_too(shut):
+    """As a user without rights: root may write everywhere."""
+    before = content(shut)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(shut)],
+        input=json.dumps(FORBIDDEN),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(zcpt.__file__).parents[1])},
+    )
+    for words, (code, err) in zip(FORBIDDEN, json.loads(done.stdout), strict=True):
+        said = [line for line in err.splitlines() if line.startswith("zcpt: ")]
+        assert (code, len(said)) == (2, 1), (words, err)
+        assert re.search("secret|run", said[0]), words
+    assert content(shut) == before
+
+
+def test_a_second_process_in_a_run_folder_is_refused(searched, here, capsys):
+    folder = shutil.copytree(searched, here / "run")
+    for words, place in ((["search"], folder), (["train"], folder / "train" / "digits")):
+        with locked(place):
+            code, _, err = run(capsys, *words, "--resume", place)
+        assert code == 2
+        assert f"another process is at work in {place}" in err
+        assert run(capsys, *words, "--resume", place)[0] == 0
+
+
+def test_a_journal_of_another_search_leaves_the_event_files_alone(searched, here, capsys):
+    folder = shutil.copytree(searched, here / "run")
+    for damage in ("5", '{"step": 0}', '{"step": 9, "choice": "x"}'):
+        (folder / "journal" / "proposal_001.jsonl").write_text(damage + "\n")
+        before = content(folder)
+        code, _, err = run(capsys, "search", "--resume", folder)
+        assert code == 2
+        assert "Start a new search with another --out" in err or "start a new search with another --out" in err
+        assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda run: (run / "last.pt").unlink(), "last.pt is missing, so the training cannot go on"),
+        (lambda run: torch.save([1], run / "last.pt"), "last.pt is damaged"),
+        (lambda run: (run / "last.pt").write_bytes(b"PK"), "last.pt cannot be read"),
+        (lambda run: widen(run / "args.yaml"), "last.pt are those of another network"),
+        (lambda run: (run / "args.yaml").write_text("a: 1"), "args.yaml is damaged: it has no 'recipe'"),
+    ],
+)
+def test_a_training_that_cannot_go_on_says_why(searched, here, capsys, damage, complaint):
+    folder = shutil.copytree(searched / "train" / "digits", here / "run")
+    damage(folder)
+    before = content(folder)
+    code, _, err = run(capsys, "train", "--resume", folder)
+    assert code == 2
+    assert complaint in err
+    assert content(folder) == before
+
+
+def widen(path):
+    path.write_text(path.read_text().replace("channels: 4", "channels: 6"))
+
+
+def test_several_yaml_files_and_null(here, capsys):
+    (here / "a.yaml").write_text("space: nasbench201\norder: reverse\nout: null\ndownload: false\n")
+    (here / "b.yaml").write_text("order: fixed\n")
+    assert run(capsys, "search", "-ca.yaml", "-c", "b.yaml", "--out", "run", *QUICK)[0] == 0
+    assert json.loads((here / "run" / "config.json").read_text())["search"]["order"] == "fixed"
+
+
+def test_a_full_disk_and_a_reader_who_leaves(capsys, monkeypatch):
+    for error, expected in ((OSError(28, "No space left on device"), 2), (BrokenPipeError(), 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr("zcpt.cli.list_names._tables", lambda error=error: (_ for _ in ()).throw(error))
+            patch.setattr("os.dup2", lambda *_: None)
+            patch.setattr("sys.stdout.fileno", lambda: 1, raising=False)
+            code, _, err = run(capsys, "list")
+        assert code == expected
+        assert ("No space left on device" in err) == (expected == 2)
 
 
 def test_a_checkpoint_of_another_architecture(searched, here, capsys):
