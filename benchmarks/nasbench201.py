@@ -33,6 +33,7 @@ import zcpt
 from train.data import load_data, scoring_batches
 from zcpt.devices import place, place_batch
 from zcpt.files import as_json, write_atomically
+from zcpt.mixture import Mixture
 from zcpt.search import configure
 from zcpt.search.propose import Seeds
 from zcpt.seeding import derive, seeded
@@ -116,13 +117,15 @@ def agreement(options: dict[str, Any], seed: int, data: Any, table: dict[str, Tr
     with seeded(derive(seeds.weights, 0)):
         net = SPACE.supernet(channels=config.channels, layers=config.layers)
     place(net, torch.device(device))
+    with seeded(derive(seeds.alpha, 0)):
+        start = Mixture.start(SPACE.choices, config.alpha_noise)
     batch = place_batch(
         scoring_batches(data, seed).draw(config.batch_size, derive(seeds.batch, 0)), torch.device(device)
     )
     cells = [(SPACE.parse(text), trained) for text, trained in table.items()]
     correlations: dict[str, list[float]] = {"best": [], "mean": []}
     for choice in SPACE.choices:
-        removed = [net.start().without(choice.name, c) for c in choice.candidates]
+        removed = [start.without(choice.name, c) for c in choice.candidates]
         importance = [-s for s in zcpt.evaluate(net, proxy, removed, batch).tolist()]
         having = [[trained for cell, trained in cells if cell[choice.name] == c] for c in choice.candidates]
         truths = {

@@ -118,3 +118,18 @@ def test_operations_of_inputs_that_were_not_kept_are_no_part_of_an_architecture(
 def test_too_few_cells_are_refused():
     with pytest.raises(SpaceError, match="at least 3 cells"):
         DARTS.supernet(channels=4, layers=2)
+
+
+def test_each_cell_reads_the_two_cells_before_it():
+    network = DARTS.build_network(DARTS.parse(genotype("C10_0")), Shape(channels=4, layers=5, image_size=(8, 8)))
+    reads, made = [], []
+    stem = []
+    for cell in network.cells:
+        cell.register_forward_pre_hook(lambda _, given: reads.append(given))
+        cell.register_forward_hook(lambda _, given, output: made.append(output))
+    network.stem[0].register_forward_hook(lambda _, given, output: stem.append(output))
+    network.eval()(torch.randn(1, 3, 8, 8))
+    history = [stem[0], stem[0], *made]
+    for index, (before_last, last) in enumerate(reads):
+        assert before_last is history[index]
+        assert last is history[index + 1]

@@ -4,6 +4,8 @@ import csv
 import gzip
 
 import pytest
+import torch
+from torch.nn import functional as F
 
 import zcpt
 from zcpt import SpaceError
@@ -23,6 +25,39 @@ def test_the_notation_is_read_and_written():
     architecture = SPACE.parse(f"  {BEST}\n")
     assert architecture["node3/edge0"] == "skip_connect"
     assert SPACE.format(architecture) == BEST
+
+
+def test_the_network_is_the_published_one_written_out():
+    """Stem, two cells, and the residual block between them, from torch's functions alone."""
+    network = SPACE.network(SPACE.parse(BEST), channels=4, layers=1).eval()
+    parts = network.state_dict()
+
+    def conv(x, name, kernel, stride=1, relu=True):
+        x = F.conv2d(x.relu() if relu else x, parts[f"{name}.1.weight"], stride=stride, padding=kernel // 2)
+        return F.batch_norm(x, parts[f"{name}.2.running_mean"], parts[f"{name}.2.running_var"])
+
+    def cell(x, name):
+        def edge(target, source, x, kernel):
+            return conv(x, f"{name}.edges.{target}_{source}.0", kernel)
+
+        one = edge(1, 0, x, 3)
+        two = edge(2, 0, x, 3) + edge(2, 1, one, 3)
+        return x + edge(3, 1, one, 3) + edge(3, 2, two, 1)
+
+    def residual(x, name):
+        short = F.conv2d(F.avg_pool2d(x, 2), parts[f"{name}.shortcut.1.weight"])
+        return conv(conv(x, f"{name}.conv_a", 3, 2), f"{name}.conv_b", 3) + short
+
+    def norm(x, name):
+        return F.batch_norm(x, parts[f"{name}.running_mean"], parts[f"{name}.running_var"])
+
+    images = torch.randn(2, 3, 8, 8)
+    x = norm(F.conv2d(images, parts["stem.0.weight"], padding=1), "stem.1")
+    for index, block in enumerate((cell, residual, cell, residual, cell)):
+        x = block(x, f"blocks.{index}")
+    x = norm(x, "head.0").relu().mean(dim=(2, 3))
+    expected = F.linear(x, parts["classifier.weight"], parts["classifier.bias"])
+    torch.testing.assert_close(network(images), expected)
 
 
 @pytest.mark.parametrize(
