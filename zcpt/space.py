@@ -283,7 +283,9 @@ def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
 
 _BUILT_IN = {
     "darts": "darts_space.darts:Darts",
+    "nasbench-macro": "mobilenet_space.nasbench_macro:NasBenchMacro",
     "nasbench201": "darts_space.nasbench201:NasBench201",
+    "proxyless": "mobilenet_space.proxyless:Proxyless",
 }
 _REGISTERED: dict[str, Callable[[], SearchSpace]] = {}
 
