@@ -13,18 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
-from darts_space.layers import AuxiliaryHead, CellNetwork, dropped
-from darts_space.operations import (
-    OPERATIONS,
-    FactorizedReduce,
-    ReLUConvBN,
-    Size2d,
-    conv_cost,
-    halved,
-    linear_cost,
-    norm_cost,
-)
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
 from zcpt.errors import SpaceError
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
 from zcpt.space import (
     Architecture,
     CellGraph,
@@ -179,7 +171,7 @@ class _Cell(nn.Module):
         return torch.cat(nodes[2:], dim=1)
 
 
-class _Network(CellNetwork):
+class _Network(DropPathNetwork):
     def __init__(self, cells: Mapping[str, Pairs], shape: Shape, auxiliary: bool) -> None:
         super().__init__()
         channels = _stem_channels(shape, supernet=False)
@@ -259,7 +251,7 @@ class Darts(SearchSpace):
             nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
         return net.concat(name, nodes[2:])
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> CellNetwork:
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
         self.check_shape(shape)
         return _Network(self._pairs(architecture), shape, auxiliary)
 

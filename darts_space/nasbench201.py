@@ -8,17 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from darts_space.layers import AuxiliaryHead, CellNetwork, dropped
-from darts_space.operations import (
-    OPERATIONS,
-    ReLUConvBN,
-    Size2d,
-    conv_cost,
-    halved,
-    linear_cost,
-    norm_cost,
-)
+from darts_space.operations import OPERATIONS, ReLUConvBN
+from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
 from zcpt.errors import SpaceError, unknown
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
 from zcpt.space import Architecture, CellGraph, Choice, Cost, Published, SearchSpace, Shape, Size
 from zcpt.supernet import Supernet
 
@@ -101,7 +94,7 @@ class _Cell(nn.Module):
         return nodes[-1]
 
 
-class _Network(CellNetwork):
+class _Network(DropPathNetwork):
     def __init__(self, architecture: Architecture, shape: Shape, auxiliary: bool) -> None:
         super().__init__()
         self.stem = _stem(shape)
@@ -164,7 +157,7 @@ class NasBench201(SearchSpace):
             nodes.append(net.sum(f"{name}.node{node}", edges))
         return nodes[-1]
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> CellNetwork:
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
         self.check(architecture)
         return _Network(architecture, shape, auxiliary)
 

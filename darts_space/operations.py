@@ -9,30 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zcpt.cost import Size2d, conv_cost, norm_cost
 from zcpt.space import Cost
-
-Size2d = tuple[int, int]
-
-
-def halved(size: Size2d, stride: int) -> Size2d:
-    """Height and width after a stride-``stride`` operation; odd sizes round up."""
-    return -(-size[0] // stride), -(-size[1] // stride)
-
-
-def conv_cost(inputs: int, outputs: int, kernel: int, size: Size2d, groups: int = 1) -> Cost:
-    """A convolution without bias whose output is ``size`` (height, width)."""
-    params = inputs // groups * outputs * kernel * kernel
-    return Cost(params, params * size[0] * size[1])
-
-
-def norm_cost(channels: int) -> Cost:
-    """An affine BatchNorm: its multiplications are not counted, as is usual."""
-    return Cost(2 * channels, 0)
-
-
-def linear_cost(inputs: int, outputs: int) -> Cost:
-    """A linear layer with bias; adding the bias is no multiplication."""
-    return Cost(inputs * outputs + outputs, inputs * outputs)
 
 
 class ReLUConvBN(nn.Sequential):

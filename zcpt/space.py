@@ -145,9 +145,12 @@ class Published:
     """Settings of the published Zero-Cost-PT experiments on one space."""
 
     batch_size: int
-    """Of both stages."""
+    """Of stage 1, and of stage 2 where that had no other."""
     alpha_draw: Literal["proposal", "run"]
     """Whether every proposal drew new architecture parameters."""
+    alpha_noise: float = 1e-3
+    """Standard deviation of the architecture parameters; 0 where all shares were equal."""
+    validation_batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -280,7 +283,9 @@ def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
 
 _BUILT_IN = {
     "darts": "darts_space.darts:Darts",
+    "nasbench-macro": "mobilenet_space.nasbench_macro:NasBenchMacro",
     "nasbench201": "darts_space.nasbench201:NasBench201",
+    "proxyless": "mobilenet_space.proxyless:Proxyless",
 }
 _REGISTERED: dict[str, Callable[[], SearchSpace]] = {}
 

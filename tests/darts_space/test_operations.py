@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, Zero, halved
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, Zero
+from zcpt.cost import halved
 
 STRIDED = [(name, stride) for name in OPERATIONS for stride in (1, 2) if (name, stride) != ("none", 2)]
 

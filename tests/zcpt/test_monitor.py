@@ -10,6 +10,8 @@ import zcpt
 from tests.conftest import LAYERS
 from zcpt.monitor import Progress, TensorBoard, proposal_work
 
+CELL_SPACES = ["darts", "nasbench201"]
+"""With and without a second phase. Pictures of long chains take their time and show nothing new."""
 OPTIONS = {
     "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batch_size": 4, "validation_batches": 3,
     "validation_inits": 2, "channels": 2, "num_classes": 10,
@@ -54,6 +56,7 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, p
     assert any("hparams" in tag for tag in events(tmp_path / "run").summary_metadata)
 
 
+@pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp_path):
     searched(space, pictures, tmp_path / "whole")
     run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
@@ -89,6 +92,7 @@ class Terminal:
         return True
 
 
+@pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, pictures, tmp_path, monkeypatch):
     for resume in (False, True):
         terminal = Terminal()
@@ -101,6 +105,7 @@ def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, pictures, tmp
         assert re.search(r"proposals:  ..%.*<\d\d:\d\d", terminal.written) or resume  # time left, while it runs
 
 
+@pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 def test_bars_are_silent_where_there_is_no_terminal(space, pictures, tmp_path, capsys):
     searched(space, pictures, tmp_path / "run")
     assert capsys.readouterr().err == ""

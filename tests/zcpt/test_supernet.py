@@ -97,17 +97,22 @@ def test_a_copy_is_independent():
 
 def test_parameters_are_named_after_values_and_candidates(space):
     names = [name for name, _ in space.build_supernet(tiny_shape(space)).named_parameters()]
-    assert any(".node3.edge0." in name and "conv_3x3.1.weight" in name for name in names)
+    value, candidate = ("layer03.", "mb_k3_e3.branch") if is_chain(space) else (".node3.edge0.", "conv_3x3.1.weight")
+    assert any(value in name and candidate in name for name in names)
+
+
+def is_chain(space):
+    return space.name in ("nasbench-macro", "proxyless")
 
 
 def test_gradients_reach_every_candidate_but_the_removed_one(space):
     net = space.build_supernet(tiny_shape(space))
     choice = space.choices[0]
-    removed = next(name for name in choice.candidates if "conv_3x3" in name)
+    removed = next(name for name in choice.candidates if "conv_3x3" in name or "mb_k3" in name)
     net(torch.randn(4, 3, 8, 8), net.start().without(choice.name, removed)).square().sum().backward()
     without_gradient = {name for name, parameter in net.named_parameters() if parameter.grad is None}
-    normal_cells = "cells.0." if space.name == "darts" else "blocks."
-    below = f".{'.'.join(choice.name.split('/')[-2:])}.{removed}."
+    normal_cells = {"darts": "cells.0.", "nasbench201": "blocks."}.get(space.name, "")
+    below = f"{'.'.join(choice.name.split('/')[-2:])}.{removed}."
     expected = {n for n, _ in net.named_parameters() if n.startswith(normal_cells) and below in n}
     assert without_gradient == expected != set()
 
@@ -138,6 +143,9 @@ def transplanted(space, architecture, net, network):
 
 def supernet_name(space, architecture, name):
     part = name.split(".")
+    if is_chain(space):
+        layer = f"layer{int(part[1]):02d}" if part[0] == "layers" else ""
+        return ".".join([layer, architecture[layer], *part[2:]]) if layer else name
     if space.name == "nasbench201":
         if len(part) > 3 and part[2] == "edges":
             node, source = part[3].split("_")

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument("--space", metavar="NAME", help="search space: darts or nasbench201 (default: darts)")
+    parser.add_argument("--space", metavar="NAME", help="search space, one of 'zcpt list spaces' (default: darts)")
     add_data_arguments(parser)
     parser.add_argument("--preset", metavar="|".join(PRESETS), help="the published procedure, below the other flags")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="a new run folder (default: below runs/)")

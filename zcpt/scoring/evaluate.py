@@ -45,7 +45,8 @@ def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], b
 @contextmanager
 def _evaluation_mode(net: nn.Module) -> Iterator[None]:
     training = [module for module in net.modules() if module.training]
-    net.eval()
+    if training:  # setting the flags of some thousand modules takes as long as scoring a small network
+        net.eval()
     try:
         yield
     finally:

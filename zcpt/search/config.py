@@ -68,12 +68,12 @@ def paper(space: SearchSpace) -> dict[str, Any]:
         "validation_batches": 100,
         "validation_inits": 1,
         "batch_size": space.published.batch_size,
-        "validation_batch_size": space.published.batch_size,
+        "validation_batch_size": space.published.validation_batch_size or space.published.batch_size,
         "scoring_batch": "step",
         "supernet_weights": "run",
         "struck_inputs": "present",
         "non_finite": "compare",
-        "alpha_noise": 1e-3,
+        "alpha_noise": space.published.alpha_noise,
         "alpha_draw": space.published.alpha_draw,
     }
 

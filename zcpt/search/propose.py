@@ -122,7 +122,7 @@ class Proposer:
         if self._net is None or self._net[0] != draw:
             with seeded(derive(self.seeds.weights, draw)):
                 net = self.space.build_supernet(self.shape)
-            self._net = draw, place(net, self.device)
+            self._net = draw, place(net, self.device).eval()
         return self._net[1]
 
     def _drawn(self, proposal: int, step: int) -> Batch:

@@ -64,14 +64,15 @@ def test_a_cell_worked_out_by_hand(removed, kernel):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
-    """Collect what goes into F.relu, compare images in numpy, take numpy's determinant."""
+    """Collect what goes into F.relu and ReLU6, compare images in numpy, take numpy's determinant."""
     net = space.build_supernet(tiny_shape(space)).to(memory_format=layout).eval()
     batch = Batch(batch.images.to(memory_format=layout), batch.labels)
-    mixture = net.start().without(space.choices[0].name, "skip_connect")
+    mixture = net.start().without(space.choices[0].name, space.choices[0].candidates[1])
     score = zcpt.evaluate(net, OWN, [mixture], batch).item()
     seen = []
-    relu = F.relu
+    relu, hardtanh = F.relu, F.hardtanh
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
+    monkeypatch.setattr(F, "hardtanh", lambda x, *limits: seen.append(x.detach().numpy()) or hardtanh(x, *limits))
     net(batch.images, mixture)
     kernel = np.zeros((6, 6), dtype=int)
     for x in seen:
@@ -187,8 +188,13 @@ def test_integer_counts_stay_exact_beyond_float32(monkeypatch):
     assert agreement(many).tolist() == [[2**24 + 3] * 2] * 2
 
 
-def test_relu6_counts_and_leaky_relu_does_not():
-    assert OWN.counts(nn.ReLU6())
+@pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
+def test_relu6_counts_as_relu_does(proxy):
+    x = torch.randn(5, 3, 4, 4)
+    assert torch.equal(proxy.kernel(nn.ReLU6(), 10 * x), proxy.kernel(nn.ReLU(), x))
+
+
+def test_leaky_relu_does_not_count():
     assert not OWN.counts(nn.LeakyReLU())
 
 

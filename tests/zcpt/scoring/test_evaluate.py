@@ -67,8 +67,10 @@ def test_the_memory_layout_changes_no_count(space, batch):
     plain = NASWOT.kernel(net, batch.images, net.start())
     net.to(memory_format=torch.channels_last)
     other = NASWOT.kernel(net, batch.images.to(memory_format=torch.channels_last), net.start())
-    # Sums are taken in another order, so a unit next to 0 may switch: at most one in a million.
-    assert (plain - other).abs().max() <= 1 + plain[0, 0] * 1e-6
+    # Sums are taken in another order, so a unit next to 0 may switch: at most one in a million, and in the long
+    # chain of 'proxyless' some of those that follow it.
+    share = 1e-4 if space.name == "proxyless" else 1e-6
+    assert (plain - other).abs().max() <= 1 + plain[0, 0] * share
 
 
 def test_discrete_networks_are_scored_by_the_same_call(space, batch):

@@ -14,14 +14,22 @@ def test_the_defaults_are_those_of_the_method():
     assert configure(zcpt.get_space("nasbench201")).layers == 5
 
 
-@pytest.mark.parametrize(("space", "batch_size"), [("darts", 64), ("nasbench201", 256)])
-def test_the_paper_preset_is_the_published_procedure(space, batch_size):
+@pytest.mark.parametrize(
+    ("space", "batch_sizes", "noise"),
+    [
+        ("darts", (64, 64), 1e-3),
+        ("nasbench201", (256, 256), 1e-3),
+        ("nasbench-macro", (256, 256), 0.0),
+        ("proxyless", (64, 256), 1e-3),
+    ],
+)
+def test_the_paper_preset_is_the_published_procedure(space, batch_sizes, noise):
     config = configure(zcpt.get_space(space), "paper")
     assert (config.proxy, config.order) == ("naswot-official", "random")
-    assert (config.batch_size, config.validation_batch_size) == (batch_size, batch_size)
+    assert (config.batch_size, config.validation_batch_size) == batch_sizes
     assert (config.proposals, config.validation_batches, config.validation_inits) == (10, 100, 1)
     assert (config.supernet_weights, config.scoring_batch, config.struck_inputs) == ("run", "step", "present")
-    assert (config.non_finite, config.alpha_noise) == ("compare", 1e-3)
+    assert (config.non_finite, config.alpha_noise) == ("compare", noise)
 
 
 def test_options_win_over_a_preset():

@@ -1,4 +1,4 @@
-"""Parts that the discrete networks of all cell spaces share: drop path and the auxiliary head."""
+"""Parts that the discrete networks of all spaces share: drop path and the auxiliary head."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class DropPath(nn.Module):
         return x * ((drawn < keep) / keep).to(x.dtype)
 
 
-class CellNetwork(Network):
-    """A discrete network of cells; its operations are followed by DropPath where dropping makes sense."""
+class DropPathNetwork(Network):
+    """A discrete network whose operations are followed by DropPath where dropping makes sense."""
 
     def set_drop_path(self, probability: float) -> None:
         for module in self.modules():

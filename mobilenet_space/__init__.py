@@ -1,0 +1,1 @@
+"""Chain spaces: NAS-Bench-Macro and a ProxylessNAS-like space."""

@@ -1,0 +1,127 @@
+"""The candidate operations of chain spaces: each one's module, and beside it its parameters and MACs by formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from zcpt.cost import Size2d, conv_cost, halved, norm_cost
+from zcpt.layers import DropPath
+from zcpt.space import Cost
+
+Activation = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer of a chain has to do, whichever operation does it."""
+
+    inputs: int
+    outputs: int
+    stride: int
+    entering: Size2d
+    """Height and width of its input."""
+
+    @property
+    def size(self) -> Size2d:
+        """Height and width of its output."""
+        return halved(self.entering, self.stride)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether its output has the shape of its input."""
+        return self.stride == 1 and self.inputs == self.outputs
+
+    def next(self, outputs: int, stride: int = 1) -> Layer:
+        """The layer behind this one."""
+        return Layer(self.outputs, outputs, stride, self.size)
+
+
+# No class here has 'ReLU' in its name: the published code would count its inputs once more (OfficialNaswot).
+class ConvNorm(nn.Sequential):
+    """Convolution (padded to keep the size at stride 1), BatchNorm, and an activation if one is given."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation | None = None,
+    ) -> None:
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), *([activation()] if activation else []))
+
+    @staticmethod
+    def cost(inputs: int, outputs: int, kernel: int, size: Size2d, groups: int = 1) -> Cost:
+        """Cost with an output of ``size``."""
+        return conv_cost(inputs, outputs, kernel, size, groups) + norm_cost(outputs)
+
+
+class MBConv(nn.Module):
+    """MobileNetV2's inverted residual: widen by a 1x1, a depthwise convolution, narrow by a 1x1 without activation.
+
+    Where the shape stays, the input is added; then drop path leaves the rest out for some images.
+    """
+
+    def __init__(self, layer: Layer, kernel: int, expansion: int, activation: Activation, drop_path: bool) -> None:
+        super().__init__()
+        hidden = expansion * layer.inputs
+        widen = [] if expansion == 1 else [ConvNorm(layer.inputs, hidden, 1, activation=activation)]
+        self.branch = nn.Sequential(
+            *widen,
+            ConvNorm(hidden, hidden, kernel, layer.stride, groups=hidden, activation=activation),
+            ConvNorm(hidden, layer.outputs, 1),
+        )
+        self.residual = layer.keeps_shape
+        self.drop = DropPath() if drop_path and self.residual else nn.Identity()
+
+    def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
+        """Apply the block; ``blocked`` feeds it zeros, as NAS-Bench-Macro's published search does when masking."""
+        x = x * 0 if blocked else x
+        output: Tensor = self.branch(x)
+        return x + self.drop(output) if self.residual else output
+
+    @staticmethod
+    def cost(layer: Layer, kernel: int, expansion: int) -> Cost:
+        """Cost in the place of ``layer``."""
+        hidden = expansion * layer.inputs
+        widen = Cost() if expansion == 1 else ConvNorm.cost(layer.inputs, hidden, 1, layer.entering)
+        depthwise = ConvNorm.cost(hidden, hidden, kernel, layer.size, groups=hidden)
+        return widen + depthwise + ConvNorm.cost(hidden, layer.outputs, 1, layer.size)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A candidate operation."""
+
+    build: Callable[[Layer, Activation, bool], nn.Module]
+    """(layer, activation, whether drop path is wanted) -> module."""
+    cost: Callable[[Layer], Cost]
+
+
+def mb_conv(kernel: int, expansion: int) -> Operation:
+    """An MBConv of that kernel size and expansion."""
+    return Operation(
+        lambda layer, activation, drop_path: MBConv(layer, kernel, expansion, activation, drop_path),
+        lambda layer: MBConv.cost(layer, kernel, expansion),
+    )
+
+
+def _identity(layer: Layer, activation: Activation, drop_path: bool) -> nn.Module:
+    return nn.Identity() if layer.keeps_shape else ConvNorm(layer.inputs, layer.outputs, 1, layer.stride)
+
+
+def _identity_cost(layer: Layer) -> Cost:
+    return Cost() if layer.keeps_shape else ConvNorm.cost(layer.inputs, layer.outputs, 1, layer.size)
+
+
+IDENTITY = "identity"
+"""Nothing; where the shape changes, a 1x1 convolution with the stride, and BatchNorm."""
+OPERATIONS: dict[str, Operation] = {
+    **{f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)},
+    IDENTITY: Operation(_identity, _identity_cost),
+}

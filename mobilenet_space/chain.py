@@ -1,0 +1,194 @@
+"""What chain spaces share: networks whose layers follow one another, each with an operation of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from mobilenet_space.blocks import IDENTITY, OPERATIONS, Activation, ConvNorm, Layer, MBConv
+from zcpt.cost import linear_cost
+from zcpt.errors import SpaceError
+from zcpt.layers import AuxiliaryHead, DropPathNetwork
+from zcpt.space import Architecture, CellGraph, Cost, SearchSpace, Shape
+from zcpt.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Layers of one width, of which the first has the stride."""
+
+    channels: int
+    layers: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """All layers of a network, whatever its operations are."""
+
+    stem: Layer
+    """A 3x3 convolution."""
+    before: tuple[Layer, ...]
+    """Depthwise-separable layers (MBConv without expansion) that no choice decides on."""
+    layers: tuple[Layer, ...]
+    """One for each choice."""
+    features: int
+    """Channels of the 1x1 convolution before the global average pooling."""
+
+    @property
+    def last(self) -> Layer:
+        """That 1x1 convolution."""
+        return self.layers[-1].next(self.features)
+
+
+def layer_name(index: int) -> str:
+    """Name of the choice of a layer's operation; layers are counted from 0."""
+    return f"layer{index:02d}"
+
+
+def follow(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
+    """The layers of ``stages``, behind ``last``."""
+    layers = []
+    for stage in stages:
+        for index in range(stage.layers):
+            last = last.next(stage.channels, 1 if index else stage.stride)
+            layers.append(last)
+    return tuple(layers)
+
+
+def _stem(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
+    stem = skeleton.stem
+    conv = ConvNorm(stem.inputs, stem.outputs, 3, stem.stride, activation=activation)
+    return nn.Sequential(conv, *(MBConv(layer, 3, 1, activation, False) for layer in skeleton.before))
+
+
+def _stem_cost(skeleton: Skeleton) -> Cost:
+    stem = skeleton.stem
+    costs = (MBConv.cost(layer, 3, 1) for layer in skeleton.before)
+    return sum(costs, ConvNorm.cost(stem.inputs, stem.outputs, 3, stem.size))
+
+
+def _head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
+    conv = ConvNorm(skeleton.last.inputs, skeleton.features, 1, activation=activation)
+    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class ChainNetwork(DropPathNetwork):
+    """A discrete network of a chain space."""
+
+    def __init__(self, space: Chain, architecture: Architecture, shape: Shape, auxiliary: bool) -> None:
+        super().__init__()
+        skeleton = space.skeleton(shape)
+        self.stem = _stem(skeleton, space.activation)
+        self.layers = nn.ModuleList(
+            OPERATIONS[architecture[choice.name]].build(layer, space.activation, True)
+            for choice, layer in zip(space.choices, skeleton.layers, strict=True)
+        )
+        self.head = _head(skeleton, space.activation)
+        self.dropout = nn.Dropout(space.dropout)
+        self.classifier = nn.Linear(skeleton.features, shape.num_classes)
+        # Two thirds into the network, where DARTS has it too.
+        self.auxiliary_after = 2 * len(skeleton.layers) // 3
+        tapped = skeleton.layers[self.auxiliary_after].outputs
+        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = tapped = self.stem(images)
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            tapped = x if index == self.auxiliary_after else tapped
+        logits: Tensor = self.classifier(self.dropout(self.head(x)))
+        if self.auxiliary is None or not self.training:
+            return logits
+        return logits, self.auxiliary(tapped)
+
+
+class Chain(SearchSpace):
+    """A space of chains: stem, layers, head. Every layer is a choice; the number of layers is fixed."""
+
+    layers_mean = "layers"
+    stages: ClassVar[tuple[Stage, ...]]
+    """At the published width, for images of the published size."""
+    activation: ClassVar[type[nn.Module]]
+    dropout: ClassVar[float] = 0.0
+    """Of the features of a network that is trained; the supernet has none."""
+    fed_zeros: ClassVar[tuple[int, ...]] = ()
+    """Candidates that the published code computes on zeros while they weigh 0 (see ``Mixture.feed_zeros``)."""
+
+    @abstractmethod
+    def skeleton(self, shape: Shape) -> Skeleton:
+        """The layers of a network of that shape."""
+
+    def check_shape(self, shape: Shape) -> None:
+        if shape.layers != len(self.choices):
+            raise SpaceError(
+                f"networks of space '{self.name}' have {len(self.choices)} layers, not {shape.layers}: "
+                f"give {len(self.choices)} or leave the number of layers out."
+            )
+
+    def build_supernet(self, shape: Shape) -> Supernet:
+        self.check_shape(shape)
+        skeleton = self.skeleton(shape)
+        net = Supernet(self.choices)
+        x = net.fixed("stem", _stem(skeleton, self.activation), Supernet.IMAGES)
+        for choice, layer in zip(self.choices, skeleton.layers, strict=True):
+            candidates = {name: OPERATIONS[name].build(layer, self.activation, False) for name in choice.candidates}
+            x = net.mixed(choice.name, choice.name, candidates, x, self.fed_zeros)
+        x = net.fixed("head", _head(skeleton, self.activation), x)
+        net.fixed("classifier", nn.Linear(skeleton.features, shape.num_classes), x)
+        return net
+
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> ChainNetwork:
+        self.check(architecture)
+        self.check_shape(shape)
+        return ChainNetwork(self, architecture, shape, auxiliary)
+
+    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+        self.check(architecture)
+        self.check_shape(shape)
+        skeleton = self.skeleton(shape)
+        total = _stem_cost(skeleton)
+        for choice, layer in zip(self.choices, skeleton.layers, strict=True):
+            total += OPERATIONS[architecture[choice.name]].cost(layer)
+        last = skeleton.last
+        total += ConvNorm.cost(last.inputs, last.outputs, 1, last.size)
+        return total + linear_cost(skeleton.features, shape.num_classes)
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The same network with the identities at the end of their stages.
+
+        Behind the first layer of a stage all layers have one shape, so it makes no difference where an identity
+        stands. Two architectures have the same network exactly if this makes them equal.
+        """
+        self.check(architecture)
+        operations: list[str] = []
+        for first, end in self._spans():
+            rest = [architecture[layer_name(index)] for index in range(first + 1, end)]
+            operations += [architecture[layer_name(first)], *sorted(rest, key=lambda name: name == IDENTITY)]
+        return self._from_operations(operations)
+
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        """One picture a stage: its layers from left to right."""
+        self.check(architecture)
+        graphs = []
+        for number, (first, end) in enumerate(self._spans()):
+            nodes = (layer_name(first - 1) if first else "stem", *map(layer_name, range(first, end)))
+            arrows = ((source, node, architecture[node]) for source, node in pairwise(nodes))
+            graphs.append(CellGraph(f"stage {number}", nodes, tuple(arrows)))
+        return tuple(graphs)
+
+    def _from_operations(self, operations: Sequence[str]) -> Architecture:
+        names = (choice.name for choice in self.choices)
+        return Architecture(self.name, {name: (kept,) for name, kept in zip(names, operations, strict=True)})
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """The layers of each stage: the first one, and the first one of the next stage."""
+        end = 0
+        for stage in self.stages:
+            first, end = end, end + stage.layers
+            yield first, end

@@ -1,0 +1,57 @@
+"""NAS-Bench-Macro: eight layers with three operations each (Su et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from mobilenet_space.blocks import IDENTITY, Layer
+from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
+from zcpt.errors import SpaceError
+from zcpt.space import Architecture, Choice, Published, Shape, Size
+
+CANDIDATES = (IDENTITY, "mb_k3_e3", "mb_k5_e6")
+"""In the order of the benchmark's digits."""
+STEM = 32
+"""Channels of the stem at the published width; all others are multiples of it."""
+FEATURES = 1280
+STAGES = (Stage(64, 2, 2), Stage(128, 3, 2), Stage(256, 3, 2))
+LAYERS = sum(stage.layers for stage in STAGES)
+
+
+class NasBenchMacro(Chain):
+    """Chains of eight layers: 6,561 digit strings for 3,969 distinct networks, all trained and published.
+
+    ``channels`` are those of the stem; all other widths are the published multiples of it.
+    """
+
+    name = "nasbench-macro"
+    summary = "chain of 8 layers, 3 operations each: 6,561 networks (3,969 distinct) with published accuracies"
+    search_size = Size(STEM, LAYERS)
+    train_size = Size(STEM, LAYERS)
+    small_size = Size(16, LAYERS)
+    # Its published search weighs undecided candidates 1/3 each, exactly, and has no stage 2.
+    published = Published(batch_size=256, alpha_draw="run", alpha_noise=0.0)
+    choices = tuple(Choice(layer_name(index), CANDIDATES) for index in range(LAYERS))
+    stages = STAGES
+    activation = nn.ReLU
+    fed_zeros = (1, 2)  # the identity is fed zeros too, but it has no ReLU to notice them
+
+    def skeleton(self, shape: Shape) -> Skeleton:
+        stem = Layer(shape.in_channels, shape.channels, 1, shape.image_size)
+        stages = [Stage(s.channels // STEM * shape.channels, s.layers, s.stride) for s in STAGES]
+        return Skeleton(stem, (), follow(stem, stages), FEATURES // STEM * shape.channels)
+
+    def parse(self, text: str) -> Architecture:
+        """Read the benchmark's eight digits, such as ``22212220``."""
+        text = text.strip()
+        if not re.fullmatch(f"[012]{{{LAYERS}}}", text):
+            meanings = ", ".join(f"{digit} for {name}" for digit, name in enumerate(CANDIDATES))
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise SpaceError(f"'{shown}' is not of the form 22212220: eight digits, {meanings}.")
+        return self._from_operations([CANDIDATES[int(digit)] for digit in text])
+
+    def format(self, architecture: Architecture) -> str:
+        self.check(architecture)
+        return "".join(str(CANDIDATES.index(architecture[choice.name])) for choice in self.choices)

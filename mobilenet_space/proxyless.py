@@ -1,0 +1,118 @@
+"""The MobileNet-like space of the Zero-Cost-PT experiments: that of ProxylessNAS (Cai et al., ICLR 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import nn
+
+from mobilenet_space.blocks import IDENTITY, OPERATIONS, Layer
+from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
+from zcpt.errors import SpaceError, unknown
+from zcpt.space import Architecture, Choice, Published, Shape, Size
+from zcpt.supernet import Supernet
+
+CANDIDATES = tuple(OPERATIONS)
+"""In the order of the published code; the identity is the last one."""
+STEM = 40
+"""Channels of the stem at the published width."""
+BEFORE = 24
+"""Channels of the layer between the stem and the first stage."""
+FEATURES = 1728
+STAGES = (
+    Stage(32, 4, 2),
+    Stage(56, 4, 2),
+    Stage(112, 4, 2),
+    Stage(128, 4, 1),
+    Stage(256, 4, 2),
+    Stage(432, 1, 1),
+)
+IMAGENET_FROM = 128
+"""Smaller images than that (in pixels a side) are not halved by the stem and by the first stage."""
+WORDS = {name: "skip" if name == IDENTITY else name.removeprefix("mb_") for name in CANDIDATES}
+"""How the text notation spells a candidate."""
+
+
+def _choices() -> Iterator[Choice]:
+    index = 0
+    for stage in STAGES:
+        for position in range(stage.layers):
+            # The first layer of a stage changes the shape, so it cannot be left out.
+            yield Choice(layer_name(index), CANDIDATES if position else CANDIDATES[:-1], start="one")
+            index += 1
+
+
+def _scaled(published: int, channels: int) -> int:
+    """A width in proportion to the stem's, as a multiple of eight, as in MobileNets."""
+    return max(8, (published * channels + 4 * STEM) // (8 * STEM) * 8)
+
+
+def _draw_as_published(net: nn.Module) -> None:
+    """Draw convolutions from N(0, 2 / (k^2 outputs)), depthwise ones too."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (math.prod(module.kernel_size) * module.out_channels)))
+
+
+class Proxyless(Chain):
+    """Chains of 21 layers: six MBConvs for each, or nothing where it does not begin a stage.
+
+    ``channels`` are those of the stem; the other widths are the published ones in proportion, rounded to
+    multiples of eight.
+    """
+
+    name = "proxyless"
+    summary = "ProxylessNAS-like chain of 21 layers, 6 MBConvs or a skip each: about 2.2e17 networks"
+    search_size = Size(STEM, 21)
+    train_size = Size(STEM, 21)
+    small_size = Size(16, 21)
+    published = Published(batch_size=64, alpha_draw="run", validation_batch_size=256)
+    choices = tuple(_choices())
+    stages = STAGES
+    activation = nn.ReLU6
+    dropout = 0.2
+
+    def skeleton(self, shape: Shape) -> Skeleton:
+        stem_stride, first_stride = (2, STAGES[0].stride) if min(shape.image_size) >= IMAGENET_FROM else (1, 1)
+        strides = (first_stride, *(stage.stride for stage in STAGES[1:]))
+        stem = Layer(shape.in_channels, shape.channels, stem_stride, shape.image_size)
+        before = stem.next(_scaled(BEFORE, shape.channels))
+        stages = [
+            Stage(_scaled(stage.channels, shape.channels), stage.layers, stride)
+            for stage, stride in zip(STAGES, strides, strict=True)
+        ]
+        return Skeleton(stem, (before,), follow(before, stages), _scaled(FEATURES, shape.channels))
+
+    def build_supernet(self, shape: Shape) -> Supernet:
+        net = super().build_supernet(shape)
+        # The supernet only: the published discrete networks have PyTorch's initialisation.
+        _draw_as_published(net)
+        return net
+
+    def parse(self, text: str) -> Architecture:
+        """Read 21 words such as ``k3_e6`` and ``skip``, or the 21 numbers of the published code (-1 skips)."""
+        words = text.split()
+        if len(words) != len(self.choices):
+            raise SpaceError(
+                f"an architecture of space 'proxyless' is {len(self.choices)} words such as 'k5_e3' and 'skip', "
+                f"one for each layer, not {len(words)}."
+            )
+        operations = [_operation(word) for word in words]
+        for choice, word, operation in zip(self.choices, words, operations, strict=True):
+            if operation not in choice.candidates:
+                raise SpaceError(f"{choice.name} begins a stage and cannot be '{word}': give it one of the MBConvs.")
+        return self._from_operations(operations)
+
+    def format(self, architecture: Architecture) -> str:
+        self.check(architecture)
+        return " ".join(WORDS[architecture[choice.name]] for choice in self.choices)
+
+
+def _operation(word: str) -> str:
+    # The published code numbers the MBConvs and writes -1 where a layer is left out.
+    numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
+    known = {word: name for name, word in WORDS.items()} | numbers
+    if word not in known:
+        raise SpaceError(unknown("operation", word, known))
+    return known[word]
