@@ -18,7 +18,8 @@ from zcpt.space import Architecture, SearchSpace, Shape
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
 
-LAYERS = {"darts": 3, "nasbench201": 1}
+ONE_SHOT = ("nasbench1shot1-1", "nasbench1shot1-2", "nasbench1shot1-3")
+LAYERS = {"darts": 3, "nasbench201": 1, **dict.fromkeys(ONE_SHOT, 3)}
 
 
 def tiny_shape(space: SearchSpace, **changes: object) -> Shape:
