@@ -1,16 +1,17 @@
 """What holds for every space, every order and every proxy that comes with zcpt."""
 
 import json
+import re
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
-from tests.conftest import LAYERS, random_architecture, tiny_shape
+from tests.conftest import LAYERS, ONE_SHOT, random_architecture, tiny_shape
 from zcpt.search import ORDERS, PRESETS
 
-SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 2}
+SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
@@ -91,7 +92,10 @@ def test_the_auxiliary_head_is_not_part_of_the_cost(space):
 
 
 def test_drop_path_drops_images_in_training_only(space):
-    kept = {c.name: tuple(n for n in c.candidates if "conv_3x3" in n)[:1] or c.candidates[:2] for c in space.choices}
+    kept = {
+        c.name: tuple(n for n in c.candidates if re.search("conv_?3x3", n))[:1] or c.candidates[: c.keep]
+        for c in space.choices
+    }
     network = space.build_network(space.architecture(kept), tiny_shape(space))
     images = torch.randn(4, 3, 8, 8)
     plain = network.eval()(images)
@@ -117,4 +121,6 @@ def test_cells_can_be_drawn(space):
 
 
 def test_the_space_counts_itself(space):
-    assert space.count() == {"darts": 1_037_664_180**2, "nasbench201": 5**6}[space.name]
+    counts = {"darts": 1_037_664_180**2, "nasbench201": 5**6}
+    counts |= dict(zip(ONE_SHOT, (3_702, 12_474, 135_900), strict=True))
+    assert space.count() == counts[space.name]

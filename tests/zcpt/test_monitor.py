@@ -12,7 +12,7 @@ from zcpt.monitor import Progress, TensorBoard, proposal_work
 
 OPTIONS = {
     "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batch_size": 4, "validation_batches": 3,
-    "validation_inits": 2, "channels": 2, "num_classes": 10,
+    "validation_inits": 2, "channels": 4, "num_classes": 10,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ def test_the_defaults_are_those_of_the_method():
     assert configure(zcpt.get_space("nasbench201")).layers == 5
 
 
-@pytest.mark.parametrize(("space", "batch_size"), [("darts", 64), ("nasbench201", 256)])
+@pytest.mark.parametrize(("space", "batch_size"), [("darts", 64), ("nasbench1shot1-1", 128), ("nasbench201", 256)])
 def test_the_paper_preset_is_the_published_procedure(space, batch_size):
     config = configure(zcpt.get_space(space), "paper")
     assert (config.proxy, config.order) == ("naswot-official", "random")
