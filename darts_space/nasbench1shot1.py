@@ -90,7 +90,7 @@ class NasBench1Shot1(SearchSpace):
 
     parents: ClassVar[tuple[int, ...]]
     """How many parents node 1, node 2, ... and at last the output have."""
-    layers_mean = "cells, in three stacks of equal depth"
+    layers_mean = "cells"
     search_size = Size(16, 9)
     train_size = Size(128, 9)
     small_size = Size(16, 3)
