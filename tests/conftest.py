@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,11 @@ from zcpt.space import Architecture, SearchSpace, Shape
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
 
-LAYERS = {"darts": 3, "nasbench-macro": 8, "nasbench201": 1, "proxyless": 21}
+ONE_SHOT = ("nasbench1shot1-1", "nasbench1shot1-2", "nasbench1shot1-3")
+CHAINS = ("nasbench-macro", "proxyless")
+LAYERS = {"darts": 3, "nasbench201": 1, **dict.fromkeys(ONE_SHOT, 3), "nasbench-macro": 8, "proxyless": 21}
+THREE_BY_THREE = re.compile("conv_?3x3|mb_k3")
+"""Names of candidates with a 3x3 convolution, on whichever space."""
 
 
 def tiny_shape(space: SearchSpace, **changes: object) -> Shape:

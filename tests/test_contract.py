@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
-from tests.conftest import LAYERS, random_architecture, tiny_shape
+from tests.conftest import LAYERS, ONE_SHOT, THREE_BY_THREE, random_architecture, tiny_shape
 from zcpt.search import ORDERS, PRESETS
 
-SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 2}
+SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
 
 SLOW = {"proxyless"}
@@ -106,8 +106,7 @@ def without_dropout(network):
 
 
 def test_drop_path_drops_images_in_training_only(space):
-    parts = ("conv_3x3", "mb_k3")
-    small = {c.name: [n for n in c.candidates if any(part in n for part in parts)] for c in space.choices}
+    small = {c.name: [n for n in c.candidates if THREE_BY_THREE.search(n)] for c in space.choices}
     kept = {c.name: tuple(small[c.name] or c.candidates)[: c.keep] for c in space.choices}
     network = without_dropout(space.build_network(space.architecture(kept), tiny_shape(space)))
     images = torch.randn(4, 3, 8, 8)
@@ -140,5 +139,6 @@ def test_the_space_counts_itself(space):
         "nasbench-macro": 6_561,
         "nasbench201": 15_625,
         "proxyless": 221_502_229_807_900_608,
+        **dict(zip(ONE_SHOT, (3_702, 12_474, 135_900), strict=True)),
     }
     assert space.count() == counts[space.name]

@@ -67,7 +67,9 @@ class Progress(Listener):
     def _advance(self, work: float, replayed: bool) -> None:
         if replayed and not self._bar.disable:
             self._bar.initial += work  # it took no time, so it must not count into the rate
-        self._bar.update(work)
+        assert self._bar.total is not None
+        # Many parts may add up to a rounding error more than the whole, and tqdm warns of that.
+        self._bar.update(min(work, self._bar.total - self._bar.n))
 
     @staticmethod
     def _new(title: str, total: float) -> tqdm[Any]:

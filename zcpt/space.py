@@ -284,6 +284,9 @@ def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
 _BUILT_IN = {
     "darts": "darts_space.darts:Darts",
     "nasbench-macro": "mobilenet_space.nasbench_macro:NasBenchMacro",
+    "nasbench1shot1-1": "darts_space.nasbench1shot1:NasBench1Shot1Space1",
+    "nasbench1shot1-2": "darts_space.nasbench1shot1:NasBench1Shot1Space2",
+    "nasbench1shot1-3": "darts_space.nasbench1shot1:NasBench1Shot1Space3",
     "nasbench201": "darts_space.nasbench201:NasBench201",
     "proxyless": "mobilenet_space.proxyless:Proxyless",
 }

@@ -1,9 +1,10 @@
 """What the discrete networks of all spaces share."""
 
+import pytest
 import torch
 from torch import nn
 
-from zcpt.layers import _corners
+from zcpt.layers import DropPath, _corners
 
 
 def test_the_auxiliary_head_scales_its_windows():
@@ -12,3 +13,14 @@ def test_the_auxiliary_head_scales_its_windows():
     torch.testing.assert_close(_corners(x[..., :7, :7]), nn.AvgPool2d(5, 2)(x[..., :7, :7]))
     for size in ((1, 1), (1, 5), (2, 2), (3, 9), (16, 16)):
         assert _corners(torch.randn(2, 3, *size)).shape[-2:] == (2, 2)
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_mean():
+    drop = DropPath().train()
+    drop.probability.fill_(0.3)
+    torch.manual_seed(0)
+    outputs = drop(torch.ones(20000, 2, 2, 2)).flatten(1)
+    assert torch.equal(outputs.amin(1), outputs.amax(1))
+    assert sorted(outputs[:, 0].unique().tolist()) == pytest.approx([0, 1 / 0.7])
+    assert outputs.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(drop.eval()(torch.ones(5, 1, 1, 1)), torch.ones(5, 1, 1, 1))

@@ -14,7 +14,7 @@ CELL_SPACES = ["darts", "nasbench201"]
 """With and without a second phase. Pictures of long chains take their time and show nothing new."""
 OPTIONS = {
     "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batch_size": 4, "validation_batches": 3,
-    "validation_inits": 2, "channels": 2, "num_classes": 10,
+    "validation_inits": 2, "channels": 4, "num_classes": 10,
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
     per_evaluation = [round(w / count, 9) for w, count in zip(work, looks, strict=True)]
     assert per_evaluation[0] == 1
     assert per_evaluation == sorted(per_evaluation, reverse=True)
-    assert per_evaluation[-1] < 0.6
+    assert per_evaluation[-1] < 0.7
 
 
 class Terminal:

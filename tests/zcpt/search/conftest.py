@@ -46,7 +46,7 @@ def searched(space, pictures, **options):
     listener = Decisions()
     settings = {
         "proposals": 1, "batch_size": 4, "validation_batches": 2, "validation_inits": 1,
-        "validation_batch_size": 4, "channels": 2, "layers": LAYERS[space.name], **options,
+        "validation_batch_size": 4, "channels": 4, "layers": LAYERS[space.name], **options,
     }  # fmt: skip
     result = zcpt.search(space, pictures, num_classes=10, listeners=[listener], **settings)
     return result, listener

@@ -18,6 +18,7 @@ def test_the_defaults_are_those_of_the_method():
     ("space", "batch_sizes", "noise"),
     [
         ("darts", (64, 64), 1e-3),
+        ("nasbench1shot1-1", (128, 128), 1e-3),
         ("nasbench201", (256, 256), 1e-3),
         ("nasbench-macro", (256, 256), 0.0),
         ("proxyless", (64, 256), 1e-3),

@@ -48,6 +48,27 @@ def test_the_candidate_whose_removal_costs_most_is_kept(diary, pictures, monkeyp
     assert all(space.choices[0].candidates.index(result.architecture[name]) != wanted[name] for name in wanted)
 
 
+def test_decisions_in_any_order_belong_to_their_own_node(diary, pictures, monkeypatch):
+    space = zcpt.get_space("nasbench1shot1-3")
+    wanted = {}
+    for index, choice in enumerate(space.choices):
+        names = choice.candidates
+        wanted[choice.name] = tuple(names[(index + k) % len(names)] for k in range(choice.keep))
+
+    def value(mixture):  # low, that is bad, wherever a wanted candidate is missing
+        missing = 0
+        for choice in space.choices:
+            row = dict(zip(choice.candidates, mixture.weights[choice.name], strict=True))
+            missing += sum(row[name] == 0 for name in wanted[choice.name])
+        return -missing
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    _, listener = searched(space, pictures, proxy="diary", proposals=4)
+    assert listener.architectures == [space.architecture(wanted)] * 4
+    last = {decision.choice: decision.kept for _, decision in listener.all}
+    assert {name: set(kept) for name, kept in last.items()} == {name: set(kept) for name, kept in wanted.items()}
+
+
 @pytest.mark.parametrize("struck", ["absent", "present"])
 def test_inputs_are_dropped_one_by_one_until_two_are_left(struck, diary, pictures, monkeypatch):
     space = zcpt.get_space("darts")

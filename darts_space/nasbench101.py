@@ -1,0 +1,267 @@
+"""Cells and networks of NAS-Bench-101: graphs whose vertices are operations (Ying et al., ICML 2019)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
+from zcpt.errors import SpaceError, unknown
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
+from zcpt.space import Cost, Shape
+
+OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
+INPUT, OUTPUT = "input", "output"
+STACKS = 3
+_KERNELS = {"conv3x3-bn-relu": 3, "conv1x1-bn-relu": 1}
+_FORM = "ModelSpec(matrix=[[0, 1, ...], ...], ops=['input', 'conv3x3-bn-relu', ..., 'output'])"
+
+
+class ConvBnRelu(nn.Sequential):
+    """Convolution that keeps the size, affine BatchNorm, ReLU.
+
+    Spelled as in the published code, where it matters: the proxy ``naswot-official`` counts a composite module a
+    second time only where its class is named after 'ReLU'.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+    @staticmethod
+    def cost(inputs: int, outputs: int, kernel: int, size: Size2d) -> Cost:
+        """Cost with an output of ``size``."""
+        return conv_cost(inputs, outputs, kernel, size) + norm_cost(outputs)
+
+
+def operation(name: str, channels: int) -> nn.Module:
+    """The module of an operation, which keeps size and channels."""
+    return ConvBnRelu(channels, channels, _KERNELS[name]) if name in _KERNELS else nn.MaxPool2d(3, 1, padding=1)
+
+
+def _operation_cost(name: str, channels: int, size: Size2d) -> Cost:
+    return ConvBnRelu.cost(channels, channels, _KERNELS[name], size) if name in _KERNELS else Cost()
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A cell as NAS-Bench-101 writes it. Vertex 0 is the input and the last one the output.
+
+    Raises:
+        SpaceError: The matrix is not square, not of 0 and 1 or not upper triangular, or a label does not fit.
+    """
+
+    matrix: tuple[tuple[int, ...], ...]
+    """``matrix[source][target]`` is 1 where there is an edge."""
+    ops: tuple[str, ...]
+    """What every vertex does."""
+
+    def __post_init__(self) -> None:
+        size = len(self.ops)
+        if size < 2 or [len(row) for row in self.matrix] != [size] * size:
+            raise SpaceError(f"a cell with {size} labels has a matrix of {size} rows and columns.")
+        for source, row in enumerate(self.matrix):
+            if not all(entry in (0, 1) for entry in row) or any(row[: source + 1]):
+                raise SpaceError(f"row {source} of the matrix must be 0 up to the diagonal and 0 or 1 after it.")
+        if (self.ops[0], self.ops[-1]) != (INPUT, OUTPUT):
+            raise SpaceError(f"the labels of a cell go from '{INPUT}' to '{OUTPUT}', not {list(self.ops)}.")
+        for name in self.ops[1:-1]:
+            if name not in OPERATIONS:
+                raise SpaceError(unknown("operation", name, OPERATIONS))
+
+    @classmethod
+    def of(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
+        """A cell from lists or arrays."""
+        rows = (tuple(int(entry) if entry in (0, 1) else entry for entry in row) for row in matrix)
+        return cls(tuple(rows), tuple(ops))
+
+    @property
+    def output(self) -> int:
+        """Number of the output vertex."""
+        return len(self.ops) - 1
+
+    def parents(self, vertex: int) -> tuple[int, ...]:
+        """The vertices with an edge to this one."""
+        return tuple(source for source, row in enumerate(self.matrix) if row[vertex])
+
+    def live(self) -> tuple[int, ...]:
+        """The vertices on a way from the input to the output; empty where there is no such way."""
+        ahead, behind = {0}, {self.output}
+        for vertex in range(1, len(self.ops)):
+            if ahead & {*self.parents(vertex)}:
+                ahead.add(vertex)
+        for vertex in range(self.output, 0, -1):
+            if vertex in behind:
+                behind |= {*self.parents(vertex)}
+        return tuple(sorted(ahead & behind)) if self.output in ahead else ()
+
+    def pruned(self) -> CellSpec:
+        """The cell without what has no influence on its output.
+
+        Raises:
+            SpaceError: No way leads from the input to the output.
+        """
+        live = self.live()
+        if not live:
+            raise SpaceError("no way leads from the input of the cell to its output.")
+        matrix = tuple(tuple(self.matrix[source][target] for target in live) for source in live)
+        return CellSpec(matrix, tuple(self.ops[vertex] for vertex in live))
+
+    def widths(self, inputs: int, outputs: int) -> tuple[int, ...]:
+        """Channels of every vertex of a pruned cell, as NAS-Bench-101's ``compute_vertex_channels`` has them.
+
+        The vertices that feed the output share its channels, the first ones taking one more where that does not
+        come out even; any other vertex is as wide as the widest one that it feeds.
+        """
+        feeding = [vertex for vertex in self.parents(self.output) if vertex]
+        share, rest = divmod(outputs, max(len(feeding), 1))
+        widths = {0: inputs, self.output: outputs}
+        widths |= {vertex: share + (position < rest) for position, vertex in enumerate(feeding)}
+        for vertex in range(self.output - 1, 0, -1):
+            if vertex not in widths:
+                widths[vertex] = max(widths[target] for target, edge in enumerate(self.matrix[vertex]) if edge)
+        return tuple(widths[vertex] for vertex in range(len(self.ops)))
+
+    def isomorphism_class(self) -> str:
+        """A text that cells share exactly if their pruned graphs are the same but for the numbers of the vertices."""
+        pruned = self.pruned()
+        return min(pruned._spelled((0, *order, pruned.output)) for order in permutations(range(1, pruned.output)))
+
+    def _spelled(self, order: Sequence[int]) -> str:
+        rows = ("".join(str(self.matrix[source][target]) for target in order) for source in order)
+        return ",".join(self.ops[vertex] for vertex in order) + ":" + "-".join(rows)
+
+
+def read_model_spec(text: str) -> CellSpec:
+    """Read ``ModelSpec(matrix=..., ops=...)``, the call that makes a cell in NAS-Bench-101's own API.
+
+    The text is taken apart by Python's grammar; nothing in it is ever evaluated.
+    """
+    wrong = SpaceError(f"'{text[:57] + '...' if len(text) > 60 else text}' is not of the form {_FORM}.")
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise wrong from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "ModelSpec":
+        raise wrong
+    fields = {keyword.arg: keyword.value for keyword in call.keywords}
+    if call.args or len(call.keywords) != 2 or set(fields) != {"matrix", "ops"}:
+        raise wrong
+    matrix = [_constants(row, int, wrong) for row in _items(fields["matrix"], wrong)]
+    return CellSpec.of(matrix, _constants(fields["ops"], str, wrong))
+
+
+def _items(node: ast.expr, wrong: SpaceError) -> list[ast.expr]:
+    if not isinstance(node, ast.List | ast.Tuple):
+        raise wrong
+    return node.elts
+
+
+def _constants(node: ast.expr, kind: type, wrong: SpaceError) -> list[Any]:
+    values = [item.value if isinstance(item, ast.Constant) else None for item in _items(node, wrong)]
+    if not all(type(value) is kind for value in values):
+        raise wrong
+    return values
+
+
+def write_model_spec(spec: CellSpec) -> str:
+    """The call that makes the cell in NAS-Bench-101's own API."""
+    return f"ModelSpec(matrix={[list(row) for row in spec.matrix]}, ops={list(spec.ops)})"
+
+
+def starts_stack(index: int, layers: int) -> bool:
+    """Whether a cell is the first one after a pooling: there the channels have doubled."""
+    return index > 0 and index % (layers // STACKS) == 0
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One cell of a network: its channels and the size of its output."""
+
+    inputs: int
+    outputs: int
+    size: Size2d
+
+
+def _plans(shape: Shape) -> Iterator[_Plan]:
+    inputs = outputs = shape.channels
+    size = shape.image_size
+    for index in range(shape.layers):
+        if starts_stack(index, shape.layers):
+            outputs, size = 2 * outputs, halved(size, 2)
+        yield _Plan(inputs, outputs, size)
+        inputs = outputs
+
+
+class _Cell(nn.Module):
+    def __init__(self, spec: CellSpec, plan: _Plan) -> None:
+        super().__init__()
+        self.spec, self.widths = spec, spec.widths(plan.inputs, plan.outputs)
+        self.projections = nn.ModuleDict()
+        self.operations = nn.ModuleDict()
+        for vertex in range(1, spec.output + 1):
+            if spec.matrix[0][vertex]:
+                self.projections[str(vertex)] = ConvBnRelu(plan.inputs, self.widths[vertex], 1)
+            if vertex != spec.output:
+                self.operations[str(vertex)] = dropped(operation(spec.ops[vertex], self.widths[vertex]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values: dict[int, Tensor] = {}
+        for vertex in range(1, self.spec.output):
+            # A vertex is at least as wide as those that it feeds; what they have no room for is cut off.
+            terms = [values[source][:, : self.widths[vertex]] for source in self.spec.parents(vertex) if source]
+            terms += self._projected(x, vertex)
+            values[vertex] = self.operations[str(vertex)](sum(terms[1:], terms[0]))
+        feeding = [values[source] for source in self.spec.parents(self.spec.output) if source]
+        terms = [torch.cat(feeding, dim=1)] if feeding else []
+        terms += self._projected(x, self.spec.output)
+        return sum(terms[1:], terms[0])
+
+    def _projected(self, x: Tensor, vertex: int) -> list[Tensor]:
+        return [self.projections[str(vertex)](x)] if str(vertex) in self.projections else []
+
+
+class NasBench101Network(DropPathNetwork):
+    """The network of a pruned cell: a stem, three stacks of cells with a pooling between them, a linear classifier."""
+
+    def __init__(self, spec: CellSpec, shape: Shape, auxiliary: bool) -> None:
+        super().__init__()
+        plans = list(_plans(shape))
+        self.stem = ConvBnRelu(shape.in_channels, shape.channels, 3)
+        # Rounded up, as TensorFlow's padding 'same' is.
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
+        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
+        # Two thirds into the network, where DARTS has it too.
+        self.auxiliary_after = 2 * shape.layers // 3
+        self.auxiliary = AuxiliaryHead(plans[-1].outputs, shape.num_classes) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x, tap = self.stem(images), images
+        for index, cell in enumerate(self.cells):
+            x = cell(self.pool(x) if starts_stack(index, len(self.cells)) else x)
+            tap = x if index == self.auxiliary_after else tap
+        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        if self.auxiliary is None or not self.training:
+            return logits
+        return logits, self.auxiliary(tap)
+
+
+def network_cost(spec: CellSpec, shape: Shape) -> Cost:
+    """Parameters and MACs of the network of a pruned cell without its auxiliary head, by formula."""
+    total = ConvBnRelu.cost(shape.in_channels, shape.channels, 3, shape.image_size)
+    width = shape.channels
+    for plan in _plans(shape):
+        widths, width = spec.widths(plan.inputs, plan.outputs), plan.outputs
+        for vertex in range(1, spec.output + 1):
+            if spec.matrix[0][vertex]:
+                total += ConvBnRelu.cost(plan.inputs, widths[vertex], 1, plan.size)
+            if vertex != spec.output:
+                total += _operation_cost(spec.ops[vertex], widths[vertex], plan.size)
+    return total + linear_cost(width, shape.num_classes)

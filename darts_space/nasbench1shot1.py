@@ -1,0 +1,298 @@
+"""NAS-Bench-1Shot1: three parts of NAS-Bench-101 that have a supernet (Zela, Siems and Hutter, ICLR 2020).
+
+A cell has a fixed number of nodes. Each one is an operation on the sum of a fixed number of its parents, and so is
+the output, which joins its parents. The supernet is that of the Zero-Cost-PT experiments, the discrete network that
+of NAS-Bench-101 (``darts_space/nasbench101.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, pairwise, product
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_space.nasbench101 import (
+    INPUT,
+    OPERATIONS,
+    OUTPUT,
+    STACKS,
+    CellSpec,
+    ConvBnRelu,
+    NasBench101Network,
+    network_cost,
+    operation,
+    read_model_spec,
+    starts_stack,
+    write_model_spec,
+)
+from darts_space.operations import ReLUConvBN
+from zcpt.errors import SpaceError
+from zcpt.layers import DropPathNetwork
+from zcpt.space import Architecture, CellGraph, Choice, Cost, Published, SearchSpace, Shape, Size, check_kept
+from zcpt.supernet import Supernet
+
+VERTICES = 7
+"""Of a cell in the published table; spaces of fewer nodes leave the last one before the output unconnected."""
+UNUSED = "conv1x1-bn-relu"
+"""Label of unconnected vertices in the published table."""
+
+
+def operation_name(node: int) -> str:
+    """Name of the choice of a node's operation."""
+    return f"node{node}/operation"
+
+
+def parents_name(node: int | None) -> str:
+    """Name of the choice of a node's parents; None stands for the output."""
+    return f"{OUTPUT}/parents" if node is None else f"node{node}/parents"
+
+
+def _sources(vertex: int) -> tuple[str, ...]:
+    """Everything that a vertex may read: the input and the nodes before it."""
+    return (INPUT, *map(str, range(1, vertex)))
+
+
+def _choices(parents: Sequence[int]) -> Iterator[Choice]:
+    output = len(parents)
+    for node in range(1, output):
+        yield Choice(operation_name(node), OPERATIONS)
+    for vertex, keep in enumerate(parents, 1):
+        if keep < vertex:
+            name, phase = parents_name(vertex if vertex < output else None), 1 + (vertex == output)
+            yield Choice(name, _sources(vertex), keep, phase=phase)
+
+
+class _Slot(nn.Module):
+    """A node's place in the concatenation of all nodes: zeros before it and after it."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.padding = (0, 0, 0, 0, before, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.padding)
+
+
+def _supernet_operation(name: str, channels: int) -> nn.Module:
+    module = operation(name, channels)
+    return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else module
+
+
+class NasBench1Shot1(SearchSpace):
+    """What the three spaces have in common.
+
+    A node that does not reach the output makes no difference: an architecture has neither its operation nor its
+    parents, so no architecture has loose ends.
+    """
+
+    parents: ClassVar[tuple[int, ...]]
+    """How many parents node 1, node 2, ... and at last the output have."""
+    layers_mean = "cells"
+    search_size = Size(16, 9)
+    train_size = Size(128, 9)
+    small_size = Size(16, 3)
+    published = Published(batch_size=128, alpha_draw="run")
+
+    @property
+    def output(self) -> int:
+        """Number of the output; 0 is the input, and the nodes are in between."""
+        return len(self.parents)
+
+    def check_shape(self, shape: Shape) -> None:
+        if shape.layers % STACKS:
+            raise SpaceError(f"space '{self.name}' has three stacks of equal depth: {shape.layers} cells do not fit.")
+        if shape.channels < self.parents[-1]:
+            raise SpaceError(
+                f"space '{self.name}' shares the channels of a cell between up to {self.parents[-1]} nodes: "
+                f"{shape.channels} channels are too few."
+            )
+
+    def build_supernet(self, shape: Shape) -> Supernet:
+        self.check_shape(shape)
+        net = Supernet(self.choices)
+        inputs = channels = shape.channels
+        x = net.fixed("stem", ConvBnRelu(shape.in_channels, channels, 3), Supernet.IMAGES)
+        for index in range(shape.layers):
+            if starts_stack(index, shape.layers):
+                channels *= 2
+                # The published supernet pads here, and so 32 pixels become 17 and then 9.
+                x = net.fixed(f"cells.{index}.pool", nn.MaxPool2d(2, padding=1), x)
+            x = self._mixed_cell(net, f"cells.{index}", inputs, channels, x)
+            inputs = channels * (self.output - 1)
+        x = net.fixed("postprocess", ReLUConvBN(inputs, channels, 1, 1, affine=False), x)
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, shape.num_classes))
+        net.fixed("classifier", head, x)
+        return net
+
+    def _mixed_cell(self, net: Supernet, name: str, inputs: int, channels: int, x: str) -> str:
+        nodes: list[str] = []
+        for node in range(1, self.output):
+            path, choice = f"{name}.node{node}", parents_name(node)
+            projection = net.fixed(f"{path}.projection", ConvBnRelu(inputs, channels, 1), x)
+            entering = net.sum(f"{path}.parents", [projection, *nodes], choice if choice in net.choices else None)
+            candidates = {key: _supernet_operation(key, channels) for key in OPERATIONS}
+            nodes.append(net.mixed(f"{path}.operation", operation_name(node), candidates, entering))
+        count = len(nodes)
+        slots = [
+            net.fixed(f"{name}.node{i + 1}.slot", _Slot(i * channels, (count - 1 - i) * channels), node)
+            for i, node in enumerate(nodes)
+        ]
+        projection = net.fixed(f"{name}.output.projection", ConvBnRelu(inputs, count * channels, 1), x)
+        return net.sum(f"{name}.output", [projection, *slots], parents_name(None))
+
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
+        self.check_shape(shape)
+        return NasBench101Network(self.spec(architecture).pruned(), shape, auxiliary)
+
+    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+        self.check_shape(shape)
+        return network_cost(self.spec(architecture).pruned(), shape)
+
+    def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
+        """Leave out the decisions on nodes that do not reach the output: they make no difference."""
+        wanted = self._wanted(decisions)
+        kept = {c.name: tuple(sorted(decisions[c.name], key=c.position)) for c in self.choices if c.name in wanted}
+        return Architecture(self.name, kept)
+
+    def check(self, architecture: Architecture) -> None:
+        if architecture.space != self.name:
+            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+        known = {choice.name: choice for choice in self.choices}
+        for name, kept in architecture.kept.items():
+            if name not in known:
+                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
+            check_kept(known[name], kept)
+        wanted = self._wanted(architecture.kept)
+        for name in known:
+            if name in wanted and name not in architecture.kept:
+                raise SpaceError(f"the architecture is not one of space '{self.name}': it lacks {name}.")
+            if name in architecture.kept and name not in wanted:
+                raise SpaceError(
+                    f"the architecture is not one of space '{self.name}': it has {name}, of a node that does not "
+                    "reach the output."
+                )
+
+    def count(self) -> int:
+        """How many different cells there are: nodes that do not reach the output do not count."""
+        choices = {choice.name: choice for choice in self.choices if choice.phase}
+        rows = (combinations(choice.candidates, choice.keep) for choice in choices.values())
+        graphs = {tuple(self._reached(dict(zip(choices, kept, strict=True))).items()) for kept in product(*rows)}
+        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in graphs)
+
+    def valid(self, architecture: Architecture) -> bool:
+        """Whether the published list of the space has the cell.
+
+        The list is one of cells without loose ends, and no architecture here has any. But what made the list
+        followed only the last parent of every vertex, so it holds just those cells whose vertices, numbered on
+        from the input to the output, each feed the next: 2,487, 3,609 and 24,066 in the three spaces.
+        """
+        self.check(architecture)
+        reached = self._reached(architecture.kept)
+        return all(source in reached[vertex] for source, vertex in pairwise([0, *sorted(reached)]))
+
+    def isomorphism_class(self, architecture: Architecture) -> str:
+        """A text that architectures share, of whichever of the three spaces, if their cells are the same graph."""
+        return self.spec(architecture).isomorphism_class()
+
+    def _reached(self, kept: Mapping[str, tuple[str, ...]]) -> dict[int, tuple[int, ...]]:
+        """The parents of the output and of every node that it depends on; none where ``kept`` lacks them."""
+        reached: dict[int, tuple[int, ...]] = {}
+        needed = {self.output}
+        for vertex in range(self.output, 0, -1):
+            if vertex in needed:
+                name = parents_name(vertex if vertex < self.output else None)
+                fixed = self.parents[vertex - 1] == vertex
+                names = _sources(vertex) if fixed else kept.get(name, ())
+                reached[vertex] = tuple(sorted(0 if source == INPUT else int(source) for source in names))
+                needed.update(reached[vertex])
+        return reached
+
+    def _wanted(self, kept: Mapping[str, tuple[str, ...]]) -> set[str]:
+        """Names of the choices that make a difference."""
+        nodes = [node for node in self._reached(kept) if node < self.output]
+        names = {parents_name(None), *map(operation_name, nodes), *map(parents_name, nodes)}
+        return names & {choice.name for choice in self.choices}
+
+    def spec(self, architecture: Architecture) -> CellSpec:
+        """The cell as the published table writes it: seven vertices, unconnected where they have no influence."""
+        self.check(architecture)
+        matrix, ops = [[0] * VERTICES for _ in range(VERTICES)], [UNUSED] * VERTICES
+        ops[0], ops[-1] = INPUT, OUTPUT
+        for vertex, sources in self._reached(architecture.kept).items():
+            if vertex < self.output:
+                ops[vertex] = architecture[operation_name(vertex)]
+            for source in sources:
+                matrix[source][vertex if vertex < self.output else -1] = 1
+        return CellSpec.of(matrix, ops)
+
+    def from_spec(self, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> Architecture:
+        """The architecture of a cell of seven vertices; vertices that have no influence may be anything.
+
+        Raises:
+            SpaceError: The cell is not one of this space's.
+        """
+        spec = CellSpec.of(matrix, ops)
+        if len(spec.ops) != VERTICES:
+            raise SpaceError(f"a cell of space '{self.name}' is written with {VERTICES} vertices, not {len(spec.ops)}.")
+        live = spec.live()
+        kept: dict[str, tuple[str, ...]] = {}
+        for vertex in (v for v in range(1, VERTICES) if v in live or v == spec.output):
+            node = None if vertex == spec.output else vertex
+            if node and node >= self.output:
+                raise SpaceError(
+                    f"space '{self.name}' has {self.output - 1} nodes: vertex {vertex} must be unconnected."
+                )
+            sources = [source for source in spec.parents(vertex) if source in live]
+            wanted = self.parents[(node or self.output) - 1]
+            if len(sources) != wanted:
+                what = f"node {node}" if node else "the output"
+                raise SpaceError(f"{what} of a cell of space '{self.name}' has {wanted} parents, not {len(sources)}.")
+            kept[parents_name(node)] = tuple(str(source) if source else INPUT for source in sources)
+            if node:
+                kept[operation_name(node)] = (spec.ops[node],)
+        return self.architecture(kept)
+
+    def parse(self, text: str) -> Architecture:
+        """Read ``ModelSpec(matrix=[[...], ...], ops=[...])``, with seven vertices."""
+        spec = read_model_spec(text)
+        return self.from_spec(spec.matrix, spec.ops)
+
+    def format(self, architecture: Architecture) -> str:
+        return write_model_spec(self.spec(architecture))
+
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        spec = self.spec(architecture)
+        live = spec.live()
+        names = {v: f"{v}\n{spec.ops[v].removesuffix('-bn-relu')}" for v in live} | {0: INPUT, spec.output: OUTPUT}
+        arrows = ((names[source], names[vertex], "") for vertex in live for source in spec.parents(vertex))
+        return (CellGraph("cell", tuple(names[vertex] for vertex in live), tuple(arrows)),)
+
+
+class NasBench1Shot1Space1(NasBench1Shot1):
+    """Four nodes of 1, 2, 2, 2 parents, two into the output."""
+
+    name = "nasbench1shot1-1"
+    summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 2 parents but for the first: 3,702 cells"
+    parents = (1, 2, 2, 2, 2)
+    choices = tuple(_choices(parents))
+
+
+class NasBench1Shot1Space2(NasBench1Shot1):
+    """Four nodes of 1, 1, 2, 2 parents, three into the output."""
+
+    name = "nasbench1shot1-2"
+    summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 1 or 2 parents, 3 into the output: 12,474 cells"
+    parents = (1, 1, 2, 2, 3)
+    choices = tuple(_choices(parents))
+
+
+class NasBench1Shot1Space3(NasBench1Shot1):
+    """Five nodes of 1, 1, 1, 2, 2 parents, two into the output."""
+
+    name = "nasbench1shot1-3"
+    summary = "part of NAS-Bench-101: 5 nodes of 3 operations, 1 or 2 parents, 2 into the output: 135,900 cells"
+    parents = (1, 1, 1, 2, 2, 2)
+    choices = tuple(_choices(parents))
