@@ -13,6 +13,7 @@ from tqdm import tqdm
 from zcpt.plot import draw_cells, draw_importance
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener
+from zcpt.search.orders import rehearse
 from zcpt.search.result import Candidate, SearchResult
 from zcpt.space import Architecture, Choice, SearchSpace
 
@@ -23,36 +24,48 @@ if TYPE_CHECKING:
 _CONSTANT = 0.3
 
 
-def proposal_work(choices: Sequence[Choice]) -> list[float]:
+class _Work:
     """How long each look of a proposal takes, in evaluations of the undecided supernet.
 
     Decided choices make a supernet faster, and which one is decided first hardly matters: so the time left can
     be told before the first proposal is done.
     """
-    total = alive = sum(len(choice.candidates) for choice in choices)
-    work: list[float] = []
-    for choice in sorted(choices, key=lambda choice: choice.phase):
-        each = _CONSTANT + (1 - _CONSTANT) * alive / total
-        work += [evaluations * each for evaluations in choice.looks]
-        alive -= len(choice.candidates) - choice.keep
-    return work
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        self.total = self.alive = sum(len(choice.candidates) for choice in choices)
+
+    def of(self, evaluations: int, dropped: int) -> float:
+        """The next look, which scores so many candidates and then drops so many of them."""
+        each = _CONSTANT + (1 - _CONSTANT) * self.alive / self.total
+        self.alive -= dropped
+        return evaluations * each
+
+
+def proposal_work(choices: Sequence[Choice], order: str, joint: bool = False) -> list[float]:
+    """The looks of one proposal, in evaluations of the undecided supernet."""
+    work = _Work(choices)
+    return [work.of(look.evaluations, look.dropped) for look in rehearse(choices, order, joint)]
 
 
 class Progress(Listener):
     """A bar for each stage on a terminal; silent elsewhere."""
 
     def started(self, space: SearchSpace, config: SearchConfig) -> None:
-        self._work = proposal_work(space.choices)
-        self._seen = 0
-        self._config = config
-        self._bar = self._new("proposals", sum(self._work) * config.proposals)
+        self._space, self._config = space, config
+        self._work = _Work(space.choices)
+        one = sum(proposal_work(space.choices, config.order, config.joint))
+        self._bar = self._new("proposals", one * config.proposals)
 
     def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        self._advance(self._work[self._seen % len(self._work)], replayed)
-        self._seen += 1
+        dropped = len(decision.candidates) - len(decision.kept)
+        evaluations = 0 if decision.purpose == "settle" else len(decision.candidates)
+        self._advance(self._work.of(evaluations, dropped), replayed)
         self._bar.set_postfix_str(
             f"proposal {proposal + 1} of {self._config.proposals}, {decision.choice}", refresh=False
         )
+
+    def proposed(self, proposal: int, architecture: Architecture) -> None:
+        self._work = _Work(self._space.choices)
 
     def validating(self, candidates: Sequence[Architecture]) -> None:
         self._bar.close()

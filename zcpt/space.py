@@ -48,6 +48,8 @@ class Choice:
     def looks(self) -> tuple[int, ...]:
         """How many candidates are scored, look by look, until the choice is decided."""
         count = len(self.candidates)
+        if count <= self.keep:
+            return ()
         return (count,) if self.keep == 1 else tuple(range(count, self.keep, -1))
 
 

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import zcpt
 from tests.conftest import LAYERS
 from zcpt.monitor import Progress, TensorBoard, proposal_work
+from zcpt.search.orders import rehearse
 
 CELL_SPACES = ["darts", "nasbench201"]
 """With and without a second phase. Pictures of long chains take their time and show nothing new."""
@@ -18,9 +19,9 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def searched(space, pictures, run, resume=False):
+def searched(space, pictures, run, resume=False, **options):
     listeners = [TensorBoard(run / "tensorboard"), Progress()]
-    options = {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
+    options |= {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
     return zcpt.search(space, pictures, listeners=listeners, **options)
 
 
@@ -68,9 +69,9 @@ def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp
 
 
 def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
-    looks = [count for choice in sorted(space.choices, key=lambda c: c.phase) for count in choice.looks]
-    work = proposal_work(space.choices)
-    per_evaluation = [round(w / count, 9) for w, count in zip(work, looks, strict=True)]
+    counts = [look.evaluations for look in rehearse(space.choices, "random")]
+    work = proposal_work(space.choices, "random")
+    per_evaluation = [round(w / count, 9) for w, count in zip(work, counts, strict=True)]
     assert per_evaluation[0] == 1
     assert per_evaluation == sorted(per_evaluation, reverse=True)
     assert per_evaluation[-1] < 0.7
@@ -93,11 +94,12 @@ class Terminal:
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
-def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, pictures, tmp_path, monkeypatch):
+@pytest.mark.parametrize("order", ["random", "global-op-iter"])
+def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, order, pictures, tmp_path, monkeypatch):
     for resume in (False, True):
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)
-        searched(space, pictures, tmp_path / "run", resume)
+        searched(space, pictures, tmp_path / "run", resume, order=order)
         monkeypatch.undo()
         assert "proposals: 100%" in terminal.written
         assert "validation of" in terminal.written

@@ -34,7 +34,7 @@ def _tables() -> dict[str, dict[str, str]]:
     return {
         "spaces": {name: get_space(name).summary for name in list_spaces()},
         "proxies": {name: get_proxy(name).summary for name in list_proxies()},
-        "orders": {name: _first_line(order) for name, order in ORDERS.items()},
+        "orders": {name: order.summary for name, order in ORDERS.items()},
         "presets": {name: _first_line(preset) for name, preset in PRESETS.items()},
         "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
         "datasets": DATASETS,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from zcpt.errors import ConfigError, unknown
 from zcpt.options import check_types, flag, option
 from zcpt.proxies import get_proxy
-from zcpt.search.orders import get_order
+from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
 
 
@@ -17,7 +17,8 @@ class SearchConfig:
     """Settings of a search; ConfigError or ProxyError if they cannot be used."""
 
     proxy: str = option("naswot", "zero-cost proxy that scores networks")
-    order: str = option("random", "order in which edges are decided: fixed, reverse or random")
+    order: str = option("random", f"order in which edges are decided: {', '.join(ORDERS)}")
+    joint: bool = option(False, "let all cell types share one order, rather than decide an edge of each at every step")
     proposals: int = option(10, "N, how many architectures stage 1 proposes")
     validation_batches: int = option(100, "V, on how many mini-batches stage 2 compares them")
     validation_inits: int = option(10, "R, how many initialisations stage 2 compares them at: batch v uses v mod R")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zcpt.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from zcpt.search.config import SearchConfig
     from zcpt.search.result import SearchResult
+
+
+Purpose = Literal["decide", "survey", "settle"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Decision:
     kept: tuple[str, ...]
     """Empty where no score was finite."""
     seconds: float
+    purpose: Purpose = "decide"
+    """A survey only tells the order which choice is next, and keeps everything; to settle is to decide by the scores
+    of the survey just before."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
@@ -41,7 +47,7 @@ class Listener:
         """The settings are known and nothing has been decided."""
 
     def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        """A decision is in the journal."""
+        """A decision, or a look at the candidates that decides nothing yet, is in the journal."""
 
     def proposed(self, proposal: int, architecture: Architecture) -> None:
         """All choices of a proposal are decided."""

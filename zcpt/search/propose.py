@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 
@@ -16,9 +16,9 @@ from zcpt.mixture import Mixture
 from zcpt.proxies import get_proxy
 from zcpt.scoring import evaluate, importance, most_important
 from zcpt.search.config import SearchConfig
-from zcpt.search.events import Decision, Listener
+from zcpt.search.events import Decision, Listener, Purpose
 from zcpt.search.journal import Journal, Record
-from zcpt.search.orders import schedule
+from zcpt.search.orders import get_order, phases
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, Choice, SearchSpace, Shape
 from zcpt.supernet import Supernet
@@ -67,57 +67,18 @@ class Proposer:
             ProxyError: No candidate of a choice has a finite score.
             ConfigError: The journal was written by another search.
         """
-        recorded = deque(self.journal.records(self._file(proposal)))
-        mixture, kept = self._start(proposal), {}
-        order_seed = derive(self.seeds.order, proposal)
-        for step, choices in enumerate(schedule(self.space.choices, self.config.order, order_seed)):
-            for choice in choices:
-                kept[choice.name] = self._decide(proposal, step, choice, mixture, recorded)
-                mixture = mixture.select(choice.name, kept[choice.name])
-        architecture = self.space.architecture(kept)
+        architecture = self.space.architecture(_Pass(self, proposal).decide_all())
         self.audience.proposed(proposal, architecture)
         return architecture
 
-    def _decide(
-        self, proposal: int, step: int, choice: Choice, mixture: Mixture, recorded: deque[Record]
-    ) -> tuple[str, ...]:
-        remaining = choice.candidates
-        while len(remaining) > choice.keep:
-            replayed = bool(recorded)
-            if replayed:
-                decision = _recalled(recorded.popleft(), step, choice, remaining)
-            else:
-                decision = self._look(proposal, step, choice, remaining, mixture)
-                self.journal.append(self._file(proposal), asdict(decision))
-            self.audience.decided(proposal, decision, replayed)
-            if not decision.kept:
-                raise ProxyError(
-                    f"no candidate of {choice.name} got a finite score from proxy '{self.proxy.name}': the scores "
-                    f"are {list(decision.scores)}. Try another --batch-size, more --channels, or look for images "
-                    "that occur twice."
-                )
-            remaining = decision.kept
-        return remaining
-
-    def _look(self, proposal: int, step: int, choice: Choice, remaining: tuple[str, ...], mixture: Mixture) -> Decision:
-        started = time.perf_counter()
-        if self.config.struck_inputs == "absent":
-            mixture = mixture.without(choice.name, *(c for c in choice.candidates if c not in remaining))
-        removed = [mixture.without(choice.name, candidate) for candidate in remaining]
-        batch = self._drawn(proposal, step)
-        scores = evaluate(self._supernet(proposal), self.proxy, removed, batch).tolist()
-        compare = self.config.non_finite == "compare"
-        importances = importance(scores, self.proxy.higher_is_better, compare_infinite=compare)
-        kept = _kept(choice, remaining, importances)
-        seconds = time.perf_counter() - started
-        return Decision(step, choice.name, remaining, tuple(scores), tuple(importances), kept, seconds)
-
-    def _start(self, proposal: int) -> Mixture:
+    def start(self, proposal: int) -> Mixture:
+        """The mixture that a proposal starts with."""
         draw = proposal if self.config.alpha_draw == "proposal" else 0
         with seeded(derive(self.seeds.alpha, draw)):
             return Mixture.start(self.space.choices, self.config.alpha_noise)
 
-    def _supernet(self, proposal: int) -> Supernet:
+    def supernet(self, proposal: int) -> Supernet:
+        """The supernet that a proposal is made on."""
         draw = proposal if self.config.supernet_weights == "proposal" else 0
         if self._net is None or self._net[0] != draw:
             with seeded(derive(self.seeds.weights, draw)):
@@ -125,17 +86,87 @@ class Proposer:
             self._net = draw, place(net, self.device).eval()
         return self._net[1]
 
-    def _drawn(self, proposal: int, step: int) -> Batch:
+    def batch(self, proposal: int, step: int, survey: bool) -> Batch:
+        """The mini-batch that a look sees. Surveys see another one than decisions, so that they do not repeat them."""
         per_step = (step,) if self.config.scoring_batch == "step" else ()
-        seed = derive(self.seeds.batch, proposal, *per_step)
+        seed = derive(self.seeds.batch, proposal, *per_step, *(("survey",) if survey else ()))
         if self._batch is None or self._batch[0] != seed:
             batch = self.batches.draw(self.config.batch_size, seed)
             self._batch = seed, place_batch(batch, self.device)
         return self._batch[1]
 
-    @staticmethod
-    def _file(proposal: int) -> str:
-        return f"proposal_{proposal:03d}"
+
+class _Pass:
+    """One proposal in the making: what is decided, and what the journal still holds of an earlier run."""
+
+    def __init__(self, proposer: Proposer, proposal: int) -> None:
+        self.proposer, self.proposal, self.step = proposer, proposal, 0
+        self.order = get_order(proposer.config.order)
+        self.mixture = proposer.start(proposal)
+        self.file = f"proposal_{proposal:03d}"
+        self.recorded = deque(proposer.journal.records(self.file))
+
+    def decide_all(self) -> dict[str, tuple[str, ...]]:
+        """What every choice keeps."""
+        config, seed = self.proposer.config, derive(self.proposer.seeds.order, self.proposal)
+        kept = {}
+        for lanes in phases(self.proposer.space.choices, config.order, seed, config.joint):
+            while any(lane.left for lane in lanes):
+                for lane in filter(lambda lane: lane.left, lanes):
+                    choice, look = lane.pop(self._survey)
+                    kept[choice.name] = self._decide(choice, look)
+                    self.mixture = self.mixture.select(choice.name, kept[choice.name])
+                self.step += 1
+        return kept
+
+    def _survey(self, choice: Choice) -> Decision:
+        return self._look(choice, choice.candidates, "survey")
+
+    def _decide(self, choice: Choice, settled: Decision | None) -> tuple[str, ...]:
+        remaining = choice.candidates
+        while len(remaining) > choice.keep:
+            decision = self._look(choice, remaining, "settle" if settled else "decide", settled)
+            settled = None
+            if not decision.kept:
+                raise ProxyError(
+                    f"no candidate of {choice.name} got a finite score from proxy '{self.proposer.proxy.name}': the "
+                    f"scores are {list(decision.scores)}. Try another --batch-size, more --channels, or look for "
+                    "images that occur twice."
+                )
+            remaining = decision.kept
+        return remaining
+
+    def _look(
+        self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose, settled: Decision | None = None
+    ) -> Decision:
+        """Take a look from the journal, or make it and write it there."""
+        replayed = bool(self.recorded)
+        if replayed:
+            decision = _recalled(self.recorded.popleft(), self.step, choice, remaining, purpose)
+        else:
+            if settled is None:
+                decision = self._scored(choice, remaining, purpose)
+            else:
+                kept = _kept(choice, remaining, settled.importance)
+                decision = replace(settled, kept=kept, seconds=0.0, purpose=purpose)
+            self.proposer.journal.append(self.file, asdict(decision))
+        self.proposer.audience.decided(self.proposal, decision, replayed)
+        return decision
+
+    def _scored(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
+        started, proposer, mixture = time.perf_counter(), self.proposer, self.mixture
+        if proposer.config.struck_inputs == "absent":
+            mixture = mixture.without(choice.name, *(c for c in choice.candidates if c not in remaining))
+        removed = [mixture.without(choice.name, candidate) for candidate in remaining]
+        survey = purpose == "survey"
+        # A survey that settles sees what the decision would have seen.
+        batch = proposer.batch(self.proposal, self.step, survey and not self.order.settles)
+        scores = evaluate(proposer.supernet(self.proposal), proposer.proxy, removed, batch).tolist()
+        compare = proposer.config.non_finite == "compare"
+        importances = importance(scores, proposer.proxy.higher_is_better, compare_infinite=compare)
+        kept = remaining if survey else _kept(choice, remaining, importances)
+        seconds = time.perf_counter() - started
+        return Decision(self.step, choice.name, remaining, tuple(scores), tuple(importances), kept, seconds, purpose)
 
 
 def _kept(choice: Choice, remaining: tuple[str, ...], importances: Sequence[float]) -> tuple[str, ...]:
@@ -148,8 +179,8 @@ def _kept(choice: Choice, remaining: tuple[str, ...], importances: Sequence[floa
     return tuple(c for i, c in enumerate(remaining) if i != struck)
 
 
-def _recalled(record: Record, step: int, choice: Choice, remaining: tuple[str, ...]) -> Decision:
-    wanted = {"step": step, "choice": choice.name, "candidates": list(remaining)}
+def _recalled(record: Record, step: int, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
+    wanted = {"step": step, "choice": choice.name, "candidates": list(remaining), "purpose": purpose}
     for key in (f.name for f in fields(Decision)):
         if key not in record:
             raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")

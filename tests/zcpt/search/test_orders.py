@@ -1,13 +1,35 @@
 """In which order choices are decided."""
 
+import math
+
 import pytest
 
 import zcpt
 from zcpt import Choice, ConfigError
 from zcpt.search import ORDERS
-from zcpt.search.orders import schedule
+from zcpt.search.events import Decision
+from zcpt.search.orders import evaluations, phases
 
 DARTS = zcpt.get_space("darts").choices
+
+
+STATIC = ("fixed", "reverse", "random")
+
+
+def schedule(choices, order, seed, joint=False, worth=None, surveyed=None):
+    """The steps of a proposal, where ``worth`` says the importances that a survey of a choice finds."""
+
+    def survey(choice):
+        found = worth(choice) if worth else (0.0,)
+        if surveyed is not None:
+            surveyed.append(choice.name)
+        return Decision(0, choice.name, choice.candidates, (), found, choice.candidates, 0.0, "survey")
+
+    steps = []
+    for lanes in phases(choices, order, seed, joint):
+        while any(lane.left for lane in lanes):
+            steps.append([lane.pop(survey)[0] for lane in lanes if lane.left])
+    return steps
 
 
 def names(steps, group="normal"):
@@ -20,6 +42,34 @@ def test_every_choice_is_decided_once_and_in_its_phase(space, order):
     decided = [choice for step in steps for choice in step]
     assert sorted(c.name for c in decided) == sorted(c.name for c in space.choices)
     assert [c.phase for c in decided] == sorted(c.phase for c in decided)
+
+
+@pytest.mark.parametrize(
+    ("order", "nasbench201", "darts"),
+    [
+        ("fixed", 30, 196),
+        ("reverse", 30, 196),
+        ("random", 30, 196),
+        ("global-op-iter", 105, 1470),
+        ("global-op-once", 60, 2 * 196),
+        ("global-edge-iter", 135, 1470 + 196),
+        ("global-edge-once", 60, 2 * 196),
+    ],
+)
+def test_published_and_derived_numbers_of_evaluations(order, nasbench201, darts):
+    assert evaluations(zcpt.get_space("nasbench201").choices, order) == (nasbench201,) * 2
+    assert evaluations(DARTS, order) == (darts + 44,) * 2  # 44 for the inputs
+
+
+def test_an_order_over_both_cells_costs_what_one_list_of_28_edges_does():
+    assert evaluations(DARTS, "global-op-iter", joint=True) == (7 * 28 * 29 // 2 + 44,) * 2
+    assert evaluations(DARTS, "random", joint=True) == (240, 240)
+
+
+def test_bounds_where_edges_have_different_numbers_of_operations():
+    choices = [Choice("a", ("x", "y")), Choice("b", ("x", "y", "z"))]
+    assert evaluations(choices, "global-op-iter") == (3 * 1 + 2 * 2, 2 * 1 + 3 * 2)
+    assert evaluations(choices, "global-edge-once") == (10, 10)
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
@@ -43,6 +93,48 @@ def test_random_depends_on_the_seed_alone_and_differs_between_cells():
     assert orders[3] == names(schedule(DARTS, "random", 3))
     one = [name.removeprefix("reduce") for name in names(schedule(DARTS, "random", 0), "reduce")]
     assert one != [name.removeprefix("normal") for name in orders[0]]
+
+
+@pytest.mark.parametrize(("order", "first"), [("global-op-once", "c"), ("global-edge-once", "b")])
+def test_once_orders_rank_edges_by_one_survey_best_first(order, first):
+    worth = {"a": (0.0, 1.0), "b": (5.0, 5.0), "c": (9.0, -9.0), "d": (0.0, 1.0)}
+    choices, surveyed = [Choice(name, ("x", "y")) for name in worth], []
+    steps = schedule(choices, order, 0, worth=lambda c: worth[c.name], surveyed=surveyed)
+    rest = ["b", "a", "d"] if first == "c" else ["a", "d", "c"]
+    assert [choice.name for step in steps for choice in step] == [first, *rest]
+    assert surveyed == list(worth)
+
+
+@pytest.mark.parametrize("order", ["global-op-iter", "global-edge-iter"])
+def test_repeated_orders_look_at_what_is_open_before_every_decision(order):
+    choices, surveyed = [Choice(name, ("x", "y")) for name in "abc"], []
+    worth = {name: iter(values) for name, values in {"a": [1.0, 1.0, 1.0], "b": [2.0], "c": [0.0, 3.0]}.items()}
+    steps = schedule(choices, order, 0, worth=lambda c: (next(worth[c.name]), 0.0), surveyed=surveyed)
+    assert [choice.name for step in steps for choice in step] == ["b", "c", "a"]
+    assert "".join(surveyed) == "abc" + "ac" + "a"
+
+
+def test_scores_that_are_not_finite_leave_an_edge_to_the_end():
+    worth = {"a": (-math.inf, -math.inf), "b": (-math.inf, 1.0), "c": (0.0, 0.5)}
+    for order in ("global-op-once", "global-edge-once"):
+        steps = schedule([Choice(name, ("x", "y")) for name in worth], order, 0, worth=lambda c: worth[c.name])
+        assert [choice.name for step in steps for choice in step] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order not in STATIC])
+def test_inputs_go_in_random_order_after_a_global_one(order):
+    steps = schedule(DARTS, order, 0)
+    assert names(steps)[14:] == names(schedule(DARTS, "random", 0))[14:]
+
+
+def test_joint_orders_share_one_lane_between_the_cells():
+    worth = {choice.name: (float(-position),) for position, choice in enumerate(DARTS)}
+    for order in ORDERS:
+        steps = schedule(DARTS, order, 0, joint=True, worth=lambda c: worth[c.name])
+        assert len(steps) == 28 + 6
+        assert all(len(step) == 1 for step in steps)
+    first = [step[0].name for step in schedule(DARTS, "global-op-once", 0, joint=True, worth=lambda c: worth[c.name])]
+    assert first[:28] == [choice.name for choice in DARTS[:28]]
 
 
 def test_random_is_uniform_over_the_first_edge():

@@ -7,6 +7,8 @@ import pytest
 import zcpt
 from tests.zcpt.search.conftest import searched
 from zcpt import Choice, ConfigError, ProxyError
+from zcpt.search import ORDERS
+from zcpt.search.orders import evaluations
 from zcpt.search.propose import _kept
 
 
@@ -16,6 +18,36 @@ def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, d
     space = zcpt.get_space(name)
     searched(space, pictures, proxy="diary", struck_inputs=struck)
     assert len(diary.shown) == evaluations == sum(sum(choice.looks) for choice in space.choices)
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_proposal_costs_what_the_formula_says(space, order, joint, diary, pictures, monkeypatch):
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: hash(repr(mixture.weights)) % 1000))
+    searched(space, pictures, proxy="diary", order=order, joint=joint)
+    least, most = evaluations(space.choices, order, joint)
+    assert least <= len(diary.shown) <= most
+
+
+def test_the_most_important_operation_of_all_is_decided_first_and_by_the_survey(diary, pictures, monkeypatch):
+    space = zcpt.get_space("nasbench201")
+    worth = {choice.name: 10.0 * (index % 4) + index + 1 for index, choice in enumerate(space.choices)}
+
+    def value(mixture):  # removing the second candidate of an edge costs the edge's worth
+        return -sum(w for name, w in worth.items() if mixture.weights[name][1] == 0)
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    result, listener = searched(space, pictures, proxy="diary", order="global-op-iter")
+    settled = [d.choice for _, d in listener.all if d.purpose == "settle"]
+    assert settled == sorted(worth, key=worth.__getitem__, reverse=True)
+    assert all(result.architecture[choice.name] == choice.candidates[1] for choice in space.choices)
+    assert len(diary.shown) == 105
+
+
+@pytest.mark.parametrize(("what", "batches"), [("step", 12), ("proposal", 2)])
+def test_surveys_see_other_images_than_decisions(what, batches, diary, pictures):
+    searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", order="global-edge-iter", scoring_batch=what)
+    assert len({tuple(images) for _, images, _ in diary.shown}) == batches
 
 
 def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(diary, pictures):
