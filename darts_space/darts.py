@@ -6,8 +6,9 @@ It is the S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +57,17 @@ def inputs_name(kind: str, node: int) -> str:
     return f"{kind}/node{node}/inputs"
 
 
-def _choices() -> Iterator[Choice]:
+EDGES = tuple((node, source) for node in NODES for source in range(node))
+Operations = Callable[[str, int], tuple[str, ...]]
+"""(kind of cell, index of the edge in EDGES) -> the names of its candidate operations."""
+
+
+def darts_choices(operations: Operations, never_kept: tuple[str, ...] = ()) -> Iterator[Choice]:
+    """The choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
     for kind in KINDS:
-        for node in NODES:
-            for source in range(node):
-                yield Choice(edge_name(kind, node, source), CANDIDATES, group=kind)
+        for index, (node, source) in enumerate(EDGES):
+            candidates = operations(kind, index)
+            yield Choice(edge_name(kind, node, source), candidates, group=kind, never_kept=never_kept)
     for kind in KINDS:
         for node in NODES[1:]:
             sources = tuple(str(source) for source in range(node))
@@ -213,11 +220,13 @@ class Darts(SearchSpace):
     train_size = Size(36, 20)
     small_size = Size(16, 5)
     published = Published(batch_size=64, alpha_draw="run")
-    choices = tuple(_choices())
+    choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
     def check_shape(self, shape: Shape) -> None:
         if shape.layers < 3:
-            raise SpaceError(f"space 'darts' needs at least 3 cells, two of them for reduction, not {shape.layers}.")
+            raise SpaceError(
+                f"space '{self.name}' needs at least 3 cells, two of them for reduction, not {shape.layers}."
+            )
 
     def build_supernet(self, shape: Shape) -> Supernet:
         self.check_shape(shape)
@@ -243,10 +252,10 @@ class Darts(SearchSpace):
         for node in NODES:
             edges = []
             for source in range(node):
-                stride = plan.stride(source)
-                candidates = {key: _supernet_operation(key, plan.channels, stride) for key in CANDIDATES}
-                path, choice = f"{name}.node{node}.edge{source}", edge_name(plan.kind, node, source)
-                edges.append(net.mixed(path, choice, candidates, nodes[source]))
+                choice, stride = edge_name(plan.kind, node, source), plan.stride(source)
+                names = net.choices[choice].candidates
+                candidates = {key: _supernet_operation(key, plan.channels, stride) for key in names}
+                edges.append(net.mixed(f"{name}.node{node}.edge{source}", choice, candidates, nodes[source]))
             inputs = inputs_name(plan.kind, node) if node > KEPT_INPUTS else None
             nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
         return net.concat(name, nodes[2:])
@@ -299,8 +308,14 @@ class Darts(SearchSpace):
             )
 
     def count(self) -> int:
-        per_cell = math.prod(math.comb(node, KEPT_INPUTS) for node in NODES)
-        return int((per_cell * len(CANDIDATES) ** (KEPT_INPUTS * len(NODES))) ** len(KINDS))
+        rivals = {choice.name: len(choice.rivals) for choice in self.choices}
+        per_node = (
+            sum(math.prod(rivals[edge_name(kind, node, source)] for source in pair) for pair in pairs)
+            for kind in KINDS
+            for node in NODES
+            for pairs in [combinations(range(node), KEPT_INPUTS)]
+        )
+        return math.prod(per_node)
 
     def _pairs(self, architecture: Architecture) -> dict[str, Pairs]:
         self.check(architecture)

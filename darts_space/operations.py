@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from zcpt.cost import Size2d, conv_cost, norm_cost
 from zcpt.space import Cost
+from zcpt.supernet import Stochastic
 
 
 class ReLUConvBN(nn.Sequential):
@@ -75,10 +76,25 @@ class FactorizedReduce(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation 'none': zeros in the shape of the input."""
+    """The operation 'none': zeros."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(Stochastic):
+    """The operation 'noise': standard normal numbers, whatever the input is."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normal_like(x[:, :, :: self.stride, :: self.stride])
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,8 @@ def _average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "none": Operation(lambda c, stride, affine: Zero(), _free),
+    "none": Operation(lambda c, stride, affine: Zero(stride), _free),
+    "noise": Operation(lambda c, stride, affine: Noise(stride), _free),
     "skip_connect": Operation(_skip, _skip_cost),
     "avg_pool_3x3": Operation(_average_pool, _free),
     "max_pool_3x3": Operation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _free),

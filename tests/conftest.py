@@ -21,7 +21,15 @@ torch.set_num_threads(1)  # the same sums in the same order on every machine
 
 ONE_SHOT = ("nasbench1shot1-1", "nasbench1shot1-2", "nasbench1shot1-3")
 CHAINS = ("nasbench-macro", "proxyless")
-LAYERS = {"darts": 3, "nasbench201": 1, **dict.fromkeys(ONE_SHOT, 3), "nasbench-macro": 8, "proxyless": 21}
+ROBUST = ("darts-s1", "darts-s2", "darts-s3", "darts-s4")
+LAYERS = {
+    "darts": 3,
+    **dict.fromkeys(ROBUST, 3),
+    "nasbench201": 1,
+    **dict.fromkeys(ONE_SHOT, 3),
+    "nasbench-macro": 8,
+    "proxyless": 21,
+}
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3")
 """Names of candidates with a 3x3 convolution, on whichever space."""
 
@@ -37,7 +45,7 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "?") -> Ar
     generator = torch.Generator().manual_seed(seed)
     kept = {}
     for choice in space.choices:
-        candidates = [candidate for candidate in choice.candidates if without not in candidate]
+        candidates = [candidate for candidate in choice.rivals if without not in candidate]
         picked = torch.randperm(len(candidates), generator=generator)[: choice.keep].sort().values
         kept[choice.name] = tuple(candidates[i] for i in picked)
     return space.architecture(kept)

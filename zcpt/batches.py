@@ -19,6 +19,8 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
+    seed: int = 0
+    """What networks that draw random numbers are seeded with while they are scored on it."""
 
 
 class Batches(Protocol):
@@ -69,7 +71,7 @@ class DatasetBatches:
         with seeded(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
             images, labels = zip(*(self.dataset[self.indices[i]] for i in chosen), strict=True)
-        return Batch(_stacked(images), torch.as_tensor(labels))
+        return Batch(_stacked(images), torch.as_tensor(labels), seed)
 
 
 def _stacked(images: Sequence[Any]) -> Tensor:
@@ -103,6 +105,6 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
 def fingerprint(batch: Batch) -> str:
     """A hash of a batch: drawn with a fixed seed, it tells whether images, order and augmentation are the same."""
     digest = hashlib.sha256()
-    for tensor in batch:
+    for tensor in (batch.images, batch.labels):
         digest.update(tensor.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -41,4 +41,4 @@ def place_images(images: Tensor, device: torch.device, channels_last: bool = Tru
 
 def place_batch(batch: Batch, device: torch.device) -> Batch:
     """Move a batch, in the layout of ``place``."""
-    return Batch(place_images(batch.images, device), batch.labels.to(device))
+    return Batch(place_images(batch.images, device), batch.labels.to(device), batch.seed)

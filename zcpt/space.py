@@ -35,6 +35,8 @@ class Choice:
     """Choices of different groups (normal and reduction cells) are decided side by side: one step, one batch."""
     phase: int = 0
     """All choices of a phase are decided before the next phase begins."""
+    never_kept: tuple[str, ...] = ()
+    """Candidates that have their share of the mixture but that no architecture keeps, such as RobustDARTS' 'none'."""
 
     def position(self, candidate: str) -> int:
         """Index of a candidate; SpaceError with the nearest one when there is none of that name."""
@@ -45,9 +47,14 @@ class Choice:
             raise SpaceError(message) from None
 
     @property
+    def rivals(self) -> tuple[str, ...]:
+        """The candidates that may be kept, and so are compared."""
+        return tuple(candidate for candidate in self.candidates if candidate not in self.never_kept)
+
+    @property
     def looks(self) -> tuple[int, ...]:
         """How many candidates are scored, look by look, until the choice is decided."""
-        count = len(self.candidates)
+        count = len(self.rivals)
         if count <= self.keep:
             return ()
         return (count,) if self.keep == 1 else tuple(range(count, self.keep, -1))
@@ -272,19 +279,22 @@ class SearchSpace(ABC):
 
     def count(self) -> int:
         """How many architectures there are."""
-        return math.prod(math.comb(len(c.candidates), c.keep) for c in self.choices)
+        return math.prod(math.comb(len(c.rivals), c.keep) for c in self.choices)
 
 
 def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
     """SpaceError unless ``kept`` is the right number of different candidates of ``choice``."""
     for candidate in kept:
         choice.position(candidate)
+        if candidate in choice.never_kept:
+            raise SpaceError(f"no architecture keeps '{candidate}' at {choice.name}.")
     if len(set(kept)) != choice.keep or len(kept) != choice.keep:
         raise SpaceError(f"{choice.name} keeps {choice.keep} of its candidates, not {list(kept)}.")
 
 
 _BUILT_IN = {
     "darts": "darts_space.darts:Darts",
+    **{f"darts-s{n}": f"darts_space.robust_darts:DartsS{n}" for n in (1, 2, 3, 4)},
     "nasbench-macro": "mobilenet_space.nasbench_macro:NasBenchMacro",
     "nasbench1shot1-1": "darts_space.nasbench1shot1:NasBench1Shot1Space1",
     "nasbench1shot1-2": "darts_space.nasbench1shot1:NasBench1Shot1Space2",

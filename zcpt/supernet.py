@@ -52,6 +52,23 @@ class Concat:
 Step = Fixed | Mixed | Sum | Concat
 
 
+class Stochastic(nn.Module):
+    """A module that draws random numbers when it is run.
+
+    Scoring gives it a seed, so that a score is the same whenever it is taken, and all candidates of a choice are
+    compared under the same numbers. Without one it draws from torch's generator, as in training.
+    """
+
+    seed: int | None = None
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal numbers in the shape and on the device of ``x``."""
+        if self.seed is None:
+            return torch.randn_like(x)
+        generator = torch.Generator(x.device).manual_seed(self.seed)
+        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
 class Supernet(nn.Module):
     """A network described by a program: a list of steps, each of which computes one named value.
 

@@ -12,6 +12,8 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy
+from zcpt.seeding import derive
+from zcpt.supernet import Stochastic
 
 
 def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
@@ -37,9 +39,22 @@ def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], b
             f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
             f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
         )
-    with _evaluation_mode(net), torch.no_grad():
+    with _evaluation_mode(net), _seeded_modules(net, batch.seed), torch.no_grad():
         scores = [proxy.score(net, batch, mixture) for mixture in mixtures]
     return torch.tensor(scores, dtype=torch.float64)
+
+
+@contextmanager
+def _seeded_modules(net: nn.Module, seed: int) -> Iterator[None]:
+    stochastic = [module for module in net.modules() if isinstance(module, Stochastic)]
+    before = [module.seed for module in stochastic]
+    for index, module in enumerate(stochastic):
+        module.seed = derive(seed, "noise", index)
+    try:
+        yield
+    finally:
+        for module, earlier in zip(stochastic, before, strict=True):
+            module.seed = earlier
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def rehearse(choices: Sequence[Choice], order: str, joint: bool = False) -> Iter
             for lane in filter(lambda lane: lane.left, lanes):
                 surveyed: list[Choice] = []
                 choice, settled = lane.pop(partial(_pretend, surveyed))
-                yield from (Look(seen, len(seen.candidates), 0) for seen in surveyed)
+                yield from (Look(seen, len(seen.rivals), 0) for seen in surveyed)
                 for index, count in enumerate(choice.looks):
                     dropped = count - 1 if choice.keep == 1 else 1
                     yield Look(choice, count if index or settled is None else 0, dropped)
@@ -151,6 +151,6 @@ def evaluations(choices: Sequence[Choice], order: str, joint: bool = False) -> t
     They differ only where an order repeats its survey and choices have different numbers of candidates: what is
     decided late is surveyed often.
     """
-    by_size = sorted(choices, key=lambda choice: len(choice.candidates))
+    by_size = sorted(choices, key=lambda choice: len(choice.rivals))
     most, least = (sum(look.evaluations for look in rehearse(c, order, joint)) for c in (by_size, by_size[::-1]))
     return least, most

@@ -120,10 +120,10 @@ class _Pass:
         return kept
 
     def _survey(self, choice: Choice) -> Decision:
-        return self._look(choice, choice.candidates, "survey")
+        return self._look(choice, choice.rivals, "survey")
 
     def _decide(self, choice: Choice, settled: Decision | None) -> tuple[str, ...]:
-        remaining = choice.candidates
+        remaining = choice.rivals
         while len(remaining) > choice.keep:
             decision = self._look(choice, remaining, "settle" if settled else "decide", settled)
             settled = None
@@ -156,7 +156,7 @@ class _Pass:
     def _scored(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
         started, proposer, mixture = time.perf_counter(), self.proposer, self.mixture
         if proposer.config.struck_inputs == "absent":
-            mixture = mixture.without(choice.name, *(c for c in choice.candidates if c not in remaining))
+            mixture = mixture.without(choice.name, *(c for c in choice.rivals if c not in remaining))
         removed = [mixture.without(choice.name, candidate) for candidate in remaining]
         survey = purpose == "survey"
         # A survey that settles sees what the decision would have seen.
