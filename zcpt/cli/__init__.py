@@ -15,7 +15,9 @@ from zcpt.errors import ConfigError, ZcptError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one sentence on the standard error stream and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for package in ("zcpt", "train"):  # libraries say no more than their warnings
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         _check_packages()
         from zcpt.cli._parser import parse
