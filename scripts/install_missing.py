@@ -56,7 +56,8 @@ def main(extras: list[str]) -> int:
     have = {name_of(requirement).lower() for requirement in wanted} - {name_of(r).lower() for r in missing}
     pins = [line for line in (ROOT / "constraints.txt").read_text().split("\n") if line]
     names = ", ".join(name_of(requirement) for requirement in missing)
-    sys.stderr.write(f"installing {names} into {sys.prefix}: some minutes, several GB with torch\n")
+    much = "some minutes, several GB" if "torch" in names.split(", ") else "a minute"
+    sys.stderr.write(f"installing {names} into {sys.prefix}: {much}\n")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pin for pin in pins if name_of(pin).lower() not in have))
         file.flush()

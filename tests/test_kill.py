@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+
+from train.checkpoint import load_network
 
 ROOT = Path(__file__).parents[1]
 SEARCH = ["search", "--space", "nasbench201", "--proposals", "3", "--validation-batches", "12", "--channels", "8"]
@@ -83,4 +87,8 @@ def test_a_killed_training_ends_in_the_same_summary(seed, tmp_path):
     killed_when(ready, *words, "--out", run)
     finish("train", "--resume", run)
     assert summary(run) == summary(tmp_path / "whole")
-    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    one, other = (load_network(folder / "model.safetensors") for folder in (run, tmp_path / "whole"))
+    # Not the files' bytes: safetensors writes the entries of its metadata in any order.
+    assert replace(one, network=None) == replace(other, network=None)
+    for name, tensor in one.network.state_dict().items():
+        assert torch.equal(tensor, other.network.state_dict()[name]), name

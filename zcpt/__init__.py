@@ -14,7 +14,7 @@ from zcpt.errors import ConfigError, DataError, ProxyError, SpaceError, ZcptErro
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
 from zcpt.scoring import evaluate
-from zcpt.search import Listener, SearchConfig, SearchResult, search
+from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
 from zcpt.space import (
     Architecture,
     Choice,
@@ -52,5 +52,6 @@ __all__ = [
     "list_spaces",
     "register_proxy",
     "register_space",
+    "replay",
     "search",
 ]

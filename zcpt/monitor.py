@@ -90,8 +90,19 @@ class Progress(Listener):
         return tqdm(desc=title, total=total, smoothing=0, disable=None, bar_format=layout)
 
 
+def _tag(choice: str, candidate: str) -> str:
+    return f"importance/{choice}/{candidate}"
+
+
+def _charts(choices: Sequence[Choice]) -> dict[str, tuple[str, list[str]]]:
+    """A chart for each choice, with a line for each candidate; the tab 'custom scalars' shows them."""
+    return {c.name: ("Multiline", [f"^{_tag(c.name, candidate)}$" for candidate in c.candidates]) for c in choices}
+
+
 class TensorBoard(Listener):
     """Writes a search to TensorBoard event files.
+
+    Importances are shown as differences to the mean of their choice.
 
     Args:
         folder: Where they go. Those of an interrupted run are replaced: the journal tells everything again.
@@ -107,15 +118,17 @@ class TensorBoard(Listener):
             old.unlink()
         self._writer: SummaryWriter = SummaryWriter(str(self.folder))
         self._space, self._config = space, config
+        self._writer.add_custom_scalars({"importance of the candidates": _charts(space.choices)})
         self._decisions: list[Decision] = []
         self._sums: list[float] = []
         self._batches = 0
 
     def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
         if all(decision.choice != earlier.choice for earlier in self._decisions):
+            finite = [value for value in decision.importance if math.isfinite(value)]
+            level = sum(finite) / max(len(finite), 1)  # it differs from proposal to proposal, and says nothing
             for candidate, value in zip(decision.candidates, decision.importance, strict=True):
-                tag = f"importance/{decision.choice}/{candidate}"
-                self._writer.add_scalar(tag, value, proposal)
+                self._writer.add_scalar(_tag(decision.choice, candidate), value - level, proposal)
         self._decisions.append(decision)
 
     def proposed(self, proposal: int, architecture: Architecture) -> None:

@@ -46,6 +46,9 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, p
     for choice in space.choices:
         for candidate in choice.candidates:
             assert [step for step, _ in scalars[f"importance/{choice.name}/{candidate}"]] == [0, 1]
+        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.candidates), strict=True)
+        assert all(sum(values) == pytest.approx(0, abs=1e-5) for values in sums)
+    assert "custom_scalars__config__" in texts
     assert images == {"proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0]}
     for index, candidate in enumerate(result.candidates):
         steps, means = zip(*scalars[f"validation/candidate_{index:02d}"], strict=True)

@@ -1,4 +1,4 @@
-"""The command line: ``zcpt search|train|evaluate|list``."""
+"""The command line: ``zcpt search|train|evaluate|replay|list``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from zcpt.errors import ConfigError, ZcptError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one sentence on the standard error stream and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    for package in ("zcpt", "train"):  # libraries say no more than their warnings
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         _check_packages()
         from zcpt.cli._parser import parse
 
         args = parse(sys.argv[1:] if arguments is None else arguments)
-        args.run(args)
+        code: int | None = args.run(args)
         sys.stdout.flush()
     except ZcptError as error:
         sys.stderr.write(f"zcpt: {error}\n")
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("zcpt: stopped; what is done is on disk, and --resume with the run folder goes on.\n")
         return 130
-    return 0
+    return code or 0
 
 
 def _check_packages() -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training anything"),
     "train": ("zcpt.cli.train", "train the network of an architecture"),
     "evaluate": ("zcpt.cli.evaluate", "measure a trained network on the test images"),
+    "replay": ("zcpt.cli.replay", "derive a finished search again, and say whether it is the same"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
 }
 

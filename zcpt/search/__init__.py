@@ -3,6 +3,7 @@
 from zcpt.search.config import PRESETS, SearchConfig, configure
 from zcpt.search.events import Decision, Listener
 from zcpt.search.orders import ORDERS
+from zcpt.search.replay import Replay, replay
 from zcpt.search.result import Candidate, SearchResult
 from zcpt.search.run import search
 
@@ -12,8 +13,10 @@ __all__ = [
     "Candidate",
     "Decision",
     "Listener",
+    "Replay",
     "SearchConfig",
     "SearchResult",
     "configure",
+    "replay",
     "search",
 ]

@@ -1,0 +1,65 @@
+"""A finished search, derived again."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import zcpt
+from tests.zcpt.search.conftest import searched
+from zcpt import ConfigError
+
+SPACE = zcpt.get_space("nasbench201")
+
+
+@pytest.fixture
+def run(pictures, tmp_path):
+    searched(SPACE, pictures, proxy="hashed", proposals=2, run_dir=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("order", ["random", "global-op-iter"])
+def test_a_search_is_the_same_when_it_is_derived_again(order, pictures, tmp_path):
+    searched(SPACE, pictures, proxy="naswot", order=order, proposals=2, run_dir=tmp_path / "run")
+    before = content(tmp_path / "run")
+    outcome = zcpt.replay(tmp_path / "run", pictures)
+    assert (outcome.difference, outcome.largest_gap) == ("", 0)
+    assert outcome.decisions == 2 * (6 if order == "random" else 6 + 21)
+    assert content(tmp_path / "run") == before
+
+
+def test_the_first_difference_is_named(run, pictures):
+    journal = run / "journal" / "proposal_001.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines[2]["kept"] = ["none" if lines[2]["kept"] != ["none"] else "skip_connect"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = zcpt.replay(run, pictures)
+    assert outcome.difference.startswith("proposal 1, step 2: kept is (")
+    assert outcome.decisions == 6 + 2
+
+
+def test_scores_that_moved_are_measured(run, pictures):
+    journal = run / "journal" / "proposal_000.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines[4]["scores"][1] += 0.25
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = zcpt.replay(run, pictures)
+    assert (outcome.difference, outcome.largest_gap) == ("", pytest.approx(0.25))
+
+
+def test_other_images_another_end_and_a_journal_that_is_cut(run, pictures):
+    others = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 10)
+    assert "the images are others" in zcpt.replay(run, others).difference
+    (run / "journal" / "proposal_001.jsonl").write_text("")
+    assert "ends after 0 lines" in zcpt.replay(run, pictures).difference
+
+
+def test_a_search_that_is_not_finished_is_refused(run, pictures):
+    (run / "architecture.json").unlink()
+    with pytest.raises(ConfigError, match="is not finished: go on with --resume"):
+        zcpt.replay(run, pictures)

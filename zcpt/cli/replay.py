@@ -1,0 +1,42 @@
+"""``zcpt replay``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from train.data import scoring_batches
+from zcpt.cli._options import add_data_arguments, data_again, pick_device
+from zcpt.errors import ConfigError
+from zcpt.files import read_json
+from zcpt.monitor import Progress
+from zcpt.search import replay
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished search")
+    add_data_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search again, and say 'same' or where it first differs; the exit code is then 1."""
+    document = read_json(args.folder / "config.json", ("data", "search.seed", "device"))
+    found = document["data"]
+    if "dataset" not in found:
+        raise ConfigError(f"{args.folder} was begun from Python: use zcpt.replay there.")
+    if args.dataset and args.dataset != found["dataset"]:
+        raise ConfigError(f"the search in {args.folder} was made on {found['dataset']}: leave out --dataset.")
+    data = data_again(found["dataset"], found.get("directory"), args)
+    batches = scoring_batches(data, document["search"]["seed"])
+    device = pick_device(args.device or document["device"])
+    outcome = replay(args.folder, batches, device=device, listeners=[Progress()])
+    if outcome.difference:
+        sys.stdout.write(f"different: {outcome.difference}\n")
+        return 1
+    sys.stdout.write(
+        f"same: all {outcome.decisions} decisions and the architecture "
+        f"(scores differ by {outcome.largest_gap:.3g} at most)\n"
+    )
+    return 0
