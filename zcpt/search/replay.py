@@ -56,7 +56,7 @@ class _Comparison(Listener):
         index = self._at[name] = self._at.get(name, -1) + 1
         records = self.journal.records(name)
         if index >= len(records):
-            raise _DifferenceError(f"the journal of {name.replace('_', ' ')} ends after {index} lines, and now there are more.")
+            raise _DifferenceError(f"{name}.jsonl in the journal ends after {index} lines, and now there are more.")
         return records[index]
 
     def _compare(self, before: Sequence[float], now: Sequence[float]) -> None:
