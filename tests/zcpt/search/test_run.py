@@ -174,7 +174,8 @@ def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, picture
             self.told.append("closed")
 
     space = zcpt.get_space("nasbench201")
-    options = {"proposals": 1, "batch_size": 4, "channels": 2, "layers": 1, "num_classes": 10, "proxy": "diary"}
+    options = {"proposals": 1, "batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    options |= {"num_classes": 10, "proxy": "diary"}
     zcpt.search(space, pictures, listeners=[Ends()], **options)
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float("nan")))
     with pytest.raises(zcpt.ProxyError):
