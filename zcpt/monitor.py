@@ -74,7 +74,7 @@ class Progress(Listener):
     def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._advance(1, replayed)
 
-    def finished(self, result: SearchResult) -> None:
+    def closed(self) -> None:
         self._bar.close()
 
     def _advance(self, work: float, replayed: bool) -> None:
@@ -155,6 +155,8 @@ class TensorBoard(Listener):
         best = max((c.mean for c in result.candidates if c.mean is not None), default=math.nan)
         metrics = {"candidates": len(result.candidates), "validation score": best}
         self._writer.add_hparams(asdict(self._config), metrics, run_name=".")
+
+    def closed(self) -> None:
         self._writer.close()
 
     def _table(self, candidates: Sequence[Candidate]) -> str:

@@ -61,6 +61,9 @@ class Listener:
     def finished(self, result: SearchResult) -> None:
         """The architecture is known."""
 
+    def closed(self) -> None:
+        """Nothing more will be told: the search is finished or has failed. Not told if nothing was before."""
+
 
 class Audience(Listener):
     """All listeners of a search.
@@ -101,3 +104,7 @@ class Audience(Listener):
 
     def finished(self, result: SearchResult) -> None:
         self._tell(lambda listener: listener.finished(result), new=True)
+
+    def closed(self) -> None:
+        if not self._patient:
+            self._tell(lambda listener: listener.closed())

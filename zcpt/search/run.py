@@ -92,12 +92,15 @@ def _run(
     journal = Journal(None if folder is None else folder / "journal")
     parts = (space, shape, config, source, device, journal, audience)
     audience.started(space, config)
-    proposer = Proposer(*parts)
-    proposals = group([proposer.propose(index) for index in range(config.proposals)])
-    result = _choose(Validator(*parts), proposals, folder)
-    if folder is not None:
-        write_result(folder, space, result)
-    audience.finished(result)
+    try:
+        proposer = Proposer(*parts)
+        proposals = group([proposer.propose(index) for index in range(config.proposals)])
+        result = _choose(Validator(*parts), proposals, folder)
+        if folder is not None:
+            write_result(folder, space, result)
+        audience.finished(result)
+    finally:
+        audience.closed()
     return result
 
 

@@ -1,13 +1,8 @@
 """The command line: every command, and every mistake in one sentence."""
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,49 +11,9 @@ from PIL import Image
 
 import zcpt
 from tests.conftest import random_architecture
-from zcpt.cli import main
+from tests.zcpt.cli.conftest import QUICK, content, run
 from zcpt.files import locked
 from zcpt.search.propose import Proposer
-
-QUICK = ["--proposals", "2", "--validation-batches", "2", "--channels", "2", "--layers", "1", "--batch-size", "8"]
-QUICK += ["--validation-batch-size", "8", "--device", "cpu"]
-
-
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """A finished search with a finished training."""
-    folder = tmp_path_factory.mktemp("cli") / "run"
-    assert main(["search", "--space", "nasbench201", "--out", str(folder), *QUICK]) == 0
-    words = [
-        "train",
-        "--arch",
-        str(folder / "architecture.json"),
-        "--epochs",
-        "1",
-        "--channels",
-        "4",
-        "--device",
-        "cpu",
-    ]
-    assert main(words) == 0
-    return folder
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def content(folder):
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys):
@@ -251,69 +206,6 @@ def test_a_folder_that_may_not_be_written_to(here, capsys, monkeypatch):
     code, _, err = run(capsys, "search", "--out", "run")
     assert code == 2
     assert "run cannot be made (Permission denied): give another folder with --out" in err
-
-
-@pytest.fixture
-def shut(searched, tmp_path):
-    """A finished run that everybody may read and nobody may write to, and a folder that nobody may look into."""
-    run = shutil.copytree(searched, tmp_path / "run")
-    (run / "train" / "digits" / ".lock").unlink(missing_ok=True)
-    (run / ".lock").unlink(missing_ok=True)
-    (tmp_path / "secret").mkdir()
-    for path in (run, *run.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    (tmp_path / "secret").chmod(0o000)
-    for path in (tmp_path, *tmp_path.parents[:-2]):
-        path.chmod(path.stat().st_mode | 0o055)
-    yield tmp_path
-    for path in (tmp_path / "secret", run, *run.rglob("*")):
-        path.chmod(0o755)
-
-
-AS_NOBODY = """
-import contextlib, io, json, os, sys
-from zcpt.cli import evaluate, main, search, train
-from train.data import load_data
-load_data("digits").train  # modules that are imported late may lie where nobody can read them
-os.chdir(sys.argv[1])
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-said = []
-for words in json.load(sys.stdin):
-    with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        said.append([main([*words, "--device", "cpu"]), stderr.getvalue()])
-print(json.dumps(said))
-"""
-FORBIDDEN = [
-    ["search", "--out", "run/a"],
-    ["search", "--out", "secret/a/b"],
-    ["search", "--resume", "run"],
-    ["search", "--dataset", "folder:secret"],
-    ["search", "--dataset", "folder:secret/pictures"],
-    ["train", "--resume", "run/train/digits"],
-    ["train", "--arch", "run/architecture.json", "--out", "run/b"],
-    ["evaluate", "secret"],
-]
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without rights")
-def test_without_permission_there_is_one_sentence_too(shut):
-    """As a user without rights: root may write everywhere."""
-    before = content(shut)
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(shut)],
-        input=json.dumps(FORBIDDEN),
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(zcpt.__file__).parents[1])},
-    )
-    for words, (code, err) in zip(FORBIDDEN, json.loads(done.stdout), strict=True):
-        said = [line for line in err.splitlines() if line.startswith("zcpt: ")]
-        assert (code, len(said)) == (2, 1), (words, err)
-        assert re.search("secret|run", said[0]), words
-    assert content(shut) == before
 
 
 def test_a_second_process_in_a_run_folder_is_refused(searched, here, capsys):

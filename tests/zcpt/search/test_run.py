@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from typing import ClassVar
 
 import pytest
 import torch
@@ -160,3 +161,23 @@ def test_batches_may_come_from_whatever_people_have(pictures):
     assert results[0] == results[1] == results[2]
     with pytest.raises(ConfigError, match="batches cannot be drawn from int"):
         searched(space, 3)
+
+
+def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, pictures, monkeypatch):
+    class Ends(zcpt.Listener):
+        told: ClassVar[list[str]] = []
+
+        def finished(self, result):
+            self.told.append("finished")
+
+        def closed(self):
+            self.told.append("closed")
+
+    space = zcpt.get_space("nasbench201")
+    options = {"proposals": 1, "batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    options |= {"num_classes": 10, "proxy": "diary"}
+    zcpt.search(space, pictures, listeners=[Ends()], **options)
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float("nan")))
+    with pytest.raises(zcpt.ProxyError):
+        zcpt.search(space, pictures, listeners=[Ends()], **options)
+    assert Ends.told == ["finished", "closed", "closed"]

@@ -1,0 +1,45 @@
+"""Calling the command line, and a finished run to call it on."""
+
+import pytest
+
+from zcpt.cli import main
+
+QUICK = ["--proposals", "2", "--validation-batches", "2", "--channels", "2", "--layers", "1", "--batch-size", "8"]
+QUICK += ["--validation-batch-size", "8", "--device", "cpu"]
+
+
+def run(capsys, *words):
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    """A finished search with a finished training."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["search", "--space", "nasbench201", "--out", str(folder), *QUICK]) == 0
+    words = [
+        "train",
+        "--arch",
+        str(folder / "architecture.json"),
+        "--epochs",
+        "1",
+        "--channels",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    assert main(words) == 0
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def content(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
