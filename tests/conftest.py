@@ -40,12 +40,12 @@ def tiny_shape(space: SearchSpace, **changes: object) -> Shape:
     return Shape(**values)
 
 
-def random_architecture(space: SearchSpace, seed: int, without: str = "?") -> Architecture:
-    """An architecture drawn uniformly choice by choice, from the candidates that do not contain ``without``."""
+def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> Architecture:
+    """An architecture drawn uniformly choice by choice, from the candidates that do not match ``without``."""
     generator = torch.Generator().manual_seed(seed)
     kept = {}
     for choice in space.choices:
-        candidates = [candidate for candidate in choice.rivals if without not in candidate]
+        candidates = [candidate for candidate in choice.rivals if not re.search(without, candidate)]
         picked = torch.randperm(len(candidates), generator=generator)[: choice.keep].sort().values
         kept[choice.name] = tuple(candidates[i] for i in picked)
     return space.architecture(kept)

@@ -96,7 +96,7 @@ def _tag(choice: str, candidate: str) -> str:
 
 def _charts(choices: Sequence[Choice]) -> dict[str, tuple[str, list[str]]]:
     """A chart for each choice, with a line for each candidate; the tab 'custom scalars' shows them."""
-    return {c.name: ("Multiline", [f"^{_tag(c.name, candidate)}$" for candidate in c.candidates]) for c in choices}
+    return {c.name: ("Multiline", [f"^{_tag(c.name, candidate)}$" for candidate in c.rivals]) for c in choices}
 
 
 class TensorBoard(Listener):

@@ -110,7 +110,7 @@ def _draw_panel(
         finite = np.isfinite(importances)
         differences = importances - (importances[finite].mean() if finite.any() else 0)
         largest = max(np.abs(differences[finite]).max(initial=0), 1e-12)
-        for name, value in zip(choice.candidates, differences, strict=True):
+        for name, value in zip(first[choice.name].candidates, differences, strict=True):
             column = columns.index(name)
             values[row, column] = value / largest if np.isfinite(value) else np.nan
             text, colour = f"{value:+.2g}", "white" if abs(values[row, column]) > 0.8 else "black"

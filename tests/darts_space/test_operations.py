@@ -55,4 +55,4 @@ def test_a_blocked_convolution_sees_zeros():
     operation = ReLUConvBN(3, 3, 3, 1, affine=True).eval()
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(operation(x, blocked=True), operation(torch.zeros_like(x)))
-    assert Zero()(x).abs().sum() == 0
+    assert Zero(1)(x).abs().sum() == 0

@@ -44,9 +44,9 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, p
     result = searched(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")
     for choice in space.choices:
-        for candidate in choice.candidates:
+        for candidate in choice.rivals:
             assert [step for step, _ in scalars[f"importance/{choice.name}/{candidate}"]] == [0, 1]
-        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.candidates), strict=True)
+        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.rivals), strict=True)
         assert all(sum(values) == pytest.approx(0, abs=1e-5) for values in sums)
     assert "custom_scalars__config__" in texts
     assert images == {"proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0]}
@@ -77,7 +77,7 @@ def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
     per_evaluation = [round(w / count, 9) for w, count in zip(work, counts, strict=True)]
     assert per_evaluation[0] == 1
     assert per_evaluation == sorted(per_evaluation, reverse=True)
-    assert per_evaluation[-1] < 0.7
+    assert per_evaluation[-1] < 0.8
 
 
 class Terminal:

@@ -98,7 +98,7 @@ def test_a_copy_is_independent():
 
 def test_parameters_are_named_after_values_and_candidates(space):
     names = [name for name, _ in space.build_supernet(tiny_shape(space)).named_parameters()]
-    wanted = r"\.node3\.edge0\..*conv_3x3\.1\.weight$"
+    wanted = r"\.node3\.edge\d\..*conv_3x3\.1\.weight$"
     if space.name in ONE_SHOT:
         wanted = r"\.node3\.operation\.conv3x3-bn-relu\.0\.weight$"
     if space.name in CHAINS:
@@ -122,7 +122,9 @@ def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
     """With the same weights both give the same logits (pools aside, which only DARTS' supernet normalises)."""
     if space.name in ONE_SHOT:
         pytest.skip("the supernet's nodes are as wide as the cell, those of NAS-Bench-101's networks share its width")
-    architecture = random_architecture(space, 3, without="pool")
+    if space.name == "darts-s1":
+        pytest.skip("some edges have nothing but two kinds of pooling")
+    architecture = random_architecture(space, 3, without="pool|noise")
     shape = tiny_shape(space)
     net, network = space.build_supernet(shape).eval(), space.build_network(architecture, shape).eval()
     mixture = net.start()

@@ -39,13 +39,14 @@ def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], b
             f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
             f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
         )
-    with _evaluation_mode(net), _seeded_modules(net, batch.seed), torch.no_grad():
+    with _evaluation_mode(net), seeded_modules(net, batch.seed), torch.no_grad():
         scores = [proxy.score(net, batch, mixture) for mixture in mixtures]
     return torch.tensor(scores, dtype=torch.float64)
 
 
 @contextmanager
-def _seeded_modules(net: nn.Module, seed: int) -> Iterator[None]:
+def seeded_modules(net: nn.Module, seed: int) -> Iterator[None]:
+    """Give every stochastic module of a network a seed of its own, derived from one."""
     stochastic = [module for module in net.modules() if isinstance(module, Stochastic)]
     before = [module.seed for module in stochastic]
     for index, module in enumerate(stochastic):

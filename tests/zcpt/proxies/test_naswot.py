@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import tiny_shape
+from zcpt.scoring.evaluate import seeded_modules
 from zcpt import Batch, Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import agreement, log_determinant
 
@@ -73,7 +74,8 @@ def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
     relu, hardtanh = F.relu, F.hardtanh
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
     monkeypatch.setattr(F, "hardtanh", lambda x, *limits: seen.append(x.detach().numpy()) or hardtanh(x, *limits))
-    net(batch.images, mixture)
+    with seeded_modules(net, batch.seed):
+        net(batch.images, mixture)
     kernel = np.zeros((6, 6), dtype=int)
     for x in seen:
         on = x.reshape(6, -1) > 0
