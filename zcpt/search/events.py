@@ -82,10 +82,10 @@ class Audience(Listener):
         self._held.append(message)
         self._patient = self._patient and not new
         if not self._patient:
-            for held in self._held:
+            messages, self._held = self._held, []  # first: a listener that fails is not told again
+            for held in messages:
                 for listener in self.listeners:
                     held(listener)
-            self._held = []
 
     def started(self, space: SearchSpace, config: SearchConfig) -> None:
         self._tell(lambda listener: listener.started(space, config))

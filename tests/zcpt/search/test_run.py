@@ -181,3 +181,17 @@ def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, picture
     with pytest.raises(zcpt.ProxyError):
         zcpt.search(space, pictures, listeners=[Ends()], **options)
     assert Ends.told == ["finished", "closed", "closed"]
+
+
+def test_a_listener_that_fails_is_not_told_again(pictures):
+    class Fails(zcpt.Listener):
+        told = 0
+
+        def decided(self, proposal, decision, replayed):
+            self.told += 1
+            raise RuntimeError("enough")
+
+    listener, options = Fails(), {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    with pytest.raises(RuntimeError, match="enough"):
+        zcpt.search("nasbench201", pictures, listeners=[listener], proxy="hashed", num_classes=10, **options)
+    assert listener.told == 1
