@@ -14,7 +14,7 @@ from zcpt.search import ORDERS, PRESETS
 SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
 
-SLOW = {"proxyless"}
+SLOW = {"darts", "proxyless"}
 """Spaces of so deep a supernet that a search with a real proxy takes ten seconds (they score in test_evaluate)."""
 
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import tiny_shape
-from zcpt.scoring.evaluate import seeded_modules
 from zcpt import Batch, Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import agreement, log_determinant
+from zcpt.scoring.evaluate import seeded_modules
 
 OWN, OFFICIAL = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
 

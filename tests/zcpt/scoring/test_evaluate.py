@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import zcpt
-from zcpt.scoring.evaluate import seeded_modules
 from tests.conftest import random_architecture, tiny_shape
 from zcpt import Batch, ProxyError
+from zcpt.scoring.evaluate import seeded_modules
 
 NASWOT = zcpt.get_proxy("naswot")
 
