@@ -6,8 +6,10 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from zcpt.batches import Batch, Batches
 from zcpt.devices import place, place_batch
@@ -21,7 +23,6 @@ from zcpt.search.journal import Journal, Record
 from zcpt.search.orders import get_order, phases
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, Choice, SearchSpace, Shape
-from zcpt.supernet import Supernet
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,55 @@ class Seeds:
         return cls(**{name: derive(seed, name) for name in cls.__dataclass_fields__})
 
 
+class Origin(Protocol):
+    """Where the supernets of a search come from, and the mixtures that they start with."""
+
+    def start(self, draw: int) -> Mixture:
+        """The mixture before any decision, of that draw of architecture parameters."""
+        ...
+
+    def supernet(self, draw: int) -> nn.Module:
+        """The supernet of that draw of weights: on its device, in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Supernets of a space, each draw with fresh weights."""
+
+    space: SearchSpace
+    shape: Shape
+    config: SearchConfig
+    device: torch.device
+
+    def start(self, draw: int) -> Mixture:
+        with seeded(derive(Seeds.derived(self.config.seed).alpha, draw)):
+            return Mixture.start(self.space.choices, self.config.alpha_noise)
+
+    def supernet(self, draw: int) -> nn.Module:
+        with seeded(derive(Seeds.derived(self.config.seed).weights, draw)):
+            net = self.space.build_supernet(self.shape)
+        return place(net, self.device).eval()
+
+
 class Proposer:
     """Makes the proposals of one search; any of them, in any order, with the same result."""
 
     def __init__(
         self,
         space: SearchSpace,
-        shape: Shape,
+        origin: Origin,
         config: SearchConfig,
         batches: Batches,
         device: torch.device,
         journal: Journal,
         audience: Listener,
     ) -> None:
-        self.space, self.shape, self.config, self.batches = space, shape, config, batches
+        self.space, self.origin, self.config, self.batches = space, origin, config, batches
         self.device, self.journal, self.audience = device, journal, audience
         self.proxy = get_proxy(config.proxy)
         self.seeds = Seeds.derived(config.seed)
-        self._net: tuple[int, Supernet] | None = None
+        self._net: tuple[int, nn.Module] | None = None
         self._batch: tuple[int, Batch] | None = None
 
     def propose(self, proposal: int) -> Architecture:
@@ -73,17 +105,13 @@ class Proposer:
 
     def start(self, proposal: int) -> Mixture:
         """The mixture that a proposal starts with."""
-        draw = proposal if self.config.alpha_draw == "proposal" else 0
-        with seeded(derive(self.seeds.alpha, draw)):
-            return Mixture.start(self.space.choices, self.config.alpha_noise)
+        return self.origin.start(proposal if self.config.alpha_draw == "proposal" else 0)
 
-    def supernet(self, proposal: int) -> Supernet:
+    def supernet(self, proposal: int) -> nn.Module:
         """The supernet that a proposal is made on."""
         draw = proposal if self.config.supernet_weights == "proposal" else 0
         if self._net is None or self._net[0] != draw:
-            with seeded(derive(self.seeds.weights, draw)):
-                net = self.space.build_supernet(self.shape)
-            self._net = draw, place(net, self.device).eval()
+            self._net = draw, self.origin.supernet(draw)
         return self._net[1]
 
     def batch(self, proposal: int, step: int, survey: bool) -> Batch:

@@ -19,7 +19,7 @@ from zcpt.proxies import get_proxy
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
-from zcpt.search.propose import Proposer, Seeds
+from zcpt.search.propose import Fresh, Proposer, Seeds
 from zcpt.search.result import Candidate, SearchResult, check_folder, group, versions, write_result
 from zcpt.search.validate import Validator, best
 from zcpt.space import Architecture, SearchSpace, Shape, get_space
@@ -60,7 +60,7 @@ def search(
     space = get_space(space) if isinstance(space, str) else space
     config = configure(space, preset, **options)
     source = as_batches(batches, num_classes)
-    _check_enough(source, config)
+    check_enough(source, config)
     probe = source.draw(config.batch_size, seed=0)
     _, channels, height, width = probe.images.shape
     shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
@@ -90,12 +90,18 @@ def _run(
     audience: Audience,
 ) -> SearchResult:
     journal = Journal(None if folder is None else folder / "journal")
-    parts = (space, shape, config, source, device, journal, audience)
+    parts = (config, source, device, journal, audience)
+    origin = Fresh(space, shape, config, device)
+    return carry_out(Proposer(space, origin, *parts), Validator(space, shape, *parts), folder)
+
+
+def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:
+    """Make all proposals, validate them and write the result."""
+    space, config, audience = proposer.space, proposer.config, proposer.audience
     audience.started(space, config)
     try:
-        proposer = Proposer(*parts)
         proposals = group([proposer.propose(index) for index in range(config.proposals)])
-        result = _choose(Validator(*parts), proposals, folder)
+        result = _choose(validator, proposals, folder)
         if folder is not None:
             write_result(folder, space, result)
         audience.finished(result)
@@ -118,14 +124,16 @@ def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]]
     return SearchResult(candidates[winner], described, config, folder)
 
 
-def _check_enough(batches: Batches, config: SearchConfig) -> None:
+def check_enough(batches: Batches, config: SearchConfig) -> None:
+    """DataError if there are fewer images than the proxy needs or a mini-batch has."""
     least = get_proxy(config.proxy).min_batch
     if len(batches) < least:
         raise DataError(
             f"there are {len(batches)} images to draw from, and proxy '{config.proxy}' needs at least {least}: "
             "give more training images."
         )
-    for name in ("batch_size", "validation_batch_size"):
+    validated = config.proposals > 1
+    for name in ("batch_size", "validation_batch_size") if validated else ("batch_size",):
         if getattr(config, name) > len(batches):
             raise DataError(
                 f"{flag(name)} {getattr(config, name)} is more than the {len(batches)} images that there are to "
