@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
 
 from zcpt.errors import ConfigError, DataError
 from zcpt.seeding import seeded
@@ -85,17 +85,19 @@ def _stacked(images: Sequence[Any]) -> Tensor:
 
 
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
-    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from), or a pair
-    of tensors (images [N, C, H, W], labels [N])."""
+    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from, and only the
+    part that a SubsetRandomSampler names), or a pair of tensors (images [N, C, H, W], labels [N])."""
     if hasattr(data, "draw"):
         return cast(Batches, data)
+    indices = None
     if isinstance(data, DataLoader):
+        indices = list(data.sampler.indices) if isinstance(data.sampler, SubsetRandomSampler) else None
         data = data.dataset
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         num_classes = num_classes or int(data[1].max()) + 1
         data = TensorDataset(*data)
     if isinstance(data, Dataset) and hasattr(data, "__len__"):
-        return DatasetBatches(data, num_classes=num_classes)
+        return DatasetBatches(data, indices, num_classes)
     raise ConfigError(
         f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "
         "a pair of tensors (images, labels), or an object with draw(size, seed)."

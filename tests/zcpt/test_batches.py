@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from zcpt import ConfigError, DatasetBatches
 from zcpt.batches import Batch, as_batches, fingerprint
@@ -44,6 +44,8 @@ def test_what_people_have_is_accepted():
     assert as_batches(batches) is batches
     assert as_batches((IMAGES, LABELS)).num_classes == 4
     assert as_batches(DataLoader(Noisy(IMAGES, LABELS), batch_size=2)).draw(6, 0).images.shape == (6, 1, 1, 1)
+    half = DataLoader(TensorDataset(IMAGES, LABELS), sampler=SubsetRandomSampler([2, 4, 6]))
+    assert sorted(as_batches(half, num_classes=4).draw(3, 0).images.flatten().tolist()) == [2, 4, 6]
     with pytest.raises(ConfigError, match="does not say its classes: pass num_classes"):
         as_batches(TensorDataset(IMAGES, LABELS))
     with pytest.raises(ConfigError, match="cannot be drawn from list"):
