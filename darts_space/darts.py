@@ -6,7 +6,7 @@ It is the S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -57,19 +57,26 @@ def inputs_name(kind: str, node: int) -> str:
     return f"{kind}/node{node}/inputs"
 
 
-EDGES = tuple((node, source) for node in NODES for source in range(node))
+def edges_into(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The edges (node, source) of a cell, in DARTS' order."""
+    return tuple((node, source) for node in nodes for source in range(node))
+
+
+EDGES = edges_into(NODES)
 Operations = Callable[[str, int], tuple[str, ...]]
 """(kind of cell, index of the edge in EDGES) -> the names of its candidate operations."""
 
 
-def darts_choices(operations: Operations, never_kept: tuple[str, ...] = ()) -> Iterator[Choice]:
+def darts_choices(
+    operations: Operations, never_kept: tuple[str, ...] = (), nodes: Sequence[int] = NODES
+) -> Iterator[Choice]:
     """The choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
     for kind in KINDS:
-        for index, (node, source) in enumerate(EDGES):
+        for index, (node, source) in enumerate(edges_into(nodes)):
             candidates = operations(kind, index)
             yield Choice(edge_name(kind, node, source), candidates, group=kind, never_kept=never_kept)
     for kind in KINDS:
-        for node in NODES[1:]:
+        for node in nodes[1:]:
             sources = tuple(str(source) for source in range(node))
             yield Choice(inputs_name(kind, node), sources, KEPT_INPUTS, "one", kind, phase=1)
 
@@ -204,7 +211,8 @@ class _Network(DropPathNetwork):
         return logits, self.auxiliary(tapped)
 
 
-def _supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
+def supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
+    """A candidate operation as supernets have it: BatchNorms without parameters of their own."""
     operation = OPERATIONS[name].build(channels, stride, False)
     # Only in the supernet: pooled activations would outweigh those of normalised convolutions.
     return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else operation
@@ -220,6 +228,8 @@ class Darts(SearchSpace):
     train_size = Size(36, 20)
     small_size = Size(16, 5)
     published = Published(batch_size=64, alpha_draw="run")
+    nodes: tuple[int, ...] = NODES
+    """Of a cell; there may be others in subclasses that build no networks."""
     choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
     def check_shape(self, shape: Shape) -> None:
@@ -254,7 +264,7 @@ class Darts(SearchSpace):
             for source in range(node):
                 choice, stride = edge_name(plan.kind, node, source), plan.stride(source)
                 names = net.choices[choice].candidates
-                candidates = {key: _supernet_operation(key, plan.channels, stride) for key in names}
+                candidates = {key: supernet_operation(key, plan.channels, stride) for key in names}
                 edges.append(net.mixed(f"{name}.node{node}.edge{source}", choice, candidates, nodes[source]))
             inputs = inputs_name(plan.kind, node) if node > KEPT_INPUTS else None
             nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
@@ -280,7 +290,7 @@ class Darts(SearchSpace):
         """Leave out the operations of edges that were not kept: they make no difference."""
         kept = {name: names for name, names in decisions.items() if name.endswith("/inputs")}
         for kind in KINDS:
-            for node in NODES:
+            for node in self.nodes:
                 for source in kept.get(inputs_name(kind, node), ("0", "1")):
                     name = edge_name(kind, node, int(source))
                     kept[name] = decisions[name]
@@ -296,8 +306,8 @@ class Darts(SearchSpace):
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
             check_kept(known[name], kept)
         for kind in KINDS:
-            wanted |= {inputs_name(kind, node) for node in NODES[1:]}
-            for node in NODES:
+            wanted |= {inputs_name(kind, node) for node in self.nodes[1:]}
+            for node in self.nodes:
                 sources = architecture.kept.get(inputs_name(kind, node), ("0", "1"))
                 wanted |= {edge_name(kind, node, int(source)) for source in sources}
         if wanted != set(architecture.kept):
@@ -312,7 +322,7 @@ class Darts(SearchSpace):
         per_node = (
             sum(math.prod(rivals[edge_name(kind, node, source)] for source in pair) for pair in pairs)
             for kind in KINDS
-            for node in NODES
+            for node in self.nodes
             for pairs in [combinations(range(node), KEPT_INPUTS)]
         )
         return math.prod(per_node)
@@ -322,7 +332,7 @@ class Darts(SearchSpace):
         cells = {}
         for kind in KINDS:
             pairs: list[tuple[str, int]] = []
-            for node in NODES:
+            for node in self.nodes:
                 sources = sorted(map(int, architecture.kept.get(inputs_name(kind, node), ("0", "1"))))
                 pairs += [(architecture[edge_name(kind, node, source)], source) for source in sources]
             cells[kind] = tuple(pairs)
@@ -346,13 +356,13 @@ class Darts(SearchSpace):
         return write_genotype(self._pairs(architecture))
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        names = ("c_{k-2}", "c_{k-1}", "0", "1", "2", "3", "c_{k}")
+        names = ("c_{k-2}", "c_{k-1}", *(str(node - 2) for node in self.nodes), "c_{k}")
         graphs = []
         for kind, pairs in self._pairs(architecture).items():
             arrows = [
-                (names[source], names[NODES[position // KEPT_INPUTS]], operation)
+                (names[source], names[self.nodes[position // KEPT_INPUTS]], operation)
                 for position, (operation, source) in enumerate(pairs)
             ]
-            joined = [(names[node], names[-1], "") for node in NODES]
+            joined = [(names[node], names[-1], "") for node in self.nodes]
             graphs.append(CellGraph(kind, names, tuple(arrows + joined)))
         return tuple(graphs)

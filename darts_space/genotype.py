@@ -37,7 +37,8 @@ def read_genotype(text: str) -> dict[str, Pairs]:
 
 def write_genotype(cells: Mapping[str, Pairs]) -> str:
     """The text of both cells, as Python prints DARTS' namedtuple."""
-    parts = (f"{kind}={list(cells[kind])}, {kind}_concat=range(2, 6)" for kind in KINDS)
+    nodes = {kind: range(2, 2 + len(cells[kind]) // 2) for kind in KINDS}
+    parts = (f"{kind}={list(cells[kind])}, {kind}_concat={nodes[kind]}" for kind in KINDS)
     return f"Genotype({', '.join(parts)})"
 
 
