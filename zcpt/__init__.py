@@ -9,6 +9,8 @@ network = space.network(result.architecture, channels=36, layers=20, num_classes
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING
+
 from zcpt.batches import Batch, Batches, DatasetBatches
 from zcpt.errors import ConfigError, DataError, ProxyError, SpaceError, ZcptError
 from zcpt.mixture import Mixture
@@ -54,4 +56,17 @@ __all__ = [
     "register_space",
     "replay",
     "search",
+    "select",
 ]
+
+if TYPE_CHECKING:
+    from zcpt.compat import select
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import ``select`` when it is asked for: it needs search spaces, which ``import zcpt`` leaves alone."""
+        if name == "select":
+            from zcpt.compat import select
+
+            return select
+        raise AttributeError(f"module 'zcpt' has no attribute '{name}'")

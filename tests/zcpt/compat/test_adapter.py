@@ -1,0 +1,206 @@
+"""An adopted network against its own forward pass and against our supernet with the same weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import zcpt
+from tests.zcpt.compat.conftest import standin
+from tests.zcpt.compat.standins import quark
+from zcpt.compat.adapter import Adopted
+from zcpt.compat.inspection import examine
+from zcpt.compat.selection import AdoptedCells
+from zcpt.mixture import Mixture
+
+IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def adopted(model):
+    anatomy = examine(model.eval())
+    return Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), IMAGES.to(model.classifier.weight)).eval()
+
+
+def some_mixture(net, seed):
+    """Some operations removed, some edges decided, some inputs gone."""
+    generator = torch.Generator().manual_seed(seed)
+    mixture = net.start()
+    for choice in mixture.choices.values():
+        picked = [choice.rivals[i] for i in torch.randperm(len(choice.rivals), generator=generator)]
+        what = int(torch.randint(3, (), generator=generator))
+        if what == 1:
+            mixture = mixture.select(choice.name, picked[: choice.keep])
+        elif what == 2 and len(picked) > choice.keep:
+            mixture = mixture.without(choice.name, picked[0])
+    return mixture
+
+
+def by_hand(model, mixture, images):
+    """The model's own cells, called with a matrix of weights."""
+    s0 = s1 = model.stem(images)
+    for cell in model.cells:
+        kind = "reduce" if cell.reduction else "normal"
+        rows, present = [], []
+        for node in range(2, 2 + model._steps):
+            for source in range(node):
+                rows.append(mixture.weights[f"{kind}/node{node}/edge{source}"])
+                present.append(mixture.weights.get(f"{kind}/node{node}/inputs", (1.0,) * node)[source])
+        weights, present = torch.tensor(rows), torch.tensor(present)
+        if hasattr(model, "betas_normal"):
+            betas = getattr(model, f"betas_{kind}").split([2, 3, 4, 5][: model._steps])
+            shares = torch.cat([F.softmax(part, dim=-1) for part in betas])
+            s0, s1 = s1, cell(s0, s1, weights, shares * present)
+        else:
+            s0, s1 = s1, cell(s0, s1, weights * present[:, None])
+    return model.classifier(s1.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["quark", "pc_darts"])
+@torch.no_grad()
+def test_a_mixture_weighs_the_operations_of_the_network_itself(name):
+    model = standin(name, steps=4)
+    net = adopted(model)
+    for seed in range(3):
+        mixture = some_mixture(net, seed)
+        torch.testing.assert_close(net(IMAGES, mixture), by_hand(model, mixture, IMAGES))
+
+
+@torch.no_grad()
+def test_what_is_removed_is_not_computed_and_shapes_stay(model):
+    net = adopted(model)
+    ran, shapes = set(), {}
+    for name, module in model.named_modules():
+        *path, _ = name.split(".") if name else [""]
+        if path[-1:] == ["_ops"] and len(path) == 5:
+            module.register_forward_hook(lambda *_, name=name: ran.add(name))
+        elif path[-1:] == ["_ops"] and len(path) == 3:
+            module.register_forward_hook(lambda _, given, output, name=name: shapes.update({name: output.shape}))
+    net(IMAGES)
+    before, everything = dict(shapes), set(ran)
+    mixture = net.start().select("reduce/node3/inputs", ("1", "2")).select("reduce/node3/edge1", ("skip_connect",))
+    ran.clear()
+    net(IMAGES, mixture)
+    assert shapes == before
+    gone = everything - ran
+    kept = len(mixture.choices["reduce/node3/edge1"].candidates)
+    reductions = sum(cell.reduction for cell in model.cells)
+    assert {name.rsplit("._ops", 1)[0] for name in gone} == {
+        f"cells.{index}._ops.{edge}" for index, cell in enumerate(model.cells) if cell.reduction for edge in (2, 3)
+    }
+    assert len(gone) == reductions * (2 * kept - 1)
+
+
+def copy_weights(supernet, model, names):
+    """Give a stand-in the weights of our supernet, operation by operation."""
+    for index, cell in enumerate(model.cells):
+        ours = supernet.get_submodule(f"cells.{index}")
+        pairs = [(ours.preprocess0, cell.preprocess0), (ours.preprocess1, cell.preprocess1)]
+        edges = [(node, source) for node in range(2, 6) for source in range(node)]
+        for (node, source), mixed in zip(edges, cell._ops, strict=True):
+            candidates = ours.get_submodule(f"node{node}.edge{source}")
+            pairs += [(candidates[name], op) for name, op in zip(names, mixed._ops, strict=True)]
+        for one, other in pairs:
+            values = one.state_dict().values()
+            other.load_state_dict(dict(zip(other.state_dict(), values, strict=True)))
+    model.stem.load_state_dict(supernet.get_submodule("stem.0").state_dict())
+    model.classifier.load_state_dict(supernet.get_submodule("classifier.2").state_dict())
+    return model
+
+
+def test_scores_are_those_of_our_supernet_with_the_same_weights(monkeypatch):
+    space = zcpt.get_space("darts")
+    names = space.choices[0].candidates
+    monkeypatch.setattr(quark, "PRIMITIVES", list(names))
+    supernet = space.supernet(channels=4, layers=3).double().eval()
+    net = adopted(copy_weights(supernet, quark.Network().double(), names))
+    assert net.choices == supernet.choices
+    mixtures = [supernet.start(), *(some_mixture(supernet, seed) for seed in range(4))]
+    batch = zcpt.Batch(IMAGES.double(), torch.arange(4))
+    proxy = zcpt.get_proxy("naswot")
+    torch.testing.assert_close(
+        zcpt.evaluate(net, proxy, mixtures, batch), zcpt.evaluate(supernet, proxy, mixtures, batch), rtol=0, atol=1e-9
+    )
+
+
+def test_each_operation_counts_by_its_own_relus(few):
+    net = adopted(standin("quark"))
+    proxy = zcpt.get_proxy("naswot")
+
+    def units(mixture):
+        return int(proxy.kernel(net, IMAGES, mixture)[0, 0])
+
+    start = net.start()
+    everything = units(start)
+    assert units(start.without("normal/node2/edge0", "none")) == everything
+    assert units(start.without("normal/node2/edge0", "skip_connect")) == everything
+    # One of three cells is normal, at 4 channels of 8x8; a separable convolution has two ReLUs.
+    assert units(start.without("normal/node2/edge0", "sep_conv_3x3")) == everything - 2 * 4 * 64
+    # Reduction cells: 8x8 to 4x4 with 8 channels, then 4x4 to 2x2 with 16.
+    assert units(start.without("reduce/node2/edge1", "sep_conv_3x3")) == everything - 8 * (64 + 16) - 16 * (16 + 4)
+
+
+def test_random_operations_repeat_and_do_not_depend_on_each_other(few):
+    model = standin("darts_pt")
+    net, proxy = adopted(model), zcpt.get_proxy("naswot")
+    drawn = {}
+
+    def noted(module, given, output):
+        drawn[module] = output
+
+    noises = [module for module in model.modules() if type(module).__name__ == "Noise"]
+    for noise in noises:
+        noise.register_forward_hook(noted)
+    batch = zcpt.Batch(IMAGES, torch.arange(4), seed=11)
+    score = zcpt.evaluate(net, proxy, [net.start()], batch)
+    first = dict(drawn)
+    torch.manual_seed(99)
+    assert torch.equal(zcpt.evaluate(net, proxy, [net.start()], batch), score)
+    drawn.clear()
+    zcpt.evaluate(net, proxy, [net.start().without("normal/node2/edge0", "noise")], batch)
+    assert len(first) == len(noises) == len(drawn) + 1
+    assert all(torch.equal(output, first[noise]) for noise, output in drawn.items())
+    assert not torch.equal(first[noises[1]], first[noises[2]])
+
+
+def test_a_network_that_calls_with_keywords_or_returns_two_outputs(few):
+    class Other(quark.Network):
+        def forward(self, input):
+            return super().forward(input), None
+
+    class MixedOp(quark.MixedOp):
+        def forward(self, x, weights, *, extra=1.0):
+            return extra * super().forward(x, weights)
+
+    class Cell(quark.Cell):
+        def forward(self, s0, s1, weights):
+            states = [self.preprocess0(s0), self.preprocess1(s1)]
+            for i in range(self._steps):
+                edges = self._ops[sum(range(2, 2 + i)) :]
+                states.append(sum(op(x=h, weights=weights[0], extra=1.0) for op, h in zip(edges, states)))  # noqa: B905
+            return torch.cat(states[2:], dim=1)
+
+    Other.cell, Other.mixed = Cell, MixedOp
+    torch.manual_seed(5)
+    model = Other(steps=2)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            adopted(model)(IMAGES), by_hand(model, Mixture.start(AdoptedCells(examine(model)).choices), IMAGES)
+        )
+
+
+def test_edges_that_are_not_run_are_named(few):
+    class Lazy(quark.Cell):
+        def forward(self, s0, s1, weights):
+            return torch.cat([self.preprocess1(s1)] * 2, dim=1)
+
+    model = quark.Network(layers=5, steps=2)
+    model.cells[0].__class__ = Lazy
+    with pytest.raises(zcpt.ConfigError, match=r"does not run cells\.0\._ops\.0"):
+        adopted(model)
+    model = quark.Network(steps=2)
+    model.global_pooling = nn.Identity()
+    model.classifier = nn.Identity()
+    model.forward = model.stem.forward
+    anatomy = examine(model.eval())
+    with pytest.raises(zcpt.ConfigError, match="does not return logits"):
+        Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), IMAGES)

@@ -1,0 +1,265 @@
+"""zcpt.select on stand-ins of three code bases."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler
+
+import zcpt
+from darts_space.darts import Darts
+from tests.zcpt.compat.conftest import FEW, standin, state_of, used
+from tests.zcpt.compat.standins import quark
+from tests.zcpt.compat.test_adapter import copy_weights
+from tests.zcpt.search.conftest import Decisions
+from zcpt import ConfigError, Proxy
+from zcpt.compat.darts import Genotype
+from zcpt.compat.inspection import examine
+from zcpt.proxies import _registry
+
+
+class BrokenError(Exception):
+    pass
+
+
+def test_the_selection_is_that_of_our_supernet_with_the_same_weights(pictures, monkeypatch):
+    space = zcpt.get_space("darts-s3")
+    names = space.choices[0].candidates
+    monkeypatch.setattr(quark, "PRIMITIVES", list(names))
+    supernet = space.supernet(channels=4, layers=3).double()
+    model = copy_weights(supernet, quark.Network().double(), names)
+    monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
+    data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
+    options = {"seed": 3, "proposals": 1, "batch_size": 5}
+    ours, theirs = Decisions(), Decisions()
+    result = zcpt.search(space, data, channels=4, layers=3, listeners=[ours], num_classes=10, **options)
+    genotype = zcpt.select(model, data, listeners=[theirs], **options)
+    assert repr(genotype) == space.format(result.architecture)
+    assert len(ours.all) == len(theirs.all) == 28 + 2 * (1 + 2 + 3)
+    for (_, one), (_, other) in zip(ours.all, theirs.all, strict=True):
+        assert (one.choice, one.candidates, one.kept) == (other.choice, other.candidates, other.kept)
+        assert other.scores == pytest.approx(one.scores, abs=1e-6)
+
+
+class Vandal(Proxy):
+    """Leaves nothing as it was, and may break down half-way."""
+
+    name, summary, higher_is_better, min_batch = "vandal", "", True, 1
+    left = 10**9
+
+    def score(self, net, batch, mixture):
+        Vandal.left -= 1
+        model = net.network
+        with torch.no_grad():
+            net(batch.images + torch.randn_like(batch.images), mixture)
+            for number, p in enumerate(model.parameters()):
+                p.add_(1.0)
+                p.requires_grad_(False)
+                p.grad = torch.ones_like(p)
+                if number % 3 == 0:
+                    p.data = torch.zeros_like(p)
+            for b in model.buffers():
+                b.add_(1)
+            model.alphas_normal.mul_(0)
+        model.train()
+        model.register_forward_hook(lambda *_: None)
+        model.cells[1]._forward_hooks.clear()
+        model.cells[1]._ops[0].forward = lambda x, weights: x
+        model._arch_parameters.append(None)
+        del model.cells[0]._ops[0]._ops[0]
+        model.classifier = None
+        if Vandal.left <= 0:
+            raise BrokenError
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def vandal(monkeypatch):
+    monkeypatch.setitem(_registry._PROXIES, "vandal", Vandal)
+
+
+def test_the_model_is_what_it_was(model, pictures):
+    before = state_of(used(model))
+    assert isinstance(zcpt.select(model, pictures, batch_size=4), Genotype)
+    assert state_of(model) == before
+
+
+@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
+def test_the_model_is_what_it_was_after_a_proxy_that_spoils_it_and_fails(model, error, pictures, vandal, monkeypatch):
+    monkeypatch.setattr(Vandal, "left", 1 if error is BrokenError else 9)
+    before = state_of(used(model))
+    with pytest.raises(error):
+        zcpt.select(model, pictures, proxy="vandal", batch_size=4)
+    assert state_of(model) == before
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_the_model_is_what_it_was_after_its_forward_pass_failed(model, passes, pictures):
+    used(model)
+    calls = []
+
+    def fail(module, given):
+        calls.append(module)
+        if len(calls) == passes:
+            raise BrokenError
+
+    model.cells[2]._ops[1]._ops[-1].register_forward_pre_hook(fail)
+    before = state_of(model)
+    with pytest.raises(BrokenError):
+        zcpt.select(model, pictures, batch_size=4)
+    assert state_of(model) == before
+
+
+def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(few, pictures):
+    class Impatient(zcpt.Listener):
+        def decided(self, proposal, decision, replayed):
+            raise BrokenError(decision.scores)
+
+    def scores(model, **options):
+        with pytest.raises(BrokenError) as broken:
+            zcpt.select(model, pictures, batch_size=6, listeners=[Impatient()], **options)
+        return broken.value.args[0]
+
+    model = used(standin("quark"))
+    trained = scores(model)
+    assert scores(model) == trained
+    assert scores(model, shares="alpha") != trained
+    with torch.no_grad():
+        model.alphas_normal.mul_(2)
+    assert scores(model) == trained
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    assert scores(model) != trained
+    with torch.no_grad():
+        model.alphas_normal.zero_()
+        model.alphas_reduce.zero_()
+    assert scores(model, shares="alpha") == pytest.approx(scores(model))
+
+
+def test_none_has_its_share_and_is_not_kept(few, pictures, diary, monkeypatch):
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
+    listener = Decisions()
+    genotype = zcpt.select(standin("quark"), pictures, proxy="diary", batch_size=4, listeners=[listener])
+    assert {name for name, _ in genotype.normal + genotype.reduce} == {"skip_connect"}  # the first one of equals
+    assert all("none" not in decision.candidates for _, decision in listener.all)
+    first = diary.shown[0][2]
+    assert first.weights["normal/node3/edge2"] == (1 / 3,) * 3
+    assert genotype == Genotype(
+        [("skip_connect", 0), ("skip_connect", 1)] * 2, range(2, 4), [("skip_connect", 0), ("skip_connect", 1)] * 2,
+        range(2, 4),
+    )  # fmt: skip
+
+
+def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypatch, few):
+    options = {"proposals": 3, "batch_size": 4, "validation_batches": 2, "validation_inits": 1}
+    model = quark.Network(num_classes=7)
+    built = []
+    build = Darts.build_network
+
+    def noted(self, architecture, shape, **more):
+        built.append(shape)
+        return build(self, architecture, shape, **more)
+
+    monkeypatch.setattr(Darts, "build_network", noted)
+    genotype = zcpt.select(model, pictures, proxy="hashed", validation_batch_size=8, **options)
+    assert {(s.channels, s.layers, s.num_classes, s.image_size) for s in built} == {(4, 3, 7, (8, 8))}
+    zcpt.get_space("darts").parse(repr(genotype))
+    monkeypatch.setattr(quark, "PRIMITIVES", ["none", "skip_connect", "sep_conv_9x9"])
+    model = quark.Network.__new__(quark.Network)
+    monkeypatch.setattr(quark, "OPS", {**quark.OPS, "sep_conv_9x9": quark.OPS["sep_conv_3x3"]})
+    model.__init__()
+    with pytest.raises(ConfigError, match=r"cannot build these cells \(it has no operation 'sep_conv_9x9'\): use prop"):
+        zcpt.select(model, pictures, **options)
+    with pytest.raises(ConfigError, match=r"join 4 nodes, and these join 2 of 2"):
+        zcpt.select(standin("quark"), pictures, primitives=FEW, **options)
+    assert "sep_conv_9x9" in repr(zcpt.select(model, pictures, proxy="hashed", batch_size=4))
+
+
+def test_what_people_pass(few, pictures, diary):
+    model = standin("quark")
+    plain = zcpt.select(model, pictures, proxy="hashed", batch_size=4)
+    assert zcpt.select(nn.DataParallel(model), pictures, proxy="hashed", batch_size=4) == plain
+    images, _ = pictures.tensors
+    seen = DataLoader(pictures, sampler=SubsetRandomSampler(list(range(0, 40, 4))))
+    zcpt.select(model, seen, proxy="diary", batch_size=10)
+    assert sorted(diary.shown[0][1]) == sorted(images[::4, 0, 0, 0].tolist())
+    renamed = [name.upper() for name in FEW]
+    genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, primitives=renamed)
+    assert {name for name, _ in genotype.normal} <= set(renamed)
+    by_edge = {"normal": [renamed] * 5, "reduce": [FEW] * 5}
+    genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, primitives=by_edge)
+    assert {name for name, _ in genotype.reduce} <= set(FEW)
+    assert {name for name, _ in genotype.normal} <= set(renamed)
+
+
+def test_names_are_found_where_code_bases_keep_them(few, monkeypatch):
+    model = standin("darts_pt")
+    normal, reduce = ("noise", "skip_connect", "sep_conv_3x3"), ("skip_connect", "sep_conv_3x3")
+    assert examine(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
+    # DARTS-PT leaves them on torch's own base class, where the last network made has the say.
+    monkeypatch.setattr(nn.Module, "PRIMITIVES", {"primitives_normal": [["a", "b", "c"]] * 5}, raising=False)
+    assert examine(model).candidates["normal"] == (normal,) * 5
+    del model.op_names
+    monkeypatch.setattr(nn.Module, "PRIMITIVES", {"primitives_normal": [normal] * 5, "primitives_reduct": [reduce] * 5})
+    assert examine(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
+
+
+def changed(change):
+    model = standin("quark")
+    change(model)
+    return model
+
+
+def discrete(model):
+    model.cells[1]._ops = nn.ModuleList(mixed._ops[2] for mixed in model.cells[1]._ops)
+
+
+def weightless(model):
+    model.cells[0]._ops[1] = nn.Sequential(nn.Identity())
+    model.cells[0]._ops[1]._ops = model.cells[0]._ops[0]._ops
+
+
+UNSUPPORTED = {
+    r"an object of type int was given, which is no torch module": lambda: 3,
+    r"Sequential has no list 'cells' of modules": lambda: nn.Sequential(nn.Linear(2, 2)),
+    r"cells\.1 \(Cell\) has no 'reduction'": lambda: changed(lambda m: delattr(m.cells[1], "reduction")),
+    r"cells\.1\._ops\.0 \(Layers\) has no list '_ops'": lambda: changed(discrete),
+    r"the forward of cells\.0\._ops\.1 \(Sequential\) takes no weights": lambda: changed(weightless),
+    r"its cells have 4 edges, while": lambda: changed(
+        lambda m: [cell._ops.__delitem__(0) for cell in m.cells],
+    ),
+    r"cells\.2 has other edges or operations": lambda: changed(lambda m: m.cells[2]._ops.__delitem__(0)),
+    r"the 1 cells of Network are all of kind 'reduce'": lambda: quark.Network(layers=1),
+}
+
+
+@pytest.mark.parametrize("sentence", list(UNSUPPORTED))
+def test_networks_of_another_shape_are_refused_in_one_sentence(sentence, few, pictures):
+    with pytest.raises(ConfigError, match=rf"takes search networks in the shape of DARTS'.*; {sentence}.*Pass the net"):
+        zcpt.select(UNSUPPORTED[sentence](), pictures)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"channels": 16}, "channels is no option of zcpt.select"),
+        ({"proposal": 1}, "did you mean 'proposals'"),
+        ({"shares": "alfa"}, "did you mean 'alpha'"),
+        ({"shares": "alpha", "alpha_noise": 1e-3}, "leave out alpha_noise"),
+        ({"primitives": ["a", "b"]}, r"names of the 3 operations of cells\.0\._ops\.0, and primitives=\['a', 'b'\]"),
+        ({"order": "randm"}, "did you mean 'random'"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options, sentence, few, pictures):
+    with pytest.raises(ConfigError, match=sentence):
+        zcpt.select(standin("quark"), pictures, **options)
+
+
+def test_names_or_alpha_that_are_missing_are_asked_for(few, pictures, monkeypatch):
+    model = standin("quark")
+    model.alphas_reduce = model.alphas_reduce[:4]
+    with pytest.raises(ConfigError, match=r"alphas_reduce is \[4, 3\] where 5 rows of 3 are needed"):
+        zcpt.select(model, pictures, shares="alpha")
+    monkeypatch.delattr(quark, "PRIMITIVES")
+    with pytest.raises(ConfigError, match=r"no list PRIMITIVES fits them: pass primitives="):
+        zcpt.select(model, pictures)

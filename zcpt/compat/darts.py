@@ -1,0 +1,179 @@
+"""DARTS under its own names, so that a ``train_search.py`` needs other imports and nothing else.
+
+from zcpt.compat.darts import OPS, PRIMITIVES, Architect, Genotype, Network
+
+Names, arguments and attributes are those of the code bases that go back to DARTS (Liu et al., ICLR 2019); the
+operations are zcpt's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from darts_space.darts import CANDIDATES, KEPT_INPUTS, supernet_operation
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+from zcpt.compat.architect import Architect
+
+__all__ = ["OPS", "PRIMITIVES", "Architect", "Cell", "Genotype", "MixedOp", "Network"]
+
+PRIMITIVES = ["none", *CANDIDATES]
+OPS: dict[str, Callable[[int, int, bool], nn.Module]] = {name: OPERATIONS[name].build for name in PRIMITIVES}
+"""(channels, stride, affine) -> module, by the name of the operation."""
+
+
+class Genotype(NamedTuple):
+    """Two cells: (operation, input) pairs, two for each node; and the nodes whose outputs are joined."""
+
+    normal: list[tuple[str, int]]
+    normal_concat: Sequence[int]
+    reduce: list[tuple[str, int]]
+    reduce_concat: Sequence[int]
+
+
+class MixedOp(nn.Module):
+    """All operations of an edge: their weighted sum."""
+
+    def __init__(self, C: int, stride: int) -> None:  # noqa: N803  # DARTS' spelling
+        super().__init__()
+        self._ops = nn.ModuleList(supernet_operation(name, C, stride) for name in PRIMITIVES)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Mix [B, C, H, W] by one weight for each operation."""
+        mixed: Tensor = sum(weight * operation(x) for weight, operation in zip(weights, self._ops, strict=True))
+        return mixed
+
+
+class Cell(nn.Module):
+    """A cell with all its edges."""
+
+    def __init__(
+        self,
+        steps: int,
+        multiplier: int,
+        C_prev_prev: int,  # noqa: N803
+        C_prev: int,  # noqa: N803
+        C: int,  # noqa: N803
+        reduction: bool,
+        reduction_prev: bool,
+    ) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.preprocess0: nn.Module
+        if reduction_prev:
+            self.preprocess0 = FactorizedReduce(C_prev_prev, C, affine=False)
+        else:
+            self.preprocess0 = ReLUConvBN(C_prev_prev, C, 1, 1, affine=False)
+        self.preprocess1 = ReLUConvBN(C_prev, C, 1, 1, affine=False)
+        self._steps, self._multiplier = steps, multiplier
+        strides = (2 if reduction and source < 2 else 1 for node in range(steps) for source in range(2 + node))
+        self._ops = nn.ModuleList(MixedOp(C, stride) for stride in strides)
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+        """Apply the cell to the outputs of the two cells before, with weights [edges, operations]."""
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        first = 0
+        for _ in range(self._steps):
+            states.append(sum(self._ops[i](state, weights[i]) for i, state in enumerate(states, first)))
+            first += len(states) - 1
+        return torch.cat(states[-self._multiplier :], dim=1)
+
+
+class Network(nn.Module):
+    """The search network of DARTS, for RGB images.
+
+    The architecture parameters ``alphas_normal`` and ``alphas_reduce`` [edges, operations] are leaf tensors outside
+    ``parameters()``; they go along when the network is moved to another device. ``zcpt.select(network, batches)``
+    selects operations without training them.
+    """
+
+    alphas_normal: Tensor
+    alphas_reduce: Tensor
+
+    def __init__(
+        self,
+        C: int,  # noqa: N803
+        num_classes: int,
+        layers: int,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        steps: int = 4,
+        multiplier: int = 4,
+        stem_multiplier: int = 3,
+    ) -> None:
+        super().__init__()
+        self._C, self._num_classes, self._layers, self._criterion = C, num_classes, layers, criterion
+        self._steps, self._multiplier, self._stem_multiplier = steps, multiplier, stem_multiplier
+        channels = stem_multiplier * C
+        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.cells = nn.ModuleList()
+        inputs, width, after_reduction = (channels, channels), C, False
+        for layer in range(layers):
+            reduction = layer in (layers // 3, 2 * layers // 3)
+            width *= 2 if reduction else 1
+            self.cells.append(Cell(steps, multiplier, *inputs, width, reduction, after_reduction))
+            inputs, after_reduction = (inputs[1], multiplier * width), reduction
+        self.global_pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(inputs[1], num_classes)
+        self._initialize_alphas()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, 3, H, W], mixed by the softmax of the architecture parameters."""
+        shares = [torch.softmax(alpha, dim=-1) for alpha in self.arch_parameters()]
+        s0 = s1 = self.stem(input)
+        for cell in self.cells:
+            s0, s1 = s1, cell(s0, s1, shares[bool(cell.reduction)])
+        logits: Tensor = self.classifier(self.global_pooling(s1).flatten(1))
+        return logits
+
+    def arch_parameters(self) -> list[Tensor]:
+        """The architecture parameters of normal and of reduction cells."""
+        return self._arch_parameters
+
+    def new(self) -> Network:
+        """A network of the same shape on the same device, with fresh weights and the same architecture parameters."""
+        sizes = (self._steps, self._multiplier, self._stem_multiplier)
+        other = Network(self._C, self._num_classes, self._layers, self._criterion, *sizes)
+        other.to(self.classifier.weight)
+        for theirs, ours in zip(other.arch_parameters(), self.arch_parameters(), strict=True):
+            theirs.data.copy_(ours.data)
+        return other
+
+    def genotype(self) -> Genotype:
+        """DARTS' own selection: by the largest architecture parameters."""
+        first = 2 + self._steps - self._multiplier
+        joined = range(first, 2 + self._steps)
+        normal, reduce = (self._largest(torch.softmax(alpha.detach(), dim=-1)) for alpha in self.arch_parameters())
+        return Genotype(normal, joined, reduce, joined)
+
+    def _largest(self, shares: Tensor) -> list[tuple[str, int]]:
+        """For each node its inputs with the largest shares, and the operation with the largest on each of them."""
+        none = PRIMITIVES.index("none")
+        best, operations = shares.index_fill(1, torch.tensor(none, device=shares.device), -1).max(dim=1)
+        pairs: list[tuple[str, int]] = []
+        first = 0
+        for node in range(self._steps):
+            sources = torch.argsort(best[first : first + 2 + node], descending=True, stable=True)[:KEPT_INPUTS]
+            pairs += [(PRIMITIVES[int(operations[first + source])], source) for source in sources.tolist()]
+            first += 2 + node
+        return pairs
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return self._criterion(self(input), target)
+
+    def _initialize_alphas(self) -> None:
+        edges = sum(2 + node for node in range(self._steps))
+        # Drawn on the CPU, so that every device gets the same.
+        drawn = [1e-3 * torch.randn(edges, len(PRIMITIVES)) for _ in range(2)]
+        self.alphas_normal, self.alphas_reduce = (
+            alpha.to(self.classifier.weight.device).requires_grad_() for alpha in drawn
+        )
+        self._arch_parameters = [self.alphas_normal, self.alphas_reduce]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # In place, as torch does it with parameters: an optimiser may hold them already.
+        for alpha in self._arch_parameters:
+            alpha.data = fn(alpha.data)
+        return super()._apply(fn, recurse)
