@@ -8,21 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache, partial
+from itertools import combinations, product
 
 import torch
 from torch import Tensor, nn
 
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
-from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
-from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
+from zcpt.cost import Block, Cost, Price, Size2d, classifier_block, conv_cost, halved, norm_cost
 from zcpt.errors import SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
 from zcpt.space import (
+    Allowed,
     Architecture,
     CellGraph,
     Choice,
-    Cost,
+    Completion,
     Published,
     SearchSpace,
     Shape,
@@ -83,14 +85,14 @@ def darts_choices(
 
 @dataclass(frozen=True)
 class _Plan:
-    """One cell of a network: channels of its two inputs, channels of its nodes, and the size of its output."""
+    """One cell of a network: channels and sizes of its two inputs, and channels of its nodes."""
 
     inputs: tuple[int, int]
+    entering: tuple[Size2d, Size2d]
     channels: int
     kind: str
     after_reduction: bool
     """The first input is twice as large as the second one."""
-    size: Size2d
 
     @property
     def outputs(self) -> int:
@@ -107,35 +109,38 @@ class _Plan:
             first = ReLUConvBN(self.inputs[0], self.channels, 1, 1, affine)
         return first, ReLUConvBN(self.inputs[1], self.channels, 1, 1, affine)
 
-    def preprocess_cost(self, entering: Size2d) -> Cost:
-        # A FactorizedReduce costs what a 1x1 convolution to the same size does.
-        one, other = (ReLUConvBN.cost(inputs, self.channels, 1, entering) for inputs in self.inputs)
-        return one + other
+    @property
+    def size(self) -> Size2d:
+        return halved(self.entering[1], 2 if self.kind == "reduce" else 1)
+
+    def preprocess_blocks(self) -> tuple[Block, Block]:
+        preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
+        first = preprocess(self.inputs[0], self.channels, self.entering[0])
+        return first, ReLUConvBN.pointwise(self.inputs[1], self.channels, self.entering[1])
+
+    def edge_block(self, operation: str, source: int) -> Block:
+        entering = self.entering[1] if source < 2 else self.size
+        return operation_block(operation, self.channels, self.stride(source), entering)
 
 
 def _has_imagenet_stem(shape: Shape) -> bool:
     return min(shape.image_size) >= IMAGENET_STEM_FROM
 
 
-def _stem_size(shape: Shape) -> Size2d:
-    size = shape.image_size
-    for _ in range(3 if _has_imagenet_stem(shape) else 0):
-        size = halved(size, 2)
-    return size
-
-
-def _plans(shape: Shape, stem_channels: int) -> list[_Plan]:
-    inputs, channels, size = (stem_channels, stem_channels), shape.channels, _stem_size(shape)
+@lru_cache(maxsize=16)
+def _plans(shape: Shape, stem_channels: int) -> tuple[_Plan, ...]:
+    inputs, channels, size = (stem_channels, stem_channels), shape.channels, shape.image_size
     reductions = (shape.layers // 3, 2 * shape.layers // 3)
     after_reduction = _has_imagenet_stem(shape)
-    plans = []
+    entering = (halved(halved(size, 2), 2), halved(halved(halved(size, 2), 2), 2)) if after_reduction else (size, size)
+    plans: list[_Plan] = []
     for index in range(shape.layers):
         reduce = index in reductions
-        if reduce:
-            channels, size = 2 * channels, halved(size, 2)
-        plans.append(_Plan(inputs, channels, KINDS[reduce], after_reduction, size))
+        channels = 2 * channels if reduce else channels
+        plans.append(_Plan(inputs, entering, channels, KINDS[reduce], after_reduction))
         inputs, after_reduction = (inputs[1], plans[-1].outputs), reduce
-    return plans
+        entering = entering[1], plans[-1].size
+    return tuple(plans)
 
 
 def _stem_channels(shape: Shape, supernet: bool) -> int:
@@ -156,15 +161,25 @@ def _stem(shape: Shape, channels: int) -> nn.ModuleList:
     return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
 
 
-def _stem_cost(shape: Shape, channels: int) -> Cost:
-    if not _has_imagenet_stem(shape):
-        return conv_cost(shape.in_channels, channels, 3, shape.image_size) + norm_cost(channels)
-    total, size, inputs = Cost(), shape.image_size, shape.in_channels
-    for outputs in (channels // 2, channels, channels):
-        size = halved(size, 2)
-        total += conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
-        inputs = outputs
-    return total
+def _stem_module(shape: Shape, channels: int, index: int) -> nn.Module:
+    return _stem(shape, channels)[index]
+
+
+def _stem_blocks(shape: Shape, channels: int) -> Iterator[Block]:
+    inputs, size = shape.in_channels, shape.image_size
+    if _has_imagenet_stem(shape):
+        half, quarter = halved(size, 2), halved(halved(size, 2), 2)
+        cost = _conv_norm_cost(inputs, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
+        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, shape, channels, 0))
+        cost = _conv_norm_cost(channels, channels, halved(quarter, 2))
+        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, shape, channels, 1))
+    else:
+        cost = _conv_norm_cost(inputs, channels, size)
+        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, shape, channels, 0))
+
+
+def _conv_norm_cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+    return conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
 
 
 class _Cell(nn.Module):
@@ -274,17 +289,38 @@ class Darts(SearchSpace):
         self.check_shape(shape)
         return _Network(self._pairs(architecture), shape, auxiliary)
 
-    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
-        cells = self._pairs(architecture)
+    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
         channels = _stem_channels(shape, supernet=False)
-        plans = _plans(shape, channels)
-        total, entering = _stem_cost(shape, channels), _stem_size(shape)
-        for plan in plans:
-            total += plan.preprocess_cost(entering)
-            for operation, source in cells[plan.kind]:
-                total += OPERATIONS[operation].cost(plan.channels, plan.stride(source), plan.size)
-            entering = plan.size
-        return total + linear_cost(plans[-1].outputs, shape.num_classes)
+        yield from _stem_blocks(shape, channels)
+        for plan in _plans(shape, channels):
+            yield from plan.preprocess_blocks()
+        yield classifier_block(plan.outputs, shape.num_classes, plan.size)
+
+    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
+        kind, _, place = choice.split("/")
+        if place != "inputs":
+            source, plans = int(place.removeprefix("edge")), _plans(shape, _stem_channels(shape, supernet=False))
+            yield from (plan.edge_block(candidate, source) for plan in plans if plan.kind == kind)
+
+    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+        """The two cheapest inputs of every node, each by its cheapest operation."""
+        prices = self.prices(shape, price)
+
+        def complete(allowed: Allowed) -> Architecture:
+            kept: dict[str, tuple[str, ...]] = {}
+            for kind, node in product(KINDS, self.nodes):
+                edges = {}
+                for source in allowed.get(inputs_name(kind, node), ("0", "1")):
+                    name = edge_name(kind, node, int(source))
+                    operation = min(allowed[name], key=prices[name].__getitem__)
+                    edges[source] = prices[name][operation], name, operation
+                sources = sorted(sorted(edges, key=lambda source: edges[source][0])[:KEPT_INPUTS])
+                kept |= {edges[source][1]: (edges[source][2],) for source in sources}
+                if node > KEPT_INPUTS:
+                    kept[inputs_name(kind, node)] = tuple(sources)
+            return Architecture(self.name, kept)
+
+        return complete
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
         """Leave out the operations of edges that were not kept: they make no difference."""

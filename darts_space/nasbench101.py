@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import permutations
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
+from zcpt.cost import Block, Cost, Size2d, classifier_block, conv_cost, halved, norm_cost
 from zcpt.errors import SpaceError, unknown
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
-from zcpt.space import Cost, Shape
+from zcpt.space import Shape
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
@@ -43,10 +44,6 @@ class ConvBnRelu(nn.Sequential):
 def operation(name: str, channels: int) -> nn.Module:
     """The module of an operation, which keeps size and channels."""
     return ConvBnRelu(channels, channels, _KERNELS[name]) if name in _KERNELS else nn.MaxPool2d(3, 1, padding=1)
-
-
-def _operation_cost(name: str, channels: int, size: Size2d) -> Cost:
-    return ConvBnRelu.cost(channels, channels, _KERNELS[name], size) if name in _KERNELS else Cost()
 
 
 @dataclass(frozen=True)
@@ -189,14 +186,16 @@ class _Plan:
     size: Size2d
 
 
-def _plans(shape: Shape) -> Iterator[_Plan]:
+@lru_cache(maxsize=16)
+def _plans(shape: Shape) -> tuple[_Plan, ...]:
     inputs = outputs = shape.channels
-    size = shape.image_size
+    size, plans = shape.image_size, []
     for index in range(shape.layers):
         if starts_stack(index, shape.layers):
             outputs, size = 2 * outputs, halved(size, 2)
-        yield _Plan(inputs, outputs, size)
+        plans.append(_Plan(inputs, outputs, size))
         inputs = outputs
+    return tuple(plans)
 
 
 class _Cell(nn.Module):
@@ -232,7 +231,7 @@ class NasBench101Network(DropPathNetwork):
 
     def __init__(self, spec: CellSpec, shape: Shape, auxiliary: bool) -> None:
         super().__init__()
-        plans = list(_plans(shape))
+        plans = _plans(shape)
         self.stem = ConvBnRelu(shape.in_channels, shape.channels, 3)
         # Rounded up, as TensorFlow's padding 'same' is.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
@@ -253,15 +252,48 @@ class NasBench101Network(DropPathNetwork):
         return logits, self.auxiliary(tap)
 
 
-def network_cost(spec: CellSpec, shape: Shape) -> Cost:
-    """Parameters and MACs of the network of a pruned cell without its auxiliary head, by formula."""
-    total = ConvBnRelu.cost(shape.in_channels, shape.channels, 3, shape.image_size)
-    width = shape.channels
+def fixed_blocks(shape: Shape) -> Iterator[Block]:
+    """What all networks of that shape have: stem, poolings between the stacks, classifier."""
+    size = shape.image_size
+    yield _convolution(shape.in_channels, shape.channels, 3, size)
     for plan in _plans(shape):
-        widths, width = spec.widths(plan.inputs, plan.outputs), plan.outputs
-        for vertex in range(1, spec.output + 1):
-            if spec.matrix[0][vertex]:
-                total += ConvBnRelu.cost(plan.inputs, widths[vertex], 1, plan.size)
-            if vertex != spec.output:
-                total += _operation_cost(spec.ops[vertex], widths[vertex], plan.size)
-    return total + linear_cost(width, shape.num_classes)
+        if plan.inputs != plan.outputs:
+            yield Block("pool", plan.inputs, plan.inputs, 2, size, Cost(), partial(nn.MaxPool2d, 2, ceil_mode=True))
+        size = plan.size
+    yield classifier_block(plan.outputs, shape.num_classes, size)
+
+
+def widths_by_cell(spec: CellSpec, shape: Shape) -> list[tuple[int, ...]]:
+    """Channels of each vertex of a pruned cell, in one cell of the network after the other."""
+    found = {key: spec.widths(*key) for key in {(plan.inputs, plan.outputs) for plan in _plans(shape)}}
+    return list(zip(*(found[plan.inputs, plan.outputs] for plan in _plans(shape)), strict=True))
+
+
+def operation_blocks(name: str, widths: Sequence[int], shape: Shape) -> Iterator[Block]:
+    """The operation of a vertex that is so wide, in one cell after the other."""
+    for width, plan in zip(widths, _plans(shape), strict=True):
+        if name in _KERNELS:
+            yield _convolution(width, width, _KERNELS[name], plan.size)
+        else:
+            yield Block(name, width, width, 1, plan.size, Cost(), partial(operation, name, width))
+
+
+def projection_blocks(widths: Sequence[int], shape: Shape) -> Iterator[Block]:
+    """The projections of the cell's input to a vertex that is so wide, in one cell after the other."""
+    for width, plan in zip(widths, _plans(shape), strict=True):
+        yield _convolution(plan.inputs, width, 1, plan.size)
+
+
+def network_blocks(spec: CellSpec, shape: Shape) -> Iterator[Block]:
+    """The operations of the network of a pruned cell without its auxiliary head."""
+    yield from fixed_blocks(shape)
+    for vertex, widths in enumerate(widths_by_cell(spec, shape)):
+        if spec.matrix[0][vertex]:
+            yield from projection_blocks(widths, shape)
+        if 0 < vertex < spec.output:
+            yield from operation_blocks(spec.ops[vertex], widths, shape)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, size: Size2d) -> Block:
+    cost, build = ConvBnRelu.cost(inputs, outputs, kernel, size), partial(ConvBnRelu, inputs, outputs, kernel)
+    return Block(f"conv{kernel}x{kernel}-bn-relu", inputs, outputs, 1, size, cost, build)

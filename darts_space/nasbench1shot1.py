@@ -8,9 +8,11 @@ of NAS-Bench-101 (``darts_space/nasbench101.py``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations, pairwise, product
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,16 +24,29 @@ from darts_space.nasbench101 import (
     CellSpec,
     ConvBnRelu,
     NasBench101Network,
-    network_cost,
+    network_blocks,
     operation,
     read_model_spec,
     starts_stack,
     write_model_spec,
 )
 from darts_space.operations import ReLUConvBN
+from darts_space.topologies import Graph, Topologies
+from zcpt.cost import Block, Price
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
-from zcpt.space import Architecture, CellGraph, Choice, Cost, Published, SearchSpace, Shape, Size, check_kept
+from zcpt.space import (
+    Allowed,
+    Architecture,
+    CellGraph,
+    Choice,
+    Completion,
+    Published,
+    SearchSpace,
+    Shape,
+    Size,
+    check_kept,
+)
 from zcpt.supernet import Supernet
 
 VERTICES = 7
@@ -79,6 +94,21 @@ class _Slot(nn.Module):
 def _supernet_operation(name: str, channels: int) -> nn.Module:
     module = operation(name, channels)
     return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else module
+
+
+def _feeds_on(graph: Graph) -> bool:
+    """Whether each vertex feeds the next one."""
+    return all(source in graph[vertex] for source, vertex in pairwise([0, *sorted(graph)]))
+
+
+def _bits(sources: Sequence[str]) -> int:
+    return sum(1 << (0 if source == INPUT else int(source)) for source in sources)
+
+
+@lru_cache(maxsize=8)
+def _topologies(space: NasBench1Shot1, shape: Shape) -> Topologies:
+    space.check_shape(shape)
+    return Topologies(space.graphs(), shape)
 
 
 class NasBench1Shot1(SearchSpace):
@@ -147,9 +177,36 @@ class NasBench1Shot1(SearchSpace):
         self.check_shape(shape)
         return NasBench101Network(self.spec(architecture).pruned(), shape, auxiliary)
 
-    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
+    def blocks(self, architecture: Architecture, shape: Shape) -> Iterator[Block]:
         self.check_shape(shape)
-        return network_cost(self.spec(architecture).pruned(), shape)
+        return network_blocks(self.spec(architecture).pruned(), shape)
+
+    def all_blocks(self, shape: Shape) -> Iterator[Block]:
+        return _topologies(self, shape).blocks()
+
+    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+        """The cheapest of all graphs, each with the cheapest operations of its nodes."""
+        topologies = _topologies(self, shape)
+        priced = topologies.priced(price)
+        among = np.array([_feeds_on(graph) for graph in topologies.graphs]) if valid_only else None
+
+        def complete(allowed: Allowed) -> Architecture | None:
+            operations = {node: allowed[operation_name(node)] for node in range(1, self.output)}
+            found = priced.cheapest({v: _bits(allowed[n]) for v, n in self._parent_choices()}, operations, among)
+            return None if found is None else self._architecture(*found)
+
+        return complete
+
+    def _parent_choices(self) -> Iterator[tuple[int, str]]:
+        """The vertices that have a choice of parents, and its name."""
+        known = {choice.name for choice in self.choices}
+        named = ((v, parents_name(v if v < self.output else None)) for v in range(1, self.output + 1))
+        return (pair for pair in named if pair[1] in known)
+
+    def _architecture(self, graph: Graph, operations: Mapping[int, str]) -> Architecture:
+        named = {vertex: name for vertex, name in self._parent_choices() if vertex in graph}
+        kept = {name: tuple(_sources(v)[source] for source in graph[v]) for v, name in named.items()}
+        return Architecture(self.name, kept | {operation_name(node): (name,) for node, name in operations.items()})
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
         """Leave out the decisions on nodes that do not reach the output: they make no difference."""
@@ -177,10 +234,14 @@ class NasBench1Shot1(SearchSpace):
 
     def count(self) -> int:
         """How many different cells there are: nodes that do not reach the output do not count."""
+        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in self.graphs())
+
+    def graphs(self) -> list[Graph]:
+        """All different graphs of a cell, whatever its operations are."""
         choices = {choice.name: choice for choice in self.choices if choice.phase}
         rows = (combinations(choice.candidates, choice.keep) for choice in choices.values())
-        graphs = {tuple(self._reached(dict(zip(choices, kept, strict=True))).items()) for kept in product(*rows)}
-        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in graphs)
+        found = (self._reached(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
+        return [dict(graph) for graph in dict.fromkeys(tuple(graph.items()) for graph in found)]
 
     def valid(self, architecture: Architecture) -> bool:
         """Whether the published list of the space has the cell.
@@ -190,8 +251,7 @@ class NasBench1Shot1(SearchSpace):
         from the input to the output, each feed the next: 2,487, 3,609 and 24,066 in the three spaces.
         """
         self.check(architecture)
-        reached = self._reached(architecture.kept)
-        return all(source in reached[vertex] for source, vertex in pairwise([0, *sorted(reached)]))
+        return _feeds_on(self._reached(architecture.kept))
 
     def isomorphism_class(self, architecture: Architecture) -> str:
         """A text that architectures share, of whichever of the three spaces, if their cells are the same graph."""

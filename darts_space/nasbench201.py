@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from darts_space.operations import OPERATIONS, ReLUConvBN
-from zcpt.cost import Size2d, conv_cost, halved, linear_cost, norm_cost
+from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
+from zcpt.cost import Block, Size2d, classifier_block, conv_cost, halved, norm_cost
 from zcpt.errors import SpaceError, unknown
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
-from zcpt.space import Architecture, CellGraph, Choice, Cost, Published, SearchSpace, Shape, Size
+from zcpt.space import Architecture, CellGraph, Choice, Published, SearchSpace, Shape, Size
 from zcpt.supernet import Supernet
 
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -26,29 +27,28 @@ def edge_name(node: int, source: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One block of the skeleton: a cell, or the residual block that halves the image and doubles the channels."""
+class _Part:
+    """One part of the skeleton: a cell, or the residual block that halves the image and doubles the channels."""
 
     name: str
     inputs: int
     outputs: int
-    size: Size2d
-    """Height and width of its output."""
+    entering: Size2d
+    """Height and width of its input."""
 
     @property
     def is_cell(self) -> bool:
         return self.inputs == self.outputs
 
 
-def _skeleton(shape: Shape) -> Iterator[_Block]:
+def _skeleton(shape: Shape) -> Iterator[_Part]:
     channels, size, index = shape.channels, shape.image_size, 0
     for stage in range(STAGES):
         if stage:
-            channels, size = 2 * channels, halved(size, 2)
-            yield _Block(f"blocks.{index}", channels // 2, channels, size)
-            index += 1
+            yield _Part(f"blocks.{index}", channels, 2 * channels, size)
+            channels, size, index = 2 * channels, halved(size, 2), index + 1
         for _ in range(shape.layers):
-            yield _Block(f"blocks.{index}", channels, channels, size)
+            yield _Part(f"blocks.{index}", channels, channels, size)
             index += 1
 
 
@@ -63,15 +63,21 @@ class _ResidualBlock(nn.Module):
         output: Tensor = self.conv_b(self.conv_a(x)) + self.shortcut(x)
         return output
 
-    @staticmethod
-    def cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+    @classmethod
+    def block(cls, part: _Part) -> Block:
+        inputs, outputs, size = part.inputs, part.outputs, halved(part.entering, 2)
         convs = ReLUConvBN.cost(inputs, outputs, 3, size) + ReLUConvBN.cost(outputs, outputs, 3, size)
-        return convs + conv_cost(inputs, outputs, 1, size)
+        cost = convs + conv_cost(inputs, outputs, 1, size)
+        return Block("residual", inputs, outputs, 2, part.entering, cost, partial(cls, inputs, outputs))
 
 
 def _stem(shape: Shape) -> nn.Module:
     conv = nn.Conv2d(shape.in_channels, shape.channels, 3, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(shape.channels))
+
+
+def _norm(last: _Part) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(last.outputs), nn.ReLU())
 
 
 def _head(channels: int) -> nn.Module:
@@ -161,17 +167,18 @@ class NasBench201(SearchSpace):
         self.check(architecture)
         return _Network(architecture, shape, auxiliary)
 
-    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
-        self.check(architecture)
-        total = conv_cost(shape.in_channels, shape.channels, 3, shape.image_size) + norm_cost(shape.channels)
-        for block in _skeleton(shape):
-            if block.is_cell:
-                for choice in self.choices:
-                    total += OPERATIONS[architecture[choice.name]].cost(block.outputs, 1, block.size)
-            else:
-                total += _ResidualBlock.cost(block.inputs, block.outputs, block.size)
-        channels = shape.channels * 2 ** (STAGES - 1)
-        return total + norm_cost(channels) + linear_cost(channels, shape.num_classes)
+    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
+        inputs, channels, size = shape.in_channels, shape.channels, shape.image_size
+        cost = conv_cost(inputs, channels, 3, size) + norm_cost(channels)
+        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem, shape))
+        *_, last = parts = list(_skeleton(shape))
+        yield from (_ResidualBlock.block(part) for part in parts if not part.is_cell)
+        yield Block("norm", last.outputs, last.outputs, 1, last.entering, norm_cost(last.outputs), partial(_norm, last))
+        yield classifier_block(last.outputs, shape.num_classes, last.entering)
+
+    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
+        cells = (part for part in _skeleton(shape) if part.is_cell)
+        return (operation_block(candidate, cell.outputs, 1, cell.entering) for cell in cells)
 
     def parse(self, text: str) -> Architecture:
         """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""

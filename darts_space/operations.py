@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zcpt.cost import Size2d, conv_cost, norm_cost
-from zcpt.space import Cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
 from zcpt.supernet import Stochastic
 
 
@@ -33,6 +33,12 @@ class ReLUConvBN(nn.Sequential):
     def cost(inputs: int, outputs: int, kernel: int, size: Size2d) -> Cost:
         """Cost with an affine BatchNorm and an output of ``size``."""
         return conv_cost(inputs, outputs, kernel, size) + norm_cost(outputs)
+
+    @classmethod
+    def pointwise(cls, inputs: int, outputs: int, size: Size2d) -> Block:
+        """The 1x1 one of a discrete network, on maps of ``size``."""
+        build = partial(cls, inputs, outputs, 1, 1, True)
+        return Block("relu_conv_bn_1x1", inputs, outputs, 1, size, cls.cost(inputs, outputs, 1, size), build)
 
 
 class SeparableConv(nn.Sequential):
@@ -73,6 +79,12 @@ class FactorizedReduce(nn.Module):
     def cost(inputs: int, outputs: int, size: Size2d) -> Cost:
         """Cost with an affine BatchNorm and an output of ``size``."""
         return conv_cost(inputs, outputs, 1, size) + norm_cost(outputs)
+
+    @classmethod
+    def block(cls, inputs: int, outputs: int, entering: Size2d) -> Block:
+        """The one of a discrete network, on maps of the size ``entering``."""
+        cost, build = cls.cost(inputs, outputs, halved(entering, 2)), partial(cls, inputs, outputs, True)
+        return Block("factorized_reduce", inputs, outputs, 2, entering, cost, build)
 
 
 class Zero(nn.Module):
@@ -152,3 +164,10 @@ OPERATIONS: dict[str, Operation] = {
     "dil_conv_3x3": _separable(3, dilation=2, depth=1),
     "dil_conv_5x5": _separable(5, dilation=2, depth=1),
 }
+
+
+def operation_block(name: str, channels: int, stride: int, entering: Size2d) -> Block:
+    """An operation of a discrete network, on maps of the size ``entering``."""
+    operation = OPERATIONS[name]
+    cost = operation.cost(channels, stride, halved(entering, stride))
+    return Block(name, channels, channels, stride, entering, cost, partial(operation.build, channels, stride, True))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from zcpt.cost import Size2d, conv_cost, halved, norm_cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
 from zcpt.layers import DropPath
-from zcpt.space import Cost
 
 Activation = Callable[[], nn.Module]
 
@@ -125,3 +125,14 @@ OPERATIONS: dict[str, Operation] = {
     **{f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)},
     IDENTITY: Operation(_identity, _identity_cost),
 }
+
+
+def block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
+    """What does the work of ``layer`` in a discrete network."""
+    return Block(name, layer.inputs, layer.outputs, layer.stride, layer.entering, cost, build)
+
+
+def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
+    """A candidate operation in the place of ``layer``."""
+    operation = OPERATIONS[name]
+    return block(name, layer, operation.cost(layer), partial(operation.build, layer, activation, False))

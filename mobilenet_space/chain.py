@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mobilenet_space.blocks import IDENTITY, OPERATIONS, Activation, ConvNorm, Layer, MBConv
-from zcpt.cost import linear_cost
+from mobilenet_space.blocks import IDENTITY, OPERATIONS, Activation, ConvNorm, Layer, MBConv, block, operation_block
+from zcpt.cost import Block, classifier_block
 from zcpt.errors import SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork
-from zcpt.space import Architecture, CellGraph, Cost, SearchSpace, Shape
+from zcpt.space import Architecture, CellGraph, SearchSpace, Shape
 from zcpt.supernet import Supernet
 
 
@@ -61,21 +62,24 @@ def follow(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def _stem_blocks(skeleton: Skeleton, activation: Activation) -> Iterator[Block]:
+    yield _convolution(skeleton.stem, 3, activation)
+    for layer in skeleton.before:
+        yield block("mb_k3_e1", layer, MBConv.cost(layer, 3, 1), partial(MBConv, layer, 3, 1, activation, False))
+
+
+def _convolution(layer: Layer, kernel: int, activation: Activation) -> Block:
+    cost = ConvNorm.cost(layer.inputs, layer.outputs, kernel, layer.size)
+    build = partial(ConvNorm, layer.inputs, layer.outputs, kernel, layer.stride, activation=activation)
+    return block(f"conv_{kernel}x{kernel}", layer, cost, build)
+
+
 def _stem(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
-    stem = skeleton.stem
-    conv = ConvNorm(stem.inputs, stem.outputs, 3, stem.stride, activation=activation)
-    return nn.Sequential(conv, *(MBConv(layer, 3, 1, activation, False) for layer in skeleton.before))
-
-
-def _stem_cost(skeleton: Skeleton) -> Cost:
-    stem = skeleton.stem
-    costs = (MBConv.cost(layer, 3, 1) for layer in skeleton.before)
-    return sum(costs, ConvNorm.cost(stem.inputs, stem.outputs, 3, stem.size))
+    return nn.Sequential(*(part.build() for part in _stem_blocks(skeleton, activation)))
 
 
 def _head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
-    conv = ConvNorm(skeleton.last.inputs, skeleton.features, 1, activation=activation)
-    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(_convolution(skeleton.last, 1, activation).build(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class ChainNetwork(DropPathNetwork):
@@ -106,6 +110,11 @@ class ChainNetwork(DropPathNetwork):
         if self.auxiliary is None or not self.training:
             return logits
         return logits, self.auxiliary(tapped)
+
+
+@lru_cache(maxsize=16)
+def _layers(space: Chain, shape: Shape) -> dict[str, Layer]:
+    return dict(zip((choice.name for choice in space.choices), space.skeleton(shape).layers, strict=True))
 
 
 class Chain(SearchSpace):
@@ -148,16 +157,14 @@ class Chain(SearchSpace):
         self.check_shape(shape)
         return ChainNetwork(self, architecture, shape, auxiliary)
 
-    def cost(self, architecture: Architecture, shape: Shape) -> Cost:
-        self.check(architecture)
-        self.check_shape(shape)
+    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
         skeleton = self.skeleton(shape)
-        total = _stem_cost(skeleton)
-        for choice, layer in zip(self.choices, skeleton.layers, strict=True):
-            total += OPERATIONS[architecture[choice.name]].cost(layer)
-        last = skeleton.last
-        total += ConvNorm.cost(last.inputs, last.outputs, 1, last.size)
-        return total + linear_cost(skeleton.features, shape.num_classes)
+        yield from _stem_blocks(skeleton, self.activation)
+        yield _convolution(skeleton.last, 1, self.activation)
+        yield classifier_block(skeleton.features, shape.num_classes, skeleton.last.size)
+
+    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
+        yield operation_block(candidate, _layers(self, shape)[choice], self.activation)
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The same network with the identities at the end of their stages.

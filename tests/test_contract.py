@@ -1,6 +1,9 @@
 """What holds for every space, every order and every proxy that comes with zcpt."""
 
 import json
+import math
+import zlib
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
 from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_shape
+from zcpt.cost import halved
 from zcpt.search import ORDERS, PRESETS
 
 SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
@@ -88,6 +92,72 @@ def test_analytic_cost_is_that_of_the_network(space, shape):
         cost = space.cost(architecture, shape)
         assert cost.params == sum(parameter.numel() for parameter in network.parameters())
         assert 2 * cost.macs == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 20), (128, 130)])
+def test_every_block_is_what_it_says(space, size):
+    blocks = set(space.all_blocks(tiny_shape(space, image_size=size)))
+    assert len({block.key for block in blocks}) == len(blocks)
+    for block in blocks:
+        module = block.build().eval()
+        with FlopCounterMode(display=False) as counter:
+            output = module(torch.randn(1, block.inputs, *block.entering))
+        assert output.shape[1] == block.outputs
+        assert output.ndim == 2 or output.shape[2:] == halved(block.entering, block.stride)
+        assert block.cost.params == sum(parameter.numel() for parameter in module.parameters())
+        assert 2 * block.cost.macs == counter.get_total_flops()
+    for seed in range(3):
+        assert set(space.blocks(random_architecture(space, seed), tiny_shape(space, image_size=size))) <= blocks
+
+
+def partly_decided(space, generator, most=1500):
+    """What random decisions leave: few enough architectures to try them all."""
+    allowed = {choice.name: choice.rivals for choice in space.choices}
+    order = [space.choices[i] for i in torch.randperm(len(space.choices), generator=generator).tolist()]
+    for choice in order:
+        count = math.prod(math.comb(len(allowed[c.name]), c.keep) for c in space.choices)
+        if count > most:
+            drawn = torch.randperm(len(choice.rivals), generator=generator).tolist()
+            left = choice.keep + int(torch.randint(2, (), generator=generator)) * (count < 100 * most)
+            allowed[choice.name] = tuple(c for i, c in enumerate(choice.rivals) if i in drawn[:left])
+    return allowed
+
+
+def test_the_cheapest_is_the_cheapest_of_all(space):
+    shape, generator = tiny_shape(space), torch.Generator().manual_seed(0)
+    for seed in range(3):
+
+        def price(block, seed=seed):
+            return zlib.crc32(f"{seed} {block.key}".encode()) % 1000
+
+        complete, allowed = space.cheapest(shape, price), partly_decided(space, generator)
+        rows = product(*(combinations(allowed[choice.name], choice.keep) for choice in space.choices))
+        names = [choice.name for choice in space.choices]
+        every = {space.architecture(dict(zip(names, row, strict=True))) for row in rows}
+        totals = {architecture: sum(map(price, space.blocks(architecture, shape))) for architecture in every}
+        found = complete(allowed)
+        space.check(found)
+        assert found in totals
+        assert totals[found] == min(totals.values())
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "nasbench-macro", "nasbench1shot1-1"])
+def test_the_cheapest_of_a_whole_space(name):
+    space = zcpt.get_space(name)
+    shape, generator = tiny_shape(space, channels=8), torch.Generator().manual_seed(1)
+
+    def price(block):
+        return zlib.crc32(block.key.encode()) % 1000
+
+    names, complete = [choice.name for choice in space.choices], space.cheapest(shape, price)
+    rows = product(*(combinations(choice.candidates, choice.keep) for choice in space.choices))
+    every = {space.architecture(dict(zip(names, row, strict=True))) for row in rows}
+    totals = {architecture: sum(map(price, space.blocks(architecture, shape))) for architecture in every}
+    assert len(totals) == space.count()
+    for most in (10**9, 5000, 500, 100, 50, 10, 5, 1):
+        allowed = partly_decided(space, generator, most)
+        left = [a for a in every if all(set(kept) <= {*allowed[n]} for n, kept in a.kept.items())]
+        assert totals[complete(allowed)] == min(totals[architecture] for architecture in left)
 
 
 def test_the_auxiliary_head_is_not_part_of_the_cost(space):

@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 from typing import TYPE_CHECKING
 
 from zcpt.batches import Batch, Batches, DatasetBatches
-from zcpt.errors import ConfigError, DataError, ProxyError, SpaceError, ZcptError
+from zcpt.cost import Block, Cost
+from zcpt.errors import ConfigError, DataError, InfeasibleError, ProxyError, SpaceError, ZcptError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
 from zcpt.scoring import evaluate
@@ -20,7 +21,6 @@ from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
 from zcpt.space import (
     Architecture,
     Choice,
-    Cost,
     SearchSpace,
     get_space,
     list_spaces,
@@ -32,11 +32,13 @@ __all__ = [
     "Architecture",
     "Batch",
     "Batches",
+    "Block",
     "Choice",
     "ConfigError",
     "Cost",
     "DataError",
     "DatasetBatches",
+    "InfeasibleError",
     "Listener",
     "Mixture",
     "Proxy",

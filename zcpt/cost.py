@@ -1,10 +1,58 @@
-"""Sizes of feature maps, and parameters and MACs of single layers by formula."""
+"""What a discrete network consists of, and parameters and MACs of single layers by formula."""
 
 from __future__ import annotations
 
-from zcpt.space import Cost
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import nn
 
 Size2d = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters, and multiply-accumulates of convolutions and linear layers for one image."""
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.params + other.params, self.macs + other.macs)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One operation at one place of a discrete network; equal blocks do the same on inputs of the same shape."""
+
+    name: str
+    inputs: int
+    """Channels of its input."""
+    outputs: int
+    stride: int
+    entering: Size2d
+    """Height and width of its input."""
+    cost: Cost = field(compare=False)
+    build: Callable[[], nn.Module] = field(compare=False, repr=False)
+    """Makes the module as the network has it."""
+
+    @property
+    def key(self) -> str:
+        """The name under which tables hold it."""
+        height, width = self.entering
+        return f"{self.name} {self.inputs}->{self.outputs} stride {self.stride} at {height}x{width}"
+
+
+Price = Callable[[Block], float]
+"""What one block counts; a network counts the sum of its blocks."""
+
+
+def total(blocks: Iterable[Block]) -> Cost:
+    """The cost of all blocks together."""
+    costs = [block.cost for block in blocks]
+    return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))
 
 
 def halved(size: Size2d, stride: int) -> Size2d:
@@ -26,3 +74,20 @@ def norm_cost(channels: int) -> Cost:
 def linear_cost(inputs: int, outputs: int) -> Cost:
     """A linear layer with bias; adding the bias is no multiplication."""
     return Cost(inputs * outputs + outputs, inputs * outputs)
+
+
+def classifier_block(features: int, classes: int, size: Size2d) -> Block:
+    """Global average pooling of maps of ``size``, and a linear layer with bias."""
+    return Block(
+        "classifier",
+        features,
+        classes,
+        1,
+        size,
+        linear_cost(features, classes),
+        partial(_classifier, features, classes),
+    )
+
+
+def _classifier(features: int, classes: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))

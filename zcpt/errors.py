@@ -22,6 +22,10 @@ class ProxyError(ZcptError):
     """An unknown proxy, or a network and batch that the proxy cannot score."""
 
 
+class InfeasibleError(ZcptError):
+    """Budgets that no architecture of the space keeps."""
+
+
 class DataError(ZcptError):
     """A data set that is missing, empty, broken or too small."""
 

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import field, fields
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any, get_args, get_type_hints
 
 from zcpt.errors import ConfigError, unknown
 
 
-def option(default: Any, help: str) -> Any:
-    """A dataclass field with the sentence that documents it."""
-    return field(default=default, metadata={"help": help})
+def option(default: Any, help: str, read: Callable[[str], Any] | None = None) -> Any:
+    """A dataclass field with the sentence that documents it, and how its value is read from a command line."""
+    return field(default=default, metadata={"help": help, "read": read})
+
+
+_UNITS = {"k": 3, "M": 6, "G": 9}
+
+
+def number(text: str) -> float:
+    """Read 600M, 3.3M, 600e6 or 600000000; ValueError if it is no number."""
+    exponent = _UNITS.get(text[-1:], 0)
+    return float(f"{text[:-1]}e{exponent}") if exponent else float(text)
+
+
+def written(value: float, up: bool = False) -> str:
+    """A number with four digits, so that ``number`` can read it; with ``up`` never less than it is."""
+    unit, exponent = next((u for u in reversed(_UNITS.items()) if value >= 10 ** u[1]), ("", 0))
+    scaled = Decimal(value).scaleb(-exponent)
+    digits = Decimal(1).scaleb(scaled.adjusted() - 3)
+    rounded = scaled.quantize(digits, ROUND_CEILING if up else ROUND_HALF_EVEN)
+    return f"{rounded.normalize():f}{unit}"
 
 
 def flag(name: str) -> str:

@@ -6,12 +6,13 @@ import importlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from zcpt.cost import Block, Cost, Price, total
 from zcpt.errors import ConfigError, SpaceError, unknown
 
 if TYPE_CHECKING:
@@ -114,17 +115,6 @@ def _choices_from(choices: object, source: str) -> dict[str, tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Trainable parameters, and multiply-accumulates of convolutions and linear layers for one image."""
-
-    params: int = 0
-    macs: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.params + other.params, self.macs + other.macs)
-
-
-@dataclass(frozen=True)
 class Size:
     """Width and depth: the channels of the first cells, and the layers as the space counts them."""
 
@@ -182,6 +172,12 @@ class Network(nn.Module, ABC):
     if TYPE_CHECKING:
 
         def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+Allowed = Mapping[str, Sequence[str]]
+"""For every choice the candidates that may still be kept."""
+Completion = Callable[[Allowed], Architecture | None]
+"""From what may still be kept to an architecture that keeps nothing else; None where there is none."""
 
 
 class SearchSpace(ABC):
@@ -242,9 +238,64 @@ class SearchSpace(ABC):
     def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> Network:
         """What ``network`` calls; it starts with ``self.check(architecture)``."""
 
-    @abstractmethod
+    def fixed_blocks(self, shape: Shape) -> Iterable[Block]:
+        """What all networks of that shape have in common."""
+        raise SpaceError(f"space '{self.name}' has no fixed_blocks: it cannot tell costs and keep budgets without.")
+
+    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterable[Block]:
+        """What a candidate adds to a network that keeps it, whatever else the network keeps.
+
+        A space whose choices depend on each other overrides ``blocks``, ``all_blocks`` and ``cheapest`` instead.
+        """
+        raise SpaceError(f"space '{self.name}' has no chosen_blocks: it cannot tell costs and keep budgets without.")
+
+    def blocks(self, architecture: Architecture, shape: Shape) -> Iterator[Block]:
+        """The operations of the network without its auxiliary head; additions and concatenations are none."""
+        self.check(architecture)
+        self.check_shape(shape)
+        yield from self.fixed_blocks(shape)
+        for choice, kept in architecture.kept.items():
+            for candidate in kept:
+                yield from self.chosen_blocks(choice, candidate, shape)
+
+    def all_blocks(self, shape: Shape) -> Iterator[Block]:
+        """The blocks of all networks of that shape; some may come several times."""
+        yield from self.fixed_blocks(shape)
+        for choice in self.choices:
+            for candidate in choice.rivals:
+                yield from self.chosen_blocks(choice.name, candidate, shape)
+
     def cost(self, architecture: Architecture, shape: Shape) -> Cost:
         """Parameters and MACs of the network without its auxiliary head, by formula."""
+        return total(self.blocks(architecture, shape))
+
+    def prices(self, shape: Shape, price: Price) -> dict[str, dict[str, float]]:
+        """What each candidate of each choice adds to the price of a network."""
+        return {
+            choice.name: {c: sum(map(price, self.chosen_blocks(choice.name, c, shape))) for c in choice.rivals}
+            for choice in self.choices
+        }
+
+    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+        """A function that finds an architecture of least price among those that are still allowed.
+
+        Args:
+            shape: Of the networks.
+            price: What a block counts.
+            valid_only: Leave out what is not ``valid``. A space that says nothing of it here may find an
+                architecture that is not; a search then takes that for 'none found'.
+        """
+        prices = self.prices(shape, price)
+
+        def complete(allowed: Allowed) -> Architecture:
+            return self.architecture({c.name: least(c, allowed[c.name], prices[c.name]) for c in self.choices})
+
+        return complete
+
+    def valid(self, architecture: Architecture) -> bool:
+        """Whether the published list of the space, where it leaves some out, has the architecture."""
+        self.check(architecture)
+        return True
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:
@@ -280,6 +331,12 @@ class SearchSpace(ABC):
     def count(self) -> int:
         """How many architectures there are."""
         return math.prod(math.comb(len(c.rivals), c.keep) for c in self.choices)
+
+
+def least(choice: Choice, allowed: Sequence[str], prices: Mapping[str, float]) -> tuple[str, ...]:
+    """The allowed candidates that a choice keeps if it goes by price; the first ones of equals."""
+    cheap = sorted(allowed, key=prices.__getitem__)[: choice.keep]
+    return tuple(candidate for candidate in allowed if candidate in cheap)
 
 
 def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``zcpt search|train|evaluate|replay|list``."""
+"""The command line: ``zcpt search|train|evaluate|replay|latency|list``."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
         if hint is bool:
             words["action"] = argparse.BooleanOptionalAction
         else:
-            words["type"] = str if get_args(hint) else hint
-            words["metavar"] = "|".join(get_args(hint)) or hint.__name__.upper()
+            words["type"] = field.metadata["read"] or (str if get_args(hint) else hint)
+            words["metavar"] = "|".join(get_args(hint)) or words["type"].__name__.upper()
         parser.add_argument(flag(field.name), **words)
 
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "train": ("zcpt.cli.train", "train the network of an architecture"),
     "evaluate": ("zcpt.cli.evaluate", "measure a trained network on the test images"),
     "replay": ("zcpt.cli.replay", "derive a finished search again, and say whether it is the same"),
+    "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
 }
 

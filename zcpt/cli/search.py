@@ -24,9 +24,12 @@ from zcpt.cli._options import (
 from zcpt.errors import ConfigError
 from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
-from zcpt.options import flag
+from zcpt.options import flag, written
 from zcpt.plot import draw_cells
 from zcpt.search import PRESETS, SearchConfig, SearchResult, configure, search
+from zcpt.search.budgets import Bounds
+from zcpt.search.orders import evaluations
+from zcpt.search.run import bounds_of
 from zcpt.space import SearchSpace, Shape, get_space
 
 _log = logging.getLogger(__name__)
@@ -48,14 +51,20 @@ def run(args: argparse.Namespace) -> None:
         folder, space, data, options = _resumed(args)
     else:
         space = get_space(args.space or "darts")
-        options = {"preset": args.preset, **given(args, SearchConfig)}
+        name = args.dataset or "digits"
+        size = configure_training(space, recipe_for(name), name)
+        trained = {"train_channels": size.channels, "train_layers": size.layers}
+        options = {"preset": args.preset, **trained, **given(args, SearchConfig)}
         configure(space, **options)  # before data are read: a wrong option should not have to wait
-        data = load_data(args.dataset or "digits", args.data_dir, args.download)
+        data = load_data(name, args.data_dir, args.download)
         folder = args.out or new_folder(space.name, data.name)
     device = pick_device(args.device)
     config = configure(space, **options)
     batches = scoring_batches(data, config.seed)
-    _log.info(_announcement(space, config, data, str(device)))
+    channels, *image_size = data.image_shape
+    searched = Shape(config.channels, config.layers, len(data.classes), channels, (image_size[0], image_size[1]))
+    bounds = bounds_of(space, config, searched)
+    _log.info(_announcement(space, config, data, str(device)) + _limits(bounds))
     result = search(
         space,
         batches,
@@ -66,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         **options,
     )
     draw_cells(space.cells(result.architecture)).savefig(folder / "cells.png", dpi=120)
-    sys.stdout.write(_answer(space, result, data, folder) + _next(args, folder))
+    sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any]]:
@@ -84,13 +93,20 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
 
 def _announcement(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
     channels, height, width = data.image_shape
-    evaluations = sum(sum(choice.looks) for choice in space.choices)
+    least, most = evaluations(space.choices, config.order, config.joint)
+    number = str(least) if least == most else f"{least} to {most}"
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, on {device}: "
-        f"N={config.proposals} proposals of {evaluations} evaluations with {config.proxy} in {config.order} order, "
+        f"N={config.proposals} proposals of {number} evaluations with {config.proxy} in {config.order} order, "
         f"V={config.validation_batches} validation batches at R={config.validation_inits} initialisations; "
         f"supernet of C={config.channels}, {config.layers} {space.layers_mean}"
     )
+
+
+def _limits(bounds: Bounds) -> str:
+    limits = [f"at most {budget.text(budget.limit)}" for budget in bounds.budgets]
+    limits += ["only valid ones"] * bounds.valid_only
+    return f"; networks of {', '.join(limits)}" if limits else ""
 
 
 def _chosen_from(result: SearchResult) -> str:
@@ -100,22 +116,26 @@ def _chosen_from(result: SearchResult) -> str:
     return f"{distinct} distinct of {proposals} proposals{score}"
 
 
-def _answer(space: SearchSpace, result: SearchResult, data: ImageData, folder: Path) -> str:
-    channels, height, width = data.image_shape
-    size = configure_training(space, recipe_for(data.name), data.name)
-    shape = Shape(size.channels, size.layers, len(data.classes), channels, (height, width))
+def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Path) -> str:
+    shape, (height, width) = bounds.shape, bounds.shape.image_size
     cost = space.cost(result.architecture, shape)
+    totals = zip(bounds.budgets, bounds.totals(result.architecture), strict=True)
+    kept = ", ".join(f"{written(total)} of {budget.text(budget.limit)}" for budget, total in totals)
     return (
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
         f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
         f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
-        f"run folder    {folder} (tensorboard --logdir {folder})\n"
+        + (f"budgets       {kept}\n" if kept else "")
+        + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )
 
 
-def _next(args: argparse.Namespace, folder: Path) -> str:
+def _next(args: argparse.Namespace, space: SearchSpace, config: SearchConfig, data: ImageData, folder: Path) -> str:
     """The last line of the answer; scripts/ runs what it says."""
     words = ["train", "--arch", str(folder / "architecture.json")]
+    usual = configure_training(space, recipe_for(data.name), data.name)
+    words += ["--channels", str(config.train_channels)] if config.train_channels != usual.channels else []
+    words += ["--layers", str(config.train_layers)] if config.train_layers != usual.layers else []
     words += ["--device", args.device] if args.device else []
     return f"next          {this_program()} {shlex.join(words)}\n"

@@ -23,7 +23,7 @@ from zcpt.search import Listener, SearchConfig, configure
 from zcpt.search.events import Audience
 from zcpt.search.journal import Journal
 from zcpt.search.propose import Fresh, Proposer
-from zcpt.search.run import carry_out, check_enough
+from zcpt.search.run import bounds_of, carry_out, check_enough
 from zcpt.search.validate import Validator
 from zcpt.space import Architecture, Shape
 
@@ -88,7 +88,7 @@ def select(
         config = replace(config, channels=channels, layers=layers)
         parts = (config, source, device, Journal(), Audience(listeners))
         origin = _Given(cells, shape, config, device, net)
-        result = carry_out(Proposer(cells, origin, *parts), Validator(cells, shape, *parts))
+        result = carry_out(Proposer(cells, origin, *parts, bounds_of(cells, config, shape)), Validator(cells, shape, *parts))
     return cells.genotype(result.architecture)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from zcpt.errors import ConfigError, unknown
-from zcpt.options import check_types, flag, option
+from zcpt.options import check_types, flag, number, option
 from zcpt.proxies import get_proxy
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
@@ -38,6 +38,16 @@ class SearchConfig:
     )
     alpha_noise: float = option(0.0, "standard deviation of the architecture parameters whose softmax are the weights")
     alpha_draw: Literal["proposal", "run"] = option("proposal", "what one draw of architecture parameters serves")
+    max_params: float = option(
+        0.0, "most parameters of the network to be trained, such as 3.3M; 0 sets no limit", number
+    )
+    max_macs: float = option(0.0, "most multiply-accumulates for one image, such as 600M; 0 sets no limit", number)
+    max_latency: float = option(0.0, "most milliseconds by --latency-table; 0 sets no limit")
+    latency_table: str = option("", "file that 'zcpt latency' wrote, for --max-latency")
+    valid_only: bool = option(False, "propose only what the published list of the space has, where it leaves some out")
+    train_channels: int = option(36, "width of the network to be trained, which budgets are about")
+    train_layers: int = option(20, "depth of the network to be trained, as the space counts it")
+    train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -49,11 +59,18 @@ class SearchConfig:
                     f"{flag(name)} {getattr(self, name)} is too small: proxy '{self.proxy}' compares images with "
                     f"each other and needs at least {smallest}, such as {flag(name)} 64."
                 )
-        for name in ("proposals", "validation_batches", "validation_inits", "channels", "layers"):
+        least_one = ("proposals", "validation_batches", "validation_inits", "channels", "layers")
+        for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        if self.seed < 0 or self.alpha_noise < 0:
-            raise ConfigError("--seed and --alpha-noise must not be negative.")
+        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency", "train_image_size")
+        for name in not_negative:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")
+        if bool(self.max_latency) != bool(self.latency_table):
+            raise ConfigError(
+                "--max-latency MS and --latency-table FILE go together: 'zcpt latency --out FILE' measures a table."
+            )
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:
@@ -91,4 +108,5 @@ def configure(space: SearchSpace, preset: str | None = None, **options: Any) -> 
         if name not in known:
             raise ConfigError(unknown("option of search", name, known))
     size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
+    size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
     return SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})

@@ -32,6 +32,9 @@ class Decision:
     purpose: Purpose = "decide"
     """A survey only tells the order which choice is next, and keeps everything; to settle is to decide by the scores
     of the survey just before."""
+    excluded: tuple[str, ...] = ()
+    """Candidates that would have left no way to keep the budgets: by being chosen, or, where several are kept, by
+    being dropped."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import get_proxy
 from zcpt.scoring import evaluate, importance, most_important
+from zcpt.search.budgets import Bounds, Scope
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener, Purpose
 from zcpt.search.journal import Journal, Record
@@ -84,9 +86,10 @@ class Proposer:
         device: torch.device,
         journal: Journal,
         audience: Listener,
+        bounds: Bounds,
     ) -> None:
         self.space, self.origin, self.config, self.batches = space, origin, config, batches
-        self.device, self.journal, self.audience = device, journal, audience
+        self.device, self.journal, self.audience, self.bounds = device, journal, audience, bounds
         self.proxy = get_proxy(config.proxy)
         self.seeds = Seeds.derived(config.seed)
         self._net: tuple[int, nn.Module] | None = None
@@ -131,6 +134,7 @@ class _Pass:
         self.proposer, self.proposal, self.step = proposer, proposal, 0
         self.order = get_order(proposer.config.order)
         self.mixture = proposer.start(proposal)
+        self.scope = Scope(proposer.bounds, proposer.space.choices)
         self.file = f"proposal_{proposal:03d}"
         self.recorded = deque(proposer.journal.records(self.file))
 
@@ -156,12 +160,14 @@ class _Pass:
             decision = self._look(choice, remaining, "settle" if settled else "decide", settled)
             settled = None
             if not decision.kept:
+                within = " that keeps the budgets" if decision.excluded else ""
                 raise ProxyError(
-                    f"no candidate of {choice.name} got a finite score from proxy '{self.proposer.proxy.name}': the "
-                    f"scores are {list(decision.scores)}. Try another --batch-size, more --channels, or look for "
-                    "images that occur twice."
+                    f"no candidate of {choice.name}{within} got a finite score from proxy "
+                    f"'{self.proposer.proxy.name}': the scores are {list(decision.scores)}. Try another --batch-size, "
+                    "more --channels, or look for images that occur twice."
                 )
             remaining = decision.kept
+            self.scope.keep(choice, remaining)
         return remaining
 
     def _look(
@@ -169,14 +175,18 @@ class _Pass:
     ) -> Decision:
         """Take a look from the journal, or make it and write it there."""
         replayed = bool(self.recorded)
+        # Asked for what is replayed too: the ways that were found have to be the same ones afterwards.
+        excluded = () if purpose == "survey" else self.scope.excluded(choice, remaining)
         if replayed:
-            decision = _recalled(self.recorded.popleft(), self.step, choice, remaining, purpose)
+            decision = _recalled(self.recorded.popleft(), self.step, choice, remaining, purpose, excluded)
         else:
             if settled is None:
                 decision = self._scored(choice, remaining, purpose)
             else:
-                kept = _kept(choice, remaining, settled.importance)
-                decision = replace(settled, kept=kept, seconds=0.0, purpose=purpose)
+                decision = replace(settled, seconds=0.0, purpose=purpose)
+            if purpose != "survey":
+                kept = _kept(choice, remaining, decision.importance, excluded)
+                decision = replace(decision, kept=kept, excluded=excluded)
             self.proposer.journal.append(self.file, asdict(decision))
         self.proposer.audience.decided(self.proposal, decision, replayed)
         return decision
@@ -186,29 +196,43 @@ class _Pass:
         if proposer.config.struck_inputs == "absent":
             mixture = mixture.without(choice.name, *(c for c in choice.rivals if c not in remaining))
         removed = [mixture.without(choice.name, candidate) for candidate in remaining]
-        survey = purpose == "survey"
         # A survey that settles sees what the decision would have seen.
-        batch = proposer.batch(self.proposal, self.step, survey and not self.order.settles)
+        survey = purpose == "survey" and not self.order.settles
+        batch = proposer.batch(self.proposal, self.step, survey)
         scores = evaluate(proposer.supernet(self.proposal), proposer.proxy, removed, batch).tolist()
         compare = proposer.config.non_finite == "compare"
         importances = importance(scores, proposer.proxy.higher_is_better, compare_infinite=compare)
-        kept = remaining if survey else _kept(choice, remaining, importances)
         seconds = time.perf_counter() - started
-        return Decision(self.step, choice.name, remaining, tuple(scores), tuple(importances), kept, seconds, purpose)
+        return Decision(
+            self.step, choice.name, remaining, tuple(scores), tuple(importances), remaining, seconds, purpose
+        )
 
 
-def _kept(choice: Choice, remaining: tuple[str, ...], importances: Sequence[float]) -> tuple[str, ...]:
-    if not any(value > -float("inf") for value in importances):
-        return ()
+def _kept(
+    choice: Choice, remaining: tuple[str, ...], importances: Sequence[float], excluded: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What a look leaves; nothing if no importance is finite."""
+    open_to = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
     if choice.keep == 1:
-        return (remaining[most_important(importances)],)
+        best = open_to[most_important([importances[i] for i in open_to])]
+        return (remaining[best],) if importances[best] > -math.inf else ()
+    if not any(value > -math.inf for value in importances):
+        return ()
     # The published code strikes the last one of equals.
-    struck = min(range(len(remaining)), key=lambda i: (importances[i], -i))
+    struck = min(open_to, key=lambda i: (importances[i], -i))
     return tuple(c for i, c in enumerate(remaining) if i != struck)
 
 
-def _recalled(record: Record, step: int, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
+def _recalled(
+    record: Record,
+    step: int,
+    choice: Choice,
+    remaining: tuple[str, ...],
+    purpose: Purpose,
+    excluded: tuple[str, ...],
+) -> Decision:
     wanted = {"step": step, "choice": choice.name, "candidates": list(remaining), "purpose": purpose}
+    wanted["excluded"] = list(excluded)
     for key in (f.name for f in fields(Decision)):
         if key not in record:
             raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")

@@ -58,7 +58,7 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         Remarks for the log: what differs without making the search another one.
     """
     before = read_json(path / "config.json", document)
-    for key in ("space", "search", "images", "fingerprint"):
+    for key in ("space", "search", "images", "fingerprint", "budgets"):
         if before[key] != document[key]:
             raise ConfigError(
                 f"{path} is of another search: its {_difference(key, before[key], document[key])}. "

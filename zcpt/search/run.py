@@ -16,6 +16,7 @@ from zcpt.errors import DataError
 from zcpt.files import as_json, locked, make_folder
 from zcpt.options import flag
 from zcpt.proxies import get_proxy
+from zcpt.search.budgets import Bounds, budgets, train_shape
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
@@ -54,6 +55,7 @@ def search(
         options: Fields of ``SearchConfig``, such as ``proposals=10``.
 
     Raises:
+        InfeasibleError: No architecture keeps the budgets; nothing has been scored or written.
         ZcptError: Something given cannot be used, and nothing has been written; or no candidate of a choice got a
             finite score, and ``run_dir`` shows in its journal how that came.
     """
@@ -65,19 +67,33 @@ def search(
     _, channels, height, width = probe.images.shape
     shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
     space.check_shape(shape)
+    bounds = bounds_of(space, config, shape)
     device = as_device(device)
     if run_dir is None:
-        return _run(space, shape, config, source, device, None, Audience(listeners))
+        return _run(space, shape, config, source, device, None, Audience(listeners), bounds)
     folder = Path(run_dir)
     document = _document(space, config, shape, device)
-    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
+    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe), "budgets": bounds.about()}
     if not resume:
         make_folder(folder, {"config.json": as_json(document)})
     else:
         for remark in check_folder(folder, document):
             _log.warning(remark)
     with locked(folder):
-        return _run(space, shape, config, source, device, folder, Audience(listeners, patient=resume))
+        return _run(space, shape, config, source, device, folder, Audience(listeners, patient=resume), bounds)
+
+
+def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Bounds:
+    """What the proposals of a search have to keep.
+
+    Raises:
+        InfeasibleError: No architecture does.
+        ConfigError: The latency table is missing, damaged, or lacks a block.
+        SpaceError: The space has no networks of the width and depth that are to be trained.
+    """
+    shape = train_shape(config, searched)
+    space.check_shape(shape)
+    return Bounds(space, shape, budgets(space, config, shape), config.valid_only)
 
 
 def _run(
@@ -88,11 +104,12 @@ def _run(
     device: torch.device,
     folder: Path | None,
     audience: Audience,
+    bounds: Bounds,
 ) -> SearchResult:
     journal = Journal(None if folder is None else folder / "journal")
     parts = (config, source, device, journal, audience)
     origin = Fresh(space, shape, config, device)
-    return carry_out(Proposer(space, origin, *parts), Validator(space, shape, *parts), folder)
+    return carry_out(Proposer(space, origin, *parts, bounds), Validator(space, shape, *parts), folder)
 
 
 def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:

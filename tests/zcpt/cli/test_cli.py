@@ -69,6 +69,25 @@ def test_list_shows_every_name_with_a_line(capsys):
     assert run(capsys, "list", "orders")[1].startswith("orders\n")
 
 
+def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, capsys, caplog):
+    small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
+    code, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
+    assert code == 0
+    assert "--max-latency MS --latency-table cpu.json --train-channels 2 --train-layers 1" in out
+    limits = ["--max-macs", "20k", "--max-params", "1e6", "--max-latency", "1e3", "--latency-table", "cpu.json"]
+    words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, *limits, "--train-channels", "2"]
+    with caplog.at_level("INFO"):
+        code, out, err = run(capsys, *words, "--train-layers", "1")
+    assert code == 0, err
+    assert "networks of at most 1M parameters, at most 20k MACs, at most 1k ms" in caplog.text
+    assert re.search(r"\nbudgets +\S+k of 1M parameters, \S+k of 20k MACs, \S+ of 1k ms\n", out)
+    assert out.splitlines()[-1].endswith("--channels 2 --device cpu")
+    assert run(capsys, "search", "--resume", "run")[1].splitlines()[:5] == out.splitlines()[:5]
+    code, _, err = run(capsys, *words[:3], "--out", "other", *words[5:-2], "--train-channels", "3")
+    assert code == 2
+    assert "cpu.json lacks 'stem 1->3 stride 1 at 8x8': measure it by 'zcpt latency" in err
+
+
 def test_flags_from_yaml_lie_below_those_of_the_command_line(here, capsys):
     (here / "a.yaml").write_text("space: nasbench201\nproposals: 7\norder: fixed\nbatch_size: 9\n")
     code, _, _ = run(capsys, "search", "-c", "a.yaml", "--out", "run", *QUICK)
@@ -159,6 +178,15 @@ def mistakes():
         "no training to resume": (["train", "--resume", "empty"], "args.yaml is missing"),
         "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
         "evaluate what": (["evaluate"], "required: RUN"),
+        "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be kept: networks of"),
+        "a budget that is none": ([*darts, "--max-macs", "much"], "argument --max-macs: invalid number value: 'much'"),
+        "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
+        "latency without a table": ([*darts, "--max-latency", "3"], "--latency-table FILE go together"),
+        "no latency table": ([*darts, "--max-latency", "3", "--latency-table", "t.json"], "t.json is missing"),
+        "depth to be trained": ([*darts, "--train-layers", "2"], "needs at least 3 cells"),
+        "a table over a file": (["latency", "--out", "a.json"], "a.json exists already"),
+        "a table nowhere": (["latency", "--out", "no/where.json"], "there is no folder no"),
+        "a table for nothing": (["latency", "--out", "t.json", "--repeats", "0"], "--repeats 0 is too small"),
         "unknown kind": (["list", "spaes"], "unknown kind 'spaes': did you mean 'spaces'?"),
     }  # fmt: skip
 

@@ -1,0 +1,252 @@
+"""Budgets: what is proposed is always inside."""
+
+import json
+import re
+import shutil
+import zlib
+from functools import partial
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import LAYERS, ONE_SHOT, random_architecture
+from tests.zcpt.search.conftest import searched
+from zcpt import ConfigError, InfeasibleError
+from zcpt.latency import LatencyTable
+from zcpt.search import ORDERS
+from zcpt.search.budgets import Bounds, Budget, Scope
+from zcpt.space import Shape
+
+PRICES = {
+    "max_params": lambda block: block.cost.params,
+    "max_macs": lambda block: block.cost.macs,
+    "max_latency": lambda block: 1000 * (zlib.crc32(block.key.encode()) % 1000),  # nanoseconds
+}
+
+
+def small(space):
+    """The network to be trained in these tests."""
+    return Shape(4, LAYERS[space.name], image_size=(8, 8))
+
+
+def limited(space, pictures, **options):
+    size = {"supernet_weights": "run", "train_channels": 4, "train_layers": LAYERS[space.name], "channels": 4}
+    return searched(space, pictures, **{"proxy": "hashed", **size, **options})
+
+
+def extreme(space, price, sign=1):
+    """The least, or with sign -1 the largest, that a network has."""
+    everything = {choice.name: choice.rivals for choice in space.choices}
+    found = space.cheapest(small(space), lambda block: sign * price(block))(everything)
+    return sum(map(price, space.blocks(found, small(space))))
+
+
+@pytest.fixture
+def table(space, tmp_path):
+    """A made-up latency table of the space."""
+    times = {block.key: PRICES["max_latency"](block) / 1e6 for block in space.all_blocks(small(space))}
+    LatencyTable({"name": "nothing"}, times).write(tmp_path / "device.json")
+    return str(tmp_path / "device.json")
+
+
+def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table):
+    shape, generator = small(space), torch.Generator().manual_seed(0)
+    bounds = {name: (extreme(space, price), extreme(space, price, -1)) for name, price in PRICES.items()}
+    scale = {"max_params": 1, "max_macs": 1, "max_latency": 1e6}
+    excluded = 0
+    for index, share in enumerate([0.0, 0.0, 0.0, *torch.rand(17, generator=generator).tolist()]):
+        name = list(PRICES)[index % 3]
+        least, most = bounds[name]
+        limit = (least + share * (most - least)) / scale[name]
+        options = {name: limit, "seed": index, "order": ("random", "fixed", "reverse")[index // 3 % 3]}
+        options |= {"latency_table": table} if name == "max_latency" else {}
+        _, listener = limited(space, pictures, **options)
+        for architecture in listener.architectures:
+            has = sum(map(PRICES[name], space.blocks(architecture, shape))) / scale[name]
+            assert least / scale[name] <= has <= limit
+        excluded += sum(len(decision.excluded) for _, decision in listener.all)
+    assert excluded > 20
+
+
+def test_all_budgets_at_once_are_kept(space, pictures, table):
+    shape = small(space)
+    for seed in range(3):
+        model = random_architecture(space, seed)  # which shows that they can be kept together
+        limits = {}
+        for name, price in PRICES.items():
+            room = extreme(space, price, -1) - extreme(space, price)
+            limits[name] = sum(map(price, space.blocks(model, shape))) + 0.1 * room
+        given = {**limits, "max_latency": limits["max_latency"] / 1e6, "latency_table": table}
+        _, listener = limited(space, pictures, seed=seed, **given)
+        for architecture in listener.architectures:
+            for name, price in PRICES.items():
+                assert sum(map(price, space.blocks(architecture, shape))) <= limits[name]
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_the_most_important_of_what_is_not_excluded_is_kept(order, pictures):
+    space = zcpt.get_space("nasbench201")
+    least, most = (extreme(space, PRICES["max_macs"], sign) for sign in (1, -1))
+    _, listener = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
+    made = [decision for _, decision in listener.all if decision.purpose != "survey"]
+    assert len(made) == 18
+    assert any(decision.excluded for decision in made)
+    for decision in made:
+        worth = dict(zip(decision.candidates, decision.importance, strict=True))
+        left = [candidate for candidate in decision.candidates if candidate not in decision.excluded]
+        assert decision.kept == (max(left, key=worth.__getitem__),)
+
+
+def test_an_input_whose_loss_leaves_no_way_stays(pictures):
+    space = zcpt.get_space("darts")
+    least = extreme(space, PRICES["max_macs"])
+    found = []
+    for seed in range(6):
+        _, listener = limited(space, pictures, max_macs=1.3 * least, seed=seed)
+        for _, decision in listener.all:
+            if decision.choice.endswith("/inputs"):
+                assert set(decision.excluded) <= set(decision.kept)
+                found += decision.excluded
+    assert found
+
+
+@pytest.mark.parametrize("name", ["max_params", "max_macs"])
+def test_an_impossible_budget_is_refused_before_anything_happens(space, name, pictures, diary, tmp_path):
+    least = extreme(space, PRICES[name])
+    with pytest.raises(InfeasibleError) as caught:
+        limited(space, pictures, proxy="diary", run_dir=tmp_path / "run", **{name: least - 1})
+    sentence = str(caught.value)
+    assert f"have at least {least:,} " in sentence
+    assert f"--{name.replace('_', '-')} " in sentence
+    assert not diary.shown
+    assert not list(tmp_path.iterdir())
+    advice = re.search(r"Give --max-\w+ (\S+) or more", sentence)[1]
+    limited(space, pictures, **{name: zcpt.options.number(advice)})
+
+
+def test_budgets_that_cannot_be_kept_together_are_refused():
+    space = zcpt.get_space("nasbench201")
+    prices = [PRICES["max_macs"], lambda block: 0 if block.cost.macs else 10**6]
+    least = [extreme(space, price) for price in prices]
+    budgets = [Budget("max_macs", "MACs", least[0], prices[0]), Budget("max_latency", "ms", least[1], prices[1])]
+    for budget in budgets:
+        Bounds(space, small(space), [budget])
+    with pytest.raises(InfeasibleError, match="--max-macs .* with --max-latency .* cannot be kept together"):
+        Bounds(space, small(space), budgets)
+
+
+def preferring(space, wanted):
+    """What a proxy says that would like the wanted candidates to be kept."""
+
+    def value(mixture):
+        if mixture is None:  # a discrete network: any proposal will do
+            return 0.0
+        rows = ((name, mixture.choices[name].position(candidate)) for name in wanted for candidate in wanted[name])
+        return -sum(mixture.weights[name][position] == 0 for name, position in rows)
+
+    return staticmethod(value)
+
+
+def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch):
+    space, mobile = zcpt.get_space("darts"), Shape(48, 14, 1000, 3, (224, 224))
+    costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
+    monkeypatch.setattr(diary, "value", preferring(space, costly))
+    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 1000, "batch_size": 4}
+    options |= {"validation_batches": 1, "validation_batch_size": 4, "supernet_weights": "run"}
+    result = zcpt.search(
+        space, pictures, max_macs=600e6, train_channels=48, train_layers=14, train_image_size=224, **options
+    )
+    macs = [space.cost(candidate.architecture, mobile).macs for candidate in result.candidates]
+    assert max(macs) <= 600e6
+    assert min(macs) > 550e6  # what the proxy likes is kept as far as the budget goes
+    free = zcpt.search(space, pictures, **options)
+    assert all(space.cost(candidate.architecture, mobile).macs > 600e6 for candidate in free.candidates)
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_valid_only_keeps_to_the_published_list(name, pictures, diary, monkeypatch):
+    space = zcpt.get_space(name)
+    drawn = (random_architecture(space, seed) for seed in range(300))
+    unlisted = next(architecture for architecture in drawn if not space.valid(architecture))
+    monkeypatch.setattr(diary, "value", preferring(space, unlisted.kept))
+    assert limited(space, pictures, proxy="diary")[0].architecture == unlisted
+    _, listed = limited(space, pictures, proxy="diary", proposals=8, valid_only=True)
+    assert all(map(space.valid, listed.architectures))
+    _, listed = limited(space, pictures, proposals=8, valid_only=True)
+    assert all(map(space.valid, listed.architectures))
+    least = extreme(space, PRICES["max_macs"])
+    _, both = limited(space, pictures, proposals=4, valid_only=True, max_macs=3 * least)
+    for architecture in both.architectures:
+        assert space.valid(architecture)
+        assert space.cost(architecture, small(space)).macs <= 3 * least
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench1shot1-2"])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
+def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictures, tmp_path):
+    space = zcpt.get_space(name)
+    limits = {key: 2 * extreme(space, PRICES[key]) for key in ("max_params", "max_macs")}
+    run = partial(limited, space, pictures, proposals=2, run_dir=tmp_path / "run", **limits)
+    whole, _ = run()
+    journal = tmp_path / "run" / "journal" / "proposal_001.jsonl"
+    strip = [{**json.loads(line), "seconds": 0} for line in journal.read_text().splitlines()]
+    assert any(line["excluded"] for line in strip)
+    shutil.rmtree(tmp_path / "run" / "journal" / "validation.jsonl", ignore_errors=True)
+    content = journal.read_bytes()
+    journal.write_bytes(content[: int(share * len(content))])
+    (tmp_path / "run" / "journal" / "validation.jsonl").unlink(missing_ok=True)
+    assert run(resume=True)[0] == whole
+    assert [{**json.loads(line), "seconds": 0} for line in journal.read_text().splitlines()] == strip
+
+
+def test_a_resume_with_another_latency_table_is_refused(pictures, tmp_path):
+    space = zcpt.get_space("nasbench201")
+    path = tmp_path / "device.json"
+    keys = [block.key for block in space.all_blocks(small(space))]
+    LatencyTable({}, dict.fromkeys(keys, 1.0)).write(path)
+    run = partial(limited, space, pictures, run_dir=tmp_path / "run", max_latency=1e3, latency_table=str(path))
+    run()
+    LatencyTable({}, dict.fromkeys(keys, 2.0)).write(path)
+    with pytest.raises(ConfigError, match="its max_latency is"):
+        run(resume=True)
+
+
+def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
+    space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
+    times = {block.key: 1.0 for block in space.all_blocks(small(space))}
+    LatencyTable({}, times).write(path)
+    with pytest.raises(
+        ConfigError, match=r"lacks 'stem 3->5 .* at 8x8'.*zcpt latency --space nasbench201 --channels 5"
+    ):
+        limited(space, pictures, max_latency=1.0, latency_table=str(path), train_channels=5)
+
+
+def test_a_way_that_was_found_is_remembered():
+    """With several budgets the search for a way may fail where one was found before."""
+    space = zcpt.get_space("nasbench201")
+    bounds = Bounds(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
+    bounds.find = lambda allowed: None
+    scope = Scope(bounds, space.choices)
+    for choice in space.choices:
+        excluded = scope.excluded(choice, choice.rivals)
+        assert len(excluded) == 4
+        (left,) = set(choice.rivals) - set(excluded)
+        scope.keep(choice, (left,))
+
+
+def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures):
+    class Picky(type(zcpt.get_space("nasbench201"))):
+        """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
+
+        def valid(self, architecture):
+            return architecture["node1/edge0"] != "none"
+
+    with pytest.raises(InfeasibleError, match="--valid-only cannot be kept"):
+        limited(Picky(), pictures, valid_only=True)
+
+
+def test_without_budgets_nothing_is_excluded():
+    space = zcpt.get_space("darts")
+    scope = Scope(Bounds(space, small(space)), space.choices)
+    assert all(scope.excluded(choice, choice.rivals) == () for choice in space.choices)

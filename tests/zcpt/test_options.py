@@ -1,0 +1,36 @@
+"""Numbers as people write them."""
+
+import pytest
+
+from zcpt.options import number, written
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("600M", 600e6), ("3.3M", 3_300_000), ("600e6", 6e8), ("12", 12), ("1.5G", 1.5e9), ("70k", 70_000), ("0.5", 0.5)],
+)
+def test_numbers_with_units_are_read(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "M", "many", "6M6", "1e3M"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match="could not convert"):
+        number(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "above"),
+    [
+        (6e8, "600M", "600M"),
+        (123_456_789, "123.5M", "123.5M"),
+        (1_234_432, "1.234M", "1.235M"),
+        (0.12341, "0.1234", "0.1235"),
+        (999_999, "1000k", "1000k"),
+        (7, "7", "7"),
+    ],
+)
+def test_numbers_are_written_with_four_digits(value, text, above):
+    assert written(value) == text
+    assert written(value, up=True) == above
+    assert number(written(value, up=True)) >= value

@@ -1,0 +1,137 @@
+"""Latency of a network as the sum over its blocks, each of them measured alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from zcpt.cost import Block
+from zcpt.devices import place, place_images
+from zcpt.errors import ConfigError
+from zcpt.files import as_json, read_text, with_keys, write_atomically
+from zcpt.space import SearchSpace, Shape
+
+_WARM_UP = 3
+_RUNS = 10
+"""Passes between two looks at the clock, so that waiting for a device does not count as its work."""
+NANOSECONDS = 1_000_000
+"""In a millisecond."""
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of single blocks on one device."""
+
+    about: Mapping[str, Any]
+    """Device, its name, date, versions, batch size, space and shape."""
+    milliseconds: Mapping[str, float]
+    """By ``Block.key``, for a whole batch."""
+
+    @classmethod
+    def read(cls, path: Path) -> LatencyTable:
+        """Read what ``write`` wrote; ConfigError if it is missing or something else."""
+        try:
+            document = json.loads(read_text(path, "'zcpt latency --out FILE' measures one"))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is damaged: {error}.") from None
+        table = with_keys(document, ("about", "milliseconds"), path)
+        times = table["milliseconds"]
+        if not isinstance(times, dict) or not all(isinstance(v, int | float) and v >= 0 for v in times.values()):
+            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers that are not negative.")
+        return cls(table["about"], times)
+
+    def write(self, path: Path) -> None:
+        """Write the table as JSON."""
+        write_atomically(path, as_json(asdict(self)))
+
+    def price(self, block: Block) -> int:
+        """Nanoseconds of a block: as whole numbers they add up to the same in any order."""
+        return round(self.milliseconds[block.key] * NANOSECONDS)
+
+    def check(self, space: SearchSpace, shape: Shape, path: str) -> None:
+        """ConfigError unless the table has every block that networks of that shape may consist of."""
+        for block in space.all_blocks(shape):
+            if block.key not in self.milliseconds:
+                raise ConfigError(
+                    f"{path} lacks '{block.key}': measure it by 'zcpt latency --space {space.name} "
+                    f"--channels {shape.channels} --layers {shape.layers} --image-size {_size(shape)} "
+                    f"--in-channels {shape.in_channels} --classes {shape.num_classes} --out FILE'."
+                )
+
+
+def _size(shape: Shape) -> str:
+    height, width = shape.image_size
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def measure(
+    space: SearchSpace, shape: Shape, device: torch.device, *, batch_size: int = 1, repeats: int = 20
+) -> LatencyTable:
+    """Measure every block that networks of that shape may consist of.
+
+    Args:
+        space: The space.
+        shape: Of the networks.
+        device: Where they are to run.
+        batch_size: Images at a time.
+        repeats: Measurements of each block, of which the median counts.
+    """
+    from zcpt.search.result import versions
+
+    blocks = {block.key: block for block in space.all_blocks(shape)}
+    bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
+    times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}
+    about = {
+        "device": str(device),
+        "name": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "batch_size": batch_size,
+        "repeats": repeats,
+        "space": space.name,
+        "shape": asdict(shape),
+    }
+    return LatencyTable(about, times)
+
+
+def _milliseconds(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
+    module = place(block.build(), device).eval()
+    images = place_images(torch.randn(batch_size, block.inputs, *block.entering), device)
+    synchronize = _synchronize(device)
+    times = []
+    with torch.inference_mode():
+        for repeat in range(_WARM_UP + repeats):
+            synchronize()
+            started = time.perf_counter()
+            for _ in range(_RUNS):
+                module(images)
+            synchronize()
+            if repeat >= _WARM_UP:
+                times.append((time.perf_counter() - started) / _RUNS * 1e3)
+    return median(times)
+
+
+def _synchronize(device: torch.device) -> Callable[[], None]:
+    """What waits until the device has done all its work."""
+    if device.type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    waits: Callable[[], None] = getattr(torch, device.type).synchronize  # such as torch.cpu, torch.mps
+    return waits
+
+
+def _device_name(device: torch.device) -> str:
+    module = getattr(torch, device.type)
+    if hasattr(module, "get_device_name"):
+        return str(module.get_device_name(device))
+    return platform.processor() or platform.machine()
