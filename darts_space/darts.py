@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
 from itertools import combinations, product
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from darts_space.darts_network import (
+    KEPT_INPUTS,
+    NODES,
+    DartsNetwork,
+    Plan,
+    cell_plans,
+    stem,
+    stem_blocks,
+    stem_channels,
+)
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
-from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
-from zcpt.cost import Block, Cost, Price, Size2d, classifier_block, conv_cost, halved, norm_cost
+from darts_space.operations import OPERATIONS
+from zcpt.cost import Block, Price, classifier_block
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
+from zcpt.layers import DropPathNetwork
 from zcpt.space import (
     Allowed,
     Architecture,
@@ -42,11 +49,6 @@ CANDIDATES = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-NODES = (2, 3, 4, 5)
-"""Intermediate nodes; 0 and 1 are the outputs of the cells before the last one and before."""
-KEPT_INPUTS = 2
-IMAGENET_STEM_FROM = 128
-"""Images of at least that many pixels a side get the ImageNet stem, which divides them by 8."""
 
 
 def edge_name(kind: str, node: int, source: int) -> str:
@@ -83,149 +85,6 @@ def darts_choices(
             yield Choice(inputs_name(kind, node), sources, KEPT_INPUTS, "one", kind, phase=1)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One cell of a network: channels and sizes of its two inputs, and channels of its nodes."""
-
-    inputs: tuple[int, int]
-    entering: tuple[Size2d, Size2d]
-    channels: int
-    kind: str
-    after_reduction: bool
-    """The first input is twice as large as the second one."""
-
-    @property
-    def outputs(self) -> int:
-        return len(NODES) * self.channels
-
-    def stride(self, source: int) -> int:
-        return 2 if self.kind == "reduce" and source < 2 else 1
-
-    def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
-        first: nn.Module
-        if self.after_reduction:
-            first = FactorizedReduce(self.inputs[0], self.channels, affine)
-        else:
-            first = ReLUConvBN(self.inputs[0], self.channels, 1, 1, affine)
-        return first, ReLUConvBN(self.inputs[1], self.channels, 1, 1, affine)
-
-    @property
-    def size(self) -> Size2d:
-        return halved(self.entering[1], 2 if self.kind == "reduce" else 1)
-
-    def preprocess_blocks(self) -> tuple[Block, Block]:
-        preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
-        first = preprocess(self.inputs[0], self.channels, self.entering[0])
-        return first, ReLUConvBN.pointwise(self.inputs[1], self.channels, self.entering[1])
-
-    def edge_block(self, operation: str, source: int) -> Block:
-        entering = self.entering[1] if source < 2 else self.size
-        return operation_block(operation, self.channels, self.stride(source), entering)
-
-
-def _has_imagenet_stem(shape: Shape) -> bool:
-    return min(shape.image_size) >= IMAGENET_STEM_FROM
-
-
-@lru_cache(maxsize=16)
-def _plans(shape: Shape, stem_channels: int) -> tuple[_Plan, ...]:
-    inputs, channels, size = (stem_channels, stem_channels), shape.channels, shape.image_size
-    reductions = (shape.layers // 3, 2 * shape.layers // 3)
-    after_reduction = _has_imagenet_stem(shape)
-    entering = (halved(halved(size, 2), 2), halved(halved(halved(size, 2), 2), 2)) if after_reduction else (size, size)
-    plans: list[_Plan] = []
-    for index in range(shape.layers):
-        reduce = index in reductions
-        channels = 2 * channels if reduce else channels
-        plans.append(_Plan(inputs, entering, channels, KINDS[reduce], after_reduction))
-        inputs, after_reduction = (inputs[1], plans[-1].outputs), reduce
-        entering = entering[1], plans[-1].size
-    return tuple(plans)
-
-
-def _stem_channels(shape: Shape, supernet: bool) -> int:
-    """Three times the first cell's; only the discrete ImageNet network has as many as the cell."""
-    return shape.channels if _has_imagenet_stem(shape) and not supernet else 3 * shape.channels
-
-
-def _conv_norm(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
-
-
-def _stem(shape: Shape, channels: int) -> nn.ModuleList:
-    """One module for small images, or the two of the ImageNet stem."""
-    if not _has_imagenet_stem(shape):
-        return nn.ModuleList([nn.Sequential(*_conv_norm(shape.in_channels, channels, 1))])
-    half = channels // 2
-    first = nn.Sequential(*_conv_norm(shape.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
-    return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
-
-
-def _stem_module(shape: Shape, channels: int, index: int) -> nn.Module:
-    return _stem(shape, channels)[index]
-
-
-def _stem_blocks(shape: Shape, channels: int) -> Iterator[Block]:
-    inputs, size = shape.in_channels, shape.image_size
-    if _has_imagenet_stem(shape):
-        half, quarter = halved(size, 2), halved(halved(size, 2), 2)
-        cost = _conv_norm_cost(inputs, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
-        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, shape, channels, 0))
-        cost = _conv_norm_cost(channels, channels, halved(quarter, 2))
-        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, shape, channels, 1))
-    else:
-        cost = _conv_norm_cost(inputs, channels, size)
-        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, shape, channels, 0))
-
-
-def _conv_norm_cost(inputs: int, outputs: int, size: Size2d) -> Cost:
-    return conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
-
-
-class _Cell(nn.Module):
-    def __init__(self, pairs: Pairs, plan: _Plan) -> None:
-        super().__init__()
-        self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
-        self.sources = tuple(source for _, source in pairs)
-        self.edges = nn.ModuleList(
-            dropped(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
-            for operation, source in pairs
-        )
-
-    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
-        nodes = [self.preprocess[0](before_last), self.preprocess[1](last)]
-        for first in range(0, len(self.edges), KEPT_INPUTS):
-            one, other = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
-            nodes.append(one + other)
-        return torch.cat(nodes[2:], dim=1)
-
-
-class _Network(DropPathNetwork):
-    def __init__(self, cells: Mapping[str, Pairs], shape: Shape, auxiliary: bool) -> None:
-        super().__init__()
-        channels = _stem_channels(shape, supernet=False)
-        plans = _plans(shape, channels)
-        self.stem = _stem(shape, channels)
-        self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
-        self.auxiliary_after = 2 * shape.layers // 3
-        tapped = plans[self.auxiliary_after].outputs
-        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
-
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        before_last = last = self.stem[0](images)
-        if len(self.stem) > 1:
-            last = self.stem[1](before_last)
-        tapped = last
-        for index, cell in enumerate(self.cells):
-            before_last, last = last, cell(before_last, last)
-            tapped = last if index == self.auxiliary_after else tapped
-        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
-        if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(tapped)
-
-
 def supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
     """A candidate operation as supernets have it: BatchNorms without parameters of their own."""
     operation = OPERATIONS[name].build(channels, stride, False)
@@ -256,14 +115,14 @@ class Darts(SearchSpace):
     def build_supernet(self, shape: Shape) -> Supernet:
         self.check_shape(shape)
         net = Supernet(self.choices)
-        channels = _stem_channels(shape, supernet=True)
+        channels = stem_channels(shape, supernet=True)
         value = Supernet.IMAGES
         states = []
-        for index, module in enumerate(_stem(shape, channels)):
+        for index, module in enumerate(stem(shape, channels)):
             value = net.fixed(f"stem.{index}", module, value)
             states.append(value)
         states = [states[0], states[-1]]
-        plans = _plans(shape, channels)
+        plans = cell_plans(shape, channels)
         for index, plan in enumerate(plans):
             states = [states[1], self._mixed_cell(net, f"cells.{index}", plan, states)]
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].outputs, shape.num_classes))
@@ -271,7 +130,7 @@ class Darts(SearchSpace):
         return net
 
     @staticmethod
-    def _mixed_cell(net: Supernet, name: str, plan: _Plan, states: list[str]) -> str:
+    def _mixed_cell(net: Supernet, name: str, plan: Plan, states: list[str]) -> str:
         entries = zip(plan.preprocess(affine=False), states, strict=True)
         nodes = [net.fixed(f"{name}.preprocess{i}", module, state) for i, (module, state) in enumerate(entries)]
         for node in NODES:
@@ -287,19 +146,19 @@ class Darts(SearchSpace):
 
     def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
         self.check_shape(shape)
-        return _Network(self._pairs(architecture), shape, auxiliary)
+        return DartsNetwork(self._pairs(architecture), shape, auxiliary)
 
     def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
-        channels = _stem_channels(shape, supernet=False)
-        yield from _stem_blocks(shape, channels)
-        for plan in _plans(shape, channels):
+        channels = stem_channels(shape, supernet=False)
+        yield from stem_blocks(shape, channels)
+        for plan in cell_plans(shape, channels):
             yield from plan.preprocess_blocks()
         yield classifier_block(plan.outputs, shape.num_classes, plan.size)
 
     def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
         kind, _, place = choice.split("/")
         if place != "inputs":
-            source, plans = int(place.removeprefix("edge")), _plans(shape, _stem_channels(shape, supernet=False))
+            source, plans = int(place.removeprefix("edge")), cell_plans(shape, stem_channels(shape, supernet=False))
             yield from (plan.edge_block(candidate, source) for plan in plans if plan.kind == kind)
 
     def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:

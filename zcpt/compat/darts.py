@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from darts_space.darts import CANDIDATES, KEPT_INPUTS, supernet_operation
+from darts_space.darts import CANDIDATES, supernet_operation
+from darts_space.darts_network import KEPT_INPUTS
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
 from zcpt.compat.architect import Architect
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from darts_space.darts import NODES, Darts, darts_choices, edge_name, edges_into
+from darts_space.darts import Darts, darts_choices, edge_name, edges_into
+from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
 from zcpt.batches import as_batches
 from zcpt.compat.adapter import Adopted
@@ -88,7 +89,8 @@ def select(
         config = replace(config, channels=channels, layers=layers)
         parts = (config, source, device, Journal(), Audience(listeners))
         origin = _Given(cells, shape, config, device, net)
-        result = carry_out(Proposer(cells, origin, *parts, bounds_of(cells, config, shape)), Validator(cells, shape, *parts))
+        proposer = Proposer(cells, origin, *parts, bounds_of(cells, config, shape))
+        result = carry_out(proposer, Validator(cells, shape, *parts))
     return cells.genotype(result.architecture)
 
 

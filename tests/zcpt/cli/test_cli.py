@@ -1,6 +1,7 @@
 """The command line: every command, and every mistake in one sentence."""
 
 import json
+import re
 import shutil
 from itertools import product
 

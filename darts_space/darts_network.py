@@ -1,0 +1,169 @@
+"""Networks of DARTS' cells: how the cells of a network follow each other, its stem, and the discrete network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from darts_space.genotype import KINDS, Pairs
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
+from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
+from zcpt.space import Shape
+
+NODES = (2, 3, 4, 5)
+"""Intermediate nodes; 0 and 1 are the outputs of the cells before the last one and before."""
+KEPT_INPUTS = 2
+IMAGENET_STEM_FROM = 128
+"""Images of at least that many pixels a side get the ImageNet stem, which divides them by 8."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell of a network: channels and sizes of its two inputs, and channels of its nodes."""
+
+    inputs: tuple[int, int]
+    entering: tuple[Size2d, Size2d]
+    channels: int
+    kind: str
+    after_reduction: bool
+    """The first input is twice as large as the second one."""
+
+    @property
+    def outputs(self) -> int:
+        return len(NODES) * self.channels
+
+    def stride(self, source: int) -> int:
+        return 2 if self.kind == "reduce" and source < 2 else 1
+
+    def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
+        first: nn.Module
+        if self.after_reduction:
+            first = FactorizedReduce(self.inputs[0], self.channels, affine)
+        else:
+            first = ReLUConvBN(self.inputs[0], self.channels, 1, 1, affine)
+        return first, ReLUConvBN(self.inputs[1], self.channels, 1, 1, affine)
+
+    @property
+    def size(self) -> Size2d:
+        return halved(self.entering[1], 2 if self.kind == "reduce" else 1)
+
+    def preprocess_blocks(self) -> tuple[Block, Block]:
+        preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
+        first = preprocess(self.inputs[0], self.channels, self.entering[0])
+        return first, ReLUConvBN.pointwise(self.inputs[1], self.channels, self.entering[1])
+
+    def edge_block(self, operation: str, source: int) -> Block:
+        entering = self.entering[1] if source < 2 else self.size
+        return operation_block(operation, self.channels, self.stride(source), entering)
+
+
+def _has_imagenet_stem(shape: Shape) -> bool:
+    return min(shape.image_size) >= IMAGENET_STEM_FROM
+
+
+@lru_cache(maxsize=16)
+def cell_plans(shape: Shape, entering_channels: int) -> tuple[Plan, ...]:
+    """The cells of a network, after a stem of so many channels."""
+    inputs, channels, size = (entering_channels, entering_channels), shape.channels, shape.image_size
+    reductions = (shape.layers // 3, 2 * shape.layers // 3)
+    after_reduction = _has_imagenet_stem(shape)
+    entering = (halved(halved(size, 2), 2), halved(halved(halved(size, 2), 2), 2)) if after_reduction else (size, size)
+    plans: list[Plan] = []
+    for index in range(shape.layers):
+        reduce = index in reductions
+        channels = 2 * channels if reduce else channels
+        plans.append(Plan(inputs, entering, channels, KINDS[reduce], after_reduction))
+        inputs, after_reduction = (inputs[1], plans[-1].outputs), reduce
+        entering = entering[1], plans[-1].size
+    return tuple(plans)
+
+
+def stem_channels(shape: Shape, supernet: bool) -> int:
+    """Three times the first cell's; only the discrete ImageNet network has as many as the cell."""
+    return shape.channels if _has_imagenet_stem(shape) and not supernet else 3 * shape.channels
+
+
+def _conv_norm(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+
+
+def stem(shape: Shape, channels: int) -> nn.ModuleList:
+    """One module for small images, or the two of the ImageNet stem."""
+    if not _has_imagenet_stem(shape):
+        return nn.ModuleList([nn.Sequential(*_conv_norm(shape.in_channels, channels, 1))])
+    half = channels // 2
+    first = nn.Sequential(*_conv_norm(shape.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
+    return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
+
+
+def _stem_module(shape: Shape, channels: int, index: int) -> nn.Module:
+    return stem(shape, channels)[index]
+
+
+def stem_blocks(shape: Shape, channels: int) -> Iterator[Block]:
+    """What ``stem`` costs."""
+    inputs, size = shape.in_channels, shape.image_size
+    if _has_imagenet_stem(shape):
+        half, quarter = halved(size, 2), halved(halved(size, 2), 2)
+        cost = _conv_norm_cost(inputs, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
+        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, shape, channels, 0))
+        cost = _conv_norm_cost(channels, channels, halved(quarter, 2))
+        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, shape, channels, 1))
+    else:
+        cost = _conv_norm_cost(inputs, channels, size)
+        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, shape, channels, 0))
+
+
+def _conv_norm_cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+    return conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
+
+
+class _Cell(nn.Module):
+    def __init__(self, pairs: Pairs, plan: Plan) -> None:
+        super().__init__()
+        self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
+        self.sources = tuple(source for _, source in pairs)
+        self.edges = nn.ModuleList(
+            dropped(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
+            for operation, source in pairs
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
+        nodes = [self.preprocess[0](before_last), self.preprocess[1](last)]
+        for first in range(0, len(self.edges), KEPT_INPUTS):
+            one, other = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
+            nodes.append(one + other)
+        return torch.cat(nodes[2:], dim=1)
+
+
+class DartsNetwork(DropPathNetwork):
+    """The discrete network of a normal and a reduction cell."""
+
+    def __init__(self, cells: Mapping[str, Pairs], shape: Shape, auxiliary: bool) -> None:
+        super().__init__()
+        channels = stem_channels(shape, supernet=False)
+        plans = cell_plans(shape, channels)
+        self.stem = stem(shape, channels)
+        self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
+        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
+        self.auxiliary_after = 2 * shape.layers // 3
+        tapped = plans[self.auxiliary_after].outputs
+        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        before_last = last = self.stem[0](images)
+        if len(self.stem) > 1:
+            last = self.stem[1](before_last)
+        tapped = last
+        for index, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            tapped = last if index == self.auxiliary_after else tapped
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        if self.auxiliary is None or not self.training:
+            return logits
+        return logits, self.auxiliary(tapped)
