@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
 from zcpt.cost import Block, Size2d, classifier_block, conv_cost, halved, norm_cost
-from zcpt.errors import SpaceError, unknown
+from zcpt.errors import SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
 from zcpt.space import Architecture, CellGraph, Choice, Published, SearchSpace, Shape, Size
 from zcpt.supernet import Supernet
 
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
+FED_ZEROS = ("nor_conv_1x1", "nor_conv_3x3")
+"""What the published code computes on zeros while it weighs 0 (see ``Mixture.feed_zeros``)."""
 STAGES = 3
 
 
@@ -152,13 +154,14 @@ class NasBench201(SearchSpace):
 
     @staticmethod
     def _mixed_cell(net: Supernet, name: str, channels: int, x: str) -> str:
-        convolutions = [i for i, operation in enumerate(CANDIDATES) if "conv" in operation]
         nodes = [x]
         for node in (1, 2, 3):
             edges = []
             for source in range(node):
-                candidates = {key: OPERATIONS[key].build(channels, 1, False) for key in CANDIDATES}
                 path, choice = f"{name}.node{node}.edge{source}", edge_name(node, source)
+                names = net.choices[choice].candidates
+                candidates = {key: OPERATIONS[key].build(channels, 1, False) for key in names}
+                convolutions = [i for i, key in enumerate(names) if key in FED_ZEROS]
                 edges.append(net.mixed(path, choice, candidates, nodes[source], fed_zeros=convolutions))
             nodes.append(net.sum(f"{name}.node{node}", edges))
         return nodes[-1]
@@ -189,10 +192,10 @@ class NasBench201(SearchSpace):
             raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         kept = {}
         for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):
-            if operation not in CANDIDATES:
-                raise SpaceError(unknown("operation", operation, CANDIDATES))
             kept[edge_name(node, source)] = (operation,)
-        return Architecture(self.name, kept)
+        architecture = Architecture(self.name, kept)
+        self.check(architecture)
+        return architecture
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, measured, norm_cost
+from zcpt.errors import SpaceError
+from zcpt.registry import Registry
 from zcpt.supernet import Stochastic
 
 
@@ -109,14 +112,18 @@ class Noise(Stochastic):
         return self.normal_like(x[:, :, :: self.stride, :: self.stride])
 
 
+Build = Callable[[int, int, bool], nn.Module]
+Builder = TypeVar("Builder", bound=Build)
+
+
 @dataclass(frozen=True)
 class Operation:
     """A candidate operation, which keeps the number of channels."""
 
-    build: Callable[[int, int, bool], nn.Module]
+    build: Build
     """(channels, stride, affine) -> module."""
-    cost: Callable[[int, int, Size2d], Cost]
-    """(channels, stride, output height and width) -> cost with affine BatchNorms."""
+    cost: Callable[[int, int, Size2d], Cost] | None = None
+    """(channels, stride, output height and width) -> cost with affine BatchNorms. None: count what the module does."""
 
 
 def _free(channels: int, stride: int, size: Size2d) -> Cost:
@@ -151,7 +158,7 @@ def _average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-OPERATIONS: dict[str, Operation] = {
+_OWN = {
     "none": Operation(lambda c, stride, affine: Zero(stride), _free),
     "noise": Operation(lambda c, stride, affine: Noise(stride), _free),
     "skip_connect": Operation(_skip, _skip_cost),
@@ -166,8 +173,32 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+OPERATIONS: Registry[Operation] = Registry("operation", SpaceError, own=_OWN)
+
+
+def register_operation(name: str) -> Callable[[Builder], Builder]:
+    """Decorate a class or function that makes a candidate operation, so that cell spaces may have it by that name.
+
+    It is given the channels, which the operation keeps, the stride (1 or 2; odd sizes are halved upwards), and whether
+    its BatchNorms are affine (in discrete networks) or not (in supernets). Its cost is counted on the module.
+
+    Raises:
+        SpaceError: The name is taken.
+    """
+
+    def add(build: Builder) -> Builder:
+        OPERATIONS.register(name, Operation(build), build)
+        return build
+
+    return add
+
+
 def operation_block(name: str, channels: int, stride: int, entering: Size2d) -> Block:
     """An operation of a discrete network, on maps of the size ``entering``."""
     operation = OPERATIONS[name]
-    cost = operation.cost(channels, stride, halved(entering, stride))
-    return Block(name, channels, channels, stride, entering, cost, partial(operation.build, channels, stride, True))
+    build = partial(operation.build, channels, stride, True)
+    if operation.cost is None:
+        cost = measured(build, channels, *entering)
+    else:
+        cost = operation.cost(channels, stride, halved(entering, stride))
+    return Block(name, channels, channels, stride, entering, cost, build)

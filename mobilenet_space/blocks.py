@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, measured, norm_cost
+from zcpt.errors import SpaceError
 from zcpt.layers import DropPath
+from zcpt.registry import Registry
 
 Activation = Callable[[], nn.Module]
 
@@ -94,13 +97,18 @@ class MBConv(nn.Module):
         return widen + depthwise + ConvNorm.cost(hidden, layer.outputs, 1, layer.size)
 
 
+Build = Callable[[Layer, Activation, bool], nn.Module]
+Builder = TypeVar("Builder", bound=Build)
+
+
 @dataclass(frozen=True)
 class Operation:
     """A candidate operation."""
 
-    build: Callable[[Layer, Activation, bool], nn.Module]
+    build: Build
     """(layer, activation, whether drop path is wanted) -> module."""
-    cost: Callable[[Layer], Cost]
+    cost: Callable[[Layer], Cost] | None = None
+    """None: count what the module does."""
 
 
 def mb_conv(kernel: int, expansion: int) -> Operation:
@@ -121,10 +129,27 @@ def _identity_cost(layer: Layer) -> Cost:
 
 IDENTITY = "identity"
 """Nothing; where the shape changes, a 1x1 convolution with the stride, and BatchNorm."""
-OPERATIONS: dict[str, Operation] = {
-    **{f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)},
-    IDENTITY: Operation(_identity, _identity_cost),
-}
+MB_CONVS = {f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)}
+OPERATIONS: Registry[Operation] = Registry(
+    "operation", SpaceError, own={**MB_CONVS, IDENTITY: Operation(_identity, _identity_cost)}
+)
+
+
+def register_operation(name: str) -> Callable[[Builder], Builder]:
+    """Decorate a class or function that makes a candidate operation, so that chain spaces may have it by that name.
+
+    It is given the ``Layer`` (channels in and out, stride, size of the maps), the class of the activation, and whether
+    drop path is wanted. Its cost is counted on the module.
+
+    Raises:
+        SpaceError: The name is taken.
+    """
+
+    def add(build: Builder) -> Builder:
+        OPERATIONS.register(name, Operation(build), build)
+        return build
+
+    return add
 
 
 def block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
@@ -135,4 +160,6 @@ def block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -
 def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
     """A candidate operation in the place of ``layer``."""
     operation = OPERATIONS[name]
-    return block(name, layer, operation.cost(layer), partial(operation.build, layer, activation, False))
+    build = partial(operation.build, layer, activation, False)
+    cost = operation.cost(layer) if operation.cost else measured(build, layer.inputs, *layer.entering)
+    return block(name, layer, cost, build)

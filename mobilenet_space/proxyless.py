@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from mobilenet_space.blocks import IDENTITY, OPERATIONS, Layer
+from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
 from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
 from zcpt.errors import SpaceError, unknown
 from zcpt.space import Architecture, Choice, Published, Shape, Size
 from zcpt.supernet import Supernet
 
-CANDIDATES = tuple(OPERATIONS)
+CANDIDATES = (*MB_CONVS, IDENTITY)
 """In the order of the published code; the identity is the last one."""
 STEM = 40
 """Channels of the stem at the published width."""

@@ -7,6 +7,7 @@ import re
 import zlib
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from zcpt import Proxy
-from zcpt.proxies import _registry
 from zcpt.space import Architecture, SearchSpace, Shape
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
@@ -29,9 +29,22 @@ LAYERS = {
     **dict.fromkeys(ONE_SHOT, 3),
     "nasbench-macro": 8,
     "proxyless": 21,
+    "toy": 2,
 }
+SPACES = zcpt.list_spaces()
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3")
 """Names of candidates with a 3x3 convolution, on whichever space."""
+
+
+def documented_blocks() -> list[str]:
+    """The pieces of Python in docs/extending.md."""
+    text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def documented_file() -> str:
+    """The file that they make."""
+    return "\n\n".join(documented_blocks())
 
 
 def tiny_shape(space: SearchSpace, **changes: object) -> Shape:
@@ -51,9 +64,17 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> A
     return space.architecture(kept)
 
 
-@pytest.fixture(params=zcpt.list_spaces())
+@pytest.fixture(params=[*SPACES, "toy"])
 def space(request: pytest.FixtureRequest) -> SearchSpace:
     return zcpt.get_space(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documented_parts() -> ModuleType:
+    """The file that docs/extending.md writes, imported: its space 'toy' has to keep the contract too."""
+    module = ModuleType("own_parts")
+    exec(documented_file(), module.__dict__)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +99,7 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@zcpt.register_proxy
 class Hashed(Proxy):
     """A number that depends on weights, batch and mixture, as a real proxy's does, at no cost."""
 
@@ -87,10 +109,3 @@ class Hashed(Proxy):
         seen = [p.detach().flatten()[:2].tolist() for p in islice(net.parameters(), 4)]
         text = repr((seen, batch.images.sum().item(), mixture and sorted(mixture.weights.items())))
         return zlib.crc32(text.encode()) / 2**32
-
-
-@pytest.fixture(scope="session", autouse=True)
-def hashed():
-    _registry._PROXIES["hashed"] = Hashed
-    yield
-    del _registry._PROXIES["hashed"]

@@ -16,7 +16,8 @@ from torch import nn
 from train.images import Statistics
 from zcpt.errors import ConfigError
 from zcpt.files import with_keys, write_atomically
-from zcpt.space import Architecture, Network, Shape, get_space
+from zcpt.space import Architecture, Network, Shape
+from zcpt.spaces import get_space
 
 LAST = "last.pt"
 WEIGHTS = "model.safetensors"

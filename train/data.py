@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from torchvision import datasets
 
 from train.augment import scoring_transform
 from train.folder import FolderImages, folder_classes
-from train.images import ImageSet, InMemory, Statistics, Transformed, count, measured_statistics
+from train.images import ImageSet, InMemory, Pictures, Statistics, Transformed, count, measured_statistics
 from zcpt.batches import DatasetBatches
-from zcpt.errors import ConfigError, DataError, unknown
+from zcpt.errors import ConfigError, DataError
+from zcpt.registry import Registry, first_line
 from zcpt.seeding import derive
 
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
@@ -35,23 +36,18 @@ _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
         ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     ),
 }
-DATASETS = {
-    "digits": "1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20",
-    **{name: summary for name, (_, summary, _) in _TORCHVISION.items()},
-    "folder:PATH": "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/",
-}
 
 
 @dataclass(frozen=True)
 class ImageData:
     """A data set. Its two parts are read when they are first asked for."""
 
-    name: str
     classes: tuple[str, ...]
     load: Callable[[bool], ImageSet]
     """True: the training images; False: the test images."""
+    name: str = ""
     directory: Path | None = None
-    """The folder of torchvision's data sets that it was read from."""
+    """The ``data_dir`` that it was read from."""
     known_statistics: Statistics | None = None
 
     @cached_property
@@ -79,30 +75,39 @@ def load_data(name: str, data_dir: Path | None = None, download: bool = False) -
 
     Args:
         name: One of ``DATASETS``.
-        data_dir: Where torchvision's data sets lie, or are downloaded to; None means ``data``.
+        data_dir: Where the files of data sets lie, or are downloaded to; None means ``data``.
         download: Fetch what is missing.
 
     Raises:
         DataError: It is unknown, missing, empty or broken.
         ConfigError: ``data_dir`` or ``download`` is given for a data set that has no use for it.
     """
-    if name in _TORCHVISION:
-        return _torchvision(name, data_dir or Path("data"), download)
-    if name != "digits" and not name.startswith("folder:"):
-        raise DataError(unknown("data set", name, DATASETS, "zcpt list datasets"))
+    if name.startswith("folder:"):
+        return _folder(name, data_dir, download)
+    return DATASETS[name].find(name, data_dir, download)
+
+
+def _refuse_files(name: str, data_dir: Path | None, download: bool) -> None:
     if data_dir is not None or download:
         extra = "--download" if download else "--data-dir"
         raise ConfigError(f"{extra} is for {', '.join(_TORCHVISION)}: leave it out with --dataset {name}.")
-    if name == "digits":
-        return ImageData(name, tuple("0123456789"), _digits)
+
+
+def _folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
+    _refuse_files(name, data_dir, download)
     try:
         root = Path(name.removeprefix("folder:")).expanduser()
     except RuntimeError as error:
         raise DataError(f"{name} cannot be found: {error}") from None
-    return ImageData(name, folder_classes(root), lambda train: FolderImages(root, train).stored())
+    return ImageData(folder_classes(root), lambda train: FolderImages(root, train).stored(), name)
 
 
-def _digits(train: bool) -> ImageSet:
+def _digits(name: str, data_dir: Path | None, download: bool) -> ImageData:
+    _refuse_files(name, data_dir, download)
+    return ImageData(tuple("0123456789"), _digit_images, name)
+
+
+def _digit_images(train: bool) -> ImageSet:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -114,8 +119,9 @@ def _digits(train: bool) -> ImageSet:
     return InMemory(images[indices], labels[indices])
 
 
-def _torchvision(name: str, data_dir: Path, download: bool) -> ImageData:
+def _torchvision(name: str, data_dir: Path | None, download: bool) -> ImageData:
     make, _, statistics = _TORCHVISION[name]
+    data_dir = data_dir or Path("data")
 
     def read(train: bool) -> Any:
         split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
@@ -138,7 +144,63 @@ def _torchvision(name: str, data_dir: Path, download: bool) -> ImageData:
         return InMemory(images.contiguous(), torch.as_tensor(raw.labels if name == "svhn" else raw.targets))
 
     classes = getattr(read(True), "classes", list("0123456789"))
-    return ImageData(name, tuple(classes), load, data_dir, statistics)
+    return ImageData(tuple(classes), load, name, data_dir, statistics)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a name of a data set stands for."""
+
+    summary: str
+    """One line for ``zcpt list``."""
+    find: Callable[[str, Path | None, bool], ImageData]
+    """(name, data_dir, download) -> the data set."""
+
+
+DATASETS: Registry[Source] = Registry(
+    "data set",
+    DataError,
+    "zcpt list datasets",
+    {
+        "digits": Source("1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _digits),
+        **{name: Source(summary, _torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
+        "folder:PATH": Source(
+            "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/", _folder
+        ),
+    },
+)
+Find = Callable[[Path, bool], ImageData]
+
+
+def register_dataset(name: str) -> Callable[[Find], Find]:
+    """Decorate a function that finds a data set, so that ``--dataset NAME`` means it.
+
+    It is given the folder that files lie in or belong in (``--data-dir``) and whether to download what is missing
+    (``--download``). The ``ImageData`` that it returns may ``load`` any map-style data set of (picture, label): PIL
+    pictures or uint8 tensors [C, H, W], all of one size, and labels that count from 0 in the order of ``classes``.
+    The first line of its docstring is what ``zcpt list`` says.
+
+    Raises:
+        DataError: The name is taken.
+    """
+
+    def add(function: Find) -> Find:
+        def find(name: str, data_dir: Path | None, download: bool) -> ImageData:
+            folder = data_dir or Path("data")
+            found = function(folder, download)
+            classes = tuple(found.classes)
+            return replace(
+                found,
+                classes=classes,
+                load=lambda train: Pictures(found.load(train), name, len(classes)),
+                name=name,
+                directory=folder,
+            )
+
+        DATASETS.register(name, Source(first_line(function), find), function)
+        return function
+
+    return add
 
 
 def scoring_batches(data: ImageData, seed: int) -> DatasetBatches:

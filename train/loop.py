@@ -25,7 +25,8 @@ from train.recipe import TrainConfig
 from zcpt.devices import place, place_images
 from zcpt.errors import ConfigError, DataError, unknown
 from zcpt.seeding import derive, seeded
-from zcpt.space import Architecture, Shape, get_space
+from zcpt.space import Architecture, Shape
+from zcpt.spaces import get_space
 
 Row = dict[str, float]
 

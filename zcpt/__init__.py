@@ -18,15 +18,10 @@ from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
 from zcpt.scoring import evaluate
 from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
-from zcpt.space import (
-    Architecture,
-    Choice,
-    SearchSpace,
-    get_space,
-    list_spaces,
-    register_space,
-)
+from zcpt.space import Architecture, Choice, SearchSpace, Shape, Size
+from zcpt.spaces import get_space, list_spaces, register_space
 from zcpt.supernet import Supernet
+from zcpt.supernet_space import SupernetSpace
 
 __all__ = [
     "Architecture",
@@ -46,8 +41,11 @@ __all__ = [
     "SearchConfig",
     "SearchResult",
     "SearchSpace",
+    "Shape",
+    "Size",
     "SpaceError",
     "Supernet",
+    "SupernetSpace",
     "ZcptError",
     "evaluate",
     "get_proxy",

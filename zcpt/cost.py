@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 Size2d = tuple[int, int]
 """Height and width in pixels."""
@@ -74,6 +76,24 @@ def norm_cost(channels: int) -> Cost:
 def linear_cost(inputs: int, outputs: int) -> Cost:
     """A linear layer with bias; adding the bias is no multiplication."""
     return Cost(inputs * outputs + outputs, inputs * outputs)
+
+
+def measured(build: Callable[[], nn.Module], *shape: int) -> Cost:
+    """The cost of any module on one input of that shape (channels, height, width), by counting what it computes.
+
+    Nothing is computed for it: the module is built and run on torch's device 'meta'. All products of matrices and
+    convolutions count.
+    """
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module = build().eval()
+        module(torch.empty(1, *shape))
+    # The counter takes a multiply-accumulate for two operations.
+    return Cost(trainable(module), counter.get_total_flops() // 2)
+
+
+def trainable(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def classifier_block(features: int, classes: int, size: Size2d) -> Block:

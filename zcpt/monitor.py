@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from zcpt.plot import draw_cells, draw_importance
+from zcpt.plot import draw_architecture, draw_importance
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener
 from zcpt.search.orders import rehearse
@@ -135,7 +135,7 @@ class TensorBoard(Listener):
         title = f"proposal {proposal}"
         heat_map = draw_importance(self._space.choices, self._decisions, title)
         self._writer.add_figure("proposal/importance", heat_map, proposal)
-        self._writer.add_figure("proposal/cell", draw_cells(self._space.cells(architecture), title), proposal)
+        self._writer.add_figure("proposal/cell", draw_architecture(self._space, architecture, title), proposal)
         self._writer.add_text("proposal/genotype", f"`{self._space.format(architecture)}`", proposal)
         self._writer.flush()
         self._decisions = []
@@ -148,7 +148,7 @@ class TensorBoard(Listener):
 
     def finished(self, result: SearchResult) -> None:
         text = self._space.format(result.architecture)
-        cells = draw_cells(self._space.cells(result.architecture), "result")
+        cells = draw_architecture(self._space, result.architecture, "result")
         self._writer.add_text("result/genotype", f"`{text}`")
         self._writer.add_text("result/candidates", self._table(result.candidates))
         self._writer.add_figure("result/cell", cells)

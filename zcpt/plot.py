@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from zcpt.search.events import Decision
-from zcpt.space import CellGraph, Choice
+from zcpt.space import Architecture, CellGraph, Choice, SearchSpace
 
 
 def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
@@ -37,6 +37,18 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
         axis.set_title(cell.name, loc="left", fontsize=11)
         axis.set_axis_off()
     figure.suptitle(title)
+    return figure
+
+
+def draw_architecture(space: SearchSpace, architecture: Architecture, title: str = "") -> Figure:
+    """Draw the cells of an architecture, or list what it keeps where its space has no pictures of cells."""
+    cells = space.cells(architecture)
+    if cells:
+        return draw_cells(cells, title)
+    lines = [f"{choice}:  {', '.join(kept)}" for choice, kept in architecture.kept.items()]
+    figure = Figure(figsize=(6, 0.25 * len(lines) + 0.8))
+    figure.suptitle(title)
+    figure.text(0.05, 0.45, "\n".join(lines), va="center", family="monospace", fontsize=9)
     return figure
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from abc import ABC, abstractmethod
@@ -184,8 +183,8 @@ class SearchSpace(ABC):
     """The contract of a space. A space has no state: every method is a function of its arguments."""
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    """One line for ``zcpt list``."""
+    summary: ClassVar[str] = ""
+    """One line for ``zcpt list``; where it is empty, that of the docstring."""
     layers_mean: ClassVar[str]
     """What ``layers`` counts here, such as 'cells'."""
     search_size: ClassVar[Size]
@@ -347,44 +346,3 @@ def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
             raise SpaceError(f"no architecture keeps '{candidate}' at {choice.name}.")
     if len(set(kept)) != choice.keep or len(kept) != choice.keep:
         raise SpaceError(f"{choice.name} keeps {choice.keep} of its candidates, not {list(kept)}.")
-
-
-_BUILT_IN = {
-    "darts": "darts_space.darts:Darts",
-    **{f"darts-s{n}": f"darts_space.robust_darts:DartsS{n}" for n in (1, 2, 3, 4)},
-    "nasbench-macro": "mobilenet_space.nasbench_macro:NasBenchMacro",
-    "nasbench1shot1-1": "darts_space.nasbench1shot1:NasBench1Shot1Space1",
-    "nasbench1shot1-2": "darts_space.nasbench1shot1:NasBench1Shot1Space2",
-    "nasbench1shot1-3": "darts_space.nasbench1shot1:NasBench1Shot1Space3",
-    "nasbench201": "darts_space.nasbench201:NasBench201",
-    "proxyless": "mobilenet_space.proxyless:Proxyless",
-}
-_REGISTERED: dict[str, Callable[[], SearchSpace]] = {}
-
-
-def register_space(name: str) -> Callable[[Callable[[], SearchSpace]], Callable[[], SearchSpace]]:
-    """Decorate a class or function that makes a SearchSpace, so that ``get_space(name)`` finds it."""
-
-    def add(make: Callable[[], SearchSpace]) -> Callable[[], SearchSpace]:
-        if name in _BUILT_IN or name in _REGISTERED:
-            raise SpaceError(f"a space named '{name}' exists already: choose another name.")
-        _REGISTERED[name] = make
-        return make
-
-    return add
-
-
-def list_spaces() -> list[str]:
-    """Names of all spaces."""
-    return sorted({*_BUILT_IN, *_REGISTERED})
-
-
-def get_space(name: str) -> SearchSpace:
-    """Make the space of that name; SpaceError with the nearest name when there is none."""
-    if name in _REGISTERED:
-        return _REGISTERED[name]()
-    if name not in _BUILT_IN:
-        raise SpaceError(unknown("space", name, list_spaces(), "zcpt list spaces"))
-    module, _, attribute = _BUILT_IN[name].partition(":")
-    space: SearchSpace = getattr(importlib.import_module(module), attribute)()
-    return space

@@ -141,7 +141,7 @@ class Supernet(nn.Module):
         return steps[::-1]
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Run the program.
+        """Run the program: the last value.
 
         Args:
             images: [B, C, H, W].
@@ -151,6 +151,11 @@ class Supernet(nn.Module):
         Returns:
             Logits [B, classes].
         """
+        (logits,) = self.values(images, (self.program[-1].out,), mixture)
+        return logits
+
+    def values(self, images: Tensor, names: Sequence[str], mixture: Mixture | None = None) -> list[Tensor]:
+        """Run the program: the values of those names, all of which the last one depends on."""
         mixture = self.start() if mixture is None else mixture
         steps = self.live(mixture)
         last_read = {name: index for index, (_, reads) in enumerate(steps) for name in reads}
@@ -158,9 +163,9 @@ class Supernet(nn.Module):
         for index, (step, reads) in enumerate(steps):
             values[step.out] = self._run(step, [values[name] for name in reads], mixture)
             for name in set(reads):
-                if last_read[name] == index:
+                if last_read[name] == index and name not in names:
                     del values[name]
-        return values[self.program[-1].out]
+        return [values[name] for name in names]
 
     def _run(self, step: Step, inputs: list[Tensor], mixture: Mixture) -> Tensor:
         if isinstance(step, Fixed):

@@ -68,17 +68,6 @@ def test_an_unknown_space_is_refused_with_the_nearest_one():
         zcpt.get_space("nasbench20")
 
 
-def test_a_space_of_ones_own_is_found_and_names_are_unique(monkeypatch):
-    monkeypatch.setattr("zcpt.space._REGISTERED", {})
-    make = type(zcpt.get_space("nasbench201"))
-    zcpt.register_space("mine")(make)
-    assert isinstance(zcpt.get_space("mine"), make)
-    assert "mine" in zcpt.list_spaces()
-    for taken in ("mine", "darts"):
-        with pytest.raises(SpaceError, match="exists already"):
-            zcpt.register_space(taken)(make)
-
-
 def test_a_choice_knows_how_many_looks_it_takes():
     assert Choice("op", tuple("abcdefg")).looks == (7,)
     assert Choice("inputs", tuple("01234"), keep=2).looks == (5, 4, 3)

@@ -72,11 +72,14 @@ def new_folder(*parts: str) -> Path:
 
 def this_program() -> str:
     """How to call this program again."""
-    if Path(sys.argv[0]).name != "__main__.py":
-        return Path(sys.argv[0]).name
+    program = Path(sys.argv[0])
+    if program.suffix != ".py":
+        return program.name
     python = shutil.which("python")
     same = python is not None and Path(python).absolute() == Path(sys.executable).absolute()
-    return f"{'python' if same else shlex.quote(_short(sys.executable))} -m zcpt"
+    # A file of the user's own may call zcpt's main, too.
+    what = "-m zcpt" if program.name == "__main__.py" else shlex.quote(_short(sys.argv[0]))
+    return f"{'python' if same else shlex.quote(_short(sys.executable))} {what}"
 
 
 def _short(path: str) -> str:

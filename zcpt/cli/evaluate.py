@@ -14,7 +14,7 @@ from train.run import read_arguments
 from zcpt.cli._options import add_data_arguments, data_again, pick_device
 from zcpt.cli.train import read_architecture
 from zcpt.errors import ConfigError, DataError
-from zcpt.space import get_space
+from zcpt.spaces import get_space
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ from zcpt.cli._options import pick_device
 from zcpt.errors import ConfigError
 from zcpt.latency import measure
 from zcpt.options import flag
-from zcpt.space import Shape, get_space
+from zcpt.space import Shape
+from zcpt.spaces import get_space
 
 _log = logging.getLogger(__name__)
 _SIZES = {

@@ -8,9 +8,11 @@ import sys
 from train.data import DATASETS
 from train.recipe import RECIPES
 from zcpt.errors import ConfigError, unknown
-from zcpt.proxies import get_proxy, list_proxies
+from zcpt.proxies import Proxy, get_proxy, list_proxies
+from zcpt.registry import first_line
 from zcpt.search import ORDERS, PRESETS
-from zcpt.space import get_space, list_spaces
+from zcpt.space import SearchSpace
+from zcpt.spaces import get_space, list_spaces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +34,14 @@ def run(args: argparse.Namespace) -> None:
 
 def _tables() -> dict[str, dict[str, str]]:
     return {
-        "spaces": {name: get_space(name).summary for name in list_spaces()},
-        "proxies": {name: get_proxy(name).summary for name in list_proxies()},
+        "spaces": {name: _summary(get_space(name)) for name in list_spaces()},
+        "proxies": {name: _summary(get_proxy(name)) for name in list_proxies()},
         "orders": {name: order.summary for name, order in ORDERS.items()},
-        "presets": {name: _first_line(preset) for name, preset in PRESETS.items()},
+        "presets": {name: first_line(preset) for name, preset in PRESETS.items()},
         "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
-        "datasets": DATASETS,
+        "datasets": {name: source.summary for name, source in DATASETS.items()},
     }
 
 
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
+def _summary(part: SearchSpace | Proxy) -> str:
+    return part.summary or first_line(type(part))

@@ -25,12 +25,13 @@ from zcpt.errors import ConfigError
 from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import flag, written
-from zcpt.plot import draw_cells
+from zcpt.plot import draw_architecture
 from zcpt.search import PRESETS, SearchConfig, SearchResult, configure, search
 from zcpt.search.budgets import Bounds
 from zcpt.search.orders import evaluations
 from zcpt.search.run import bounds_of
-from zcpt.space import SearchSpace, Shape, get_space
+from zcpt.space import SearchSpace, Shape
+from zcpt.spaces import get_space
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         listeners=[Progress(), TensorBoard(folder / "tensorboard")],
         **options,
     )
-    draw_cells(space.cells(result.architecture)).savefig(folder / "cells.png", dpi=120)
+    draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
 

@@ -25,7 +25,8 @@ from zcpt.cli._options import (
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_json, read_text
 from zcpt.options import flag
-from zcpt.space import Architecture, get_space
+from zcpt.space import Architecture
+from zcpt.spaces import get_space
 
 _log = logging.getLogger(__name__)
 _OWN = ["recipe"]  # chosen before the settings, and after the data set

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from torch import nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError, unknown
+from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
+from zcpt.registry import Registry
 
 
 class Proxy(ABC):
     """A number for a network. A subclass says which direction is better and what it needs."""
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    """One line for ``zcpt list``."""
+    summary: ClassVar[str] = ""
+    """One line for ``zcpt list``; where it is empty, that of the docstring."""
     higher_is_better: ClassVar[bool]
-    min_batch: ClassVar[int]
+    min_batch: ClassVar[int] = 1
     """The smallest batch for which the value says anything."""
 
     @abstractmethod
@@ -34,14 +34,20 @@ class Proxy(ABC):
         """
 
 
-_PROXIES: dict[str, Callable[[], Proxy]] = {}
+_PROXIES: Registry[type[Proxy]] = Registry("proxy", ProxyError, "zcpt list proxies")
+Class = TypeVar("Class", bound=type[Proxy])
 
 
-def register_proxy(proxy: type[Proxy]) -> type[Proxy]:
-    """Decorate a Proxy class, so that ``get_proxy`` finds it under its name."""
-    if proxy.name in _PROXIES:
-        raise ProxyError(f"a proxy named '{proxy.name}' exists already: choose another name.")
-    _PROXIES[proxy.name] = proxy
+def register_proxy(proxy: Class) -> Class:
+    """Decorate a Proxy class, so that ``get_proxy`` finds it under its name.
+
+    Raises:
+        ProxyError: The name is taken, or the class does not say its name or direction.
+    """
+    for attribute in ("name", "higher_is_better"):
+        if not hasattr(proxy, attribute):
+            raise ProxyError(f"proxy {proxy.__name__} has no {attribute}: write '{attribute} = ...' into the class.")
+    _PROXIES.register(proxy.name, proxy, proxy)
     return proxy
 
 
@@ -52,6 +58,4 @@ def list_proxies() -> list[str]:
 
 def get_proxy(name: str) -> Proxy:
     """Make the proxy of that name; ProxyError with the nearest name when there is none."""
-    if name not in _PROXIES:
-        raise ProxyError(unknown("proxy", name, _PROXIES, "zcpt list proxies"))
     return _PROXIES[name]()

@@ -15,7 +15,8 @@ from zcpt.files import read_json, read_run_file
 from zcpt.search.events import Audience, Decision, Listener
 from zcpt.search.journal import Journal
 from zcpt.search.run import search
-from zcpt.space import Architecture, get_space
+from zcpt.space import Architecture
+from zcpt.spaces import get_space
 
 
 @dataclass(frozen=True)

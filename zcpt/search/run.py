@@ -23,7 +23,8 @@ from zcpt.search.journal import Journal
 from zcpt.search.propose import Fresh, Proposer, Seeds
 from zcpt.search.result import Candidate, SearchResult, check_folder, group, versions, write_result
 from zcpt.search.validate import Validator, best
-from zcpt.space import Architecture, SearchSpace, Shape, get_space
+from zcpt.space import Architecture, SearchSpace, Shape
+from zcpt.spaces import get_space
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from tests.zcpt.search.conftest import Decisions
 from zcpt import ConfigError, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import examine
-from zcpt.proxies import _registry
 
 
 class BrokenError(Exception):
@@ -40,6 +39,7 @@ def test_the_selection_is_that_of_our_supernet_with_the_same_weights(pictures, m
         assert other.scores == pytest.approx(one.scores, abs=1e-6)
 
 
+@zcpt.register_proxy
 class Vandal(Proxy):
     """Leaves nothing as it was, and may break down half-way."""
 
@@ -72,11 +72,6 @@ class Vandal(Proxy):
         raise KeyboardInterrupt
 
 
-@pytest.fixture
-def vandal(monkeypatch):
-    monkeypatch.setitem(_registry._PROXIES, "vandal", Vandal)
-
-
 def test_the_model_is_what_it_was(model, pictures):
     before = state_of(used(model))
     assert isinstance(zcpt.select(model, pictures, batch_size=4), Genotype)
@@ -84,7 +79,7 @@ def test_the_model_is_what_it_was(model, pictures):
 
 
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
-def test_the_model_is_what_it_was_after_a_proxy_that_spoils_it_and_fails(model, error, pictures, vandal, monkeypatch):
+def test_the_model_is_what_it_was_after_a_proxy_that_spoils_it_and_fails(model, error, pictures, monkeypatch):
     monkeypatch.setattr(Vandal, "left", 1 if error is BrokenError else 9)
     before = state_of(used(model))
     with pytest.raises(error):

@@ -8,9 +8,9 @@ import torch
 import zcpt
 from tests.conftest import LAYERS
 from zcpt import Listener, Proxy
-from zcpt.proxies import _registry
 
 
+@zcpt.register_proxy
 class Diary(Proxy):
     """Notes what it is shown; prefers what the test tells it to."""
 
@@ -26,7 +26,6 @@ class Diary(Proxy):
 
 @pytest.fixture
 def diary(monkeypatch):
-    monkeypatch.setitem(_registry._PROXIES, "diary", Diary)
     monkeypatch.setattr(Diary, "shown", [])
     return Diary
 

@@ -1,0 +1,130 @@
+"""Parts of one's own: docs/extending.md as it stands, installed as a stranger's package, and used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import documented_blocks, documented_file, random_architecture
+from zcpt import ProxyError, Shape, SpaceError
+
+ROOT = Path(__file__).parents[1]
+
+
+def install(folder, module, text):
+    """Lay a module out as pip does, with its entry point."""
+    about = folder / f"{module}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / f"{module}.py").write_text(text)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[zcpt.plugins]\n{module} = {module}\n")
+
+
+def python(folder, *words, cwd):
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+USE = """
+from zcpt.cli import main
+
+quick = "--validation-batches 2 --batch-size 8 --validation-batch-size 8 --device cpu".split()
+commands = [
+    ["search", "--space", "toy", "--dataset", "parity", "--proxy", "gradient-norm", "--out", "run", "--proposals", "3",
+     "--max-params", "5k", *quick],
+    ["train", "--arch", "run/architecture.json", "--recipe", "digits", "--epochs", "1", "--device", "cpu"],
+    ["evaluate", "run"],
+    ["replay", "run"],
+    ["latency", "--space", "toy", "--out", "cpu.json", "--repeats", "1", "--device", "cpu"],
+    ["list"],
+]
+raise SystemExit(max(main(command) for command in commands))
+"""
+
+
+def test_the_documented_parts_serve_as_an_installed_package(tmp_path):
+    install(tmp_path / "site", "own_parts", documented_file())
+    done = python(tmp_path / "site", "-c", USE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["search"]["proxy"] == "gradient-norm"
+    architecture = json.loads((tmp_path / "run" / "architecture.json").read_text())
+    assert architecture["space"] == "toy"
+    assert "same" in done.stdout
+    assert "test accuracy" in done.stdout
+    for line in (
+        "toy               Equal cells in a row; a cell is three operations, one after the other\n",
+        "gradient-norm    Norm of the gradient of the loss (Abdelfattah et al., ICLR 2021)\n",
+        "parity       Handwritten digits 8x8: even or odd\n",
+    ):
+        assert line in done.stdout
+
+
+def test_the_documented_operation_is_one_of_a_cell_space():
+    space, seen = zcpt.get_space("darts-ghost"), set()
+    for seed in range(3):
+        architecture = random_architecture(space, seed)
+        assert space.parse(space.format(architecture)) == architecture
+        shape = Shape(channels=8, layers=3, image_size=(9, 8))
+        network = space.build_network(architecture, shape).eval()
+        assert network(torch.randn(2, 3, 9, 8)).shape == (2, 10)
+        assert space.cost(architecture, shape).params == sum(p.numel() for p in network.parameters())
+        seen |= {name for kept in architecture.kept.values() for name in kept}
+    assert "ghost_3x3" in seen
+    assert space.build_supernet(shape).eval()(torch.randn(2, 3, 9, 8)).shape == (2, 10)
+
+
+def test_the_documented_file_is_a_command(tmp_path):
+    (tmp_path / "own_parts.py").write_text(documented_file())
+    words = ["--proposals", "1", "--channels", "4", "--batch-size", "8", "--device", "cpu", "--out", "run"]
+    done = python(tmp_path, "own_parts.py", "search", "--space", "toy", "--dataset", "parity", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "own_parts.py train --arch run/architecture.json" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("block", documented_blocks())
+def test_no_part_takes_more_than_thirty_lines(block):
+    assert len([line for line in block.splitlines() if line.strip()]) <= 30
+
+
+def test_a_plugin_that_breaks_is_named(tmp_path):
+    install(tmp_path / "site", "broken", "import nowhere\n")
+    found_without = "zcpt.get_space('darts'), zcpt.get_proxy('naswot')"
+    use = f"import zcpt, zcpt.cli; {found_without}; raise SystemExit(zcpt.cli.main(['list']))"
+    done = python(tmp_path / "site", "-c", use, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "zcpt: plugin 'broken' of package 'broken' cannot be loaded (ModuleNotFoundError: No module named "
+        "'nowhere'): mend it, or type 'pip uninstall broken'.\n"
+    )
+
+
+def test_names_are_unique_but_for_what_is_defined_anew():
+    def mine():
+        return type("Mine", (type(zcpt.get_space("nasbench201")),), {"name": "mine"})()
+
+    zcpt.register_space("mine")(mine)
+    zcpt.register_space("mine")(mine)  # as when a notebook's cell is run again
+    assert zcpt.get_space("mine").name == "mine"
+    assert "mine" in zcpt.list_spaces()
+    for taken in ("mine", "darts"):
+        with pytest.raises(SpaceError, match=f"a space named '{taken}' exists already"):
+            zcpt.register_space(taken)(type("Other", (), {}))
+
+
+def test_a_space_of_two_names_is_refused():
+    zcpt.register_space("alias")(lambda: zcpt.get_space("nasbench201"))
+    with pytest.raises(SpaceError, match="registered as 'alias' calls itself 'nasbench201'"):
+        zcpt.get_space("alias")
+
+
+def test_a_proxy_says_its_direction():
+    with pytest.raises(ProxyError, match="proxy Nameless has no name: write 'name = ...'"):
+        zcpt.register_proxy(type("Nameless", (zcpt.Proxy,), {}))
+    with pytest.raises(ProxyError, match="has no higher_is_better"):
+        zcpt.register_proxy(type("Lost", (zcpt.Proxy,), {"name": "lost"}))

@@ -1,0 +1,110 @@
+"""Spaces that their supernet describes. The documented one keeps the whole contract (tests/test_contract.py)."""
+
+import pytest
+import torch
+from torch import nn
+
+import zcpt
+from zcpt import Choice, Shape, Size, SpaceError, Supernet, SupernetSpace
+
+SHAPE = Shape(channels=4, layers=1, num_classes=5, image_size=(8, 8))
+
+
+def conv(kernel, inputs=4, stride=1):
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, 4, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(4))
+
+
+class Graph(SupernetSpace):
+    """Two operations at once, then two of three inputs; every way of building a supernet."""
+
+    name = "graph"
+    search_size = Size(4, 1)
+    choices = (
+        Choice("first", ("conv3", "conv5", "skip"), keep=2),
+        Choice("second", ("conv3", "skip")),
+        Choice("inputs", ("stem", "first", "second"), keep=2, start="one", phase=1),
+    )
+
+    def build_supernet(self, shape):
+        net = Supernet(self.choices)
+        stem = net.fixed("stem", conv(3, shape.in_channels, stride=2), net.IMAGES)
+        candidates = {"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity()}
+        first = net.mixed("a.first", "first", candidates, stem)
+        second = net.mixed("a.second", "second", {"conv3": conv(3), "skip": nn.Identity()}, first)
+        node = net.sum("node", [stem, first, second], "inputs")
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        features = net.fixed("features", pool, net.concat("out", [node, stem]))
+        net.fixed("classifier", nn.Linear(8, shape.num_classes), features)
+        return net
+
+
+GRAPH = Graph()
+
+
+def architecture(first=("conv3", "skip"), second="conv3", inputs=("stem", "second")):
+    return zcpt.Architecture("graph", {"first": tuple(first), "second": (second,), "inputs": tuple(inputs)})
+
+
+def decided(net, kept):
+    mixture = net.start()
+    for name, candidates in kept.items():
+        mixture = mixture.select(name, candidates)
+    return mixture
+
+
+@pytest.mark.parametrize("found", [architecture(), architecture(("conv5", "conv3"), "skip", ("stem", "first"))])
+def test_the_network_computes_what_the_decided_supernet_does(found):
+    network, net = GRAPH.build_network(found, SHAPE).eval(), GRAPH.build_supernet(SHAPE).eval()
+    # A kept candidate has drop path behind it, and so one more name.
+    weights = net.state_dict()
+    for name, value in network.body.state_dict().items():
+        module, _, rest = name.partition(".0.") if name.startswith("a.") else (name, "", "")
+        value.copy_(weights[f"{module}.{rest}" if rest else name])
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(network(images), net(images, decided(net, found.kept)))
+
+
+def test_cost_counts_what_the_architecture_computes():
+    stem, conv3, conv5, classifier = 3 * 4 * 9 + 8, 4 * 4 * 9 + 8, 4 * 4 * 25 + 8, 8 * 5 + 5
+    assert GRAPH.cost(architecture(), SHAPE).params == stem + 2 * conv3 + classifier
+    # What only the lost input needs is not computed.
+    without = architecture(("conv5", "conv3"), "conv3", ("stem", "first"))
+    assert GRAPH.cost(without, SHAPE).params == stem + conv3 + conv5 + classifier
+    assert GRAPH.cost(without, SHAPE).params == sum(p.numel() for p in GRAPH.build_network(without, SHAPE).parameters())
+    assert GRAPH.cost(without, SHAPE).macs == 16 * (108 + 144 + 400) + 40
+
+
+def test_a_search_ends_in_a_network(pictures):
+    options = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 2, "num_classes": 10}
+    result = zcpt.search(GRAPH, pictures, proxy="hashed", proposals=2, **options)
+    GRAPH.check(result.architecture)
+    assert len(result.architecture.kept["inputs"]) == 2
+
+
+def test_budgets_need_operations_that_do_not_depend_on_inputs(pictures):
+    with pytest.raises(SpaceError, match="space 'graph' cannot keep budgets: what it computes depends on the inputs"):
+        zcpt.search(GRAPH, pictures, max_params=1000, batch_size=4, validation_batch_size=4, num_classes=10)
+
+
+def test_notation():
+    text = "first=conv3+skip, second=conv3, inputs=stem+second"
+    assert GRAPH.format(architecture()) == text
+    assert GRAPH.parse(f" {text}\n") == architecture()
+    for wrong in ("", "first", "first=conv3+skip, first=conv3+skip"):
+        with pytest.raises(SpaceError, match="is not of the form first=conv3[+]conv5, second=conv3, inputs="):
+            GRAPH.parse(wrong)
+    with pytest.raises(SpaceError, match="did you mean 'conv5'"):
+        GRAPH.parse(text.replace("conv3+", "conv6+"))
+
+
+def test_one_size_is_meant_for_all():
+    assert GRAPH.train_size == GRAPH.small_size == GRAPH.search_size
+    larger = type("Larger", (Graph,), {"train_size": Size(8, 1)})
+    assert (larger.train_size, larger.small_size) == (Size(8, 1), Size(4, 1))
+
+
+def test_the_auxiliary_head_reads_the_maps_two_thirds_in():
+    network = GRAPH.build_network(architecture(), SHAPE, auxiliary=True).train()
+    logits, auxiliary = network(torch.randn(3, 3, 8, 8))
+    assert logits.shape == auxiliary.shape == (3, 5)
+    assert network.tapped == "node"  # of images, stem, first, second, node and out, without the images

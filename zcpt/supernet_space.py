@@ -1,0 +1,189 @@
+"""Spaces that need no more than their supernet: network, cost and notation follow from its program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from zcpt.cost import Block, Price, measured
+from zcpt.errors import SpaceError
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
+from zcpt.mixture import Mixture
+from zcpt.space import Architecture, CellGraph, Completion, Published, SearchSpace, Shape
+from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
+
+
+class SupernetSpace(SearchSpace):
+    """A space of your own: say its choices, its ``search_size`` and how its supernet is built.
+
+    The network of an architecture is what of the supernet it keeps, with weights of its own and drop path behind what
+    was chosen. Costs are counted on the modules. An architecture is written ``choice=candidate, choice=candidate``;
+    of several kept candidates, ``choice=one+other``. Whatever suits a space better, it may override.
+    """
+
+    layers_mean: ClassVar[str] = "layers"
+    published: ClassVar[Published] = Published(batch_size=64, alpha_draw="run")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # One size is meant for all that is built.
+        for name in ("train_size", "small_size"):
+            if hasattr(cls, "search_size") and not hasattr(cls, name):
+                setattr(cls, name, cls.search_size)
+
+    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
+        self.check(architecture)
+        self.check_shape(shape)
+        tapped = _auxiliary_input(self, architecture, shape) if auxiliary else None
+        net = self.build_supernet(shape)
+        return _Network(_kept(net, _decided(net, architecture)), shape.num_classes, tapped)
+
+    def blocks(self, architecture: Architecture, shape: Shape) -> Iterator[Block]:
+        self.check(architecture)
+        self.check_shape(shape)
+        traced = _trace(self, shape)
+        for step, _ in traced.net.live(_decided(traced.net, architecture)):
+            if isinstance(step, Mixed):
+                yield from (traced.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
+            elif isinstance(step, Fixed):
+                yield traced.blocks[step.out]
+
+    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
+        traced = _trace(self, shape)
+        return (traced.blocks[step.out] for step in traced.net.program if isinstance(step, Fixed))
+
+    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
+        traced = _trace(self, shape)
+        steps = (step for step in traced.net.program if isinstance(step, Mixed) and step.choice == choice)
+        return (traced.blocks[f"{step.out}.{candidate}"] for step in steps)
+
+    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+        if any(isinstance(step, Sum) and step.choice for step in _trace(self, shape).net.program):
+            raise SpaceError(
+                f"space '{self.name}' cannot keep budgets: what it computes depends on the inputs that it keeps. "
+                "Leave the budget out, or override SearchSpace.cheapest."
+            )
+        return super().cheapest(shape, price, valid_only)
+
+    def parse(self, text: str) -> Architecture:
+        """Read ``choice=candidate, choice=candidate``."""
+        kept: dict[str, tuple[str, ...]] = {}
+        for part in text.strip().split(", "):
+            name, sign, candidates = part.partition("=")
+            if not sign or name in kept:
+                example = ", ".join(f"{c.name}={'+'.join(c.rivals[: c.keep])}" for c in self.choices)
+                raise SpaceError(f"'{text.strip()}' is not of the form {example}.")
+            kept[name] = tuple(candidates.split("+"))
+        architecture = Architecture(self.name, kept)
+        self.check(architecture)
+        return architecture
+
+    def format(self, architecture: Architecture) -> str:
+        """Write ``choice=candidate, choice=candidate``."""
+        self.check(architecture)
+        return ", ".join(f"{choice.name}={'+'.join(architecture.kept[choice.name])}" for choice in self.choices)
+
+    def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        """None: pictures list what was kept."""
+        return ()
+
+
+def _decided(net: Supernet, architecture: Architecture) -> Mixture:
+    mixture = net.start()
+    for choice, kept in architecture.kept.items():
+        mixture = mixture.select(choice, kept)
+    return mixture
+
+
+def _kept(net: Supernet, mixture: Mixture) -> Supernet:
+    """What is computed under a mixture in which everything is decided: a supernet without choices."""
+    body = Supernet(())
+    for step, reads in net.live(mixture):
+        if isinstance(step, Fixed):
+            body.fixed(step.out, net.get_submodule(step.out), step.source)
+        elif isinstance(step, Mixed):
+            weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
+            kept = [(name, module) for (name, module), weight in weights if weight]
+            body.sum(step.out, [body.fixed(f"{step.out}.{name}", dropped(m), step.source) for name, m in kept])
+        elif isinstance(step, Concat):
+            body.concat(step.out, reads)
+        else:
+            body.sum(step.out, reads)
+    return body
+
+
+class _Network(DropPathNetwork):
+    def __init__(self, body: Supernet, classes: int, tapped: tuple[str, int] | None) -> None:
+        super().__init__()
+        self.body = body
+        self.tapped, channels = tapped or ("", 0)
+        self.auxiliary = AuxiliaryHead(channels, classes) if tapped else None
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if self.auxiliary is None or not self.training:
+            logits: Tensor = self.body(images)
+            return logits
+        logits, features = self.body.values(images, (self.body.program[-1].out, self.tapped))
+        return logits, self.auxiliary(features)
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A supernet on torch's device 'meta', where nothing is computed, and what runs through it."""
+
+    net: Supernet
+    shapes: Mapping[str, torch.Size]
+    """Of every value, for one image."""
+    blocks: Mapping[str, Block]
+    """By the module's path."""
+
+
+@lru_cache(maxsize=16)
+def _trace(space: SearchSpace, shape: Shape) -> _Traced:
+    with torch.device("meta"), torch.no_grad():
+        net = space.build_supernet(shape).eval()
+        names = (Supernet.IMAGES, *(step.out for step in net.program))
+        values = net.values(torch.empty(1, shape.in_channels, *shape.image_size), names)
+    shapes = {name: value.shape for name, value in zip(names, values, strict=True)}
+    blocks = {}
+    for step in net.program:
+        if isinstance(step, Fixed | Mixed):
+            module = net.get_submodule(step.out)
+            parts = [(step.out, module)]
+            if isinstance(step, Mixed):
+                parts = [(f"{step.out}.{name}", part) for name, part in module.named_children()]
+            for path, part in parts:
+                blocks[path] = _block(space, shape, path, part, shapes[step.source], shapes[step.out])
+    return _Traced(net, shapes, blocks)
+
+
+def _block(
+    space: SearchSpace, shape: Shape, path: str, module: nn.Module, source: torch.Size, out: torch.Size
+) -> Block:
+    _, inputs, *entering = source
+    stride = -(-entering[0] // out[2]) if entering and len(out) == 4 else 1
+    cost = measured(lambda: module, *source[1:])
+    size = (entering[0], entering[1]) if entering else (1, 1)
+    return Block(path, inputs, out[1], stride, size, cost, partial(_module, space, shape, path, not entering))
+
+
+def _module(space: SearchSpace, shape: Shape, path: str, flat: bool) -> nn.Module:
+    """The module of a block; where it reads vectors, maps of one pixel are made vectors for it."""
+    module = space.build_supernet(shape).get_submodule(path)
+    return nn.Sequential(nn.Flatten(), module) if flat else module
+
+
+def _auxiliary_input(space: SearchSpace, architecture: Architecture, shape: Shape) -> tuple[str, int]:
+    """The feature maps two thirds into the network, where DARTS has its auxiliary head, and their channels."""
+    traced = _trace(space, shape)
+    live = [step.out for step, _ in traced.net.live(_decided(traced.net, architecture))]
+    maps = [name for name in live if len(traced.shapes[name]) == 4]
+    if not maps:
+        raise SpaceError(f"networks of space '{space.name}' have no feature maps for an auxiliary head: do without it.")
+    name = maps[2 * len(maps) // 3]
+    return name, traced.shapes[name][1]
