@@ -32,7 +32,7 @@ LAYERS = {
     "toy": 2,
 }
 SPACES = zcpt.list_spaces()
-THREE_BY_THREE = re.compile("conv_?3x3|mb_k3")
+THREE_BY_THREE = re.compile("conv_?3x3|mb_k3|^conv$")
 """Names of candidates with a 3x3 convolution, on whichever space."""
 
 

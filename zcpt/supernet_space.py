@@ -21,9 +21,10 @@ from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 class SupernetSpace(SearchSpace):
     """A space of your own: say its choices, its ``search_size`` and how its supernet is built.
 
-    The network of an architecture is what of the supernet it keeps, with weights of its own and drop path behind what
-    was chosen. Costs are counted on the modules. An architecture is written ``choice=candidate, choice=candidate``;
-    of several kept candidates, ``choice=one+other``. Whatever suits a space better, it may override.
+    The network of an architecture is what of the supernet it keeps, with weights of its own, and drop path behind what
+    was chosen wherever that is only added to something else. Costs are counted on the modules. An architecture is
+    written ``choice=candidate, choice=candidate``; of several kept candidates, ``choice=one+other``. Whatever suits a
+    space better, it may override.
     """
 
     layers_mean: ClassVar[str] = "layers"
@@ -102,14 +103,18 @@ def _decided(net: Supernet, architecture: Architecture) -> Mixture:
 
 def _kept(net: Supernet, mixture: Mixture) -> Supernet:
     """What is computed under a mixture in which everything is decided: a supernet without choices."""
-    body = Supernet(())
-    for step, reads in net.live(mixture):
+    body, live = Supernet(()), net.live(mixture)
+    # Dropping what is not added to anything would leave nothing of an image.
+    alone = {out for step, reads in live for out in reads if not isinstance(step, Sum) or len(reads) == 1}
+    for step, reads in live:
         if isinstance(step, Fixed):
             body.fixed(step.out, net.get_submodule(step.out), step.source)
         elif isinstance(step, Mixed):
             weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
             kept = [(name, module) for (name, module), weight in weights if weight]
-            body.sum(step.out, [body.fixed(f"{step.out}.{name}", dropped(m), step.source) for name, m in kept])
+            if step.out not in alone or len(kept) > 1:
+                kept = [(name, dropped(module)) for name, module in kept]
+            body.sum(step.out, [body.fixed(f"{step.out}.{name}", module, step.source) for name, module in kept])
         elif isinstance(step, Concat):
             body.concat(step.out, reads)
         else:

@@ -34,7 +34,7 @@ def few():
         train: InMemory(part.images[:n], torch.tensor(part.labels[:n]))
         for train, part, n in ((True, data.train, 97), (False, data.test, 40))
     }
-    return type(data)("digits", data.classes, parts.__getitem__)
+    return type(data)(data.classes, parts.__getitem__, "digits")
 
 
 def settings(space, **options):
