@@ -32,7 +32,7 @@ def content(run):
 def finished(tmp_path_factory, pictures):
     """A finished search of each space."""
     runs = {}
-    for name in zcpt.list_spaces():
+    for name in SPACES:
         runs[name] = tmp_path_factory.mktemp("runs") / name
         searched(zcpt.get_space(name), pictures, run_dir=runs[name], **SMALL)
     return runs
