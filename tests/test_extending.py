@@ -12,6 +12,7 @@ import torch
 import zcpt
 from tests.conftest import documented_blocks, documented_file, random_architecture
 from zcpt import ProxyError, Shape, SpaceError
+from zcpt.spaces import _SPACES
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +105,13 @@ def test_a_plugin_that_breaks_is_named(tmp_path):
     )
 
 
+@pytest.fixture
+def own_names(monkeypatch):
+    """Names that are registered during the test only."""
+    monkeypatch.setattr(_SPACES, "_parts", dict(_SPACES._parts))
+
+
+@pytest.mark.usefixtures("own_names")
 def test_names_are_unique_but_for_what_is_defined_anew():
     def mine():
         return type("Mine", (type(zcpt.get_space("nasbench201")),), {"name": "mine"})()
@@ -117,6 +125,7 @@ def test_names_are_unique_but_for_what_is_defined_anew():
             zcpt.register_space(taken)(type("Other", (), {}))
 
 
+@pytest.mark.usefixtures("own_names")
 def test_a_space_of_two_names_is_refused():
     zcpt.register_space("alias")(lambda: zcpt.get_space("nasbench201"))
     with pytest.raises(SpaceError, match="registered as 'alias' calls itself 'nasbench201'"):

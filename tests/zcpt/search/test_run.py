@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import zcpt
+from tests.conftest import SPACES
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
 
