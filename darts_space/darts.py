@@ -66,9 +66,8 @@ def edges_into(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return tuple((node, source) for node in nodes for source in range(node))
 
 
-EDGES = edges_into(NODES)
 Operations = Callable[[str, int], tuple[str, ...]]
-"""(kind of cell, index of the edge in EDGES) -> the names of its candidate operations."""
+"""(kind of cell, index of the edge in ``edges_into``) -> the names of its candidate operations."""
 
 
 def darts_choices(
@@ -103,7 +102,9 @@ class Darts(SearchSpace):
     small_size = Size(16, 5)
     published = Published(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
-    """Of a cell; there may be others in subclasses that build no networks."""
+    """Of a cell; there may be others in subclasses that neither build networks nor tell costs: those have ``NODES``."""
+    joined: int = len(NODES)
+    """How many nodes, the last ones, are the output of a cell; there may be fewer in such subclasses."""
     choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
     def check_shape(self, shape: Shape) -> None:
@@ -258,6 +259,6 @@ class Darts(SearchSpace):
                 (names[source], names[self.nodes[position // KEPT_INPUTS]], operation)
                 for position, (operation, source) in enumerate(pairs)
             ]
-            joined = [(names[node], names[-1], "") for node in self.nodes]
+            joined = [(names[node], names[-1], "") for node in self.nodes[-self.joined :]]
             graphs.append(CellGraph(kind, names, tuple(arrows + joined)))
         return tuple(graphs)

@@ -15,7 +15,7 @@ _SHORT = {
     "dil3": "dil_conv_3x3",
     "dil5": "dil_conv_5x5",
 }
-# The two operations of each edge, in the order of darts.EDGES.
+# The two operations of each edge, in the order of darts.edges_into.
 _S1 = {
     "normal": (
         "skip dil3", "skip dil5", "skip dil5", "skip sep3", "skip dil3", "max skip", "skip sep3",

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 from zcpt.errors import ConfigError, DataError
 from zcpt.seeding import seeded
@@ -70,8 +78,15 @@ class DatasetBatches:
         """Different images, drawn and augmented with torch's generator seeded for this batch."""
         with seeded(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
-            images, labels = zip(*(self.dataset[self.indices[i]] for i in chosen), strict=True)
+            images, labels = zip(*(_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
         return Batch(_stacked(images), torch.as_tensor(labels), seed)
+
+
+def _pair(item: Any) -> tuple[Any, Any]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        given = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
+        raise DataError(f"the items of the data set must be pairs (image, label), not {given}: wrap the data set.")
+    return item[0], item[1]
 
 
 def _stacked(images: Sequence[Any]) -> Tensor:
@@ -85,22 +100,36 @@ def _stacked(images: Sequence[Any]) -> Tensor:
 
 
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
-    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from, and only the
-    part that a SubsetRandomSampler names), or a pair of tensors (images [N, C, H, W], labels [N])."""
+    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from, where its sampler
+    draws), or a pair of tensors (images [N, C, H, W], labels [N])."""
     if hasattr(data, "draw"):
         return cast(Batches, data)
     indices = None
     if isinstance(data, DataLoader):
-        indices = list(data.sampler.indices) if isinstance(data.sampler, SubsetRandomSampler) else None
+        indices = None if isinstance(data.dataset, IterableDataset) else _drawn_by(data)
         data = data.dataset
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         num_classes = num_classes or int(data[1].max()) + 1
         data = TensorDataset(*data)
-    if isinstance(data, Dataset) and hasattr(data, "__len__"):
+    if isinstance(data, Dataset) and hasattr(data, "__len__") and not isinstance(data, IterableDataset):
         return DatasetBatches(data, indices, num_classes)
     raise ConfigError(
         f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "
         "a pair of tensors (images, labels), or an object with draw(size, seed)."
+    )
+
+
+def _drawn_by(loader: DataLoader[Any]) -> Sequence[int]:
+    """The indices that a loader's sampler draws."""
+    batches = loader.batch_sampler
+    sampler = loader.sampler if batches is None else getattr(batches, "sampler", batches)
+    if isinstance(sampler, SubsetRandomSampler):
+        return list(sampler.indices)
+    if isinstance(sampler, SequentialSampler | RandomSampler):
+        return range(len(sampler.data_source))
+    raise ConfigError(
+        f"which images a DataLoader with a {type(sampler).__name__} draws is not known: give it a SubsetRandomSampler, "
+        "a RandomSampler or a SequentialSampler, or pass torch.utils.data.Subset(data_set, indices)."
     )
 
 

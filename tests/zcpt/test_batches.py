@@ -2,9 +2,18 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from zcpt import ConfigError, DatasetBatches
+from zcpt import ConfigError, DataError, DatasetBatches
 from zcpt.batches import Batch, as_batches, fingerprint
 
 IMAGES, LABELS = torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20) % 4
@@ -50,6 +59,54 @@ def test_what_people_have_is_accepted():
         as_batches(TensorDataset(IMAGES, LABELS))
     with pytest.raises(ConfigError, match="cannot be drawn from list"):
         as_batches([1, 2, 3])
+
+
+class Half(SubsetRandomSampler):
+    pass
+
+
+SAMPLED = {
+    "plain": ({}, 20),
+    "shuffled": ({"shuffle": True}, 20),
+    "one by one": ({"batch_size": None, "sampler": SubsetRandomSampler([2, 4, 6])}, 3),
+    "derived": ({"sampler": Half([2, 4, 6])}, 3),
+    "of the first ones": ({"sampler": RandomSampler(range(5))}, 5),
+    "in a batch sampler": ({"batch_sampler": BatchSampler(SubsetRandomSampler([2, 4, 6]), 2, True)}, 3),
+    "in order": ({"batch_sampler": BatchSampler(SequentialSampler(range(7)), 2, True)}, 7),
+}
+
+
+@pytest.mark.parametrize(("options", "count"), SAMPLED.values(), ids=SAMPLED)
+def test_a_loader_is_drawn_from_where_its_sampler_draws(options, count):
+    loader = DataLoader(TensorDataset(IMAGES, LABELS), **options)
+    drawn = {image for batch, _ in loader for image in batch.flatten().tolist()}
+    batches = as_batches(loader, num_classes=4)
+    assert len(batches) == count
+    assert drawn <= set(batches.draw(count, 0).images.flatten().tolist())
+
+
+def test_a_loader_whose_sampler_is_not_understood_is_refused():
+    data = TensorDataset(IMAGES, LABELS)
+    sentence = r"with a {} draws is not known: give it a SubsetRandomSampler, .* or pass torch\.utils\.data\.Subset"
+    with pytest.raises(ConfigError, match=sentence.format("WeightedRandomSampler")):
+        as_batches(DataLoader(data, sampler=WeightedRandomSampler([1.0] * 20, 5)), num_classes=4)
+    with pytest.raises(ConfigError, match=sentence.format("list")):
+        as_batches(DataLoader(data, batch_sampler=[[1, 2]]), num_classes=4)
+    with pytest.raises(ConfigError, match="cannot be drawn from Endless"):
+        as_batches(DataLoader(Endless()), num_classes=4)
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
+def test_items_that_are_no_pairs_are_named():
+    three = TensorDataset(IMAGES, LABELS, LABELS)
+    with pytest.raises(DataError, match=r"must be pairs \(image, label\), not 3 values"):
+        DatasetBatches(three, num_classes=4).draw(2, 0)
+    with pytest.raises(DataError, match=r"must be pairs \(image, label\), not Tensor"):
+        DatasetBatches(IMAGES, num_classes=4).draw(2, 0)
 
 
 def test_a_fingerprint_tells_images_labels_and_order_apart():

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zcpt.batches import Batch
 from zcpt.compat.inspection import Anatomy, Edge, unsupported
+from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.seeding import derive
 from zcpt.space import Choice
@@ -28,21 +30,20 @@ class Adopted(Stochastic):
     Args:
         anatomy: The network, in evaluation mode.
         start: The mixture in which nothing is decided.
-        images: Some images [B, C, H, W], to find out the shapes of what edges give.
+        batch: Some images [B, C, H, W], to find out the shapes of what edges give.
 
     Raises:
-        ConfigError: The forward pass does not use the mixed operations as those of DARTS does.
+        ConfigError: The forward pass fails, or does not use the mixed operations as those of DARTS does.
     """
 
-    def __init__(self, anatomy: Anatomy, start: Mixture, images: Tensor) -> None:
+    def __init__(self, anatomy: Anatomy, start: Mixture, batch: Batch) -> None:
         super().__init__()
         self.network, self._edges, self._start = anatomy.network, anatomy.edges, start
         self._forwards = [(edge.module.forward, inspect.signature(edge.module.forward)) for edge in self._edges]
-        self._dtype = next(self.network.parameters()).dtype
         self._rows: dict[tuple[float, ...], Tensor] = {}
         self._shapes: dict[int, torch.Size] = {}
         """What each edge gives, without the batch."""
-        self._try(images)
+        self._try(self.place(batch).images)
 
     @property
     def choices(self) -> Mapping[str, Choice]:
@@ -63,18 +64,21 @@ class Adopted(Stochastic):
         """The mixture in which nothing is decided."""
         return self._start
 
+    def place(self, batch: Batch) -> Batch:
+        """Make a batch one for this network: of its device and type, and in the layout that ``.view`` needs."""
+        like = next(self.network.parameters())
+        return Batch(batch.images.to(like).contiguous(), batch.labels.to(like.device), batch.seed)
+
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """Run the network.
 
         Args:
-            images: [B, C, H, W].
+            images: [B, C, H, W], of a batch that ``place`` made.
             mixture: Weights of all candidates; None means nothing decided.
 
         Returns:
             Logits [B, classes].
         """
-        # Code with .view fails on images in channels-last layout.
-        images = images.to(self._dtype).contiguous()
         with self._taken_over(self.start() if mixture is None else mixture):
             self._reseed(images.device, "network")
             logits = self.network(images)
@@ -83,7 +87,15 @@ class Adopted(Stochastic):
 
     @torch.no_grad()
     def _try(self, images: Tensor) -> None:
-        logits = self(images[:2])
+        images = images[:2]
+        try:
+            logits = self(images)
+        except Exception as error:  # whatever a stranger's network raises
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"a trial forward pass, {type(self.network).__name__}(images) with images {list(images.shape)}, failed "
+                f"({type(error).__name__}: {reason}): pass a network that takes images alone, and images that fit it."
+            ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise unsupported(f"the forward pass of {type(self.network).__name__} does not return logits")
         for number, edge in enumerate(self._edges):

@@ -122,7 +122,7 @@ class Network(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Logits [B, classes] of images [B, 3, H, W], mixed by the softmax of the architecture parameters."""
-        shares = [torch.softmax(alpha, dim=-1) for alpha in self.arch_parameters()]
+        shares = [torch.softmax(alpha, dim=-1) for alpha in self._alphas()]
         s0 = s1 = self.stem(input)
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, shares[bool(cell.reduction)])
@@ -138,7 +138,7 @@ class Network(nn.Module):
         sizes = (self._steps, self._multiplier, self._stem_multiplier)
         other = Network(self._C, self._num_classes, self._layers, self._criterion, *sizes)
         other.to(self.classifier.weight)
-        for theirs, ours in zip(other.arch_parameters(), self.arch_parameters(), strict=True):
+        for theirs, ours in zip(other._alphas(), self._alphas(), strict=True):
             theirs.data.copy_(ours.data)
         return other
 
@@ -146,7 +146,7 @@ class Network(nn.Module):
         """DARTS' own selection: by the largest architecture parameters."""
         first = 2 + self._steps - self._multiplier
         joined = range(first, 2 + self._steps)
-        normal, reduce = (self._largest(torch.softmax(alpha.detach(), dim=-1)) for alpha in self.arch_parameters())
+        normal, reduce = (self._largest(torch.softmax(alpha.detach(), dim=-1)) for alpha in self._alphas())
         return Genotype(normal, joined, reduce, joined)
 
     def _largest(self, shares: Tensor) -> list[tuple[str, int]]:
@@ -160,6 +160,10 @@ class Network(nn.Module):
             pairs += [(PRIMITIVES[int(operations[first + source])], source) for source in sources.tolist()]
             first += 2 + node
         return pairs
+
+    def _alphas(self) -> tuple[Tensor, Tensor]:
+        # The attributes, not the list: code that assigns to one of them wants it to be used.
+        return self.alphas_normal, self.alphas_reduce
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return self._criterion(self(input), target)
@@ -175,6 +179,8 @@ class Network(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # In place, as torch does it with parameters: an optimiser may hold them already.
-        for alpha in self._arch_parameters:
+        for alpha in {id(alpha): alpha for alpha in (*self._arch_parameters, *self._alphas())}.values():
             alpha.data = fn(alpha.data)
+            if alpha.grad is not None:
+                alpha.grad.data = fn(alpha.grad.data)
         return super()._apply(fn, recurse)

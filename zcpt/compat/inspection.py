@@ -75,6 +75,8 @@ def examine(model: object, primitives: Primitives | None = None) -> Anatomy:
     """
     network = _unwrapped(model)
     cells = [(f"cells.{index}", cell) for index, cell in enumerate(_listed(network, "cells", type(model).__name__))]
+    for name, cell in cells:
+        _not_wrapped(name, cell)
     mixed = {name: list(_mixed_operations(name, cell)) for name, cell in cells}
     kinds = tuple(KINDS[bool(cell.reduction)] for _, cell in cells)
     if set(kinds) != set(KINDS):
@@ -92,6 +94,10 @@ def examine(model: object, primitives: Primitives | None = None) -> Anatomy:
         for index, ((node, source), module) in enumerate(zip(edges_into(nodes), mixed[name], strict=True)):
             choices = edge_name(kind, node, source), inputs_name(kind, node)
             edges.append(Edge(f"{name}._ops.{index}", module, *choices, source))
+    where: dict[nn.Module, str] = {}
+    for edge in edges:
+        if where.setdefault(edge.module, edge.where) != edge.where:
+            raise unsupported(f"{where[edge.module]} and {edge.where} are one and the same mixed operation")
     joined = int(getattr(network, "_multiplier", getattr(cells[0][1], "_multiplier", len(nodes))))
     return Anatomy(network, nodes, joined, candidates, tuple(edges), kinds)
 
@@ -120,6 +126,12 @@ def _unwrapped(model: object) -> nn.Module:
     return _unwrapped(model._orig_mod) if hasattr(model, "_orig_mod") else model  # of torch.compile
 
 
+def _not_wrapped(where: str, module: nn.Module) -> None:
+    # Around a part it would compile, and guard, what is put in the place of mixed operations for a while.
+    if hasattr(module, "_orig_mod"):
+        raise unsupported(f"{where} was replaced by torch.compile({where}), where {where}.compile() would do")
+
+
 def _listed(owner: nn.Module, attribute: str, where: str) -> Iterable[Any]:
     modules = getattr(owner, attribute, None)
     if not isinstance(modules, nn.ModuleList) or not len(modules):
@@ -131,6 +143,7 @@ def _mixed_operations(name: str, cell: Any) -> Iterator[nn.Module]:
     if not hasattr(cell, "reduction"):
         raise unsupported(f"{name} ({type(cell).__name__}) has no 'reduction'")
     for index, operation in enumerate(_listed(cell, "_ops", f"{name} ({type(cell).__name__})")):
+        _not_wrapped(f"{name}._ops.{index}", operation)
         where = f"{name}._ops.{index} ({type(operation).__name__})"
         _listed(operation, "_ops", where)
         if len(inspect.signature(operation.forward).parameters) < 2:

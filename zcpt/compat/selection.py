@@ -12,18 +12,17 @@ from torch import Tensor, nn
 from darts_space.darts import Darts, darts_choices, edge_name, edges_into
 from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
-from zcpt.batches import as_batches
+from zcpt.batches import Batch, as_batches
 from zcpt.compat.adapter import Adopted
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Anatomy, Primitives, architecture_parameters, examine
 from zcpt.compat.snapshot import preserved
-from zcpt.devices import place_batch
 from zcpt.errors import ConfigError, unknown
 from zcpt.mixture import Mixture
 from zcpt.search import Listener, SearchConfig, configure
 from zcpt.search.events import Audience
 from zcpt.search.journal import Journal
-from zcpt.search.propose import Fresh, Proposer
+from zcpt.search.propose import Proposer, drawn_start
 from zcpt.search.run import bounds_of, carry_out, check_enough
 from zcpt.search.validate import Validator
 from zcpt.space import Architecture, Shape
@@ -35,10 +34,7 @@ def select(
     model: object,
     batches: object,
     *,
-    proxy: str = "naswot",
-    order: str = "random",
-    proposals: int = 1,
-    seed: int = 0,
+    preset: str | None = None,
     shares: Shares = "equal",
     primitives: Primitives | None = None,
     listeners: Sequence[Listener] = (),
@@ -53,44 +49,44 @@ def select(
         model: A search network in the shape of DARTS', DARTS-PT's or PC-DARTS'.
         batches: Training images: a DataLoader, a map-style data set, a pair of tensors (images [N, C, H, W],
             labels [N]), or ``Batches``.
-        proxy: Zero-cost proxy that scores the network.
-        order: Order in which edges are decided.
-        proposals: How many genotypes are proposed; of several the best is chosen by validation of discrete networks
-            from space 'darts', of the network's width and depth.
-        seed: Seed of orders and batches.
+        preset: ``"paper"`` for the published procedure, with its 10 proposals.
         shares: What undecided operations weigh: equal shares, or the softmax of the network's alpha.
         primitives: Names of the operations, where the network's code has no PRIMITIVES: a list in the order of
             ``_ops``, or a mapping with 'normal' and 'reduce' to a list for every edge.
         listeners: Told of every decision, such as ``zcpt.monitor.Progress()``.
-        options: Other fields of ``SearchConfig``, such as ``batch_size=64``.
+        options: Fields of ``SearchConfig``, such as ``proxy="naswot"``, ``seed=0`` or ``batch_size=64``. Without a
+            preset there is one proposal; of several (``proposals=10``) the best is chosen by validation of discrete
+            networks from space 'darts', of the network's width and depth.
 
     Raises:
         ConfigError: The model has another shape, or an option cannot be used with it; nothing has been scored.
         ZcptError: What else ``zcpt.search`` raises.
     """
-    options = {"proxy": proxy, "order": order, "proposals": proposals, "seed": seed, **options}
     anatomy = examine(model, primitives)
     cells = AdoptedCells(anatomy)
-    config = _configured(cells, shares, options)
+    config = _configured(cells, shares, preset, options)
     start = _start(cells, architecture_parameters(anatomy) if shares == "alpha" else None)
     assert isinstance(model, nn.Module)  # or else examine had raised
     with preserved(model):
         model.eval()
+        for module in model.modules():
+            # What module.compile() made would go on with the mixed operations as they are now.
+            vars(module).pop("_compiled_call_impl", None)
         # The network says how many classes there are, so that the data do not have to.
         source = as_batches(batches, num_classes=1)
         check_enough(source, config)
-        device = next(anatomy.network.parameters()).device
-        images = place_batch(source.draw(config.batch_size, seed=0), device).images
-        net = Adopted(anatomy, start, images).eval()
+        probe = source.draw(config.batch_size, seed=0)
+        net = Adopted(anatomy, start, probe).eval()
         channels, layers = net.channels // (2 if anatomy.kinds[0] == "reduce" else 1), len(anatomy.kinds)
-        shape = Shape(channels, layers, net.num_classes, images.shape[1], (images.shape[2], images.shape[3]))
+        _, colours, height, width = probe.images.shape
+        shape = Shape(channels, layers, net.num_classes, colours, (height, width))
         if config.proposals > 1:
             cells.check_shape(shape)
         config = replace(config, channels=channels, layers=layers)
-        parts = (config, source, device, Journal(), Audience(listeners))
-        origin = _Given(cells, shape, config, device, net)
-        proposer = Proposer(cells, origin, *parts, bounds_of(cells, config, shape))
-        result = carry_out(proposer, Validator(cells, shape, *parts))
+        journal, audience, bounds = Journal(), Audience(listeners), bounds_of(cells, config, shape)
+        proposer = Proposer(cells, _Given(net, config), config, source, journal, audience, bounds)
+        device = next(anatomy.network.parameters()).device
+        result = carry_out(proposer, Validator(cells, shape, config, source, device, journal, audience))
     return cells.genotype(result.architecture)
 
 
@@ -98,6 +94,8 @@ class AdoptedCells(Darts):
     """The cells of somebody's search network: those of DARTS, with their own candidates and number of nodes."""
 
     def __init__(self, anatomy: Anatomy) -> None:
+        # Those who listen see whose architectures they are; of one network, not of a class.
+        self.name = type(anatomy.network).__name__  # type: ignore[misc]
         self.nodes, self.joined = anatomy.nodes, anatomy.joined
         candidates = anatomy.candidates
         # Of all candidates 'none' is the one that has no place in a genotype.
@@ -111,8 +109,11 @@ class AdoptedCells(Darts):
         pairs = self._pairs(architecture)
         return Genotype(list(pairs["normal"]), joined, list(pairs["reduce"]), joined)
 
+    def format(self, architecture: Architecture) -> str:
+        return repr(self.genotype(architecture))
+
     def obstacle(self) -> str:
-        """Why the space 'darts' cannot build these cells; empty if it can."""
+        """Why the space 'darts' can neither build nor price these cells; empty if it can."""
         foreign = sorted(
             {name for choice in self.choices if choice.phase == 0 for name in choice.rivals} - {*OPERATIONS}
         )
@@ -123,21 +124,44 @@ class AdoptedCells(Darts):
         return ""
 
 
-def _configured(cells: AdoptedCells, shares: str, options: dict[str, Any]) -> SearchConfig:
-    for name in ("channels", "layers", "supernet_weights"):
+_OF_THE_NETWORK = ("channels", "layers", "supernet_weights")
+_BUDGETS = ("max_params", "max_macs", "max_latency")
+
+
+def _configured(cells: AdoptedCells, shares: str, preset: str | None, options: dict[str, Any]) -> SearchConfig:
+    for name in _OF_THE_NETWORK:
         if name in options:
             raise ConfigError(f"{name} is no option of zcpt.select, which scores the network as it is: leave it out.")
-    config = configure(cells, None, **options)
+    if "valid_only" in options:
+        raise ConfigError(
+            "valid_only is no option of zcpt.select: cells of DARTS have no published list; leave it out."
+        )
+    config = configure(cells, preset, **{**({} if preset else {"proposals": 1}), **options})
     if shares not in ("equal", "alpha"):
         raise ConfigError(unknown("value of shares", str(shares), ("equal", "alpha")))
     if shares == "alpha" and config.alpha_noise:
-        raise ConfigError("shares='alpha' takes the network's own architecture parameters: leave out alpha_noise.")
-    if config.proposals > 1 and cells.obstacle():
-        raise ConfigError(
-            f"proposals={config.proposals} are compared as discrete networks of space 'darts', which cannot build "
-            f"these cells ({cells.obstacle()}): use proposals=1."
-        )
+        raise ConfigError("shares='alpha' takes the network's own architecture parameters: give alpha_noise=0.")
+    limits = [name for name in ("max_params", "max_macs", "max_latency") if getattr(config, name)]
+    for name in options:
+        if name.startswith("train_") and not limits:
+            raise ConfigError(
+                f"{name} says what budgets are about, and none is given: give max_params, or leave it out."
+            )
+        if name.startswith("validation_") and config.proposals == 1:
+            raise ConfigError(
+                f"{name} is for comparing proposals, and there is one: give proposals=10, or leave it out."
+            )
+    if cells.obstacle():
+        _refuse_discrete(cells.obstacle(), config, limits)
     return config
+
+
+def _refuse_discrete(obstacle: str, config: SearchConfig, limits: Sequence[str]) -> None:
+    cannot = f"discrete networks of space 'darts', which cannot build these cells ({obstacle})"
+    if limits:
+        raise ConfigError(f"{limits[0]} is a limit for {cannot}: leave {limits[0]} out.")
+    if config.proposals > 1:
+        raise ConfigError(f"proposals={config.proposals} are compared as {cannot}: use proposals=1.")
 
 
 def _start(cells: AdoptedCells, alphas: Mapping[str, Tensor] | None) -> Mixture:
@@ -152,13 +176,18 @@ def _start(cells: AdoptedCells, alphas: Mapping[str, Tensor] | None) -> Mixture:
 
 
 @dataclass(frozen=True)
-class _Given(Fresh):
+class _Given:
     """The one network that all proposals are made on."""
 
     net: Adopted
+    config: SearchConfig
 
     def start(self, draw: int) -> Mixture:
-        return super().start(draw) if self.config.alpha_noise else self.net.start()
+        start = self.net.start()
+        return drawn_start(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
 
     def supernet(self, draw: int) -> Adopted:
         return self.net
+
+    def place(self, batch: Batch) -> Batch:
+        return self.net.place(batch)

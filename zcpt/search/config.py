@@ -99,7 +99,7 @@ def paper(space: SearchSpace) -> dict[str, Any]:
 PRESETS = {"paper": paper}
 
 
-def configure(space: SearchSpace, preset: str | None = None, **options: Any) -> SearchConfig:
+def configure(space: SearchSpace, /, preset: str | None = None, **options: Any) -> SearchConfig:
     """The settings for a space: its own width and depth, below a preset, below the options given."""
     if preset is not None and preset not in PRESETS:
         raise ConfigError(unknown("preset", preset, PRESETS, "zcpt list presets"))

@@ -54,6 +54,10 @@ class Origin(Protocol):
         """The supernet of that draw of weights: on its device, in evaluation mode."""
         ...
 
+    def place(self, batch: Batch) -> Batch:
+        """Move a batch to the supernet's device, in the layout that suits it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Fresh:
@@ -65,13 +69,21 @@ class Fresh:
     device: torch.device
 
     def start(self, draw: int) -> Mixture:
-        with seeded(derive(Seeds.derived(self.config.seed).alpha, draw)):
-            return Mixture.start(self.space.choices, self.config.alpha_noise)
+        return drawn_start(self.space.choices, self.config, draw)
 
     def supernet(self, draw: int) -> nn.Module:
         with seeded(derive(Seeds.derived(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.shape)
         return place(net, self.device).eval()
+
+    def place(self, batch: Batch) -> Batch:
+        return place_batch(batch, self.device)
+
+
+def drawn_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
+    """The mixture before any decision, with architecture parameters as the settings draw them."""
+    with seeded(derive(Seeds.derived(config.seed).alpha, draw)):
+        return Mixture.start(choices, config.alpha_noise)
 
 
 class Proposer:
@@ -83,13 +95,12 @@ class Proposer:
         origin: Origin,
         config: SearchConfig,
         batches: Batches,
-        device: torch.device,
         journal: Journal,
         audience: Listener,
         bounds: Bounds,
     ) -> None:
         self.space, self.origin, self.config, self.batches = space, origin, config, batches
-        self.device, self.journal, self.audience, self.bounds = device, journal, audience, bounds
+        self.journal, self.audience, self.bounds = journal, audience, bounds
         self.proxy = get_proxy(config.proxy)
         self.seeds = Seeds.derived(config.seed)
         self._net: tuple[int, nn.Module] | None = None
@@ -123,7 +134,7 @@ class Proposer:
         seed = derive(self.seeds.batch, proposal, *per_step, *(("survey",) if survey else ()))
         if self._batch is None or self._batch[0] != seed:
             batch = self.batches.draw(self.config.batch_size, seed)
-            self._batch = seed, place_batch(batch, self.device)
+            self._batch = seed, self.origin.place(batch)
         return self._batch[1]
 
 

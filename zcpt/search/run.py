@@ -108,9 +108,8 @@ def _run(
     bounds: Bounds,
 ) -> SearchResult:
     journal = Journal(None if folder is None else folder / "journal")
-    parts = (config, source, device, journal, audience)
-    origin = Fresh(space, shape, config, device)
-    return carry_out(Proposer(space, origin, *parts, bounds), Validator(space, shape, *parts), folder)
+    proposer = Proposer(space, Fresh(space, shape, config, device), config, source, journal, audience, bounds)
+    return carry_out(proposer, Validator(space, shape, config, source, device, journal, audience), folder)
 
 
 def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:

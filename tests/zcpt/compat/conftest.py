@@ -1,15 +1,32 @@
 """Stand-ins for search networks of three code bases, and everything that a call must leave as it was."""
 
 import random
+from collections import Counter, defaultdict, deque
 
 import numpy as np
 import pytest
 import torch
 
+import zcpt
 from tests.zcpt.compat.standins import darts_pt, pc_darts, quark
 from tests.zcpt.search.conftest import diary  # noqa: F401  # a fixture
+from zcpt import Proxy
 
 FEW = ["none", "skip_connect", "sep_conv_3x3"]
+
+
+@zcpt.register_proxy
+class Loudness(Proxy):
+    """A number that any way to compute the logits gives."""
+
+    name, higher_is_better = "loudness", True
+
+    @staticmethod
+    def of(logits):
+        return logits.square().sum().item()
+
+    def score(self, net, batch, mixture):
+        return self.of(net(batch.images, mixture))
 
 
 def names_of_edges(edges, names):
@@ -56,28 +73,40 @@ def used(model):
     model.classifier.bias.requires_grad_(False)
     model.cells[1].register_forward_hook(lambda module, given, output: None)
     model.cells[0]._ops[0].forward = model.cells[0]._ops[0].forward
+    model.stem[0].weight.register_hook(lambda gradient: gradient)
+    model.zeros, model.counts = torch.zeros(3), np.zeros(2)
+    model.unknown = torch.full((1,), torch.nan).expand(4)
+    model.diary = {"losses": [0.5], "calls": Counter(forward=2), "recent": deque([1, 2], maxlen=2)}
+    model.seen = defaultdict(set, {"labels": {1}})
     return model
 
 
 def content(tensor):
-    return None if tensor is None else (tensor.detach().numpy().tobytes(), tensor.data_ptr(), tensor.stride())
+    """All there is to a tensor, or to a gradient."""
+    if tensor is None:
+        return None
+    form = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad, tensor.is_leaf
+    hooks = value_of(tensor._backward_hooks), value_of(tensor._post_accumulate_grad_hooks)
+    grad = content(tensor.grad) if tensor.is_leaf else None
+    return id(tensor), form, tensor.detach().numpy().tobytes(), hooks, value_of(vars(tensor)), grad
+
+
+def value_of(value):
+    """What can be compared of an attribute; modules are looked at on their own."""
+    if isinstance(value, torch.Tensor):
+        return content(value)
+    if isinstance(value, np.ndarray):
+        return id(value), value.tobytes()
+    if isinstance(value, dict):
+        return id(value), [(key, value_of(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple | set | deque):
+        return id(value), [value_of(item) for item in value]
+    return id(value)
 
 
 def state_of(model):
     """Everything of a model and of the random generators that can be compared."""
-    alphas = {name: value for name, value in vars(model).items() if isinstance(value, torch.Tensor)}
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers()), **alphas}
-    found = {name: (id(t), content(t), t.requires_grad, content(t.grad)) for name, t in tensors.items()}
-    for name, module in model.named_modules():
-        attributes = {}
-        for key, value in vars(module).items():
-            if isinstance(value, dict):
-                attributes[key] = id(value), [(k, id(v)) for k, v in value.items()]
-            elif isinstance(value, list):
-                attributes[key] = id(value), [id(v) for v in value]
-            else:
-                attributes[key] = id(value)
-        found[f"module {name}"] = attributes
+    found = {name: (module.__class__, value_of(vars(module))) for name, module in model.named_modules()}
     numpy_state = np.random.get_state()
     found["generators"] = (
         torch.get_rng_state().tolist(), random.getstate(), numpy_state[1].tolist(), numpy_state[2:]

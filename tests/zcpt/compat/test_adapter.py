@@ -14,11 +14,12 @@ from zcpt.compat.selection import AdoptedCells
 from zcpt.mixture import Mixture
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+BATCH = zcpt.Batch(IMAGES, torch.arange(4))
 
 
 def adopted(model):
     anatomy = examine(model.eval())
-    return Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), IMAGES.to(model.classifier.weight)).eval()
+    return Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), BATCH).eval()
 
 
 def some_mixture(net, seed):
@@ -203,4 +204,4 @@ def test_edges_that_are_not_run_are_named(few):
     model.forward = model.stem.forward
     anatomy = examine(model.eval())
     with pytest.raises(zcpt.ConfigError, match="does not return logits"):
-        Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), IMAGES)
+        Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), BATCH)

@@ -98,6 +98,28 @@ def test_alpha_goes_where_the_network_goes_and_stays_the_same_tensor():
     assert pickle.loads(pickle.dumps(model)).alphas_reduce.equal(model.alphas_reduce)
 
 
+def test_alpha_that_is_assigned_is_used():
+    model = network().eval()
+    before = model(IMAGES)
+    alpha = torch.full((14, 8), -50.0)
+    alpha[:, PRIMITIVES.index("skip_connect")] = 50
+    model.alphas_normal = alpha.clone().requires_grad_()
+    assert not torch.allclose(model(IMAGES), before)
+    assert {name for name, _ in model.genotype().normal} == {"skip_connect"}
+    assert torch.equal(model.new().alphas_normal, alpha)
+    model.double()
+    assert model.alphas_normal.dtype == model._arch_parameters[0].dtype == torch.float64
+
+
+def test_the_gradient_of_alpha_goes_along():
+    model = network(steps=2, multiplier=2)
+    model._loss(IMAGES, TARGETS).backward()
+    gradient = model.alphas_normal.grad.clone()
+    model.double()
+    assert torch.equal(model.alphas_normal.grad, gradient.double())
+    model._loss(IMAGES.double(), TARGETS).backward()
+
+
 def test_new_has_the_same_shape_and_alpha_and_other_weights():
     model = network(steps=2, multiplier=2, stem_multiplier=2).double()
     other = model.new()

@@ -34,6 +34,9 @@ class Decisions(Listener):
     def __init__(self):
         self.all, self.architectures = [], []
 
+    def started(self, space, config):
+        self.space, self.config = space, config
+
     def decided(self, proposal, decision, replayed):
         self.all.append((proposal, decision))
 

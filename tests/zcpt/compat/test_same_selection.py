@@ -1,0 +1,81 @@
+"""What zcpt.select scores and decides, against our own supernet and against a plain computation."""
+
+import pytest
+import torch
+
+import zcpt
+from darts_space.darts import Darts
+from tests.zcpt.compat.conftest import FEW, Loudness, names_of_edges, standin
+from tests.zcpt.compat.standins import darts_pt, quark
+from tests.zcpt.compat.test_adapter import by_hand, copy_weights
+from tests.zcpt.search.conftest import Decisions
+from zcpt.mixture import Mixture
+
+NETWORKS = {
+    "quark": lambda: quark.Network(),
+    "darts_pt": lambda: darts_pt.Network({key: [FEW] * 14 for key in names_of_edges(14, FEW)}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("quark", {"order": "random"}), ("darts_pt", {"order": "reverse", "joint": True, "proxy": "loudness"})],
+)
+def test_the_selection_is_that_of_our_supernet_with_the_same_weights(name, options, few, pictures, monkeypatch):
+    space = zcpt.get_space("darts-s3")
+    assert list(space.choices[0].candidates) == FEW
+    supernet = space.supernet(channels=4, layers=3).double()
+    model = copy_weights(supernet, NETWORKS[name]().double(), FEW)
+    monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
+    data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
+    options = {"seed": 3, "proposals": 1, "batch_size": 5, **options}
+    ours, theirs = Decisions(), Decisions()
+    result = zcpt.search(space, data, channels=4, layers=3, listeners=[ours], num_classes=10, **options)
+    genotype = zcpt.select(model, data, listeners=[theirs], **options)
+    assert repr(genotype) == space.format(result.architecture)
+    assert len(ours.all) == len(theirs.all) == 28 + 2 * (1 + 2 + 3)
+    for (_, one), (_, other) in zip(ours.all, theirs.all, strict=True):
+        assert (one.choice, one.candidates, one.kept) == (other.choice, other.candidates, other.kept)
+        assert other.scores == pytest.approx(one.scores, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("quark", "global-op-once"), ("darts_pt", "fixed"), ("pc_darts", "random"), ("pc_darts", "global-op-iter")],
+)
+def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_network(name, order, few, pictures):
+    """Removed operations weigh 0 in the matrices that the network's own cells get; nothing else is different."""
+    if name == "darts_pt":  # without the noise, which is drawn anew in every pass
+        torch.manual_seed(5)
+        model = darts_pt.Network({key: [FEW] * 5 for key in names_of_edges(5, FEW)}, steps=2)
+    else:
+        model = standin(name)
+    images = pictures.tensors[0][:4].double()  # all of them are in every batch
+    listener = Decisions()
+    genotype = zcpt.select(
+        model.double(), (images, torch.arange(4)), proxy="loudness", order=order, batch_size=4, listeners=[listener]
+    )
+    model.eval()
+    mixture = Mixture.start(listener.space.choices)
+    for _, decision in listener.all:
+        choice = mixture.choices[decision.choice]
+        looked_at = mixture.without(choice.name, *(c for c in choice.rivals if c not in decision.candidates))
+        with torch.no_grad():
+            plain = [
+                Loudness.of(by_hand(model, looked_at.without(choice.name, candidate), images))
+                for candidate in decision.candidates
+            ]
+        assert decision.scores == pytest.approx(plain, rel=1e-5)
+        if decision.purpose == "survey":
+            continue
+        ranked = sorted(decision.candidates, key=lambda candidate: plain[decision.candidates.index(candidate)])
+        kept = ranked[:1] if choice.keep == 1 else ranked[:-1]  # what is missed most; or all but what is missed least
+        assert sorted(decision.kept) == sorted(kept)
+        mixture = mixture.select(choice.name, kept) if len(kept) == choice.keep else mixture
+    (architecture,) = listener.architectures
+    assert genotype == listener.space.genotype(architecture)
+    for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
+        for position, (operation, source) in enumerate(pairs):
+            node = 2 + position // 2
+            assert mixture.weights[f"{kind}/node{node}/edge{source}"][FEW.index(operation)] == 1
+            assert mixture.weights.get(f"{kind}/node{node}/inputs", (1,) * node)[source] == 1
