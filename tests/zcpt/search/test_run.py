@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import zcpt
+from tests.conftest import SPACES
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
 
@@ -32,7 +33,7 @@ def content(run):
 def finished(tmp_path_factory, pictures):
     """A finished search of each space."""
     runs = {}
-    for name in zcpt.list_spaces():
+    for name in [*SPACES, "toy"]:
         runs[name] = tmp_path_factory.mktemp("runs") / name
         searched(zcpt.get_space(name), pictures, run_dir=runs[name], **SMALL)
     return runs
