@@ -20,6 +20,7 @@ from zcpt.devices import place, place_images
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, read_text, with_keys, write_atomically
 from zcpt.space import SearchSpace, Shape
+from zcpt.versions import versions
 
 _WARM_UP = 3
 _RUNS = 10
@@ -86,8 +87,6 @@ def measure(
         batch_size: Images at a time.
         repeats: Measurements of each block, of which the median counts.
     """
-    from zcpt.search.result import versions
-
     blocks = {block.key: block for block in space.all_blocks(shape)}
     bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
     times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}

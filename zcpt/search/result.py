@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, read_json, write_atomically
@@ -42,13 +39,6 @@ class SearchResult:
     config: SearchConfig
     run_dir: Path | None
     """Where everything was written; None if nothing was."""
-
-
-def versions() -> dict[str, str]:
-    """Versions that results may depend on."""
-    from zcpt import __version__
-
-    return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def check_folder(path: Path, document: dict[str, Any]) -> list[str]:

@@ -21,10 +21,11 @@ from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
 from zcpt.search.propose import Fresh, Proposer, Seeds
-from zcpt.search.result import Candidate, SearchResult, check_folder, group, versions, write_result
+from zcpt.search.result import Candidate, SearchResult, check_folder, group, write_result
 from zcpt.search.validate import Validator, best
 from zcpt.space import Architecture, SearchSpace, Shape
 from zcpt.spaces import get_space
+from zcpt.versions import versions
 
 _log = logging.getLogger(__name__)
 
