@@ -34,6 +34,12 @@ def written(value: float, up: bool = False) -> str:
     return f"{rounded.normalize():f}{unit}"
 
 
+def exactly(value: float) -> str:
+    """A number that ``number`` reads as the same, in the shorter way of writing it."""
+    text = written(value)
+    return text if number(text) == value else f"{value:.15g}"
+
+
 def flag(name: str) -> str:
     """How a field is spelled on the command line."""
     return "--" + name.replace("_", "-")

@@ -282,7 +282,7 @@ class SearchSpace(ABC):
             shape: Of the networks.
             price: What a block counts.
             valid_only: Leave out what is not ``valid``. A space that says nothing of it here may find an
-                architecture that is not; a search then takes that for 'none found'.
+                architecture that is not; a search then looks on among the others, and may give up.
         """
         prices = self.prices(shape, price)
 

@@ -121,6 +121,7 @@ def test_an_impossible_budget_is_refused_before_anything_happens(space, name, pi
     assert f"--{name.replace('_', '-')} " in sentence
     assert not diary.shown
     assert not list(tmp_path.iterdir())
+    assert zcpt.options.number(re.match(r"--\S+ (\S+) cannot be kept", sentence)[1]) == least - 1
     advice = re.search(r"Give --max-\w+ (\S+) or more", sentence)[1]
     limited(space, pictures, **{name: zcpt.options.number(advice)})
 
@@ -132,8 +133,49 @@ def test_budgets_that_cannot_be_kept_together_are_refused():
     budgets = [Budget("max_macs", "MACs", least[0], prices[0]), Budget("max_latency", "ms", least[1], prices[1])]
     for budget in budgets:
         Bounds(space, small(space), [budget])
-    with pytest.raises(InfeasibleError, match="--max-macs .* with --max-latency .* cannot be kept together"):
+    with pytest.raises(InfeasibleError) as caught:
         Bounds(space, small(space), budgets)
+    sentence = str(caught.value)
+    assert f"none was found that keeps --max-macs {least[0]} with --max-latency 1 ms"[:-3] in sentence
+    assert f"though each of these can be kept alone (they have at least {least[0]:,} MACs, at least " in sentence
+
+
+def exact(space, architecture, names=tuple(PRICES)):
+    """Budgets that an architecture just keeps."""
+    blocks = list(space.blocks(architecture, small(space)))
+    return [Budget(name, "units", sum(map(PRICES[name], blocks)), PRICES[name]) for name in names]
+
+
+def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space):
+    for seed in range(5):
+        bounds = Bounds(space, small(space), exact(space, random_architecture(space, seed)))
+        assert bounds.keeps(bounds.start)
+
+
+@pytest.mark.parametrize("names", [("max_macs", "max_latency"), tuple(PRICES)])
+def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names):
+    space, generator = zcpt.get_space("nasbench201"), torch.Generator().manual_seed(0)
+    cells = [random_architecture(space, seed) for seed in range(400)]
+    costs = {cell: tuple(budget.limit for budget in exact(space, cell, names)) for cell in cells}
+    dominated = {a for a in cells for b in cells if costs[a] != costs[b] and all(map(int.__ge__, costs[a], costs[b]))}
+    answers = set()
+    for model in [cell for cell in cells if cell not in dominated][:5]:
+        bounds = Bounds(space, small(space), exact(space, model, names))
+        assert bounds.keeps(bounds.start)
+        inside = [cell for cell in cells if bounds.keeps(cell)]
+        for _ in range(40):
+            allowed = {
+                c.name: tuple(r for r in c.rivals if torch.rand(1, generator=generator) < 0.8) for c in space.choices
+            }
+            if all(allowed.values()):
+                found = bounds.find(allowed)
+                answers.add(found is None)
+                if found is None:
+                    assert not any(all(cell[name] in allowed[name] for name in allowed) for cell in inside)
+                else:
+                    assert bounds.keeps(found)
+                    assert all(found[name] in allowed[name] for name in allowed)
+    assert answers == {True, False}
 
 
 def preferring(space, wanted):
@@ -223,7 +265,7 @@ def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
 
 
 def test_a_way_that_was_found_is_remembered():
-    """With several budgets the search for a way may fail where one was found before."""
+    """With several budgets the search for a way may give up where one was found before."""
     space = zcpt.get_space("nasbench201")
     bounds = Bounds(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
     bounds.find = lambda allowed: None
@@ -235,14 +277,17 @@ def test_a_way_that_was_found_is_remembered():
         scope.keep(choice, (left,))
 
 
-def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures):
+def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures, monkeypatch):
     class Picky(type(zcpt.get_space("nasbench201"))):
         """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
 
         def valid(self, architecture):
             return architecture["node1/edge0"] != "none"
 
-    with pytest.raises(InfeasibleError, match="--valid-only cannot be kept"):
+    _, listener = limited(Picky(), pictures, proposals=4, valid_only=True)
+    assert all(map(Picky().valid, listener.architectures))
+    monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
+    with pytest.raises(InfeasibleError, match=r"--valid-only cannot be kept: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
 
 
