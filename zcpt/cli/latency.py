@@ -55,5 +55,6 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(
         f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"
         f"use           zcpt search --space {space.name} --max-latency MS --latency-table {args.out} "
-        f"--train-channels {channels} --train-layers {layers} --train-image-size {args.image_size}\n"
+        f"--train-channels {channels} --train-layers {layers} --train-image-size {args.image_size} "
+        f"--train-classes {args.classes}\n"
     )

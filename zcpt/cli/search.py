@@ -126,7 +126,8 @@ def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Pa
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
         f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
-        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
+        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images, "
+        f"{shape.num_classes} classes)\n"
         + (f"budgets       {kept}\n" if kept else "")
         + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )

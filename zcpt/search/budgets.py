@@ -78,7 +78,8 @@ def train_shape(config: SearchConfig, searched: Shape) -> Shape:
     """
     side = config.train_image_size
     size = (side, side) if side else searched.image_size
-    return Shape(config.train_channels, config.train_layers, searched.num_classes, searched.in_channels, size)
+    classes = config.train_classes or searched.num_classes
+    return Shape(config.train_channels, config.train_layers, classes, searched.in_channels, size)
 
 
 def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Budget, ...]:

@@ -49,6 +49,7 @@ class SearchConfig:
     train_layers: int = option(20, "depth of the network to be trained, as the space counts it")
     train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
 
+    train_classes: int = option(0, "classes that it tells apart; 0 means those that the images have")
     def __post_init__(self) -> None:
         check_types(self)
         get_order(self.order)
@@ -63,8 +64,8 @@ class SearchConfig:
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency", "train_image_size")
-        for name in not_negative:
+        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency")
+        for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")
         if bool(self.max_latency) != bool(self.latency_table):

@@ -74,7 +74,7 @@ def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, c
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
     code, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
     assert code == 0
-    assert "--max-latency MS --latency-table cpu.json --train-channels 2 --train-layers 1" in out
+    assert "cpu.json --train-channels 2 --train-layers 1 --train-image-size 8 --train-classes 10\n" in out
     limits = ["--max-macs", "20k", "--max-params", "1e6", "--max-latency", "1e3", "--latency-table", "cpu.json"]
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, *limits, "--train-channels", "2"]
     with caplog.at_level("INFO"):

@@ -194,16 +194,34 @@ def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch)
     space, mobile = zcpt.get_space("darts"), Shape(48, 14, 1000, 3, (224, 224))
     costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
     monkeypatch.setattr(diary, "value", preferring(space, costly))
-    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 1000, "batch_size": 4}
+    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 10, "batch_size": 4}
     options |= {"validation_batches": 1, "validation_batch_size": 4, "supernet_weights": "run"}
     result = zcpt.search(
-        space, pictures, max_macs=600e6, train_channels=48, train_layers=14, train_image_size=224, **options
+        space,
+        pictures,
+        max_macs=600e6,
+        train_channels=48,
+        train_layers=14,
+        train_image_size=224,
+        train_classes=1000,
+        **options,
     )
     macs = [space.cost(candidate.architecture, mobile).macs for candidate in result.candidates]
     assert max(macs) <= 600e6
     assert min(macs) > 550e6  # what the proxy likes is kept as far as the budget goes
     free = zcpt.search(space, pictures, **options)
     assert all(space.cost(candidate.architecture, mobile).macs > 600e6 for candidate in free.candidates)
+
+
+def test_classes_of_the_network_to_be_trained_count(pictures):
+    """The classifier of 1000 classes makes the difference between what can be kept and what cannot."""
+    space = zcpt.get_space("darts")
+    light = random_architecture(space, 0, "conv")
+    least = space.cost(light, Shape(48, 14, 10)).params
+    limits = {"max_params": least, "train_channels": 48, "train_layers": 14}
+    limited(space, pictures, **limits)
+    with pytest.raises(InfeasibleError, match="--max-params .* and 1000 classes have at least 2,413,240 parameters"):
+        limited(space, pictures, train_classes=1000, **limits)
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
