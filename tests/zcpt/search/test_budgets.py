@@ -260,6 +260,25 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictu
     assert [{**json.loads(line), "seconds": 0} for line in journal.read_text().splitlines()] == strip
 
 
+@pytest.mark.parametrize("name", ["nasbench-macro", "darts"])
+def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkeypatch):
+    """At the least budget nothing is left to choose on the chain, and at DARTS' inputs where two cost nothing."""
+    space = zcpt.get_space(name)
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
+    most_light = {"max_macs": extreme(space, PRICES["max_macs"]), "proxy": "diary", "order": "fixed"}
+    _, calm = limited(space, pictures, **most_light)
+    forced = {d.choice for _, d in calm.all if len(d.candidates) - len(d.excluded) == 1}
+    free = {choice.name for choice in space.choices} - forced
+
+    def value(mixture):
+        undecided = mixture and {n for n, row in mixture.weights.items() if sum(w > 0 for w in row) > 1}
+        return 0.0 if mixture is None or undecided & free else float("nan")
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    _, listener = limited(space, pictures, **most_light)
+    assert listener.architectures == calm.architectures
+
+
 def test_a_resume_with_another_latency_table_is_refused(pictures, tmp_path):
     space = zcpt.get_space("nasbench201")
     path = tmp_path / "device.json"
