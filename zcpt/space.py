@@ -296,6 +296,11 @@ class SearchSpace(ABC):
         self.check(architecture)
         return True
 
+    @property
+    def leaves_some_out(self) -> bool:
+        """Whether the published list may leave some architectures out: a space where it does overrides ``valid``."""
+        return type(self).valid is not SearchSpace.valid
+
     @abstractmethod
     def parse(self, text: str) -> Architecture:
         """Read the field's own text notation of this space. SpaceError says what is wrong with it."""

@@ -110,4 +110,7 @@ def configure(space: SearchSpace, preset: str | None = None, **options: Any) -> 
             raise ConfigError(unknown("option of search", name, known))
     size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
     size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
-    return SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
+    config = SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
+    if config.valid_only and not space.leaves_some_out:
+        raise ConfigError(f"space '{space.name}' has no published list that leaves some out: leave out --valid-only.")
+    return config

@@ -14,7 +14,7 @@ from tests.conftest import LAYERS, ONE_SHOT, random_architecture
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
-from zcpt.search import ORDERS
+from zcpt.search import ORDERS, configure
 from zcpt.search.budgets import Bounds, Budget, Scope
 from zcpt.space import Shape
 
@@ -332,3 +332,9 @@ def test_without_budgets_nothing_is_excluded():
     space = zcpt.get_space("darts")
     scope = Scope(Bounds(space, small(space)), space.choices)
     assert all(scope.excluded(choice, choice.rivals) == () for choice in space.choices)
+
+
+def test_valid_only_is_refused_where_the_published_list_has_everything():
+    assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).leaves_some_out} == {*ONE_SHOT}
+    with pytest.raises(ConfigError, match="'darts' has no published list that leaves some out: leave out"):
+        configure(zcpt.get_space("darts"), valid_only=True)
