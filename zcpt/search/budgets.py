@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from zcpt.cost import Block, Price
 from zcpt.errors import InfeasibleError
@@ -98,6 +97,15 @@ def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Bud
         table.check(space, shape, config.latency_table)
         found.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
     return tuple(found)
+
+
+def checksums(space: SearchSpace, shape: Shape, budgets: Sequence[Budget]) -> dict[str, str]:
+    """What a run folder notes of the prices, so that another latency table is noticed."""
+    found = {}
+    for budget in budgets:
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(shape)})
+        found[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
+    return found
 
 
 class Bounds:
@@ -208,14 +216,6 @@ class Bounds:
             yield {**region, choice.name: kept}
             for lost in kept:
                 yield {**region, choice.name: tuple(c for c in region[choice.name] if c != lost)}
-
-    def about(self) -> dict[str, Any]:
-        """What a run folder notes of the prices, so that a resume with another latency table is noticed."""
-        return {budget.setting: self._checksum(budget) for budget in self.budgets}
-
-    def _checksum(self, budget: Budget) -> str:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in self.space.all_blocks(self.shape)})
-        return f"{zlib.crc32(repr(prices).encode()):08x}"
 
     def _where(self) -> str:
         height, width = self.shape.image_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -48,9 +49,11 @@ class SearchConfig:
     train_channels: int = option(36, "width of the network to be trained, which budgets are about")
     train_layers: int = option(20, "depth of the network to be trained, as the space counts it")
     train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
-
     train_classes: int = option(0, "classes that it tells apart; 0 means those that the images have")
+
     def __post_init__(self) -> None:
+        if isinstance(self.latency_table, os.PathLike):
+            object.__setattr__(self, "latency_table", os.fspath(self.latency_table))
         check_types(self)
         get_order(self.order)
         smallest = get_proxy(self.proxy).min_batch

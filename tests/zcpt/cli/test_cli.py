@@ -83,7 +83,10 @@ def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, c
     assert "networks of at most 1M parameters, at most 20k MACs, at most 1k ms" in caplog.text
     assert re.search(r"\nbudgets +\S+k of 1M parameters, \S+k of 20k MACs, \S+ of 1k ms\n", out)
     assert out.splitlines()[-1].endswith("--channels 2 --device cpu")
+    (here / "cpu.json").rename(here / "moved.json")  # the run folder has its own
     assert run(capsys, "search", "--resume", "run")[1].splitlines()[:5] == out.splitlines()[:5]
+    assert run(capsys, "replay", "run")[1].startswith("same: all 12 decisions")
+    (here / "moved.json").rename(here / "cpu.json")
     code, _, err = run(capsys, *words[:3], "--out", "other", *words[5:-2], "--train-channels", "3")
     assert code == 2
     assert "cpu.json lacks 'stem 1->3 stride 1 at 8x8': measure it by 'zcpt latency" in err

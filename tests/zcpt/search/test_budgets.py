@@ -260,6 +260,52 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictu
     assert [{**json.loads(line), "seconds": 0} for line in journal.read_text().splitlines()] == strip
 
 
+@pytest.fixture
+def measured(pictures, tmp_path, monkeypatch):
+    """A search with a latency table whose path is relative, and what makes another table in its place."""
+    space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
+    keys = sorted({block.key for block in space.all_blocks(small(space))})
+
+    def write(factor):
+        LatencyTable({}, {key: factor * (1 + index % 7) for index, key in enumerate(keys)}).write(path)
+
+    write(1.0)
+    monkeypatch.chdir(tmp_path)
+    options = {"max_latency": 60, "latency_table": "device.json", "run_dir": tmp_path / "run", "proposals": 2}
+    return partial(limited, space, pictures, **options), write
+
+
+def test_a_run_folder_has_its_latency_table_and_needs_no_other(measured, pictures, tmp_path, monkeypatch):
+    run, _ = measured
+    whole, listener = run()
+    assert any(decision.excluded for _, decision in listener.all)
+    assert (tmp_path / "run" / "latency.json").read_text() == (tmp_path / "device.json").read_text()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = zcpt.replay(tmp_path / "run", pictures)
+    assert (again.difference, again.decisions) == ("", 12)
+    for table in (tmp_path / "device.json", "device.json"):  # there, under another name, and nowhere
+        assert run(resume=True, latency_table=table)[0].architecture == whole.architecture
+
+
+@pytest.mark.parametrize("factor", [1.01, 50.0])
+def test_another_latency_table_is_named(factor, measured, pictures, tmp_path):
+    """With 50 times the numbers nothing keeps the budget; what matters is that the numbers are others."""
+    run, write = measured
+    run()
+    write(factor)
+    assert zcpt.replay(tmp_path / "run", pictures).difference == ""
+    with pytest.raises(ConfigError, match=r"run cannot go on: the latency table has other numbers than the one"):
+        run(resume=True)
+    shutil.copy(tmp_path / "device.json", tmp_path / "run" / "latency.json")
+    assert zcpt.replay(tmp_path / "run", pictures).difference.startswith("the latency table has other numbers than")
+
+
+def test_a_latency_table_may_be_a_path(measured, tmp_path):
+    run, _ = measured
+    assert run(latency_table=tmp_path / "device.json")[0].config.latency_table == str(tmp_path / "device.json")
+
+
 @pytest.mark.parametrize("name", ["nasbench-macro", "darts"])
 def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkeypatch):
     """At the least budget nothing is left to choose on the chain, and at DARTS' inputs where two cost nothing."""
@@ -277,18 +323,6 @@ def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkey
     monkeypatch.setattr(diary, "value", staticmethod(value))
     _, listener = limited(space, pictures, **most_light)
     assert listener.architectures == calm.architectures
-
-
-def test_a_resume_with_another_latency_table_is_refused(pictures, tmp_path):
-    space = zcpt.get_space("nasbench201")
-    path = tmp_path / "device.json"
-    keys = [block.key for block in space.all_blocks(small(space))]
-    LatencyTable({}, dict.fromkeys(keys, 1.0)).write(path)
-    run = partial(limited, space, pictures, run_dir=tmp_path / "run", max_latency=1e3, latency_table=str(path))
-    run()
-    LatencyTable({}, dict.fromkeys(keys, 2.0)).write(path)
-    with pytest.raises(ConfigError, match="its max_latency is"):
-        run(resume=True)
 
 
 def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
