@@ -25,6 +25,8 @@ from zcpt.versions import versions
 _WARM_UP = 3
 _RUNS = 10
 """Passes between two looks at the clock, so that waiting for a device does not count as its work."""
+_MOST = 1e12
+"""Milliseconds, about thirty years."""
 NANOSECONDS = 1_000_000
 """In a millisecond."""
 
@@ -47,8 +49,9 @@ class LatencyTable:
             raise ConfigError(f"{path} is damaged: {error}.") from None
         table = with_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
-        if not isinstance(times, dict) or not all(isinstance(v, int | float) and v >= 0 for v in times.values()):
-            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers that are not negative.")
+        # The type itself, since True is an int; and JSON has Infinity and NaN in Python.
+        if not isinstance(times, dict) or not all(type(v) in (int, float) and 0 <= v < _MOST for v in times.values()):
+            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers from 0 to {_MOST:g}.")
         return cls(table["about"], times)
 
     def write(self, path: Path) -> None:
