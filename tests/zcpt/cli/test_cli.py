@@ -183,7 +183,11 @@ def mistakes():
         "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
         "evaluate what": (["evaluate"], "required: RUN"),
         "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be kept: networks of"),
-        "a budget that is none": ([*darts, "--max-macs", "much"], "argument --max-macs: invalid number value: 'much'"),
+        "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is no number: write it like"),
+        "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
+        "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves some out"),
+        "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
+        "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels a side"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
         "latency without a table": ([*darts, "--max-latency", "3"], "--latency-table FILE go together"),
         "no latency table": ([*darts, "--max-latency", "3", "--latency-table", "t.json"], "t.json is missing"),
@@ -333,3 +337,24 @@ def test_stopping_by_hand_says_how_to_go_on(here, capsys, monkeypatch):
     code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
     assert code == 130
     assert "--resume" in err
+    monkeypatch.setattr("zcpt.cli.latency.measure", stopped)
+    code, _, err = run(capsys, "latency", "--out", "t.json", "--device", "cpu")
+    assert code == 130
+    assert err.splitlines()[-1] == "zcpt: stopped."
+
+
+def test_the_table_of_images_that_are_not_square_is_measured_as_a_search_says(here, capsys):
+    for part, label, i in product(("train", "test"), "ab", range(8)):
+        (here / "wide" / part / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 12, 3), 9 * i, dtype=np.uint8)).save(here / "wide" / part / label / f"{i}.png")
+    (here / "empty.json").write_text('{"about": {}, "milliseconds": {}}')
+    size = ["--train-channels", "2", "--train-layers", "1", *QUICK, "--batch-size", "4", "--validation-batch-size", "4"]
+    words = ["search", "--space", "nasbench201", "--dataset", "folder:wide", "--max-latency", "1e3", *size]
+    code, _, err = run(capsys, *words, "--latency-table", "empty.json")
+    assert code == 2
+    hint = re.search(r"'zcpt (latency .* --image-size 8x12 .*) --out FILE'", err)[1]
+    code, out, err = run(capsys, *hint.split(), "--out", "wide.json", "--repeats", "1", "--device", "cpu")
+    assert code == 0, err
+    assert "--train-image-size" not in out
+    code, _, err = run(capsys, *words, "--latency-table", "wide.json")
+    assert code == 0, err
