@@ -240,9 +240,11 @@ class Bounds:
             return f"--valid-only cannot be kept: no {self._networks()} were found. Leave it out."
         given = " with ".join(budget.given for budget in self.budgets)
         alone = ", ".join(budget.at_least(value) for budget, value in zip(self.budgets, least, strict=True))
+        # The cheapest networks of a space that does not sort out what is not valid need not be valid.
+        though = "" if self.valid_only else ", though each of these can be kept alone"
         return (
-            f"of the {self._networks()} none was found that keeps {given}, though each of these can be kept alone "
-            f"(they have {alone}). Give larger limits, or leave one out."
+            f"of the {self._networks()} none was found that keeps {given}{though} (they have {alone}). "
+            "Give larger limits, or leave one out."
         )
 
 

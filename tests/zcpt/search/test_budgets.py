@@ -360,6 +360,8 @@ def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
     monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
     with pytest.raises(InfeasibleError, match=r"--valid-only cannot be kept: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
+    with pytest.raises(InfeasibleError, match=r"none was found that keeps --max-macs 1G \(they have at least \d"):
+        limited(Picky(), pictures, valid_only=True, max_macs=1e9)
 
 
 def test_without_budgets_nothing_is_excluded():
