@@ -26,7 +26,7 @@ from zcpt.space import Shape
 
 Graph = Mapping[int, tuple[int, ...]]
 """The parents of each vertex that counts; 0 is the input, and the largest vertex is the output."""
-_ANYWHERE = -1
+_NOWHERE = -1
 """In the place of the widths of a vertex that a graph has not."""
 
 
@@ -44,7 +44,7 @@ class Topologies:
         self._widths: dict[tuple[int, ...], int] = {}
         # Row by row, what each vertex reads (a bit for each parent) and which of the widths it has.
         self.parents = np.zeros((len(graphs), self.output + 1), dtype=np.int64)
-        self.kinds = np.full((len(graphs), self.output + 1), _ANYWHERE)
+        self.kinds = np.full((len(graphs), self.output + 1), _NOWHERE)
         for row, graph in enumerate(graphs):
             for vertex, widths in zip(sorted(graph), self._vertex_widths(graph), strict=True):
                 self.kinds[row, vertex] = self._widths.setdefault(widths, len(self._widths))
@@ -106,7 +106,7 @@ class PricedTopologies:
             columns = [OPERATIONS.index(name) for name in names]
             rows = self.operations[:, columns]
             choice[node] = [columns[i] for i in rows.argmin(axis=1)]
-            prices += np.where(kinds[:, node] == _ANYWHERE, 0.0, rows.min(axis=1)[kinds[:, node]])
+            prices += np.where(kinds[:, node] == _NOWHERE, 0.0, rows.min(axis=1)[kinds[:, node]])
         best = int(np.where(allowed, prices, np.inf).argmin())
         graph = found.graphs[best]
         return graph, {n: OPERATIONS[choice[n][kinds[best, n]]] for n in graph if n != found.output}

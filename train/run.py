@@ -22,8 +22,8 @@ from train.recipe import TrainConfig
 from zcpt.devices import as_device
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, locked, make_folder, read_run_file, with_keys, write_atomically
-from zcpt.search.result import versions
 from zcpt.space import Architecture
+from zcpt.versions import versions
 
 ARGUMENTS = "args.yaml"
 SUMMARY = "summary.csv"

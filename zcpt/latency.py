@@ -20,10 +20,13 @@ from zcpt.devices import place, place_images
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, read_text, with_keys, write_atomically
 from zcpt.space import SearchSpace, Shape
+from zcpt.versions import versions
 
 _WARM_UP = 3
 _RUNS = 10
 """Passes between two looks at the clock, so that waiting for a device does not count as its work."""
+_MOST = 1e12
+"""Milliseconds, about thirty years."""
 NANOSECONDS = 1_000_000
 """In a millisecond."""
 
@@ -46,8 +49,9 @@ class LatencyTable:
             raise ConfigError(f"{path} is damaged: {error}.") from None
         table = with_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
-        if not isinstance(times, dict) or not all(isinstance(v, int | float) and v >= 0 for v in times.values()):
-            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers that are not negative.")
+        # The type itself, since True is an int; and JSON has Infinity and NaN in Python.
+        if not isinstance(times, dict) or not all(type(v) in (int, float) and 0 <= v < _MOST for v in times.values()):
+            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers from 0 to {_MOST:g}.")
         return cls(table["about"], times)
 
     def write(self, path: Path) -> None:
@@ -86,8 +90,6 @@ def measure(
         batch_size: Images at a time.
         repeats: Measurements of each block, of which the median counts.
     """
-    from zcpt.search.result import versions
-
     blocks = {block.key: block for block in space.all_blocks(shape)}
     bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
     times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}

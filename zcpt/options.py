@@ -20,9 +20,12 @@ _UNITS = {"k": 3, "M": 6, "G": 9}
 
 
 def number(text: str) -> float:
-    """Read 600M, 3.3M, 600e6 or 600000000; ValueError if it is no number."""
+    """Read 600M, 3.3M, 600e6 or 600000000; ValueError with a sentence for the user if it is no number."""
     exponent = _UNITS.get(text[-1:], 0)
-    return float(f"{text[:-1]}e{exponent}") if exponent else float(text)
+    try:
+        return float(f"{text[:-1]}e{exponent}") if exponent else float(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no number: write it like 600M, 3.3M, 70k, 1.5G, 600e6 or 600000000") from None
 
 
 def written(value: float, up: bool = False) -> str:
@@ -32,6 +35,12 @@ def written(value: float, up: bool = False) -> str:
     digits = Decimal(1).scaleb(scaled.adjusted() - 3)
     rounded = scaled.quantize(digits, ROUND_CEILING if up else ROUND_HALF_EVEN)
     return f"{rounded.normalize():f}{unit}"
+
+
+def exactly(value: float) -> str:
+    """A number that ``number`` reads as the same, in the shorter way of writing it."""
+    text = written(value)
+    return text if number(text) == value else f"{value:.15g}"
 
 
 def flag(name: str) -> str:

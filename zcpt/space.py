@@ -282,7 +282,7 @@ class SearchSpace(ABC):
             shape: Of the networks.
             price: What a block counts.
             valid_only: Leave out what is not ``valid``. A space that says nothing of it here may find an
-                architecture that is not; a search then takes that for 'none found'.
+                architecture that is not; a search then looks on among the others, and may give up.
         """
         prices = self.prices(shape, price)
 
@@ -295,6 +295,11 @@ class SearchSpace(ABC):
         """Whether the published list of the space, where it leaves some out, has the architecture."""
         self.check(architecture)
         return True
+
+    @property
+    def leaves_some_out(self) -> bool:
+        """Whether the published list may leave some architectures out: a space where it does overrides ``valid``."""
+        return type(self).valid is not SearchSpace.valid
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:

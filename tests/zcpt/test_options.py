@@ -2,7 +2,7 @@
 
 import pytest
 
-from zcpt.options import number, written
+from zcpt.options import exactly, number, written
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_numbers_with_units_are_read(text, value):
 
 @pytest.mark.parametrize("text", ["", "M", "many", "6M6", "1e3M"])
 def test_what_is_no_number_is_refused(text):
-    with pytest.raises(ValueError, match="could not convert"):
+    with pytest.raises(ValueError, match=f"^'{text}' is no number: write it like 600M, 3.3M"):
         number(text)
 
 
@@ -34,3 +34,12 @@ def test_numbers_are_written_with_four_digits(value, text, above):
     assert written(value) == text
     assert written(value, up=True) == above
     assert number(written(value, up=True)) >= value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(6e8, "600M"), (289_961.0, "289961"), (0.1, "0.1"), (0.123456, "0.123456"), (1e21, "1000000000000G")],
+)
+def test_limits_are_repeated_exactly(value, text):
+    assert exactly(value) == text
+    assert number(text) == value

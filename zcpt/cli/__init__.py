@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for package in ("zcpt", "train"):  # libraries say no more than their warnings
         logging.getLogger(package).setLevel(logging.INFO)
+    args = None
     try:
         _check_packages()
         from zcpt.cli._parser import parse
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"zcpt: {where}{error.strerror or error}. Is it readable, and writable, and is there space?\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("zcpt: stopped; what is done is on disk, and --resume with the run folder goes on.\n")
+        goes_on = "; what is done is on disk, and --resume with the run folder goes on" * hasattr(args, "resume")
+        sys.stderr.write(f"zcpt: stopped{goes_on}.\n")
         return 130
     return code or 0
 

@@ -6,9 +6,10 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -31,9 +32,18 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
         if hint is bool:
             words["action"] = argparse.BooleanOptionalAction
         else:
-            words["type"] = field.metadata["read"] or (str if get_args(hint) else hint)
-            words["metavar"] = "|".join(get_args(hint)) or words["type"].__name__.upper()
+            read = field.metadata["read"] or (str if get_args(hint) else hint)
+            words["type"] = partial(_with_reason, read) if field.metadata["read"] else read
+            words["metavar"] = "|".join(get_args(hint)) or read.__name__.upper()
         parser.add_argument(flag(field.name), **words)
+
+
+def _with_reason(read: Callable[[str], Any], text: str) -> Any:
+    """Read a value; argparse shows the reason of its own kind of error only."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def given(args: argparse.Namespace, settings: type[Any], skip: Sequence[str] = ()) -> dict[str, Any]:

@@ -18,13 +18,24 @@ _log = logging.getLogger(__name__)
 _SIZES = {
     "channels": "width of the network to be trained (default: the space's for CIFAR-10)",
     "layers": "depth of the network to be trained (default: the space's for CIFAR-10)",
-    "image_size": "pixels a side of its images (default: 32)",
     "in_channels": "channels of its images (default: 3)",
     "classes": "classes that it tells apart (default: 10)",
     "batch_size": "images at a time (default: 1)",
     "repeats": "measurements of each operation, of which the median counts (default: 20)",
 }
-_DEFAULTS = {"image_size": 32, "in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20}
+_DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20}
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    """Read 224, or height and width as 160x224."""
+    height, by, width = text.partition("x")
+    try:
+        size = int(height), int(width if by else height)
+    except ValueError:
+        size = 0, 0
+    if min(size) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no image size: give pixels a side, such as 224 or 160x224")
+    return size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", metavar="NAME", default="darts", help="search space (default: darts)")
     parser.add_argument("--device", help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one)")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="the table, as JSON")
+    help_size = "pixels a side of its images, or height and width as 160x224 (default: 32)"
+    parser.add_argument("--image-size", type=_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
     for name, text in _SIZES.items():
         parser.add_argument(flag(name), type=int, metavar="INT", default=_DEFAULTS.get(name), help=text)
 
@@ -47,13 +60,17 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.out} cannot be written: there is no folder {args.out.parent}.")
     space, device = get_space(args.space), pick_device(args.device)
     channels, layers = args.channels or space.train_size.channels, args.layers or space.train_size.layers
-    shape = Shape(channels, layers, args.classes, args.in_channels, (args.image_size, args.image_size))
+    shape = Shape(channels, layers, args.classes, args.in_channels, args.image_size)
     space.check_shape(shape)
     _log.info(f"measuring the operations of {space.name} on {device}, {args.batch_size} images at a time")
     table = measure(space, shape, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
+    height, width = args.image_size
+    # Other images are those that are searched on: no flag makes images of another shape.
+    square = f"--train-image-size {height} " if height == width else ""
     sys.stdout.write(
         f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"
         f"use           zcpt search --space {space.name} --max-latency MS --latency-table {args.out} "
-        f"--train-channels {channels} --train-layers {layers} --train-image-size {args.image_size}\n"
+        f"--train-channels {channels} --train-layers {layers} {square}"
+        f"--train-classes {args.classes}\n"
     )

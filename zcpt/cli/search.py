@@ -26,11 +26,12 @@ from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import flag, written
 from zcpt.plot import draw_architecture
-from zcpt.search import PRESETS, SearchConfig, SearchResult, configure, search
+from zcpt.search import PRESETS, SearchConfig, SearchResult, configure
 from zcpt.search.budgets import Bounds
 from zcpt.search.orders import evaluations
-from zcpt.search.run import bounds_of
-from zcpt.space import SearchSpace, Shape
+from zcpt.search.result import with_own_table
+from zcpt.search.run import prepare, start
+from zcpt.space import SearchSpace
 from zcpt.spaces import get_space
 
 _log = logging.getLogger(__name__)
@@ -62,19 +63,10 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device(args.device)
     config = configure(space, **options)
     batches = scoring_batches(data, config.seed)
-    channels, *image_size = data.image_shape
-    searched = Shape(config.channels, config.layers, len(data.classes), channels, (image_size[0], image_size[1]))
-    bounds = bounds_of(space, config, searched)
+    plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
+    bounds = plan.bounds
     _log.info(_announcement(space, config, data, str(device)) + _limits(bounds))
-    result = search(
-        space,
-        batches,
-        run_dir=folder,
-        resume=args.resume is not None,
-        device=device,
-        listeners=[Progress(), TensorBoard(folder / "tensorboard")],
-        **options,
-    )
+    result = start(plan, [Progress(), TensorBoard(folder / "tensorboard")])
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
@@ -89,7 +81,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
         raise ConfigError(f"{args.resume} was begun from Python: go on there, with zcpt.search(..., resume=True).")
     args.device = args.device or document["device"]
     data = data_again(document["data"]["dataset"], document["data"].get("directory"), args)
-    return args.resume, get_space(document["space"]), data, document["search"]
+    return args.resume, get_space(document["space"]), data, with_own_table(args.resume, document["search"])
 
 
 def _announcement(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
@@ -126,7 +118,8 @@ def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Pa
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
         f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
-        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images)\n"
+        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images, "
+        f"{shape.num_classes} classes)\n"
         + (f"budgets       {kept}\n" if kept else "")
         + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )

@@ -2,8 +2,9 @@
 
 The check is one question, asked before each decision: is there still an architecture inside, among those that the
 decisions so far allow? The space finds the cheapest one (``SearchSpace.cheapest``), so for one budget the answer is
-exact. For several ones a handful of weighted prices is tried, and only an architecture that keeps them all counts as
-an answer: what is excluded may then be too much, but what is proposed is never outside.
+exact. For several ones it is a search by branch and bound: where the cheapest architecture by a weighted sum of the
+prices is too dear, none keeps all budgets; elsewhere a choice is split, and both parts are looked through. The search
+gives up after so many parts: what is excluded may then be too much, but what is proposed is never outside.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from zcpt.cost import Block, Price
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
-from zcpt.options import flag, written
+from zcpt.options import exactly, flag, written
 from zcpt.search.config import SearchConfig
 from zcpt.space import Allowed, Architecture, Choice, Completion, SearchSpace, Shape
 
 _PARTS = 4
 """Weights of several prices are tried in steps of one part in so many."""
-_TIE = 1e-6
-"""A price without weight still decides between equals."""
+_REGIONS = 200
+"""So many parts of what is allowed are looked through for one answer."""
+_FIRST = 10
+"""So many times more for the first one, on which depends whether a search begins at all."""
+_ROUNDING = 1 + 1e-9
+"""Sums of weighted prices may be off by this factor."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,18 @@ class Budget:
     scale: int = 1
     """Price of one unit."""
 
-    def total(self, space: SearchSpace, architecture: Architecture, shape: Shape) -> float:
-        """What a network has, in the unit."""
-        return sum(map(self.price, space.blocks(architecture, shape))) / self.scale
-
     def text(self, value: float) -> str:
         """A value with its unit."""
         return f"{written(value)} {self.unit}"
+
+    @property
+    def given(self) -> str:
+        """The flag that sets it."""
+        return f"{flag(self.setting)} {exactly(self.limit)}"
+
+    def at_least(self, least: float) -> str:
+        """The least possible value with its unit."""
+        return f"at least {f'{least:,.0f}' if self.scale == 1 else exactly(least)} {self.unit}"
 
 
 def _params(block: Block) -> int:
@@ -69,7 +77,8 @@ def train_shape(config: SearchConfig, searched: Shape) -> Shape:
     """
     side = config.train_image_size
     size = (side, side) if side else searched.image_size
-    return Shape(config.train_channels, config.train_layers, searched.num_classes, searched.in_channels, size)
+    classes = config.train_classes or searched.num_classes
+    return Shape(config.train_channels, config.train_layers, classes, searched.in_channels, size)
 
 
 def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Budget, ...]:
@@ -90,6 +99,15 @@ def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Bud
     return tuple(found)
 
 
+def checksums(space: SearchSpace, shape: Shape, budgets: Sequence[Budget]) -> dict[str, str]:
+    """What a run folder notes of the prices, so that another latency table is noticed."""
+    found = {}
+    for budget in budgets:
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(shape)})
+        found[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
+    return found
+
+
 class Bounds:
     """What the proposals of a search have to keep.
 
@@ -108,7 +126,7 @@ class Bounds:
     ) -> None:
         self.space, self.shape, self.budgets, self.valid_only = space, shape, budgets, valid_only
         self._prices: dict[Architecture, tuple[float, ...]] = {}
-        self._completions: list[Completion] = []
+        self._mixes: list[tuple[tuple[float, ...], Completion]] = []
         self.start: Architecture | None = None
         """An architecture that keeps everything; None where there is nothing to keep."""
         if budgets or valid_only:
@@ -116,30 +134,35 @@ class Bounds:
 
     def _begin(self) -> Architecture:
         everything = {choice.name: choice.rivals for choice in self.space.choices}
-        cheapest = [self._cheapest(budget.price) for budget in self.budgets] or [self._cheapest(lambda block: 0)]
-        slack = []
-        for index, (complete, budget) in enumerate(zip(cheapest, self.budgets, strict=False)):
+        count = len(self.budgets)
+        units = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
+        alone = [(unit, self._cheapest(unit)) for unit in units]
+        least = []
+        for index, (budget, (_, complete)) in enumerate(zip(self.budgets, alone, strict=False)):
             found = complete(everything)
             if found is None:
-                raise InfeasibleError(self._nothing())
-            least = self.totals(found)[index]
-            if least > budget.limit:
-                raise InfeasibleError(self._impossible(budget, least))
-            slack.append(max((budget.limit - least) * budget.scale, 1.0))
+                raise InfeasibleError(self._nothing([]))
+            least.append(self.totals(found)[index])
+            if least[-1] > budget.limit:
+                raise InfeasibleError(self._impossible(budget, least[-1]))
+        rooms = [max((b.limit - has) * b.scale, 1.0) for b, has in zip(self.budgets, least, strict=True)]
         # The middle comes first: it is most often an answer for all of them.
-        mixed = sorted(_weights(len(self.budgets)), key=max) if len(self.budgets) > 1 else []
-        self._completions = [*(self._cheapest(partial(self._mixed, slack, weights)) for weights in mixed), *cheapest]
-        start = self.find(everything)
+        for weights in sorted(_mixed(count), key=max):
+            rates = tuple(weight / room for weight, room in zip(weights, rooms, strict=True))
+            self._mixes.append((rates, self._cheapest(rates)))
+        self._mixes += alone
+        start = self.find(everything, _FIRST * _REGIONS)
         if start is None:
-            raise InfeasibleError(self._nothing())
+            raise InfeasibleError(self._nothing(least))
         return start
 
-    def _cheapest(self, price: Price) -> Completion:
-        return self.space.cheapest(self.shape, price, self.valid_only)
+    def _cheapest(self, rates: Sequence[float]) -> Completion:
+        rated = list(zip(rates, self.budgets, strict=True))
 
-    def _mixed(self, slack: Sequence[float], weights: Sequence[float], block: Block) -> float:
-        parts = zip(weights, self.budgets, slack, strict=True)
-        return sum((weight + _TIE) * budget.price(block) / room for weight, budget, room in parts)
+        def price(block: Block) -> float:
+            return sum(rate * budget.price(block) for rate, budget in rated)
+
+        return self.space.cheapest(self.shape, price, self.valid_only)
 
     def totals(self, architecture: Architecture) -> tuple[float, ...]:
         """What an architecture has of each budget, in its unit."""
@@ -153,21 +176,46 @@ class Bounds:
         inside = all(has <= b.limit for has, b in zip(self.totals(architecture), self.budgets, strict=True))
         return inside and not (self.valid_only and not self.space.valid(architecture))
 
-    def find(self, allowed: Allowed) -> Architecture | None:
-        """An architecture among those still allowed that keeps everything."""
-        for complete in self._completions:
-            found = complete(allowed)
-            if found is not None and self.keeps(found):
-                return found
+    def find(self, allowed: Allowed, most: int = _REGIONS) -> Architecture | None:
+        """An architecture among those still allowed that keeps everything.
+
+        Returns:
+            None if there is none, and where none was found in so many parts of what is allowed.
+        """
+        regions = [allowed]
+        while regions and most:
+            region, most = regions.pop(), most - 1
+            cheapest = []
+            for rates, complete in self._mixes:
+                found = complete(region)
+                if found is not None and self.keeps(found):
+                    return found
+                if found is None or self._too_dear(found, rates):
+                    break  # and so is everything else in the region
+                cheapest.append(found)
+            else:
+                regions += self._split(region, cheapest)
         return None
 
-    def about(self) -> dict[str, Any]:
-        """What a run folder notes of the prices, so that a resume with another latency table is noticed."""
-        return {budget.setting: self._checksum(budget) for budget in self.budgets}
+    def _too_dear(self, architecture: Architecture, rates: Sequence[float]) -> bool:
+        rated = [(rate * b.scale, b.limit) for rate, b in zip(rates, self.budgets, strict=True)]
+        spent = sum(rate * has for (rate, _), has in zip(rated, self.totals(architecture), strict=True))
+        return spent > sum(rate * limit for rate, limit in rated) * _ROUNDING
 
-    def _checksum(self, budget: Budget) -> str:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in self.space.all_blocks(self.shape)})
-        return f"{zlib.crc32(repr(prices).encode()):08x}"
+    def _split(self, region: Allowed, cheapest: Sequence[Architecture]) -> Iterator[Allowed]:
+        """Smaller parts that hold all of a region; none where it has but one architecture.
+
+        What that one keeps of a choice is all that is left of the choice, or one of it is left out. The choice is the
+        one about which the prices disagree most.
+        """
+        first = cheapest[0]
+        found = [c for c in self.space.choices if c.name in first.kept and len(region[c.name]) > c.keep]
+        if found:
+            choice = max(found, key=lambda c: len({other.kept.get(c.name) for other in cheapest}))
+            kept = first.kept[choice.name]
+            yield {**region, choice.name: kept}
+            for lost in kept:
+                yield {**region, choice.name: tuple(c for c in region[choice.name] if c != lost)}
 
     def _where(self) -> str:
         height, width = self.shape.image_size
@@ -176,27 +224,33 @@ class Bounds:
             f"{self.shape.num_classes} classes"
         )
 
+    def _networks(self) -> str:
+        return f"{'valid ' * self.valid_only}networks of space '{self.space.name}' {self._where()}"
+
     def _impossible(self, budget: Budget, least: float) -> str:
-        name, exact = flag(budget.setting), f"{least:,.0f}" if budget.scale == 1 else f"{least:g}"
         return (
-            f"{name} {written(budget.limit)} cannot be kept: networks of space '{self.space.name}' "
-            f"{self._where()} have at least {exact} {budget.unit}. Give {name} {written(least, up=True)} or more, "
+            f"{budget.given} cannot be kept: {self._networks()} have {budget.at_least(least)}. "
+            f"Give {flag(budget.setting)} {written(least, up=True)} or more, "
             "or a smaller --train-channels, --train-layers or --train-image-size."
         )
 
-    def _nothing(self) -> str:
-        given = [f"{flag(budget.setting)} {written(budget.limit)}" for budget in self.budgets]
-        given += ["--valid-only"] * self.valid_only
-        together = " together" if len(given) > 1 else ""
+    def _nothing(self, least: Sequence[float]) -> str:
+        """What is said where every budget can be kept, but no architecture was found that keeps everything."""
+        if not least:
+            return f"--valid-only cannot be kept: no {self._networks()} were found. Leave it out."
+        given = " with ".join(budget.given for budget in self.budgets)
+        alone = ", ".join(budget.at_least(value) for budget, value in zip(self.budgets, least, strict=True))
+        # The cheapest networks of a space that does not sort out what is not valid need not be valid.
+        though = "" if self.valid_only else ", though each of these can be kept alone"
         return (
-            f"{' with '.join(given)} cannot be kept{together}: no such network of space '{self.space.name}' "
-            f"{self._where()} was found. Give larger limits, or leave one out."
+            f"of the {self._networks()} none was found that keeps {given}{though} (they have {alone}). "
+            "Give larger limits, or leave one out."
         )
 
 
-def _weights(count: int) -> Iterator[tuple[float, ...]]:
-    """Weights that sum to 1, in steps of a part."""
-    for parts in product(range(_PARTS + 1), repeat=count):
+def _mixed(count: int) -> Iterator[tuple[float, ...]]:
+    """Weights that sum to 1, in steps of a part, none of them 1."""
+    for parts in product(range(_PARTS), repeat=count):
         if sum(parts) == _PARTS:
             yield tuple(part / _PARTS for part in parts)
 

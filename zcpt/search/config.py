@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -48,8 +49,11 @@ class SearchConfig:
     train_channels: int = option(36, "width of the network to be trained, which budgets are about")
     train_layers: int = option(20, "depth of the network to be trained, as the space counts it")
     train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
+    train_classes: int = option(0, "classes that it tells apart; 0 means those that the images have")
 
     def __post_init__(self) -> None:
+        if isinstance(self.latency_table, os.PathLike):
+            object.__setattr__(self, "latency_table", os.fspath(self.latency_table))
         check_types(self)
         get_order(self.order)
         smallest = get_proxy(self.proxy).min_batch
@@ -63,8 +67,8 @@ class SearchConfig:
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency", "train_image_size")
-        for name in not_negative:
+        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency")
+        for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")
         if bool(self.max_latency) != bool(self.latency_table):
@@ -109,4 +113,7 @@ def configure(space: SearchSpace, /, preset: str | None = None, **options: Any) 
             raise ConfigError(unknown("option of search", name, known))
     size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
     size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
-    return SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
+    config = SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
+    if config.valid_only and not space.leaves_some_out:
+        raise ConfigError(f"space '{space.name}' has no published list that leaves some out: leave out --valid-only.")
+    return config

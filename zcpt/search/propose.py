@@ -222,12 +222,13 @@ class _Pass:
 def _kept(
     choice: Choice, remaining: tuple[str, ...], importances: Sequence[float], excluded: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """What a look leaves; nothing if no importance is finite."""
+    """What a look leaves; nothing if scores have to decide and no importance is finite."""
     open_to = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
+    forced = len(open_to) == 1  # by what budgets leave, whatever the scores are
     if choice.keep == 1:
         best = open_to[most_important([importances[i] for i in open_to])]
-        return (remaining[best],) if importances[best] > -math.inf else ()
-    if not any(value > -math.inf for value in importances):
+        return (remaining[best],) if forced or importances[best] > -math.inf else ()
+    if not forced and not any(value > -math.inf for value in importances):
         return ()
     # The published code strikes the last one of equals.
     struck = min(open_to, key=lambda i: (importances[i], -i))

@@ -12,9 +12,10 @@ import torch
 from zcpt.batches import as_batches, fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
-from zcpt.search.events import Audience, Decision, Listener
+from zcpt.search.events import Decision, Listener
 from zcpt.search.journal import Journal
-from zcpt.search.run import search
+from zcpt.search.result import other_prices, with_own_table
+from zcpt.search.run import prepare, start
 from zcpt.space import Architecture
 from zcpt.spaces import get_space
 
@@ -80,18 +81,21 @@ def replay(
         ConfigError: The folder holds no finished search.
     """
     folder = Path(run_dir)
-    document = read_json(folder / "config.json", ("space", "search", "images.classes", "fingerprint"))
+    document = read_json(folder / "config.json", ("space", "search", "images.classes", "fingerprint", "budgets"))
     if not (folder / "architecture.json").exists():
         raise ConfigError(f"the search in {folder} is not finished: go on with --resume {folder}.")
     found = Architecture.from_json(read_run_file(folder / "architecture.json"), str(folder / "architecture.json"))
-    settings, classes = document["search"], document["images"]["classes"]
+    settings, classes = with_own_table(folder, document["search"]), document["images"]["classes"]
     source = as_batches(batches, classes)
     if fingerprint(source.draw(settings["batch_size"], seed=0)) != document["fingerprint"]:
         return Replay("the images are others, or are augmented otherwise.", 0, 0.0)
+    plan = prepare(get_space(document["space"]), source, device=device, **settings)
+    others = other_prices(document["budgets"], plan.document["budgets"])
+    if others:
+        return Replay(f"{others}.", 0, 0.0)
     comparison = _Comparison(Journal(folder / "journal"))
-    audience = Audience([comparison, *listeners])
     try:
-        result = search(get_space(document["space"]), source, device=device, listeners=[audience], **settings)
+        result = start(plan, [comparison, *listeners])
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
     same = result.architecture == found

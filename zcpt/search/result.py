@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, read_json, write_atomically
+from zcpt.options import flag
 from zcpt.search.config import SearchConfig
 from zcpt.space import Architecture, SearchSpace
+
+LATENCY = "latency.json"
+"""The latency table in the folder of a search that was given one."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,6 @@ class SearchResult:
     """Where everything was written; None if nothing was."""
 
 
-def versions() -> dict[str, str]:
-    """Versions that results may depend on."""
-    from zcpt import __version__
-
-    return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
 def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
     """ConfigError unless the run folder at ``path`` is of the same search.
 
@@ -58,17 +52,34 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         Remarks for the log: what differs without making the search another one.
     """
     before = read_json(path / "config.json", document)
-    for key in ("space", "search", "images", "fingerprint", "budgets"):
-        if before[key] != document[key]:
+    for key in ("space", "search", "images", "fingerprint"):
+        was, now = ({**d[key], "latency_table": ""} if key == "search" else d[key] for d in (before, document))
+        if was != now:
             raise ConfigError(
-                f"{path} is of another search: its {_difference(key, before[key], document[key])}. "
-                "Start a new one with another --out."
+                f"{path} is of another search: its {_difference(key, was, now)}. Start a new one with another --out."
             )
+    others = other_prices(before["budgets"], document["budgets"])
+    if others:
+        raise ConfigError(f"{path} cannot go on: {others}. Start a new search with another --out.")
     return [
         f"the search began with {what} {before[what]} and goes on with {document[what]}: scores may differ"
         for what in ("device", "versions")
         if before[what] != document[what]
     ]
+
+
+def other_prices(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """How the prices that budgets are about differ from those that a run folder notes; empty if they do not."""
+    for name in now:
+        if before.get(name) != now[name]:
+            what = "the latency table" if name == "max_latency" else f"what {flag(name)} counts"
+            return f"{what} has other numbers than the one that the search began with"
+    return ""
+
+
+def with_own_table(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a search, with the latency table that lies in its folder where they name one."""
+    return {**settings, "latency_table": str(folder / LATENCY)} if settings.get("latency_table") else settings
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,27 @@ import torch
 from zcpt.batches import Batches, as_batches, fingerprint
 from zcpt.devices import as_device
 from zcpt.errors import DataError
-from zcpt.files import as_json, locked, make_folder
+from zcpt.files import as_json, locked, make_folder, read_text
 from zcpt.options import flag
 from zcpt.proxies import get_proxy
-from zcpt.search.budgets import Bounds, budgets, train_shape
+from zcpt.search.budgets import Bounds, budgets, checksums, train_shape
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
 from zcpt.search.propose import Fresh, Proposer, Seeds
-from zcpt.search.result import Candidate, SearchResult, check_folder, group, versions, write_result
+from zcpt.search.result import (
+    LATENCY,
+    Candidate,
+    SearchResult,
+    check_folder,
+    group,
+    with_own_table,
+    write_result,
+)
 from zcpt.search.validate import Validator, best
 from zcpt.space import Architecture, SearchSpace, Shape
 from zcpt.spaces import get_space
+from zcpt.versions import versions
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +70,57 @@ def search(
         ZcptError: Something given cannot be used, and nothing has been written; or no candidate of a choice got a
             finite score, and ``run_dir`` shows in its journal how that came.
     """
+    plan = prepare(
+        space,
+        batches,
+        run_dir=run_dir,
+        resume=resume,
+        device=device,
+        preset=preset,
+        num_classes=num_classes,
+        **options,
+    )
+    return start(plan, listeners)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search that may begin."""
+
+    space: SearchSpace
+    config: SearchConfig
+    source: Batches
+    shape: Shape
+    """Of the supernet."""
+    device: torch.device
+    document: dict[str, Any]
+    """What ``config.json`` holds."""
+    run_dir: Path | None
+    resume: bool
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """What the proposals have to keep; InfeasibleError if no architecture does."""
+        return bounds_of(self.space, self.config, self.shape)
+
+
+def prepare(
+    space: SearchSpace | str,
+    batches: object,
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    preset: str | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> Plan:
+    """Check what ``search`` was given, without writing anything; the arguments are the same."""
     space = get_space(space) if isinstance(space, str) else space
+    folder = None if run_dir is None else Path(run_dir)
+    table = options.get("latency_table")
+    if folder and resume and table and not Path(table).exists():
+        options = with_own_table(folder, options)
     config = configure(space, preset, **options)
     source = as_batches(batches, num_classes)
     check_enough(source, config)
@@ -68,20 +128,31 @@ def search(
     _, channels, height, width = probe.images.shape
     shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
     space.check_shape(shape)
-    bounds = bounds_of(space, config, shape)
     device = as_device(device)
-    if run_dir is None:
-        return _run(space, shape, config, source, device, None, Audience(listeners), bounds)
-    folder = Path(run_dir)
     document = _document(space, config, shape, device)
-    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe), "budgets": bounds.about()}
-    if not resume:
-        make_folder(folder, {"config.json": as_json(document)})
-    else:
+    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
+    trained = train_shape(config, shape)
+    space.check_shape(trained)
+    document |= {"budgets": checksums(space, trained, budgets(space, config, trained))}
+    if folder and resume:
+        # Before anything is said of budgets: with another latency table it would not be about this search.
         for remark in check_folder(folder, document):
             _log.warning(remark)
-    with locked(folder):
-        return _run(space, shape, config, source, device, folder, Audience(listeners, patient=resume), bounds)
+    return Plan(space, config, source, shape, device, document, folder, resume)
+
+
+def start(plan: Plan, listeners: Sequence[Listener] = ()) -> SearchResult:
+    """Carry out what was prepared."""
+    audience, bounds = Audience(listeners, patient=plan.resume and plan.run_dir is not None), plan.bounds
+    if plan.run_dir is None:
+        return _run(plan, audience, bounds)
+    if not plan.resume:
+        files = {"config.json": as_json(plan.document)}
+        if plan.config.latency_table:
+            files[LATENCY] = read_text(Path(plan.config.latency_table))
+        make_folder(plan.run_dir, files)
+    with locked(plan.run_dir):
+        return _run(plan, audience, bounds)
 
 
 def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Bounds:
@@ -97,19 +168,12 @@ def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Boun
     return Bounds(space, shape, budgets(space, config, shape), config.valid_only)
 
 
-def _run(
-    space: SearchSpace,
-    shape: Shape,
-    config: SearchConfig,
-    source: Batches,
-    device: torch.device,
-    folder: Path | None,
-    audience: Audience,
-    bounds: Bounds,
-) -> SearchResult:
-    journal = Journal(None if folder is None else folder / "journal")
-    proposer = Proposer(space, Fresh(space, shape, config, device), config, source, journal, audience, bounds)
-    return carry_out(proposer, Validator(space, shape, config, source, device, journal, audience), folder)
+def _run(plan: Plan, audience: Audience, bounds: Bounds) -> SearchResult:
+    journal = Journal(None if plan.run_dir is None else plan.run_dir / "journal")
+    origin = Fresh(plan.space, plan.shape, plan.config, plan.device)
+    proposer = Proposer(plan.space, origin, plan.config, plan.source, journal, audience, bounds)
+    validator = Validator(plan.space, plan.shape, plan.config, plan.source, plan.device, journal, audience)
+    return carry_out(proposer, validator, plan.run_dir)
 
 
 def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:

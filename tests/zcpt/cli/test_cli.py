@@ -74,7 +74,7 @@ def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, c
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
     code, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
     assert code == 0
-    assert "--max-latency MS --latency-table cpu.json --train-channels 2 --train-layers 1" in out
+    assert "cpu.json --train-channels 2 --train-layers 1 --train-image-size 8 --train-classes 10\n" in out
     limits = ["--max-macs", "20k", "--max-params", "1e6", "--max-latency", "1e3", "--latency-table", "cpu.json"]
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, *limits, "--train-channels", "2"]
     with caplog.at_level("INFO"):
@@ -83,7 +83,10 @@ def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, c
     assert "networks of at most 1M parameters, at most 20k MACs, at most 1k ms" in caplog.text
     assert re.search(r"\nbudgets +\S+k of 1M parameters, \S+k of 20k MACs, \S+ of 1k ms\n", out)
     assert out.splitlines()[-1].endswith("--channels 2 --device cpu")
+    (here / "cpu.json").rename(here / "moved.json")  # the run folder has its own
     assert run(capsys, "search", "--resume", "run")[1].splitlines()[:5] == out.splitlines()[:5]
+    assert run(capsys, "replay", "run")[1].startswith("same: all 12 decisions")
+    (here / "moved.json").rename(here / "cpu.json")
     code, _, err = run(capsys, *words[:3], "--out", "other", *words[5:-2], "--train-channels", "3")
     assert code == 2
     assert "cpu.json lacks 'stem 1->3 stride 1 at 8x8': measure it by 'zcpt latency" in err
@@ -180,7 +183,11 @@ def mistakes():
         "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
         "evaluate what": (["evaluate"], "required: RUN"),
         "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be kept: networks of"),
-        "a budget that is none": ([*darts, "--max-macs", "much"], "argument --max-macs: invalid number value: 'much'"),
+        "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is no number: write it like"),
+        "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
+        "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves some out"),
+        "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
+        "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels a side"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
         "latency without a table": ([*darts, "--max-latency", "3"], "--latency-table FILE go together"),
         "no latency table": ([*darts, "--max-latency", "3", "--latency-table", "t.json"], "t.json is missing"),
@@ -330,3 +337,24 @@ def test_stopping_by_hand_says_how_to_go_on(here, capsys, monkeypatch):
     code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
     assert code == 130
     assert "--resume" in err
+    monkeypatch.setattr("zcpt.cli.latency.measure", stopped)
+    code, _, err = run(capsys, "latency", "--out", "t.json", "--device", "cpu")
+    assert code == 130
+    assert err.splitlines()[-1] == "zcpt: stopped."
+
+
+def test_the_table_of_images_that_are_not_square_is_measured_as_a_search_says(here, capsys):
+    for part, label, i in product(("train", "test"), "ab", range(8)):
+        (here / "wide" / part / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 12, 3), 9 * i, dtype=np.uint8)).save(here / "wide" / part / label / f"{i}.png")
+    (here / "empty.json").write_text('{"about": {}, "milliseconds": {}}')
+    size = ["--train-channels", "2", "--train-layers", "1", *QUICK, "--batch-size", "4", "--validation-batch-size", "4"]
+    words = ["search", "--space", "nasbench201", "--dataset", "folder:wide", "--max-latency", "1e3", *size]
+    code, _, err = run(capsys, *words, "--latency-table", "empty.json")
+    assert code == 2
+    hint = re.search(r"'zcpt (latency .* --image-size 8x12 .*) --out FILE'", err)[1]
+    code, out, err = run(capsys, *hint.split(), "--out", "wide.json", "--repeats", "1", "--device", "cpu")
+    assert code == 0, err
+    assert "--train-image-size" not in out
+    code, _, err = run(capsys, *words, "--latency-table", "wide.json")
+    assert code == 0, err

@@ -14,7 +14,7 @@ from tests.conftest import LAYERS, ONE_SHOT, random_architecture
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
-from zcpt.search import ORDERS
+from zcpt.search import ORDERS, configure
 from zcpt.search.budgets import Bounds, Budget, Scope
 from zcpt.space import Shape
 
@@ -121,6 +121,7 @@ def test_an_impossible_budget_is_refused_before_anything_happens(space, name, pi
     assert f"--{name.replace('_', '-')} " in sentence
     assert not diary.shown
     assert not list(tmp_path.iterdir())
+    assert zcpt.options.number(re.match(r"--\S+ (\S+) cannot be kept", sentence)[1]) == least - 1
     advice = re.search(r"Give --max-\w+ (\S+) or more", sentence)[1]
     limited(space, pictures, **{name: zcpt.options.number(advice)})
 
@@ -132,8 +133,49 @@ def test_budgets_that_cannot_be_kept_together_are_refused():
     budgets = [Budget("max_macs", "MACs", least[0], prices[0]), Budget("max_latency", "ms", least[1], prices[1])]
     for budget in budgets:
         Bounds(space, small(space), [budget])
-    with pytest.raises(InfeasibleError, match="--max-macs .* with --max-latency .* cannot be kept together"):
+    with pytest.raises(InfeasibleError) as caught:
         Bounds(space, small(space), budgets)
+    sentence = str(caught.value)
+    assert f"none was found that keeps --max-macs {least[0]} with --max-latency 1 ms"[:-3] in sentence
+    assert f"though each of these can be kept alone (they have at least {least[0]:,} MACs, at least " in sentence
+
+
+def exact(space, architecture, names=tuple(PRICES)):
+    """Budgets that an architecture just keeps."""
+    blocks = list(space.blocks(architecture, small(space)))
+    return [Budget(name, "units", sum(map(PRICES[name], blocks)), PRICES[name]) for name in names]
+
+
+def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space):
+    for seed in range(5):
+        bounds = Bounds(space, small(space), exact(space, random_architecture(space, seed)))
+        assert bounds.keeps(bounds.start)
+
+
+@pytest.mark.parametrize("names", [("max_macs", "max_latency"), tuple(PRICES)])
+def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names):
+    space, generator = zcpt.get_space("nasbench201"), torch.Generator().manual_seed(0)
+    cells = [random_architecture(space, seed) for seed in range(400)]
+    costs = {cell: tuple(budget.limit for budget in exact(space, cell, names)) for cell in cells}
+    dominated = {a for a in cells for b in cells if costs[a] != costs[b] and all(map(int.__ge__, costs[a], costs[b]))}
+    answers = set()
+    for model in [cell for cell in cells if cell not in dominated][:5]:
+        bounds = Bounds(space, small(space), exact(space, model, names))
+        assert bounds.keeps(bounds.start)
+        inside = [cell for cell in cells if bounds.keeps(cell)]
+        for _ in range(40):
+            allowed = {
+                c.name: tuple(r for r in c.rivals if torch.rand(1, generator=generator) < 0.8) for c in space.choices
+            }
+            if all(allowed.values()):
+                found = bounds.find(allowed)
+                answers.add(found is None)
+                if found is None:
+                    assert not any(all(cell[name] in allowed[name] for name in allowed) for cell in inside)
+                else:
+                    assert bounds.keeps(found)
+                    assert all(found[name] in allowed[name] for name in allowed)
+    assert answers == {True, False}
 
 
 def preferring(space, wanted):
@@ -152,16 +194,34 @@ def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch)
     space, mobile = zcpt.get_space("darts"), Shape(48, 14, 1000, 3, (224, 224))
     costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
     monkeypatch.setattr(diary, "value", preferring(space, costly))
-    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 1000, "batch_size": 4}
+    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 10, "batch_size": 4}
     options |= {"validation_batches": 1, "validation_batch_size": 4, "supernet_weights": "run"}
     result = zcpt.search(
-        space, pictures, max_macs=600e6, train_channels=48, train_layers=14, train_image_size=224, **options
+        space,
+        pictures,
+        max_macs=600e6,
+        train_channels=48,
+        train_layers=14,
+        train_image_size=224,
+        train_classes=1000,
+        **options,
     )
     macs = [space.cost(candidate.architecture, mobile).macs for candidate in result.candidates]
     assert max(macs) <= 600e6
     assert min(macs) > 550e6  # what the proxy likes is kept as far as the budget goes
     free = zcpt.search(space, pictures, **options)
     assert all(space.cost(candidate.architecture, mobile).macs > 600e6 for candidate in free.candidates)
+
+
+def test_classes_of_the_network_to_be_trained_count(pictures):
+    """The classifier of 1000 classes makes the difference between what can be kept and what cannot."""
+    space = zcpt.get_space("darts")
+    light = random_architecture(space, 0, "conv")
+    least = space.cost(light, Shape(48, 14, 10)).params
+    limits = {"max_params": least, "train_channels": 48, "train_layers": 14}
+    limited(space, pictures, **limits)
+    with pytest.raises(InfeasibleError, match="--max-params .* and 1000 classes have at least 2,413,240 parameters"):
+        limited(space, pictures, train_classes=1000, **limits)
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
@@ -200,16 +260,69 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictu
     assert [{**json.loads(line), "seconds": 0} for line in journal.read_text().splitlines()] == strip
 
 
-def test_a_resume_with_another_latency_table_is_refused(pictures, tmp_path):
-    space = zcpt.get_space("nasbench201")
-    path = tmp_path / "device.json"
-    keys = [block.key for block in space.all_blocks(small(space))]
-    LatencyTable({}, dict.fromkeys(keys, 1.0)).write(path)
-    run = partial(limited, space, pictures, run_dir=tmp_path / "run", max_latency=1e3, latency_table=str(path))
+@pytest.fixture
+def measured(pictures, tmp_path, monkeypatch):
+    """A search with a latency table whose path is relative, and what makes another table in its place."""
+    space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
+    keys = sorted({block.key for block in space.all_blocks(small(space))})
+
+    def write(factor):
+        LatencyTable({}, {key: factor * (1 + index % 7) for index, key in enumerate(keys)}).write(path)
+
+    write(1.0)
+    monkeypatch.chdir(tmp_path)
+    options = {"max_latency": 60, "latency_table": "device.json", "run_dir": tmp_path / "run", "proposals": 2}
+    return partial(limited, space, pictures, **options), write
+
+
+def test_a_run_folder_has_its_latency_table_and_needs_no_other(measured, pictures, tmp_path, monkeypatch):
+    run, _ = measured
+    whole, listener = run()
+    assert any(decision.excluded for _, decision in listener.all)
+    assert (tmp_path / "run" / "latency.json").read_text() == (tmp_path / "device.json").read_text()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = zcpt.replay(tmp_path / "run", pictures)
+    assert (again.difference, again.decisions) == ("", 12)
+    for table in (tmp_path / "device.json", "device.json"):  # there, under another name, and nowhere
+        assert run(resume=True, latency_table=table)[0].architecture == whole.architecture
+
+
+@pytest.mark.parametrize("factor", [1.01, 50.0])
+def test_another_latency_table_is_named(factor, measured, pictures, tmp_path):
+    """With 50 times the numbers nothing keeps the budget; what matters is that the numbers are others."""
+    run, write = measured
     run()
-    LatencyTable({}, dict.fromkeys(keys, 2.0)).write(path)
-    with pytest.raises(ConfigError, match="its max_latency is"):
+    write(factor)
+    assert zcpt.replay(tmp_path / "run", pictures).difference == ""
+    with pytest.raises(ConfigError, match=r"run cannot go on: the latency table has other numbers than the one"):
         run(resume=True)
+    shutil.copy(tmp_path / "device.json", tmp_path / "run" / "latency.json")
+    assert zcpt.replay(tmp_path / "run", pictures).difference.startswith("the latency table has other numbers than")
+
+
+def test_a_latency_table_may_be_a_path(measured, tmp_path):
+    run, _ = measured
+    assert run(latency_table=tmp_path / "device.json")[0].config.latency_table == str(tmp_path / "device.json")
+
+
+@pytest.mark.parametrize("name", ["nasbench-macro", "darts"])
+def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkeypatch):
+    """At the least budget nothing is left to choose on the chain, and at DARTS' inputs where two cost nothing."""
+    space = zcpt.get_space(name)
+    monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
+    most_light = {"max_macs": extreme(space, PRICES["max_macs"]), "proxy": "diary", "order": "fixed"}
+    _, calm = limited(space, pictures, **most_light)
+    forced = {d.choice for _, d in calm.all if len(d.candidates) - len(d.excluded) == 1}
+    free = {choice.name for choice in space.choices} - forced
+
+    def value(mixture):
+        undecided = mixture and {n for n, row in mixture.weights.items() if sum(w > 0 for w in row) > 1}
+        return 0.0 if mixture is None or undecided & free else float("nan")
+
+    monkeypatch.setattr(diary, "value", staticmethod(value))
+    _, listener = limited(space, pictures, **most_light)
+    assert listener.architectures == calm.architectures
 
 
 def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
@@ -223,7 +336,7 @@ def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
 
 
 def test_a_way_that_was_found_is_remembered():
-    """With several budgets the search for a way may fail where one was found before."""
+    """With several budgets the search for a way may give up where one was found before."""
     space = zcpt.get_space("nasbench201")
     bounds = Bounds(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
     bounds.find = lambda allowed: None
@@ -235,18 +348,29 @@ def test_a_way_that_was_found_is_remembered():
         scope.keep(choice, (left,))
 
 
-def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures):
+def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures, monkeypatch):
     class Picky(type(zcpt.get_space("nasbench201"))):
         """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
 
         def valid(self, architecture):
             return architecture["node1/edge0"] != "none"
 
-    with pytest.raises(InfeasibleError, match="--valid-only cannot be kept"):
+    _, listener = limited(Picky(), pictures, proposals=4, valid_only=True)
+    assert all(map(Picky().valid, listener.architectures))
+    monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
+    with pytest.raises(InfeasibleError, match=r"--valid-only cannot be kept: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
+    with pytest.raises(InfeasibleError, match=r"none was found that keeps --max-macs 1G \(they have at least \d"):
+        limited(Picky(), pictures, valid_only=True, max_macs=1e9)
 
 
 def test_without_budgets_nothing_is_excluded():
     space = zcpt.get_space("darts")
     scope = Scope(Bounds(space, small(space)), space.choices)
     assert all(scope.excluded(choice, choice.rivals) == () for choice in space.choices)
+
+
+def test_valid_only_is_refused_where_the_published_list_has_everything():
+    assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).leaves_some_out} == {*ONE_SHOT}
+    with pytest.raises(ConfigError, match="'darts' has no published list that leaves some out: leave out"):
+        configure(zcpt.get_space("darts"), valid_only=True)
