@@ -170,7 +170,7 @@ class Chain(SearchSpace):
         """The same network with the identities at the end of their stages.
 
         Behind the first layer of a stage all layers have one shape, so it makes no difference where an identity
-        stands. Two architectures have the same network exactly if this makes them equal.
+        stands. Two architectures have the same network exactly if this makes them equal; a search compares it once.
         """
         self.check(architecture)
         operations: list[str] = []

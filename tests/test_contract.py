@@ -160,6 +160,14 @@ def test_the_cheapest_of_a_whole_space(name):
         assert totals[complete(allowed)] == min(totals[architecture] for architecture in left)
 
 
+def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space):
+    for seed in range(5):
+        architecture = random_architecture(space, seed)
+        canonical = space.canonical(architecture)
+        assert space.canonical(canonical) == canonical
+        assert space.cost(canonical, tiny_shape(space)) == space.cost(architecture, tiny_shape(space))
+
+
 def test_the_auxiliary_head_is_not_part_of_the_cost(space):
     architecture, shape = random_architecture(space, 0), tiny_shape(space)
     network = space.build_network(architecture, shape, auxiliary=True)

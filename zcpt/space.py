@@ -332,6 +332,11 @@ class SearchSpace(ABC):
         for choice in self.choices:
             check_kept(choice, architecture.kept[choice.name])
 
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The one that stands for all architectures with the same network, as far as the space knows of others."""
+        self.check(architecture)
+        return architecture
+
     def count(self) -> int:
         """How many architectures there are."""
         return math.prod(math.comb(len(c.rivals), c.keep) for c in self.choices)

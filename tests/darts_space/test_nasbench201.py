@@ -21,6 +21,11 @@ def test_published_size_of_the_supernet_and_of_the_space():
     assert SPACE.count() == 15_625
 
 
+def test_published_size_of_the_best_cell():
+    cost = SPACE.cost(SPACE.parse(BEST), Shape(16, 5))
+    assert (cost.params, cost.macs) == (1_073_466, 153_272_960)
+
+
 def test_the_notation_is_read_and_written():
     architecture = SPACE.parse(f"  {BEST}\n")
     assert architecture["node3/edge0"] == "skip_connect"

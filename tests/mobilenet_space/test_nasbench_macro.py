@@ -11,6 +11,7 @@ from torch import nn
 import zcpt
 from mobilenet_space.blocks import MBConv
 from zcpt import SpaceError
+from zcpt.search.propose import Proposer
 from zcpt.space import Shape
 
 SPACE = zcpt.get_space("nasbench-macro")
@@ -29,6 +30,15 @@ def test_published_number_of_architectures_and_of_distinct_networks():
 def test_identities_commute_behind_the_first_layer_of_a_stage():
     for text, canonical in {"22212202": "22212220", "00010002": "00010020", "01201012": "01210012"}.items():
         assert SPACE.format(SPACE.canonical(SPACE.parse(text))) == canonical
+
+
+def test_a_search_compares_a_network_once(pictures, monkeypatch):
+    texts = ["22212202", "00010000", "22212220", "22212202"]
+    monkeypatch.setattr(Proposer, "propose", lambda self, number: SPACE.parse(texts[number]))
+    options = {"proposals": 4, "channels": 4, "num_classes": 10, "validation_batches": 2, "validation_inits": 1}
+    result = zcpt.search(SPACE, pictures, batch_size=6, validation_batch_size=6, **options)
+    found = {SPACE.format(candidate.architecture): candidate.proposals for candidate in result.candidates}
+    assert found == {"22212202": (0, 2, 3), "00010000": (1,)}
 
 
 def test_published_sizes_of_the_smallest_and_the_best_network():

@@ -71,7 +71,7 @@ class OfficialNaswot(Naswot):
     """NASWOT as the published Zero-Cost-PT code counts.
 
     It hooks every module with 'ReLU' in its class name, so composite modules such as ReLUConvBN count once
-    more than their ReLU does, and on NAS-Bench-201 removed convolutions stay and see zeros.
+    more than their ReLU does, and on NAS-Bench-201 and NAS-Bench-Macro removed convolutions stay and see zeros.
     """
 
     name = "naswot-official"

@@ -19,11 +19,11 @@ LATENCY = "latency.json"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A distinct architecture among the proposals."""
+    """A distinct network among the proposals: the first architecture that has it."""
 
     architecture: Architecture
     proposals: tuple[int, ...]
-    """Which proposals came to it."""
+    """Which proposals came to this network."""
     scores: tuple[float, ...]
     """Proxy value on each validation batch; empty when it was the only candidate."""
 
@@ -39,7 +39,7 @@ class SearchResult:
 
     architecture: Architecture
     candidates: tuple[Candidate, ...]
-    """All distinct proposals, in the order in which they first came up."""
+    """All distinct networks among the proposals, in the order in which they first came up."""
     config: SearchConfig
     run_dir: Path | None
     """Where everything was written; None if nothing was."""
@@ -112,6 +112,9 @@ def _finite(value: float | None) -> float | str | None:
     return value if value is None or abs(value) < float("inf") else str(value)
 
 
-def group(proposals: Sequence[Architecture]) -> dict[Architecture, tuple[int, ...]]:
-    """The distinct architectures, each with the proposals that came to it."""
-    return {a: tuple(i for i, b in enumerate(proposals) if a == b) for a in dict.fromkeys(proposals)}
+def group(space: SearchSpace, proposals: Sequence[Architecture]) -> dict[Architecture, tuple[int, ...]]:
+    """The first architecture of each distinct network, with the proposals that came to that network."""
+    numbers: dict[Architecture, list[int]] = {}
+    for number, architecture in enumerate(proposals):
+        numbers.setdefault(space.canonical(architecture), []).append(number)
+    return {proposals[same[0]]: tuple(same) for same in numbers.values()}

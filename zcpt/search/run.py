@@ -181,7 +181,7 @@ def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = No
     space, config, audience = proposer.space, proposer.config, proposer.audience
     audience.started(space, config)
     try:
-        proposals = group([proposer.propose(index) for index in range(config.proposals)])
+        proposals = group(space, [proposer.propose(index) for index in range(config.proposals)])
         result = _choose(validator, proposals, folder)
         if folder is not None:
             write_result(folder, space, result)
