@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -47,7 +46,7 @@ class _Attributes:
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.values = module, dict(vars(module))
-        self._copies = [(value, copy.copy(value)) for value in self.values.values() if type(value) in _CONTAINERS]
+        self._copies = [(value, value.copy()) for value in self.values.values() if type(value) in _CONTAINERS]
 
     def restore(self) -> None:
         now = vars(self.module)
