@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 import zcpt
-from darts_space.darts import Darts
+from darts_space.darts import Darts, darts_choices
 from tests.zcpt.compat.conftest import FEW, standin, state_of, used
 from tests.zcpt.compat.standins import quark
 from tests.zcpt.compat.test_adapter import copy_weights
@@ -22,16 +22,17 @@ class BrokenError(Exception):
 
 
 def test_the_selection_is_that_of_our_supernet_with_the_same_weights(pictures, monkeypatch):
-    space = zcpt.get_space("darts-s3")
-    names = space.choices[0].candidates
-    monkeypatch.setattr(quark, "PRIMITIVES", list(names))
-    supernet = space.supernet(channels=4, layers=3).double()
-    model = copy_weights(supernet, quark.Network().double(), names)
+    names = ["none", "skip_connect", "dil_conv_3x3"]
+    space = Darts()
+    space.choices = tuple(darts_choices(lambda kind, edge: tuple(names), ("none",)))
+    monkeypatch.setattr(quark, "PRIMITIVES", names)
+    supernet = space.supernet(channels=2, layers=3).double()
+    model = copy_weights(supernet, quark.Network(channels=2).double(), names)
     monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
     data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
-    options = {"seed": 3, "proposals": 1, "batch_size": 5}
+    options = {"seed": 3, "proposals": 1, "batch_size": 3}
     ours, theirs = Decisions(), Decisions()
-    result = zcpt.search(space, data, channels=4, layers=3, listeners=[ours], num_classes=10, **options)
+    result = zcpt.search(space, data, channels=2, layers=3, listeners=[ours], num_classes=10, **options)
     genotype = zcpt.select(model, data, listeners=[theirs], **options)
     assert repr(genotype) == space.format(result.architecture)
     assert len(ours.all) == len(theirs.all) == 28 + 2 * (1 + 2 + 3)
@@ -151,7 +152,7 @@ def test_none_has_its_share_and_is_not_kept(few, pictures, diary, monkeypatch):
 
 
 def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypatch, few):
-    options = {"proposals": 3, "batch_size": 4, "validation_batches": 2, "validation_inits": 1}
+    options = {"proposals": 2, "batch_size": 4, "validation_batches": 2, "validation_inits": 1}
     model = quark.Network(num_classes=7)
     built = []
     build = Darts.build_network
