@@ -14,45 +14,56 @@ import zcpt
 from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_shape
 from zcpt.cost import halved
 from zcpt.search import ORDERS, PRESETS
+from zcpt.search.propose import Proposer
 
 SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
 
-SLOW = {"darts", "proxyless"}
-"""Spaces of so deep a supernet that a search with a real proxy takes ten seconds (they score in test_evaluate)."""
+SLOW = {"proxyless"}
+"""Spaces of so deep a supernet that a proposal with a real proxy takes ten seconds (they score in test_evaluate)."""
 
 
-@pytest.mark.parametrize("order", list(ORDERS))
-def test_proposal_validation_and_resume(space, order, pictures, tmp_path):
-    """Two proposals, each step of the method; then the same again without the end of the journal."""
-    # The real proxy in one order: it takes its time, and the order does not know which proxy there is.
-    proxy = "naswot" if order == "random" and space.name not in SLOW else "hashed"
-    options = {**SETTINGS, "proposals": 2, "order": order, "proxy": proxy}
-    options |= {"layers": LAYERS[space.name], "num_classes": 10}
-    result = zcpt.search(space, pictures, run_dir=tmp_path / "run", **options)
+def search_and_resume(space, pictures, folder, **options):
+    """A search; then the same again without the last two decisions of its last proposal and the validation."""
+    options = {**SETTINGS, "layers": LAYERS[space.name], "num_classes": 10, "run_dir": folder, **options}
+    result = zcpt.search(space, pictures, **options)
     space.check(result.architecture)
+    last = folder / "journal" / f"proposal_{options['proposals'] - 1:03d}.jsonl"
+    before = last.read_text().splitlines(keepends=True)
+    last.write_text("".join(before[:-2]))
+    (folder / "journal" / "validation.jsonl").unlink(missing_ok=True)
+    assert zcpt.search(space, pictures, resume=True, **options) == result
+    lines = zip(before, last.read_text().splitlines(), strict=True)
+    assert all({**json.loads(old), "seconds": 0} == {**json.loads(new), "seconds": 0} for old, new in lines)
+    return result
+
+
+def check_choice(result):
     assert sorted(n for c in result.candidates for n in c.proposals) == [0, 1]
     if len(result.candidates) == 2:
         means = [candidate.mean for candidate in result.candidates]
         assert result.architecture == result.candidates[means.index(max(means))].architecture
-    journal = tmp_path / "run" / "journal"
-    lines = (journal / "proposal_001.jsonl").read_text().splitlines(keepends=True)
-    for name in ("proposal_001.jsonl", "validation.jsonl"):
-        (journal / name).unlink(missing_ok=True)
-    (journal / "proposal_001.jsonl").write_text("".join(lines[: len(lines) - 2]))
-    again = zcpt.search(space, pictures, run_dir=tmp_path / "run", resume=True, **options)
-    assert again == result
-    strip = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-    resumed = [json.loads(line) for line in (journal / "proposal_001.jsonl").read_text().splitlines()]
-    assert [{k: v for k, v in line.items() if k != "seconds"} for line in resumed] == strip
 
 
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_presets(space, preset, pictures):
-    options = {**SETTINGS, "proposals": 1, "layers": LAYERS[space.name], "num_classes": 10}
-    if space.name in SLOW:
-        options["proxy"] = "hashed"
-    space.check(zcpt.search(space, pictures, preset=preset, **options).architecture)
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_two_proposals_validation_and_resume(space, order, pictures, tmp_path):
+    """Each step of the method. The proxy is a cheap one: an order does not know which one there is."""
+    check_choice(search_and_resume(space, pictures, tmp_path / "run", proposals=2, order=order, proxy="hashed"))
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(space, preset, pictures, tmp_path):
+    options = {"proxy": "hashed"} if space.name in SLOW else {}
+    search_and_resume(space, pictures, tmp_path / "run", proposals=1, preset=preset, **options)
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_validation_with_the_proxy_of_a_preset(space, preset, pictures, monkeypatch):
+    monkeypatch.setattr(Proposer, "propose", lambda self, number: random_architecture(self.space, number))
+    options = {**SETTINGS, "layers": LAYERS[space.name], "num_classes": 10, "proposals": 2, "preset": preset}
+    result = zcpt.search(space, pictures, **options)
+    assert [len(candidate.scores) for candidate in result.candidates] == [3, 3]
+    check_choice(result)
 
 
 def test_text_round_trip(space):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -39,15 +39,22 @@ def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], b
             f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
             f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
         )
-    with _evaluation_mode(net), seeded_modules(net, batch.seed), torch.no_grad():
+    modules = list(net.modules())  # once: going through some thousand takes as long as scoring a small network
+    # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        _evaluation_mode(net, modules),
+        seeded_modules(modules, batch.seed),
+    ):
         scores = [proxy.score(net, batch, mixture) for mixture in mixtures]
     return torch.tensor(scores, dtype=torch.float64)
 
 
 @contextmanager
-def seeded_modules(net: nn.Module, seed: int) -> Iterator[None]:
+def seeded_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
     """Give every stochastic module of a network a seed of its own, derived from one."""
-    stochastic = [module for module in net.modules() if isinstance(module, Stochastic)]
+    stochastic = [module for module in modules if isinstance(module, Stochastic)]
     before = [module.seed for module in stochastic]
     for index, module in enumerate(stochastic):
         module.seed = derive(seed, "noise", index)
@@ -59,9 +66,9 @@ def seeded_modules(net: nn.Module, seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluation_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
-    if training:  # setting the flags of some thousand modules takes as long as scoring a small network
+def _evaluation_mode(net: nn.Module, modules: Iterable[nn.Module]) -> Iterator[None]:
+    training = [module for module in modules if module.training]
+    if training:
         net.eval()
     try:
         yield

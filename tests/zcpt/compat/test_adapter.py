@@ -58,7 +58,7 @@ def by_hand(model, mixture, images):
 
 @pytest.mark.parametrize("name", ["quark", "pc_darts"])
 @torch.no_grad()
-def test_a_mixture_weighs_the_operations_of_the_network_itself(name):
+def test_a_mixture_weighs_the_operations_of_the_network_itself(name, few):
     model = standin(name, steps=4)
     net = adopted(model)
     for seed in range(3):

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import zcpt
+import zcpt.compat.darts as compat
+from tests.zcpt.compat.conftest import FEW
 from zcpt.compat.darts import OPS, PRIMITIVES, Architect, Genotype, Network
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -83,7 +85,8 @@ def test_alpha_weighs_the_operations():
         torch.testing.assert_close(model(IMAGES), model.classifier(s1.mean(dim=(2, 3))))
 
 
-def test_alpha_goes_where_the_network_goes_and_stays_the_same_tensor():
+def test_alpha_goes_where_the_network_goes_and_stays_the_same_tensor(monkeypatch):
+    monkeypatch.setattr(compat, "PRIMITIVES", FEW)
     model = network(steps=2, multiplier=2)
     held = torch.optim.Adam(model.arch_parameters())
     before = list(model.arch_parameters())
@@ -206,7 +209,8 @@ def test_the_unrolled_step_follows_the_exact_gradient(momentum):
     assert (exact - first_order).abs().max() > 0.01
 
 
-def test_a_first_order_step_is_adam_on_the_validation_loss():
+def test_a_first_order_step_is_adam_on_the_validation_loss(monkeypatch):
+    monkeypatch.setattr(compat, "PRIMITIVES", FEW)
     model = network(steps=2, multiplier=2)
     reference = copy.deepcopy(model)
     architect = Architect(model, ARGS)
@@ -220,13 +224,15 @@ def test_a_first_order_step_is_adam_on_the_validation_loss():
     assert torch.equal(model.alphas_reduce, reference.alphas_reduce)
 
 
-@pytest.mark.parametrize("flags", [[], ["--unrolled", "--train_portion", "0.25"]], ids=["two steps", "one unrolled"])
-def test_a_search_script_of_darts_runs_with_other_imports(flags, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train_search.py", *flags])
-    left = runpy.run_path(str(Path(__file__).with_name("train_search.py")), run_name="__main__")
-    model = left["model"]
-    assert left["loss"] > 0
-    assert all(alpha.abs().max() > 1e-4 for alpha in model.arch_parameters())
+def test_a_search_script_of_darts_runs_with_other_imports(monkeypatch):
+    one_unrolled_step = ["--unrolled", "--train_portion", "0.25"]
+    for flags, operations in (([], PRIMITIVES), (one_unrolled_step, FEW)):
+        monkeypatch.setattr(sys, "argv", ["train_search.py", *flags])
+        monkeypatch.setattr(compat, "PRIMITIVES", operations)
+        left = runpy.run_path(str(Path(__file__).with_name("train_search.py")), run_name="__main__")
+        model = left["model"]
+        assert left["loss"] > 0
+        assert all(alpha.abs().max() > 1e-4 for alpha in model.arch_parameters())
     weights = F.softmax(model.alphas_normal, dim=-1)
     genotype = zcpt.select(model, left["train_queue"], proxy="hashed", batch_size=4)
     zcpt.get_space("darts").parse(repr(genotype))

@@ -74,7 +74,7 @@ def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
     relu, hardtanh = F.relu, F.hardtanh
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
     monkeypatch.setattr(F, "hardtanh", lambda x, *limits: seen.append(x.detach().numpy()) or hardtanh(x, *limits))
-    with seeded_modules(net, batch.seed):
+    with seeded_modules(net.modules(), batch.seed):
         net(batch.images, mixture)
     kernel = np.zeros((6, 6), dtype=int)
     for x in seen:

@@ -65,7 +65,7 @@ def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
 
 def test_the_memory_layout_changes_no_count(space, batch):
     net = space.build_supernet(tiny_shape(space)).eval()
-    with seeded_modules(net, 0):
+    with seeded_modules(net.modules(), 0):
         plain = NASWOT.kernel(net, batch.images, net.start())
         net.to(memory_format=torch.channels_last)
         other = NASWOT.kernel(net, batch.images.to(memory_format=torch.channels_last), net.start())
