@@ -32,6 +32,8 @@ LAYERS = {
     "toy": 2,
 }
 SPACES = [*zcpt.list_spaces(), "toy"]
+PROXIES = zcpt.list_proxies()
+"""Those of zcpt, without those that tests register."""
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3|^conv$")
 """Names of candidates with a 3x3 convolution, on whichever space."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import zcpt
-from tests.conftest import random_architecture, tiny_shape
+from tests.conftest import PROXIES, random_architecture, tiny_shape
 from zcpt import Batch, ProxyError
 from zcpt.scoring.evaluate import seeded_modules
 
@@ -24,7 +24,7 @@ def same(one, other):
     return one[1:] == other[1:] and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
-@pytest.mark.parametrize("proxy", zcpt.list_proxies())
+@pytest.mark.parametrize("proxy", PROXIES)
 def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
     net = space.build_supernet(tiny_shape(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
@@ -61,6 +61,14 @@ def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
     assert torch.equal(
         zcpt.evaluate(net.train(), NASWOT, [net.start()], batch), zcpt.evaluate(twin, NASWOT, [net.start()], batch)
     )
+
+
+def test_a_callers_inference_mode_changes_nothing(batch):
+    space = zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_shape(space))
+    expected = zcpt.evaluate(net, NASWOT, [net.start()], batch)
+    with torch.inference_mode():
+        assert torch.equal(zcpt.evaluate(net, NASWOT, [net.start()], batch), expected)
 
 
 def test_the_memory_layout_changes_no_count(space, batch):
