@@ -1,0 +1,1 @@
+"""Measurements of zcpt; ``results`` holds what they came to."""
