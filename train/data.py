@@ -155,6 +155,8 @@ class Source:
     """One line for ``zcpt list``."""
     find: Callable[[str, Path | None, bool], ImageData]
     """(name, data_dir, download) -> the data set."""
+    recipe: str = "cifar"
+    """What networks are trained by on it where no recipe is named."""
 
 
 DATASETS: Registry[Source] = Registry(
@@ -162,7 +164,7 @@ DATASETS: Registry[Source] = Registry(
     DataError,
     "zcpt list datasets",
     {
-        "digits": Source("1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _digits),
+        "digits": Source("1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _digits, "digits"),
         **{name: Source(summary, _torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
         "folder:PATH": Source(
             "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/", _folder
@@ -172,13 +174,19 @@ DATASETS: Registry[Source] = Registry(
 Find = Callable[[Path, bool], ImageData]
 
 
-def register_dataset(name: str) -> Callable[[Find], Find]:
+def recipe_for(name: str) -> str:
+    """The recipe for a data set where none is named."""
+    return "cifar" if name.startswith("folder:") else DATASETS[name].recipe
+
+
+def register_dataset(name: str, recipe: str = "cifar") -> Callable[[Find], Find]:
     """Decorate a function that finds a data set, so that ``--dataset NAME`` means it.
 
     It is given the folder that files lie in or belong in (``--data-dir``) and whether to download what is missing
     (``--download``). The ``ImageData`` that it returns may ``load`` any map-style data set of (picture, label): PIL
     pictures or uint8 tensors [C, H, W], all of one size, and labels that count from 0 in the order of ``classes``.
-    The first line of its docstring is what ``zcpt list`` says.
+    The first line of its docstring is what ``zcpt list`` says. ``recipe`` is what networks are trained by on it where
+    none is named.
 
     Raises:
         DataError: The name is taken.
@@ -197,7 +205,7 @@ def register_dataset(name: str) -> Callable[[Find], Find]:
                 directory=folder,
             )
 
-        DATASETS.register(name, Source(first_line(function), find), function)
+        DATASETS.register(name, Source(first_line(function), find, recipe), function)
         return function
 
     return add

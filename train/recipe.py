@@ -96,8 +96,3 @@ def configure(space: SearchSpace, recipe: str, dataset: str = "cifar10", **optio
         if name not in known:
             raise ConfigError(unknown("option of train", name, known))
     return TrainConfig(recipe=recipe, **values)
-
-
-def recipe_for(dataset: str) -> str:
-    """The recipe for a data set where none is named."""
-    return "digits" if dataset == "digits" else "cifar"

@@ -67,7 +67,7 @@ class DatasetBatches:
         self.dataset = dataset
         self.indices = range(len(cast(Sized, dataset))) if indices is None else indices
         if num_classes is None and not hasattr(dataset, "classes"):
-            raise ConfigError("the data set does not say its classes: pass num_classes.")
+            raise ConfigError("the data set does not say its classes: pass num_classes, such as num_classes=10.")
         self.num_classes = num_classes or len(cast(Any, dataset).classes)
         self.about = about or {}
 
@@ -111,8 +111,9 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         num_classes = num_classes or int(data[1].max()) + 1
         data = TensorDataset(*data)
-    if isinstance(data, Dataset) and hasattr(data, "__len__") and not isinstance(data, IterableDataset):
-        return DatasetBatches(data, indices, num_classes)
+    map_style = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | Mapping)
+    if map_style and not isinstance(data, IterableDataset | Tensor):
+        return DatasetBatches(cast(Any, data), indices, num_classes)
     raise ConfigError(
         f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "
         "a pair of tensors (images, labels), or an object with draw(size, seed)."

@@ -46,7 +46,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         origin = f"{defined.__module__}.{defined.__qualname__}"
         if name in self._parts and self._origins.get(name) != origin:
-            raise self._error(f"a {self._kind} named '{name}' exists already: choose another name.")
+            article = "an" if self._kind[0] in "aeio" else "a"
+            raise self._error(f"{article} {self._kind} named '{name}' exists already: choose another name.")
         self._parts[name], self._origins[name] = part, origin
 
     def __getitem__(self, name: str) -> T:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zcpt.errors import SpaceError
+from zcpt.errors import SpaceError, unknown
 from zcpt.mixture import Mixture
 from zcpt.space import Choice
 
@@ -83,11 +83,13 @@ class Supernet(nn.Module):
         super().__init__()
         self.choices = {choice.name: choice for choice in choices}
         self.program: list[Step] = []
+        self._values = {self.IMAGES}
 
     def fixed(self, name: str, module: nn.Module, source: str) -> str:
         """Append a step that applies a module, and return the name of its value."""
+        out = self._append(Fixed(name, source))
         self._place(name, module)
-        return self._append(Fixed(name, source))
+        return out
 
     def mixed(
         self,
@@ -98,14 +100,15 @@ class Supernet(nn.Module):
         fed_zeros: Sequence[int] = (),
     ) -> str:
         """Append a step that mixes the candidates of a choice, one module each and in the choice's order."""
-        if tuple(candidates) != self.choices[choice].candidates:
+        if tuple(candidates) != self._choice(name, choice).candidates:
             raise SpaceError(f"{name} must have the candidates of {choice}, in that order.")
+        out = self._append(Mixed(name, source, choice, tuple(fed_zeros)))
         self._place(name, nn.ModuleDict(candidates))
-        return self._append(Mixed(name, source, choice, tuple(fed_zeros)))
+        return out
 
     def sum(self, name: str, sources: Sequence[str], choice: str | None = None) -> str:
-        """Append a step that adds values; with a choice, one candidate for each of them."""
-        if choice is not None and len(self.choices[choice].candidates) != len(sources):
+        """Append a step that adds values; with a choice, its candidates stand for them in this order."""
+        if choice is not None and len(self._choice(name, choice).candidates) != len(sources):
             raise SpaceError(f"{name} must have one input for each candidate of {choice}.")
         return self._append(Sum(name, tuple(sources), choice))
 
@@ -113,7 +116,19 @@ class Supernet(nn.Module):
         """Append a step that joins values along the channels."""
         return self._append(Concat(name, tuple(sources)))
 
+    def _choice(self, name: str, choice: str) -> Choice:
+        if choice not in self.choices:
+            raise SpaceError(f"{name} has an {unknown('choice', choice, self.choices)}")
+        return self.choices[choice]
+
     def _append(self, step: Step) -> str:
+        sources = step.sources if isinstance(step, Sum | Concat) else (step.source,)
+        for source in sources:
+            if source not in self._values:
+                raise SpaceError(f"{step.out} reads an {unknown('value', source, self._values)}")
+        if step.out in self._values:
+            raise SpaceError(f"two values are named '{step.out}': give each step a name of its own.")
+        self._values.add(step.out)
         self.program.append(step)
         return step.out
 
@@ -203,6 +218,11 @@ def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
     for tensor, weight in terms:
         if total is None:
             total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
+        elif tensor.shape != total.shape:
+            raise SpaceError(
+                f"'{name}' adds values of different shapes, {list(total.shape)} and {list(tensor.shape)}: all "
+                "candidates of a choice must give as many channels, of the same height and width."
+            )
         else:
             total = total.add_(tensor, alpha=weight) if owned else total.add(tensor, alpha=weight)
             owned = True

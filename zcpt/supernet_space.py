@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Price, measured
+from zcpt.cost import Block, Price, measured, trainable
 from zcpt.errors import SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
 from zcpt.mixture import Mixture
@@ -36,6 +36,10 @@ class SupernetSpace(SearchSpace):
         for name in ("train_size", "small_size"):
             if hasattr(cls, "search_size") and not hasattr(cls, name):
                 setattr(cls, name, cls.search_size)
+
+    def check_shape(self, shape: Shape) -> None:
+        """SpaceError unless the supernet of that shape runs, has every choice, and no module serves twice."""
+        _trace(self, shape)
 
     def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
         self.check(architecture)
@@ -151,9 +155,26 @@ class _Traced:
 @lru_cache(maxsize=16)
 def _trace(space: SearchSpace, shape: Shape) -> _Traced:
     with torch.device("meta"), torch.no_grad():
-        net = space.build_supernet(shape).eval()
+        net = space.build_supernet(shape)
+        if not isinstance(net, Supernet):
+            raise SpaceError(f"build_supernet of space '{space.name}' must return the Supernet, not {net!r}.")
+        unused = {*net.choices} - {step.choice for step in net.program if isinstance(step, Mixed | Sum)}
+        if unused:
+            raise SpaceError(f"the supernet of space '{space.name}' has no step for its choice '{min(unused)}'.")
         names = (Supernet.IMAGES, *(step.out for step in net.program))
-        values = net.values(torch.empty(1, shape.in_channels, *shape.image_size), names)
+        unread = {*names[1:]} - {step.out for step, _ in net.live(net.start())}
+        if unread:
+            raise SpaceError(
+                f"the last value of the supernet of space '{space.name}' does not depend on '{min(unread)}'."
+            )
+        try:
+            values = net.eval().values(torch.empty(1, shape.in_channels, *shape.image_size), names)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise SpaceError(
+                f"the supernet of space '{space.name}' cannot be run on {shape.in_channels}x{shape.image_size[0]}x"
+                f"{shape.image_size[1]} images: {reason}."
+            ) from error
     shapes = {name: value.shape for name, value in zip(names, values, strict=True)}
     blocks = {}
     for step in net.program:
@@ -164,6 +185,8 @@ def _trace(space: SearchSpace, shape: Shape) -> _Traced:
                 parts = [(f"{step.out}.{name}", part) for name, part in module.named_children()]
             for path, part in parts:
                 blocks[path] = _block(space, shape, path, part, shapes[step.source], shapes[step.out])
+    if sum(block.cost.params for block in blocks.values()) != trainable(net):
+        raise SpaceError(f"a module serves twice in the supernet of space '{space.name}': give each step its own.")
     return _Traced(net, shapes, blocks)
 
 

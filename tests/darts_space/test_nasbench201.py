@@ -73,7 +73,10 @@ def test_the_network_is_the_published_one_written_out():
         (BEST.replace("+", ""), "is not of the form"),
         (BEST.replace("nor_conv_1x1~2", "nor_conv_1x1~1"), "is not of the form"),
         (BEST + "+|none~0|", "is not of the form"),
-        (BEST.replace("nor_conv_1x1", "nor_conv_1x"), "unknown operation 'nor_conv_1x': did you mean 'nor_conv_1x1'"),
+        (
+            BEST.replace("nor_conv_1x1", "nor_conv_1x"),
+            "unknown candidate of node3/edge2 'nor_conv_1x': did you mean 'nor_conv_1x1'",
+        ),
     ],
 )
 def test_anything_else_is_refused(text, complaint):

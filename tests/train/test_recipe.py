@@ -3,7 +3,8 @@
 import pytest
 
 import zcpt
-from train.recipe import RECIPES, configure, recipe_for
+from train.data import recipe_for
+from train.recipe import RECIPES, configure
 from zcpt import ConfigError
 
 DARTS = zcpt.get_space("darts")

@@ -57,7 +57,7 @@ def test_what_people_have_is_accepted():
     assert sorted(as_batches(half, num_classes=4).draw(3, 0).images.flatten().tolist()) == [2, 4, 6]
     with pytest.raises(ConfigError, match="does not say its classes: pass num_classes"):
         as_batches(TensorDataset(IMAGES, LABELS))
-    with pytest.raises(ConfigError, match="cannot be drawn from list"):
+    with pytest.raises(ConfigError, match="does not say its classes"):
         as_batches([1, 2, 3])
 
 

@@ -86,6 +86,19 @@ def test_wrong_programs_are_refused():
         net.mixed("other", "edge", {"b": Times(1), "a": Times(1), "c": Times(1)}, "images")
     with pytest.raises(SpaceError, match="one input for each candidate"):
         net.sum("sum", ["images"], "inputs")
+    with pytest.raises(SpaceError, match="other has an unknown choice 'edges': did you mean 'edge'"):
+        net.mixed("other", "edges", {}, "images")
+    with pytest.raises(SpaceError, match="other reads an unknown value 'mixx': did you mean 'mix'"):
+        net.sum("other", ["mixx"])
+    with pytest.raises(SpaceError, match="two values are named 'both'"):
+        net.fixed("both", nn.Identity(), "mix")
+
+
+def test_candidates_of_different_shapes_are_named():
+    net = Supernet([Choice("edge", ("a", "b"))])
+    net.mixed("mix", "edge", {"a": nn.Identity(), "b": nn.AvgPool2d(1, 2)}, Supernet.IMAGES)
+    with pytest.raises(SpaceError, match=r"'mix' adds values of different shapes, \[1, 1, 4, 4\] and \[1, 1, 2, 2\]"):
+        net(torch.ones(1, 1, 4, 4))
 
 
 def test_a_copy_is_independent():
@@ -103,6 +116,8 @@ def test_parameters_are_named_after_values_and_candidates(space):
         wanted = r"\.node3\.operation\.conv3x3-bn-relu\.0\.weight$"
     if space.name in CHAINS:
         wanted = r"layer03\.mb_k3_e3\.branch"
+    if space.name == "toy":
+        wanted = r"cell1\.op2\.conv\.1\.weight$"
     assert any(re.search(wanted, name) for name in names)
 
 
@@ -148,6 +163,8 @@ def transplanted(space, architecture, net, network):
 
 def supernet_name(space, architecture, name):
     part = name.split(".")
+    if space.name == "toy":  # what is kept stands in a pair with drop path
+        return ".".join(part[1:4] + part[5:] if part[1].startswith("cell") else part[1:])
     if space.name in CHAINS:
         layer = f"layer{int(part[1]):02d}" if part[0] == "layers" else ""
         return ".".join([layer, architecture[layer], *part[2:]]) if layer else name

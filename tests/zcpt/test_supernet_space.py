@@ -1,5 +1,7 @@
 """Spaces that their supernet describes. The documented one keeps the whole contract (tests/test_contract.py)."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,65 @@ def test_notation():
             GRAPH.parse(wrong)
     with pytest.raises(SpaceError, match="did you mean 'conv5'"):
         GRAPH.parse(text.replace("conv3+", "conv6+"))
+
+
+class Wrong(Graph):
+    """What may go wrong in build_supernet."""
+
+    name = "wrong"
+    build: ClassVar = None
+
+    def build_supernet(self, shape):
+        net = Supernet([*self.choices[:2], Choice("third", ("x",))])
+        return type(self).build(net, net.fixed("stem", conv(3, shape.in_channels), net.IMAGES))
+
+
+def classified(net, x):
+    net.fixed("head", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)), x)
+    return net
+
+
+def with_first(net, stem, **candidates):
+    given = {"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity(), **candidates}
+    return net.mixed("m", "first", given, stem)
+
+
+def unread(net, stem):
+    m = with_first(net, stem)
+    s = net.mixed("s", "second", {"conv3": conv(3), "skip": nn.Identity()}, stem)
+    net.mixed("t", "third", {"x": conv(3)}, s)
+    return classified(net, m)
+
+
+def chain(net, stem, again=None, **candidates):
+    given = {"conv3": again or conv(3), "skip": nn.Identity()}
+    s = net.mixed("s", "second", given, with_first(net, stem, **candidates))
+    return classified(net, net.mixed("t", "third", {"x": conv(3)}, s))
+
+
+def shared(net, stem):
+    twice = conv(3)
+    return chain(net, stem, again=twice, conv3=twice)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda net, stem: None, "build_supernet of space 'wrong' must return the Supernet, not None"),
+        (lambda net, stem: classified(net, with_first(net, stem)), "has no step for its choice 'second'"),
+        (unread, "the last value of the supernet of space 'wrong' does not depend on 's'"),
+        (shared, "a module serves twice in the supernet of space 'wrong'"),
+        (
+            lambda net, stem: chain(net, stem, skip=nn.Conv2d(7, 4, 1)),
+            "the supernet of space 'wrong' cannot be run on 3x8x8 images: ",
+        ),
+    ],
+)
+def test_a_supernet_that_cannot_be_is_refused_before_anything_is_written(build, message, pictures, tmp_path):
+    Wrong.build = staticmethod(build)
+    with pytest.raises(SpaceError, match=message):
+        zcpt.search(Wrong(), pictures, run_dir=tmp_path / "run", batch_size=4, validation_batch_size=4, num_classes=5)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_size_is_meant_for_all():

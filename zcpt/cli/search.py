@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from train.data import ImageData, load_data, scoring_batches
+from train.data import ImageData, load_data, recipe_for, scoring_batches
 from train.recipe import configure as configure_training
-from train.recipe import recipe_for
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
@@ -106,7 +105,7 @@ def _chosen_from(result: SearchResult) -> str:
     proposals, distinct = result.config.proposals, len(result.candidates)
     (chosen,) = (c for c in result.candidates if c.architecture == result.architecture)
     score = "" if chosen.mean is None else f", by a mean validation score of {chosen.mean:.2f}"
-    return f"{distinct} distinct of {proposals} proposals{score}"
+    return f"{distinct} distinct of {proposals} proposal{'s' * (proposals > 1)}{score}"
 
 
 def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Path) -> str:
@@ -117,7 +116,7 @@ def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Pa
     return (
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
-        f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs "
+        f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs "
         f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images, "
         f"{shape.num_classes} classes)\n"
         + (f"budgets       {kept}\n" if kept else "")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from train.data import ImageData, load_data
-from train.recipe import RECIPES, TrainConfig, configure, recipe_for
+from train.data import ImageData, load_data, recipe_for
+from train.recipe import RECIPES, TrainConfig, configure
 from train.run import fit, read_arguments
 from zcpt.cli._options import (
     add_data_arguments,
@@ -24,7 +24,7 @@ from zcpt.cli._options import (
 )
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_json, read_text
-from zcpt.options import flag
+from zcpt.options import flag, written
 from zcpt.space import Architecture
 from zcpt.spaces import get_space
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     cost = space.cost(architecture, trained.shape)
     sys.stdout.write(
         f"test accuracy {trained.about['test_accuracy']:.2f} % after the last of {config.epochs} epochs\n"
-        f"size          {cost.params / 1e6:.3f} M parameters, {cost.macs / 1e6:.1f} M MACs\n"
+        f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
         f"next          {this_program()} evaluate {folder}\n"
     )

@@ -23,7 +23,7 @@ def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     genotype = (here / "runs" / "a" / "genotype.txt").read_text().strip()
     assert lines["architecture"] == genotype
-    assert "M parameters" in lines["size"]
+    assert re.search(r"^\S+[kM]? parameters, \S+[kM] MACs ", lines["size"])
     assert "M MACs" in lines["size"]
     assert " of 2 proposals" in lines["chosen"]
     assert "runs/a" in lines["run"]
