@@ -87,7 +87,8 @@ def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
         p.grad is not None for name, p in network.named_parameters() if "auxiliary" in name or "classifier" in name
     )
     assert network.eval()(images).shape == (3, 7)
-    assert space.build_supernet(shape).eval()(images).shape == (3, 7)
+    if not auxiliary:  # which supernets never have
+        assert space.build_supernet(shape).eval()(images).shape == (3, 7)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
 )
 def test_analytic_cost_is_that_of_the_network(space, shape):
     shape = tiny_shape(space, **shape)
-    for seed in range(5):
+    for seed in range(3):
         architecture = random_architecture(space, seed)
         network = space.build_network(architecture, shape).eval()
         with FlopCounterMode(display=False) as counter:
