@@ -1,6 +1,7 @@
 """Lines that survive a kill."""
 
 import math
+import os
 
 import pytest
 
@@ -22,6 +23,14 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
     assert "Infinity" not in text  # which JSON does not have
     assert Journal(tmp_path / "journal").records("proposal_000") == RECORDS
     assert Journal(tmp_path / "journal").records("proposal_001") == []
+
+
+def test_every_line_is_waited_for(tmp_path, monkeypatch):
+    on_disk = []
+    monkeypatch.setattr("os.fsync", lambda file: on_disk.append(os.fstat(file).st_size))
+    path = written(tmp_path)
+    first = path.read_bytes().index(b"\n") + 1
+    assert on_disk == [first, path.stat().st_size]
 
 
 def test_a_line_cut_short_at_any_byte_is_dropped_and_the_next_one_fits(tmp_path):
