@@ -15,8 +15,8 @@ class TrainConfig:
     """Settings of a training; the defaults are the DARTS recipe for CIFAR. ConfigError if they cannot be used."""
 
     recipe: str = option("cifar", "named set of the values below: cifar or digits")
-    channels: int = option(36, "width: channels of the first cells")
-    layers: int = option(20, "depth, as the space counts it")
+    channels: int = option(36, "width: channels of the first cells", shown="the space's for the data set")
+    layers: int = option(20, "depth, as the space counts it", shown="the space's for the data set")
     epochs: int = option(600, "passes over the training images")
     batch_size: int = option(96, "images in a mini-batch")
     optimizer: str = option("momentum", "timm's name of the optimiser; 'momentum' is SGD without Nesterov")
@@ -33,7 +33,11 @@ class TrainConfig:
     flip: bool = option(True, "mirror images at random")
     cutout: int = option(16, "side of the square that is cut out of each image, in pixels; 0 cuts nothing")
     seed: int = option(0, "seed of weights, order and augmentation")
-    workers: int = option(0, "processes that read and augment images; 0 does it in the main process")
+    workers: int = option(
+        0,
+        "processes that read and augment images; 0 does it in the main process",
+        shown="0 on a CPU, else 8 or as many as there are cores",
+    )
     amp: bool = option(False, "compute in bfloat16 where torch.autocast deems it safe")
     channels_last: bool = option(False, "store images and weights with channels last")
     compile: bool = option(False, "compile the network with torch.compile")

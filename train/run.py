@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +22,13 @@ from train.loop import Row, Training
 from train.recipe import TrainConfig
 from zcpt.devices import as_device
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, locked, make_folder, read_run_file, with_keys, write_atomically
+from zcpt.files import as_json, locked, make_folder, read_run_file, with_keys, write_atomically, yaml_problem
+from zcpt.options import counted
 from zcpt.space import Architecture
+from zcpt.spaces import get_space
 from zcpt.versions import versions
 
+_log = logging.getLogger(__name__)
 ARGUMENTS = "args.yaml"
 SUMMARY = "summary.csv"
 
@@ -52,6 +56,7 @@ def fit(
     with locked(run_dir):
         if resume:
             _go_on(run_dir, training)
+        _log.info(_announcement(training))
         with torch.random.fork_rng(), _Watch(run_dir, training) as watch:
             while training.epoch < config.epochs:
                 training.run_epoch()
@@ -59,6 +64,15 @@ def fit(
                 _write_summary(run_dir / SUMMARY, training.rows)
                 watch.epoch_done(training.rows[-1])
         return _finish(run_dir, training)
+
+
+def _announcement(training: Training) -> str:
+    config, space = training.config, get_space(training.architecture.space)
+    return (
+        f"training {space.format(training.architecture)} on {training.data.name} by recipe {config.recipe}, "
+        f"on {training.device}: C={config.channels}, {counted(config.layers, space.layers_mean)}, "
+        f"{counted(config.epochs, 'epochs')}"
+    )
 
 
 def _finish(run_dir: Path, training: Training) -> TrainedNetwork:
@@ -120,7 +134,7 @@ def read_arguments(run_dir: Path) -> dict[str, Any]:
     try:
         arguments = yaml.safe_load(read_run_file(path))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from None
+        raise ConfigError(f"{path} is damaged: {yaml_problem(error)}.") from None
     fields = [f.name for f in dataclasses.fields(TrainConfig)]
     data = [f"data.{key}" for key in ("name", "directory", "train_images", "test_images", "statistics")]
     return with_keys(arguments, [*fields, *data, "device"], path)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from zcpt.errors import ConfigError
@@ -64,6 +65,13 @@ def with_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, A
     if not isinstance(document, dict):
         raise ConfigError(f"{source} is damaged: it holds no mapping.")
     return document
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, in one line."""
+    mark: yaml.Mark | None = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or ' '.join(str(error).split())}{where}"
 
 
 @contextmanager

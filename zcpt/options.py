@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import field, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
@@ -11,9 +12,16 @@ from typing import Any, get_args, get_type_hints
 from zcpt.errors import ConfigError, unknown
 
 
-def option(default: Any, help: str, read: Callable[[str], Any] | None = None) -> Any:
-    """A dataclass field with the sentence that documents it, and how its value is read from a command line."""
-    return field(default=default, metadata={"help": help, "read": read})
+def option(default: Any, help: str, read: Callable[[str], Any] | None = None, shown: str = "") -> Any:
+    """A dataclass field as a setting.
+
+    Args:
+        default: Its value where nothing else gives one.
+        help: The sentence that documents it.
+        read: How its value is read from a command line.
+        shown: What a command takes where it is not given, if that is not ``default``.
+    """
+    return field(default=default, metadata={"help": help, "read": read, "shown": shown or str(default)})
 
 
 _UNITS = {"k": 3, "M": 6, "G": 9}
@@ -41,6 +49,12 @@ def exactly(value: float) -> str:
     """A number that ``number`` reads as the same, in the shorter way of writing it."""
     text = written(value)
     return text if number(text) == value else f"{value:.15g}"
+
+
+def counted(number: int, things: str) -> str:
+    """'2 cells in each stage' or '1 cell in each stage': the first plural is what is counted."""
+    one = re.sub(r"(?<=ch|ss)es\b|(?<!s)s\b", "", things, count=1)
+    return f"{number} {one if number == 1 else things}"
 
 
 def flag(name: str) -> str:

@@ -1,9 +1,10 @@
 """Files and folders that are either all there or not there at all."""
 
 import pytest
+import yaml
 
 from zcpt import ConfigError
-from zcpt.files import as_json, make_folder, read_json, write_atomically
+from zcpt.files import as_json, make_folder, read_json, write_atomically, yaml_problem
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -50,3 +51,18 @@ def test_damaged_json_names_the_file(tmp_path):
     (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="c.json cannot be read"):
         read_json(tmp_path / "c.json", [])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: 1\n\tb: 2\n", "line 2, column 1"),
+        ("a: [1\n", "expected ',' or ']', but got '<stream end>', line 2, column 1"),
+        ("a: \0", "special characters are not allowed"),
+    ],
+)
+def test_what_is_wrong_with_yaml_is_said_in_one_line(text, problem):
+    with pytest.raises(yaml.YAMLError) as caught:
+        yaml.safe_load(text)
+    assert problem in yaml_problem(caught.value)
+    assert "\n" not in yaml_problem(caught.value)

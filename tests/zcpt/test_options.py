@@ -2,7 +2,7 @@
 
 import pytest
 
-from zcpt.options import exactly, number, written
+from zcpt.options import counted, exactly, number, written
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,12 @@ def test_numbers_are_written_with_four_digits(value, text, above):
 def test_limits_are_repeated_exactly(value, text):
     assert exactly(value) == text
     assert number(text) == value
+
+
+def test_one_thing_is_counted_in_the_singular():
+    for many, one in {
+        "cells in each of the three stages": "cell in each of the three stages",
+        "validation batches": "validation batch",
+        "classes": "class",
+    }.items():
+        assert [counted(number, many) for number in (0, 1, 2)] == [f"0 {many}", f"1 {one}", f"2 {many}"]

@@ -28,13 +28,15 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
             continue
         hint = hints[field.name]
         words: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
-        words["help"] = f"{field.metadata['help']} (default: {field.default})".replace("%", "%%")
+        shown = field.metadata["shown"]
+        words["help"] = (field.metadata["help"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
         if hint is bool:
             words["action"] = argparse.BooleanOptionalAction
         else:
             read = field.metadata["read"] or (str if get_args(hint) else hint)
             words["type"] = partial(_with_reason, read) if field.metadata["read"] else read
-            words["metavar"] = "|".join(get_args(hint)) or read.__name__.upper()
+            names = {str: "NAME", int: "INT", float: "FLOAT"}
+            words["metavar"] = "|".join(get_args(hint)) or names.get(read, read.__name__.upper())
         parser.add_argument(flag(field.name), **words)
 
 

@@ -13,8 +13,8 @@ from typing import NoReturn
 import yaml
 
 import zcpt
-from zcpt.errors import ConfigError
-from zcpt.files import read_text
+from zcpt.errors import ConfigError, unknown
+from zcpt.files import read_text, yaml_problem
 from zcpt.options import flag
 
 _COMMANDS = {
@@ -42,15 +42,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     words = [_dashed(word) for word in arguments]
+    if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
+        raise ConfigError(unknown("command", words[0], _COMMANDS, "zcpt --help"))
     refuse: argparse.ArgumentParser = parser
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name in words[:1]:  # the others need not be imported
             _fill(command, importlib.import_module(module))
             refuse = command
-    args, unknown = parser.parse_known_args(_with_yaml(words))
-    if unknown:
-        _refuse(refuse, unknown[0])
+    args, extra = parser.parse_known_args(_with_yaml(words))
+    if extra:
+        _refuse(refuse, extra[0])
     return args
 
 
@@ -79,7 +81,8 @@ def _refuse(parser: argparse.ArgumentParser, word: str) -> NoReturn:
 
 def _with_yaml(words: list[str]) -> list[str]:
     """Put the flags of YAML files before those of the command line, which therefore win."""
-    finder = _Parser(add_help=False, allow_abbrev=False)
+    command = [word for word in words[:1] if word in _COMMANDS]
+    finder = _Parser(" ".join(["zcpt", *command]), add_help=False, allow_abbrev=False)
     finder.add_argument("-c", action="append", default=[])
     files, _ = finder.parse_known_args(words)
     return words[:1] + [word for path in files.c for word in _flags(Path(path))] + words[1:]
@@ -89,7 +92,7 @@ def _flags(path: Path) -> list[str]:
     try:
         values = yaml.safe_load(read_text(path, "give -c a YAML file of flags")) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}.") from None
+        raise ConfigError(f"{path} is no YAML: {yaml_problem(error)}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of flags to values, such as 'proposals: 10'.")
     flags: list[str] = []

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a training, or of a search with one")
     add_data_arguments(parser)
-    parser.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
+    parser.add_argument("--batch-size", type=int, metavar="INT", default=256, help="images at a time (default: 256)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,10 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-from zcpt.cli._options import pick_device
+from zcpt.cli._options import pick_device, this_program
 from zcpt.errors import ConfigError
 from zcpt.latency import measure
-from zcpt.options import flag
+from zcpt.options import counted, flag
 from zcpt.space import Shape
 from zcpt.spaces import get_space
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     channels, layers = args.channels or space.train_size.channels, args.layers or space.train_size.layers
     shape = Shape(channels, layers, args.classes, args.in_channels, args.image_size)
     space.check_shape(shape)
-    _log.info(f"measuring the operations of {space.name} on {device}, {args.batch_size} images at a time")
+    _log.info(f"measuring the operations of {space.name} on {device}, {counted(args.batch_size, 'images')} at a time")
     table = measure(space, shape, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
     height, width = args.image_size
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     square = f"--train-image-size {height} " if height == width else ""
     sys.stdout.write(
         f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"
-        f"use           zcpt search --space {space.name} --max-latency MS --latency-table {args.out} "
+        f"use           {this_program()} search --space {space.name} --max-latency MS --latency-table {args.out} "
         f"--train-channels {channels} --train-layers {layers} {square}"
         f"--train-classes {args.classes}\n"
     )

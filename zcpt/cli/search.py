@@ -23,10 +23,11 @@ from zcpt.cli._options import (
 from zcpt.errors import ConfigError
 from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
-from zcpt.options import flag, written
+from zcpt.options import counted, flag, written
 from zcpt.plot import draw_architecture
 from zcpt.search import PRESETS, SearchConfig, SearchResult, configure
 from zcpt.search.budgets import Bounds
+from zcpt.search.events import Listener
 from zcpt.search.orders import evaluations
 from zcpt.search.result import with_own_table
 from zcpt.search.run import prepare, start
@@ -64,8 +65,8 @@ def run(args: argparse.Namespace) -> None:
     batches = scoring_batches(data, config.seed)
     plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
     bounds = plan.bounds
-    _log.info(_announcement(space, config, data, str(device)) + _limits(bounds))
-    result = start(plan, [Progress(), TensorBoard(folder / "tensorboard")])
+    announcement = _Announcement(_announced(space, config, data, str(device)) + _limits(bounds))
+    result = start(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")])
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
@@ -83,29 +84,45 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     return args.resume, get_space(document["space"]), data, with_own_table(args.resume, document["search"])
 
 
-def _announcement(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
+class _Announcement(Listener):
+    """Says what is being searched as soon as nothing can be refused any more."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+        _log.info(self.text)
+
+
+def _announced(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
     channels, height, width = data.image_shape
     least, most = evaluations(space.choices, config.order, config.joint)
     number = str(least) if least == most else f"{least} to {most}"
+    inits = min(config.validation_inits, config.validation_batches)
+    validation = (
+        f", V={counted(config.validation_batches, 'validation batches')} at R={counted(inits, 'initialisations')}"
+    )
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, on {device}: "
-        f"N={config.proposals} proposals of {number} evaluations with {config.proxy} in {config.order} order, "
-        f"V={config.validation_batches} validation batches at R={config.validation_inits} initialisations; "
-        f"supernet of C={config.channels}, {config.layers} {space.layers_mean}"
+        f"N={counted(config.proposals, 'proposals')} of {number} evaluations with {config.proxy} in {config.order} "
+        f"order{validation if config.proposals > 1 else ''}; "
+        f"supernet of C={config.channels}, {counted(config.layers, space.layers_mean)}"
     )
 
 
 def _limits(bounds: Bounds) -> str:
-    limits = [f"at most {budget.text(budget.limit)}" for budget in bounds.budgets]
-    limits += ["only valid ones"] * bounds.valid_only
-    return f"; networks of {', '.join(limits)}" if limits else ""
+    limits = [f"of at most {budget.text(budget.limit)}" for budget in bounds.budgets]
+    limits += ["in the published list of the space"] * bounds.valid_only
+    return f"; networks {', '.join(limits)}" if limits else ""
 
 
 def _chosen_from(result: SearchResult) -> str:
     proposals, distinct = result.config.proposals, len(result.candidates)
     (chosen,) = (c for c in result.candidates if c.architecture == result.architecture)
+    if proposals == 1:
+        return "one proposal"
     score = "" if chosen.mean is None else f", by a mean validation score of {chosen.mean:.2f}"
-    return f"{distinct} distinct of {proposals} proposal{'s' * (proposals > 1)}{score}"
+    return f"{distinct} distinct of {proposals} proposals{score}"
 
 
 def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Path) -> str:
@@ -117,8 +134,8 @@ def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Pa
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
         f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs "
-        f"(C={shape.channels}, {shape.layers} {space.layers_mean}, {height}x{width} images, "
-        f"{shape.num_classes} classes)\n"
+        f"(C={shape.channels}, {counted(shape.layers, space.layers_mean)}, {height}x{width} images, "
+        f"{counted(shape.num_classes, 'classes')})\n"
         + (f"budgets       {kept}\n" if kept else "")
         + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -24,11 +23,10 @@ from zcpt.cli._options import (
 )
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_json, read_text
-from zcpt.options import flag, written
+from zcpt.options import counted, flag, written
 from zcpt.space import Architecture
 from zcpt.spaces import get_space
 
-_log = logging.getLogger(__name__)
 _OWN = ["recipe"]  # chosen before the settings, and after the data set
 
 
@@ -37,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", type=Path, metavar="FILE", help="architecture.json, or with --space a genotype text")
     parser.add_argument("--space", metavar="NAME", help="the space that the architecture has to belong to")
     parser.add_argument(
-        "--recipe", metavar="|".join(RECIPES), help="named values (default: digits for digits, else cifar)"
+        "--recipe",
+        metavar="|".join(RECIPES),
+        help="values of the flags below, which show those of cifar (default: digits for digits, else cifar)",
     )
     add_data_arguments(parser)
     parser.add_argument(
@@ -61,14 +61,11 @@ def run(args: argparse.Namespace) -> None:
         config = configure(get_space(architecture.space), recipe, data.name, **options)
         folder = args.out or (searched / "train" / recipe if searched else new_folder(architecture.space, data.name))
     space = get_space(architecture.space)
-    _log.info(
-        f"training {space.format(architecture)} on {data.name} by recipe {config.recipe}, on {device}: "
-        f"C={config.channels}, {config.layers} {space.layers_mean}, {config.epochs} epochs"
-    )
     trained = fit(architecture, data, config, folder, device=device, resume=args.resume is not None)
     cost = space.cost(architecture, trained.shape)
     sys.stdout.write(
-        f"test accuracy {trained.about['test_accuracy']:.2f} % after the last of {config.epochs} epochs\n"
+        f"test accuracy {trained.about['test_accuracy']:.2f} % after {'the last of ' * (config.epochs > 1)}"
+        f"{counted(config.epochs, 'epochs')}\n"
         f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
         f"next          {this_program()} evaluate {folder}\n"

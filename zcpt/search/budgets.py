@@ -18,7 +18,7 @@ from pathlib import Path
 from zcpt.cost import Block, Price
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
-from zcpt.options import exactly, flag, written
+from zcpt.options import counted, exactly, flag, written
 from zcpt.search.config import SearchConfig
 from zcpt.space import Allowed, Architecture, Choice, Completion, SearchSpace, Shape
 
@@ -220,8 +220,8 @@ class Bounds:
     def _where(self) -> str:
         height, width = self.shape.image_size
         return (
-            f"at C={self.shape.channels}, {self.shape.layers} {self.space.layers_mean}, {height}x{width} images and "
-            f"{self.shape.num_classes} classes"
+            f"at C={self.shape.channels}, {counted(self.shape.layers, self.space.layers_mean)}, {height}x{width} "
+            f"images and {counted(self.shape.num_classes, 'classes')}"
         )
 
     def _networks(self) -> str:

@@ -25,8 +25,8 @@ class SearchConfig:
     validation_inits: int = option(10, "R, how many initialisations stage 2 compares them at: batch v uses v mod R")
     batch_size: int = option(64, "images in a mini-batch of stage 1")
     validation_batch_size: int = option(128, "images in a mini-batch of stage 2")
-    channels: int = option(16, "width of the supernet: channels of its first cells")
-    layers: int = option(8, "depth of the supernet, as the space counts it")
+    channels: int = option(16, "width of the supernet: channels of its first cells", shown="the space's, 16 in darts")
+    layers: int = option(8, "depth of the supernet, as the space counts it", shown="the space's, 8 in darts")
     seed: int = option(0, "seed of all weights, orders and batches; one number for the whole run")
     scoring_batch: Literal["step", "proposal"] = option("proposal", "what one mini-batch of stage 1 serves")
     supernet_weights: Literal["proposal", "run"] = option("proposal", "what one draw of supernet weights serves")
@@ -46,8 +46,12 @@ class SearchConfig:
     max_latency: float = option(0.0, "most milliseconds by --latency-table; 0 sets no limit")
     latency_table: str = option("", "file that 'zcpt latency' wrote, for --max-latency")
     valid_only: bool = option(False, "propose only what the published list of the space has, where it leaves some out")
-    train_channels: int = option(36, "width of the network to be trained, which budgets are about")
-    train_layers: int = option(20, "depth of the network to be trained, as the space counts it")
+    train_channels: int = option(
+        36, "width of the network to be trained, which budgets are about", shown="what 'zcpt train' takes"
+    )
+    train_layers: int = option(
+        20, "depth of the network to be trained, as the space counts it", shown="what 'zcpt train' takes"
+    )
     train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
     train_classes: int = option(0, "classes that it tells apart; 0 means those that the images have")
 
@@ -78,10 +82,10 @@ class SearchConfig:
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:
-    """The published procedure as it is, on one space.
+    """The published procedure as it is.
 
     The counting of its code, one set of weights for all proposals, validation summed over one initialisation,
-    its batch sizes; a kernel that is singular is compared as the number that it is.
+    its batch sizes on that space; a kernel that is singular is compared as the number that it is.
     """
     return {
         "proxy": "naswot-official",

@@ -194,7 +194,7 @@ def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = No
 def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]], folder: Path | None) -> SearchResult:
     candidates, config = list(proposals), validator.config
     validator.audience.validating(candidates)
-    if len(candidates) == 1:
+    if len(candidates) == 1 < config.proposals:
         _log.info("all proposals are the same architecture, so there is nothing to validate")
     scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
     winner = best(scores, config) if len(candidates) > 1 else 0

@@ -1,0 +1,77 @@
+"""What the command line says while nothing is wrong."""
+
+import re
+import shutil
+
+import pytest
+
+from tests.zcpt.cli.conftest import QUICK, run
+
+
+def test_a_single_proposal_is_not_said_to_be_one_of_several(here, capsys, caplog):
+    words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proposals", "1"]
+    with caplog.at_level("INFO"):
+        _, out, _ = run(capsys, *words)
+    assert "N=1 proposal of 30 evaluations with naswot in random order; supernet of C=2, 1 cell in each" in caplog.text
+    assert "validat" not in caplog.text
+    assert "\nchosen from   one proposal\n" in out
+
+
+def test_several_proposals_are_said_to_be_validated(here, capsys, caplog):
+    words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proxy", "hashed"]
+    with caplog.at_level("INFO"):
+        run(capsys, *words)
+    assert caplog.text.count("searching nasbench201 on digits (1x8x8), seed 0, on cpu: N=2 proposals") == 1
+    assert (
+        "random order, V=2 validation batches at R=2 initialisations; supernet" in caplog.text
+    )  # R is 10: never so many
+
+
+def test_valid_only_is_said_to_be_about_a_published_list(here, capsys, caplog):
+    words = ["search", "--space", "nasbench1shot1-1", "--out", "run", *QUICK, "--proxy", "hashed", "--proposals", "1"]
+    with caplog.at_level("INFO"):
+        code, _, err = run(capsys, *words, "--layers", "3", "--valid-only")
+    assert code == 0, err
+    assert "; networks in the published list of the space\n" in caplog.text
+
+
+def test_a_training_is_announced_once_it_may_begin(searched, here, capsys, caplog):
+    shutil.copy(searched / "architecture.json", here)
+    words = ["train", "--arch", "architecture.json", "--recipe", "digits", "--epochs", "1", "--channels", "2"]
+    with caplog.at_level("INFO"):
+        code, _, err = run(capsys, *words, "--layers", "1", "--out", "t", "--device", "cpu")
+        assert code == 0, err
+        said = "on digits by recipe digits, on cpu: C=2, 1 cell in each of the three stages, 1 epoch\n"
+        assert caplog.text.count(said) == 1
+        run(capsys, *words, "--out", "t")  # which is there now
+    assert caplog.text.count("training |") == 1
+
+
+def test_the_use_of_a_latency_table_is_said_as_the_command_was_called(here, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tools/zcpt-here"])
+    small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
+    _, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
+    assert "\nuse           zcpt-here search --space nasbench201 --max-latency MS --latency-table cpu.json" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("search", {"channels INT": "the space's, 16 in darts", "train-layers INT": "what 'zcpt train' takes"}),
+        ("search", {"layers INT": "the space's, 8 in darts", "train-channels INT": "what 'zcpt train' takes"}),
+        (
+            "search",
+            {"proposals INT": "10", "alpha-noise FLOAT": "0.0", "max-macs NUMBER": "0.0", "proxy NAME": "naswot"},
+        ),
+        ("train", {"channels INT": "the space's for the data set", "layers INT": "the space's for the data set"}),
+        ("train", {"workers INT": "0 on a CPU, else 8 or as many as there are cores", "epochs INT": "600"}),
+    ],
+)
+def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
+    with pytest.raises(SystemExit):
+        run(capsys, command, "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: )" not in text
+    assert not re.search(r" --\S+ STR\b", text)
+    for name, default in shown.items():
+        assert f"(default: {default})" in text.split(f" --{name} ")[-1].split(" --")[0]
