@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Search, and say what was found and what to do next."""
     if args.resume:
-        folder, space, data, options = _resumed(args)
+        folder, space, data, options, device_name = _resumed(args)
     else:
         space = get_space(args.space or "darts")
         name = args.dataset or "digits"
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
         options = {"preset": args.preset, **trained, **given(args, SearchConfig)}
         configure(space, **options)  # before data are read: a wrong option should not have to wait
         data = load_data(name, args.data_dir, args.download)
-        folder = args.out or new_folder(space.name, data.name)
-    device = pick_device(args.device)
+        folder, device_name = args.out or new_folder(space.name, data.name), args.device
+    device = pick_device(device_name)
     config = configure(space, **options)
     batches = scoring_batches(data, config.seed)
     plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
 
-def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any]]:
+def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any], str]:
     fixed = ["space", "dataset", "preset", "out", *given(args, SearchConfig)]
     extra = [name for name in fixed if getattr(args, name) is not None]
     if extra:
@@ -79,9 +79,9 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     document = read_json(args.resume / "config.json", ("space", "search", "data", "device"))
     if "dataset" not in document["data"]:
         raise ConfigError(f"{args.resume} was begun from Python: go on there, with zcpt.search(..., resume=True).")
-    args.device = args.device or document["device"]
     data = data_again(document["data"]["dataset"], document["data"].get("directory"), args)
-    return args.resume, get_space(document["space"]), data, with_own_table(args.resume, document["search"])
+    settings = with_own_table(args.resume, document["search"])
+    return args.resume, get_space(document["space"]), data, settings, args.device or document["device"]
 
 
 class _Announcement(Listener):

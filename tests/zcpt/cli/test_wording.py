@@ -47,6 +47,13 @@ def test_a_training_is_announced_once_it_may_begin(searched, here, capsys, caplo
     assert caplog.text.count("training |") == 1
 
 
+def test_the_next_command_has_no_flag_that_was_not_typed(searched, here, capsys):
+    shutil.copytree(searched, here / "run")
+    for typed in ("", " --device cpu"):
+        _, out, _ = run(capsys, "search", "--resume", "run", *typed.split())
+        assert out.splitlines()[-1].endswith(f" train --arch run/architecture.json{typed}")
+
+
 def test_the_use_of_a_latency_table_is_said_as_the_command_was_called(here, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["tools/zcpt-here"])
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
