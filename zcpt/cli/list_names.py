@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 def _tables() -> dict[str, dict[str, str]]:
     return {
         "spaces": {name: _summary(get_space(name)) for name in list_spaces()},
-        "proxies": {name: _summary(get_proxy(name)) for name in list_proxies()},
+        "proxies": {name: _directed(get_proxy(name)) for name in list_proxies()},
         "orders": {name: order.summary for name, order in ORDERS.items()},
         "presets": {name: first_line(preset) for name, preset in PRESETS.items()},
         "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
@@ -45,3 +45,7 @@ def _tables() -> dict[str, dict[str, str]]:
 
 def _summary(part: SearchSpace | Proxy) -> str:
     return part.summary or first_line(type(part))
+
+
+def _directed(proxy: Proxy) -> str:
+    return f"{_summary(proxy)}; {'higher' if proxy.higher_is_better else 'lower'} is better"

@@ -29,7 +29,7 @@ class Naswot(Proxy):
     """
 
     name = "naswot"
-    summary = "log-determinant of the ReLU agreement kernel, each operation's own ReLUs counted (higher is better)"
+    summary = "log-determinant of the ReLU agreement kernel, each operation's own ReLUs counted"
     higher_is_better = True
     min_batch = 2
 

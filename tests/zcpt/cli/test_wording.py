@@ -5,7 +5,10 @@ import shutil
 
 import pytest
 
+import zcpt
 from tests.zcpt.cli.conftest import QUICK, run
+from zcpt import Proxy
+from zcpt.proxies._registry import _PROXIES
 
 
 def test_a_single_proposal_is_not_said_to_be_one_of_several(here, capsys, caplog):
@@ -82,3 +85,20 @@ def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
     assert not re.search(r" --\S+ STR\b", text)
     for name, default in shown.items():
         assert f"(default: {default})" in text.split(f" --{name} ")[-1].split(" --")[0]
+
+
+def test_list_says_the_direction_of_each_proxy(capsys, monkeypatch):
+    class Size(Proxy):
+        name, summary, higher_is_better = "size", "number of weights", False
+
+        def score(self, net, batch, mixture):
+            return 0.0
+
+    monkeypatch.setattr(_PROXIES, "_parts", dict(_PROXIES._parts))
+    zcpt.register_proxy(Size)
+    _, out, _ = run(capsys, "list", "proxies")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines()[1:])
+    assert lines["size"] == "number of weights; lower is better"
+    for name in ("naswot", "naswot-official"):
+        assert lines[name].endswith("; higher is better")
+        assert lines[name].count("better") == 1
