@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -68,7 +69,8 @@ def search(
     Raises:
         InfeasibleError: No architecture keeps the budgets; nothing has been scored or written.
         ZcptError: Something given cannot be used, and nothing has been written; or no candidate of a choice got a
-            finite score, and ``run_dir`` shows in its journal how that came.
+            finite score, and ``run_dir`` shows in its journal how that came. An error before the first decision, of
+            whatever kind, leaves no new ``run_dir``.
     """
     plan = prepare(
         space,
@@ -152,7 +154,13 @@ def start(plan: Plan, listeners: Sequence[Listener] = ()) -> SearchResult:
             files[LATENCY] = read_text(Path(plan.config.latency_table))
         make_folder(plan.run_dir, files)
     with locked(plan.run_dir):
-        return _run(plan, audience, bounds)
+        try:
+            return _run(plan, audience, bounds)
+        except Exception:
+            if not plan.resume and not _journal(plan.run_dir).exists():
+                # Nothing is decided that one could go on from: the folder would only be in the way of the next try.
+                shutil.rmtree(plan.run_dir, ignore_errors=True)
+            raise
 
 
 def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Bounds:
@@ -168,8 +176,12 @@ def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Boun
     return Bounds(space, shape, budgets(space, config, shape), config.valid_only)
 
 
+def _journal(run_dir: Path) -> Path:
+    return run_dir / "journal"
+
+
 def _run(plan: Plan, audience: Audience, bounds: Bounds) -> SearchResult:
-    journal = Journal(None if plan.run_dir is None else plan.run_dir / "journal")
+    journal = Journal(None if plan.run_dir is None else _journal(plan.run_dir))
     origin = Fresh(plan.space, plan.shape, plan.config, plan.device)
     proposer = Proposer(plan.space, origin, plan.config, plan.source, journal, audience, bounds)
     validator = Validator(plan.space, plan.shape, plan.config, plan.source, plan.device, journal, audience)

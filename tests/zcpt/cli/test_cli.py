@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import zcpt
-from tests.conftest import random_architecture
+from tests.conftest import Hashed, random_architecture
 from tests.zcpt.cli.conftest import QUICK, content, run
 from zcpt.files import locked
 from zcpt.search.propose import Proposer
@@ -336,6 +336,19 @@ def test_evaluating_on_data_of_other_classes_is_refused(searched, littered, caps
     code, _, err = run(capsys, "evaluate", searched, "--dataset", "folder:broken")
     assert code == 2
     assert "trained for 10 classes of 1-channel images" in err
+
+
+def test_an_error_before_the_first_decision_leaves_the_same_out_free(here, capsys, monkeypatch):
+    def fails(self, net, batch, mixture):
+        raise zcpt.ProxyError("not this network.")
+
+    words = ["search", "--space", "nasbench201", "--out", "run", "--proxy", "hashed", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr(Hashed, "score", fails)
+        code, _, err = run(capsys, *words)
+    assert (code, err.splitlines()[-1]) == (2, "zcpt: not this network.")
+    assert content(here) == {}
+    assert run(capsys, *words)[0] == 0
 
 
 def test_stopping_by_hand_says_how_to_go_on(here, capsys, monkeypatch):

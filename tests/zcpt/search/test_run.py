@@ -184,6 +184,40 @@ def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, picture
     assert Ends.told == ["finished", "closed", "closed"]
 
 
+@pytest.mark.parametrize(("scored", "left"), [(0, False), (4, False), (5, True)])
+def test_an_error_before_the_first_decision_leaves_no_folder(diary, pictures, tmp_path, monkeypatch, scored, left):
+    def fails(mixture):
+        if len(diary.shown) > scored:  # nasbench201 has five candidates
+            raise zcpt.ProxyError("not this network")
+        return 0.0
+
+    space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
+    options = {"run_dir": run, "proxy": "diary"}
+    with monkeypatch.context() as patch:
+        patch.setattr(diary, "value", staticmethod(fails))
+        with pytest.raises(zcpt.ProxyError, match="not this network"):
+            searched(space, pictures, **options)
+    assert run.exists() == left
+    searched(space, pictures, resume=left, **options)
+    assert (run / "architecture.json").exists()
+
+
+def test_a_resumed_folder_is_left_whatever_happens(diary, pictures, tmp_path, monkeypatch):
+    space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
+    options = {"run_dir": run, "proxy": "diary"}
+    for resume, error in ((False, KeyboardInterrupt), (True, RuntimeError)):
+
+        def fails(mixture, error=error):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(diary, "value", staticmethod(fails))
+            with pytest.raises(error):
+                searched(space, pictures, resume=resume, **options)
+        assert (run / "config.json").exists()
+    searched(space, pictures, resume=True, **options)
+
+
 def test_a_listener_that_fails_is_not_told_again(pictures):
     class Fails(zcpt.Listener):
         told = 0
