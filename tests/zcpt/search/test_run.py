@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 import shutil
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -57,6 +59,19 @@ def test_the_folder_holds_what_the_design_promises(space, finished):
     assert space.parse((run / "genotype.txt").read_text()) == architecture
     lines = (run / "journal" / "proposal_001.jsonl").read_text().splitlines()
     assert len(lines) == sum(len(choice.looks) for choice in space.choices)
+
+
+def test_the_manual_has_every_field_of_the_journal_and_every_file(finished):
+    manual = (Path(__file__).parents[3] / "docs" / "run-folder.md").read_text()
+    tables = [re.findall(r"^\| `(\w+)` \|", table, re.M) for table in manual.split("| field of ")[1:]]
+    run = finished["nasbench201"]
+    for file, fields in zip(("proposal_000", "validation"), tables, strict=True):
+        line = (run / "journal" / f"{file}.jsonl").read_text().splitlines()[0]
+        assert list(json.loads(line)) == fields
+    for path in run.rglob("*"):
+        if path.is_file() and path.name != ".lock":
+            name = re.sub(r"proposal_\d+", "proposal_000", str(path.relative_to(run)))
+            assert f"`{name}`" in manual
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finished, pictures, tmp_path):
