@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from zcpt.batches import Batch, Batches, DatasetBatches
 from zcpt.cost import Block, Cost
-from zcpt.errors import ConfigError, DataError, InfeasibleError, ProxyError, SpaceError, ZcptError
+from zcpt.errors import ConfigError, DataError, InfeasibleError, LostError, ProxyError, SpaceError, ZcptError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
 from zcpt.scoring import evaluate
@@ -35,6 +35,7 @@ __all__ = [
     "DatasetBatches",
     "InfeasibleError",
     "Listener",
+    "LostError",
     "Mixture",
     "Proxy",
     "ProxyError",

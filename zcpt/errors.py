@@ -30,6 +30,10 @@ class DataError(ZcptError):
     """A data set that is missing, empty, broken or too small."""
 
 
+class LostError(Exception):
+    """A search in several processes that has lost one; nothing that the caller gave is wrong, and it can be resumed."""
+
+
 _LISTED = 20
 
 

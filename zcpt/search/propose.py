@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener, Purpose
 from zcpt.search.journal import Journal, Record
 from zcpt.search.orders import get_order, phases
+from zcpt.search.ranks import ALONE, Ranks
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, Choice, SearchSpace, Shape
 
@@ -86,6 +87,20 @@ def drawn_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> M
         return Mixture.start(choices, config.alpha_noise)
 
 
+def file_of(proposal: int) -> str:
+    """Name of a proposal's file in the journal."""
+    return f"proposal_{proposal:03d}"
+
+
+class Report(NamedTuple):
+    """What a process tells the others of a proposal that it has made."""
+
+    architecture: Architecture
+    records: tuple[Record, ...]
+    replayed: int
+    """How many of the records were in the journal before."""
+
+
 class Proposer:
     """Makes the proposals of one search; any of them, in any order, with the same result."""
 
@@ -105,6 +120,30 @@ class Proposer:
         self.seeds = Seeds.derived(config.seed)
         self._net: tuple[int, nn.Module] | None = None
         self._batch: tuple[int, Batch] | None = None
+
+    def propose_all(self, ranks: Ranks = ALONE) -> list[Architecture]:
+        """Every proposal, each made by one of the processes; what was decided in others is told as if here."""
+        made = []
+        for start in range(0, self.config.proposals, ranks.size):
+            ours = range(start, min(start + ranks.size, self.config.proposals))
+            mine = start + ranks.rank
+            gathered = ranks.gather(self._reported(mine) if mine in ours else None)
+            for proposal, report in zip(ours, gathered, strict=False):
+                assert report is not None, "who has a proposal reports"
+                if proposal != mine:
+                    self._tell(proposal, report)
+                made.append(report.architecture)
+        return made
+
+    def _reported(self, proposal: int) -> Report:
+        file = file_of(proposal)
+        replayed = len(self.journal.records(file))
+        return Report(self.propose(proposal), tuple(self.journal.records(file)), replayed)
+
+    def _tell(self, proposal: int, report: Report) -> None:
+        for index, record in enumerate(report.records):
+            self.audience.decided(proposal, Decision.from_record(record), replayed=index < report.replayed)
+        self.audience.proposed(proposal, report.architecture)
 
     def propose(self, proposal: int) -> Architecture:
         """Decide every choice; what the journal holds already is taken from there.
@@ -146,7 +185,7 @@ class _Pass:
         self.order = get_order(proposer.config.order)
         self.mixture = proposer.start(proposal)
         self.scope = Scope(proposer.bounds, proposer.space.choices)
-        self.file = f"proposal_{proposal:03d}"
+        self.file = file_of(proposal)
         self.recorded = deque(proposer.journal.records(self.file))
 
     def decide_all(self) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
 from zcpt.search.events import Decision, Listener
 from zcpt.search.journal import Journal
+from zcpt.search.propose import file_of
 from zcpt.search.result import other_prices, with_own_table
 from zcpt.search.run import prepare, start
 from zcpt.space import Architecture
@@ -42,7 +43,7 @@ class _Comparison(Listener):
         self._at: dict[str, int] = {}
 
     def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        record = self._next(f"proposal_{proposal:03d}")
+        record = self._next(file_of(proposal))
         where = f"proposal {proposal}, step {decision.step}"
         for name in ("choice", "candidates", "kept"):
             before, now = record[name], getattr(decision, name)

@@ -56,7 +56,7 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         was, now = ({**d[key], "latency_table": ""} if key == "search" else d[key] for d in (before, document))
         if was != now:
             raise ConfigError(
-                f"{path} is of another search: its {_difference(key, was, now)}. Start a new one with another --out."
+                f"{path} is of another search: its {difference(key, was, now)}. Start a new one with another --out."
             )
     others = other_prices(before["budgets"], document["budgets"])
     if others:
@@ -82,7 +82,8 @@ def with_own_table(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "latency_table": str(folder / LATENCY)} if settings.get("latency_table") else settings
 
 
-def _difference(key: str, before: Any, now: Any) -> str:
+def difference(key: str, before: Any, now: Any) -> str:
+    """Where two values of a run folder's document differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         name = next(k for k in {**before, **now} if before.get(k) != now.get(k))
         return f"{name} is {before.get(name)!r}, not {now.get(name)!r}"

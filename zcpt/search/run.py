@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from zcpt.batches import Batches, as_batches, fingerprint
 from zcpt.devices import as_device
-from zcpt.errors import DataError
+from zcpt.errors import ConfigError, DataError, LostError
 from zcpt.files import as_json, locked, make_folder, read_text
 from zcpt.options import flag
 from zcpt.proxies import get_proxy
@@ -23,11 +24,13 @@ from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
 from zcpt.search.propose import Fresh, Proposer, Seeds
+from zcpt.search.ranks import ALONE, Ranks, joined
 from zcpt.search.result import (
     LATENCY,
     Candidate,
     SearchResult,
     check_folder,
+    difference,
     group,
     with_own_table,
     write_result,
@@ -54,16 +57,19 @@ def search(
 ) -> SearchResult:
     """Find an architecture without training anything (Zero-Cost-PT, arXiv 2106.06799).
 
+    Where torch.distributed's default process group is initialised, all of its processes have to call it, and share
+    one search; the result is that of one process.
+
     Args:
         space: A space or its name.
         batches: Training images: a map-style data set, a DataLoader over one, a pair of tensors (images
             [N, C, H, W], labels [N]), or ``Batches``.
         run_dir: Folder for the journal and the result; None writes nothing.
         resume: Go on with the search that ``run_dir`` holds.
-        device: Where networks are scored.
+        device: Where networks are scored; in several processes, where this one scores them.
         preset: ``"paper"`` for the published procedure.
         num_classes: Number of classes, where ``batches`` does not say it.
-        listeners: Told of every decision, such as ``zcpt.monitor.TensorBoard``.
+        listeners: Told of every decision, such as ``zcpt.monitor.TensorBoard``; in several processes, the first one's.
         options: Fields of ``SearchConfig``, such as ``proposals=10``.
 
     Raises:
@@ -71,18 +77,20 @@ def search(
         ZcptError: Something given cannot be used, and nothing has been written; or no candidate of a choice got a
             finite score, and ``run_dir`` shows in its journal how that came. An error before the first decision, of
             whatever kind, leaves no new ``run_dir``.
+        LostError: Another process of the search is gone.
     """
-    plan = prepare(
-        space,
-        batches,
-        run_dir=run_dir,
-        resume=resume,
-        device=device,
-        preset=preset,
-        num_classes=num_classes,
-        **options,
-    )
-    return start(plan, listeners)
+    with joined() as ranks:
+        plan = prepare(
+            space,
+            batches,
+            run_dir=run_dir,
+            resume=resume,
+            device=device,
+            preset=preset,
+            num_classes=num_classes,
+            **options,
+        )
+        return start(plan, listeners, ranks)
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,8 @@ class Plan:
     """What ``config.json`` holds."""
     run_dir: Path | None
     resume: bool
+    remarks: tuple[str, ...] = ()
+    """For the log: how a search that goes on differs from the one that began."""
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -136,18 +146,31 @@ def prepare(
     trained = train_shape(config, shape)
     space.check_shape(trained)
     document |= {"budgets": checksums(space, trained, budgets(space, config, trained))}
-    if folder and resume:
-        # Before anything is said of budgets: with another latency table it would not be about this search.
-        for remark in check_folder(folder, document):
-            _log.warning(remark)
-    return Plan(space, config, source, shape, device, document, folder, resume)
+    # Before anything is said of budgets: with another latency table it would not be about this search.
+    remarks = check_folder(folder, document) if folder and resume else ()
+    return Plan(space, config, source, shape, device, document, folder, resume, tuple(remarks))
 
 
-def start(plan: Plan, listeners: Sequence[Listener] = ()) -> SearchResult:
+def start(plan: Plan, listeners: Sequence[Listener] = (), ranks: Ranks = ALONE) -> SearchResult:
     """Carry out what was prepared."""
-    audience, bounds = Audience(listeners, patient=plan.resume and plan.run_dir is not None), plan.bounds
+    patient = plan.resume and plan.run_dir is not None
+    audience, bounds = Audience(listeners if ranks.first else (), patient), plan.bounds
+    with _folder(plan) if ranks.first else nullcontext(), ranks.together():
+        try:
+            _check_same(ranks.gather(plan.document))  # after which the folder is there
+            return _run(plan, audience, bounds, ranks)
+        except LostError as error:
+            raise _with_remedy(error, plan.run_dir) from error
+
+
+@contextmanager
+def _folder(plan: Plan) -> Iterator[None]:
+    """The run folder, if there is to be one: made if it is new, and locked."""
+    for remark in plan.remarks:
+        _log.warning(remark)
     if plan.run_dir is None:
-        return _run(plan, audience, bounds)
+        yield
+        return
     if not plan.resume:
         files = {"config.json": as_json(plan.document)}
         if plan.config.latency_table:
@@ -155,12 +178,31 @@ def start(plan: Plan, listeners: Sequence[Listener] = ()) -> SearchResult:
         make_folder(plan.run_dir, files)
     with locked(plan.run_dir):
         try:
-            return _run(plan, audience, bounds)
+            yield
+        except LostError:
+            raise  # the other processes may still write there
         except Exception:
             if not plan.resume and not _journal(plan.run_dir).exists():
                 # Nothing is decided that one could go on from: the folder would only be in the way of the next try.
                 shutil.rmtree(plan.run_dir, ignore_errors=True)
             raise
+
+
+def _check_same(documents: Sequence[dict[str, Any]]) -> None:
+    for rank, document in enumerate(documents):
+        for key in ("space", "search", "images", "fingerprint", "budgets", "versions"):
+            if document[key] != documents[0][key]:
+                raise ConfigError(
+                    f"the processes would make different searches: {difference(key, documents[0][key], document[key])} "
+                    f"in process {rank}. Start all with the same settings, images and versions."
+                )
+
+
+def _with_remedy(error: LostError, run_dir: Path | None) -> LostError:
+    if run_dir is None:
+        return error
+    text = str(error).rstrip(".")
+    return LostError(f"{text}; what is done is on disk, and --resume {run_dir} goes on, with any number of processes.")
 
 
 def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Bounds:
@@ -180,22 +222,24 @@ def _journal(run_dir: Path) -> Path:
     return run_dir / "journal"
 
 
-def _run(plan: Plan, audience: Audience, bounds: Bounds) -> SearchResult:
+def _run(plan: Plan, audience: Audience, bounds: Bounds, ranks: Ranks) -> SearchResult:
     journal = Journal(None if plan.run_dir is None else _journal(plan.run_dir))
     origin = Fresh(plan.space, plan.shape, plan.config, plan.device)
     proposer = Proposer(plan.space, origin, plan.config, plan.source, journal, audience, bounds)
-    validator = Validator(plan.space, plan.shape, plan.config, plan.source, plan.device, journal, audience)
+    # A proposal's file has one writer, whoever made it; that of the validation is written by the first process.
+    journal = journal if ranks.first else Journal()
+    validator = Validator(plan.space, plan.shape, plan.config, plan.source, plan.device, journal, audience, ranks)
     return carry_out(proposer, validator, plan.run_dir)
 
 
 def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:
     """Make all proposals, validate them and write the result."""
-    space, config, audience = proposer.space, proposer.config, proposer.audience
+    space, config, audience, ranks = proposer.space, proposer.config, proposer.audience, validator.ranks
     audience.started(space, config)
     try:
-        proposals = group(space, [proposer.propose(index) for index in range(config.proposals)])
+        proposals = group(space, proposer.propose_all(ranks))
         result = _choose(validator, proposals, folder)
-        if folder is not None:
+        if folder is not None and ranks.first:
             write_result(folder, space, result)
         audience.finished(result)
     finally:
@@ -206,7 +250,7 @@ def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = No
 def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]], folder: Path | None) -> SearchResult:
     candidates, config = list(proposals), validator.config
     validator.audience.validating(candidates)
-    if len(candidates) == 1 < config.proposals:
+    if len(candidates) == 1 < config.proposals and validator.ranks.first:
         _log.info("all proposals are the same architecture, so there is nothing to validate")
     scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
     winner = best(scores, config) if len(candidates) > 1 else 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 
 import torch
 from torch import nn
@@ -19,10 +21,13 @@ from zcpt.search.config import SearchConfig
 from zcpt.search.events import Listener
 from zcpt.search.journal import Journal, Record
 from zcpt.search.propose import Seeds
+from zcpt.search.ranks import ALONE, Ranks
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, SearchSpace, Shape
 
 _FILE = "validation"
+_Line = tuple[int, int]
+"""An initialisation and a batch."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Validator:
     device: torch.device
     journal: Journal
     audience: Listener
+    ranks: Ranks = ALONE
+    """Its processes; the journal of the first one holds what was scored before."""
 
     def scores(self, candidates: Sequence[Architecture]) -> list[list[float]]:
         """Proxy values: for each candidate one for each of the V batches, in the order of the batches.
@@ -43,22 +50,40 @@ class Validator:
         Batch v goes with initialisation v mod R: the spread between initialisations is far larger than the one
         between batches, so comparing candidates at one initialisation compares luck.
         """
-        inits, total = self.config.validation_inits, self.config.validation_batches
-        recorded = list(self.journal.records(_FILE))
-        by_batch: dict[int, list[float]] = {}
-        for init in range(min(inits, total)):
-            networks: Sequence[nn.Module] = ()
-            for batch in range(init, total, inits):
-                replayed = len(by_batch) < len(recorded)
-                if replayed:
-                    record = _recalled(recorded[len(by_batch)], init, batch, len(candidates))
-                else:
-                    networks = networks or self._networks(candidates, init)
-                    record = self._score(networks, init, batch)
-                    self.journal.append(_FILE, record)
-                by_batch[batch] = record["scores"]
-                self.audience.validated(batch, record["scores"], replayed)
+        total = self.config.validation_batches
+        lines, by_batch = self._lines(), {}
+        recorded = self.ranks.gather(list(self.journal.records(_FILE)))[0]
+        for line, record in zip(lines, recorded, strict=False):
+            scores = _recalled(record, *line, len(candidates))["scores"]
+            by_batch[line[1]] = scores
+            self.audience.validated(line[1], scores, replayed=True)
+        for record in self._made(candidates, lines[len(by_batch) :]):
+            self.journal.append(_FILE, record)
+            by_batch[record["batch"]] = record["scores"]
+            self.audience.validated(record["batch"], record["scores"], replayed=False)
         return [[by_batch[batch][i] for batch in range(total)] for i in range(len(candidates))]
+
+    def _lines(self) -> list[_Line]:
+        """Every initialisation and batch, in the order of the journal."""
+        inits, total = self.config.validation_inits, self.config.validation_batches
+        return [(init, batch) for init in range(min(inits, total)) for batch in range(init, total, inits)]
+
+    def _made(self, candidates: Sequence[Architecture], lines: Sequence[_Line]) -> Iterator[Record]:
+        """The records of these lines in their order, each as soon as it and all before it are there."""
+        done: dict[_Line, Record] = {}
+        networks: tuple[int, Sequence[nn.Module]] | None = None
+        waiting = deque(lines)
+        for share in _rounds(lines, self.ranks.size):
+            line, record = share[self.ranks.rank], None
+            if line is not None:
+                if networks is None or networks[0] != line[0]:
+                    networks = None  # those of the last initialisation go before the next ones come
+                    networks = line[0], self._networks(candidates, line[0])
+                record = self._score(networks[1], *line)
+            made = [other for other in self.ranks.gather(record) if other is not None]
+            done |= {(other["init"], other["batch"]): other for other in made}
+            while waiting and waiting[0] in done:
+                yield done.pop(waiting.popleft())
 
     def _networks(self, candidates: Sequence[Architecture], init: int) -> Sequence[nn.Module]:
         seed = derive(Seeds.derived(self.config.seed).init, init)
@@ -76,6 +101,21 @@ class Validator:
         proxy = get_proxy(self.config.proxy)
         scores = [evaluate(network, proxy, [None], drawn).item() for network in networks]
         return {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
+
+
+def _rounds(lines: Sequence[_Line], ranks: int) -> Iterator[list[_Line | None]]:
+    """The line that each rank scores, round by round; None where nothing is left for it.
+
+    A rank takes all batches of an initialisation, whose networks are built once then. Where fewer initialisations
+    are left than there are ranks, they share them batch by batch, so that none of them waits.
+    """
+    inits = [list(group) for _, group in groupby(lines, key=lambda line: line[0])]
+    whole = len(inits) // ranks * ranks
+    for first in range(0, whole, ranks):
+        yield from map(list, zip_longest(*inits[first : first + ranks]))
+    rest = [line for init in inits[whole:] for line in init]
+    for first in range(0, len(rest), ranks):
+        yield [*rest[first : first + ranks], *[None] * (first + ranks - len(rest))]
 
 
 def best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:

@@ -1,0 +1,290 @@
+"""One search in several processes: the same run folder as in one, and no process that waits for ever."""
+
+import logging
+import os
+import signal
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import torch.distributed as dist
+
+import zcpt
+from tests.processes import forked
+from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.test_run import content
+from zcpt.errors import ConfigError, DataError, LostError, ProxyError
+from zcpt.search.journal import Journal
+from zcpt.search.propose import Proposer
+from zcpt.search.ranks import joined
+from zcpt.search.validate import _rounds
+
+SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation_inits": 3, "num_classes": 10}
+SMALL |= {"batch_size": 4, "validation_batch_size": 4, "channels": 4, "layers": 1}
+
+
+def in_processes(size, work, tmp_path, seconds=20):
+    """What ``work(rank)`` returns or raises in each process of a group."""
+    store = tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
+
+    def member(rank):
+        logging.disable()
+        dist.init_process_group("gloo", f"file://{store}", timedelta(seconds=seconds), size, rank)
+        return work(rank)
+
+    return forked(size, member)
+
+
+def search(pictures, run, listeners=(), resume=False, **options):
+    options = {**SMALL, **options}
+    return zcpt.search("nasbench201", pictures, run_dir=run, resume=resume, listeners=listeners, **options)
+
+
+class Heard(zcpt.Listener):
+    """Everything that is told, in its order, without the seconds."""
+
+    def __init__(self):
+        self.all = []
+
+    def decided(self, proposal, decision, replayed):
+        self.all.append(("decided", proposal, decision.step, decision.choice, decision.scores, replayed))
+
+    def proposed(self, proposal, architecture):
+        self.all.append(("proposed", proposal, architecture))
+
+    def validating(self, candidates):
+        self.all.append(("validating", tuple(candidates)))
+
+    def validated(self, batch, scores, replayed):
+        self.all.append(("validated", batch, scores, replayed))
+
+    def finished(self, result):
+        self.all.append(("finished", result.architecture))
+
+    def closed(self):
+        self.all.append(("closed",))
+
+
+def heard(pictures, run, **options):
+    listener = Heard()
+    result = search(pictures, run, [listener], **options)
+    return result.architecture, listener.all
+
+
+@contextmanager
+def patched(owner, name, value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, pictures):
+    """A search in one process, and what was heard of it."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    return run, heard(pictures, run)
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_every_number_of_processes_makes_the_same_run(size, alone, pictures, tmp_path):
+    whole, (architecture, told) = alone
+    found = in_processes(size, lambda rank: heard(pictures, tmp_path / "run"), tmp_path)
+    assert found == [(architecture, told)] + [(architecture, [])] * (size - 1)
+    assert content(tmp_path / "run") == content(whole)
+
+
+@pytest.mark.parametrize("changes", [{"order": "global-op-iter"}, {"preset": "paper", "validation_batches": 5}])
+def test_with_other_settings_too(changes, pictures, tmp_path):
+    changes = {"proposals": 3, **changes}
+    search(pictures, tmp_path / "whole", **changes)
+    in_processes(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+def test_a_real_proxy_on_another_space(pictures, tmp_path):
+    changes = {"proxy": "naswot", "proposals": 2, "layers": 8, "validation_batches": 2}
+    space = zcpt.get_space("nasbench-macro")
+    searched(space, pictures, run_dir=tmp_path / "whole", **changes)
+    in_processes(2, lambda rank: searched(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+def cut_off(whole, run, share):
+    """A run folder as one process leaves it when it is killed."""
+    (run / "journal").mkdir(parents=True)
+    (run / "config.json").write_bytes((whole / "config.json").read_bytes())
+    left = int(share * sum(path.stat().st_size for path in (whole / "journal").iterdir()))
+    for path in sorted((whole / "journal").iterdir()):
+        (run / "journal" / path.name).write_bytes(path.read_bytes()[: max(left, 0)])
+        left -= path.stat().st_size
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_what_one_process_has_begun_two_go_on_with(share, alone, pictures, tmp_path):
+    whole, (architecture, told) = alone
+    cut_off(whole, tmp_path / "run", share)
+    found = in_processes(2, lambda rank: heard(pictures, tmp_path / "run", resume=True), tmp_path)
+    assert [a for a, _ in found] == [architecture] * 2
+    assert [event[:-1] for event in found[0][1]] == [event[:-1] for event in told]
+    assert content(tmp_path / "run") == content(whole)
+
+
+@pytest.mark.parametrize(("file", "lines"), [("proposal_001", 3), ("proposal_002", 1), ("validation", 4)])
+def test_what_two_processes_have_begun_one_or_three_go_on_with(file, lines, alone, pictures, tmp_path):
+    whole, (architecture, _) = alone
+    before, written = Journal.append, []
+
+    def dies(self, name, record):
+        before(self, name, record)
+        written.append(name)
+        if self.folder is not None and written.count(file) == lines:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def begin(rank):
+        with patched(Journal, "append", dies):
+            search(pictures, tmp_path / "run")
+
+    killed, other = sorted(in_processes(2, begin, tmp_path), key=lambda outcome: outcome is not None)
+    assert killed is None
+    assert other[0] is LostError
+    assert f"what is done is on disk, and --resume {tmp_path / 'run'} goes on, with any number" in other[1]
+    left = (tmp_path / "run" / "journal" / f"{file}.jsonl").read_text().splitlines()
+    assert len(left) == lines
+    size = 3 if lines == 3 else 1
+    found = in_processes(size, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    assert found == [architecture] * size
+    assert content(tmp_path / "run") == content(whole)
+
+
+def test_an_error_in_one_process_ends_all_with_the_same_sentence(alone, pictures, tmp_path):
+    propose = Proposer.propose
+
+    def fails(self, proposal):
+        if proposal == 1:
+            raise ProxyError("not this network.")
+        return propose(self, proposal)
+
+    def begin(rank):
+        with patched(Proposer, "propose", fails):
+            search(pictures, tmp_path / "run")
+
+    found = in_processes(3, begin, tmp_path)
+    assert [outcome[:2] for outcome in found] == [(ProxyError, "not this network.")] * 3
+    assert (tmp_path / "run" / "journal" / "proposal_000.jsonl").exists()
+    architecture = search(pictures, tmp_path / "run", resume=True).architecture
+    assert architecture == alone[1][0]
+    assert content(tmp_path / "run") == content(alone[0])
+
+
+def test_a_fault_of_ours_in_one_process_is_shown_with_its_place_by_all(pictures, tmp_path):
+    def fails(self, proposal):
+        return {}["nothing"] if proposal == 1 else None
+
+    def begin(rank):
+        with patched(Proposer, "propose", fails):
+            search(pictures, tmp_path / "run")
+
+    first, second = in_processes(2, begin, tmp_path)
+    assert second[0] is KeyError
+    assert first[0] is RuntimeError
+    assert first[1].startswith("process 1 failed:\n")
+    assert 'return {}["nothing"]' in first[1]
+    assert not (tmp_path / "run").exists()  # nothing was decided
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_full_disk_ends_all(rank, alone, pictures, tmp_path):
+    append = Journal.append
+
+    def full(self, name, record):
+        if self.folder is not None and name == ("validation" if rank == 0 else "proposal_003"):
+            raise OSError(28, "No space left on device", "journal")
+        append(self, name, record)
+
+    def begin(rank):
+        with patched(Journal, "append", full):
+            search(pictures, tmp_path / "run")
+
+    found = in_processes(2, begin, tmp_path)
+    assert [outcome[:2] for outcome in found] == [(OSError, "[Errno 28] No space left on device: 'journal'")] * 2
+    assert in_processes(2, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    assert content(tmp_path / "run") == content(alone[0])
+
+
+def test_an_error_when_all_else_is_done_is_heard_too(pictures, tmp_path):
+    def begin(rank):
+        with patched(Heard, "finished", lambda self, result: {}["nothing"]):
+            heard(pictures, None)
+
+    first, second = in_processes(2, begin, tmp_path)
+    assert (first[0], second[0]) == (KeyError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "complaint"),
+    [
+        ({"batch_size": 41}, DataError, "more than the 40 images"),
+        ({"proposals": "by rank"}, ConfigError, "proposals is 2, not 3 in process 1. Start all with the same"),
+        ({"channels": "wrong on 1"}, ConfigError, "channels"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_all_and_leaves_nothing(changes, kind, complaint, pictures, tmp_path):
+    def begin(rank):
+        own = {"by rank": 2 + rank, "wrong on 1": -rank or 4}
+        search(pictures, tmp_path / "run", **{name: own.get(value, value) for name, value in changes.items()})
+
+    found = in_processes(2, begin, tmp_path)
+    assert all(outcome[0] is kind and complaint in outcome[1] for outcome in found), found
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_exists_is_refused_in_all(alone, pictures, tmp_path):
+    found = in_processes(2, lambda rank: search(pictures, alone[0]), tmp_path)
+    assert all(outcome[0] is ConfigError and "exists already" in outcome[1] for outcome in found)
+
+
+def test_the_group_of_the_caller_is_left_as_it_was(pictures, tmp_path):
+    def twice(rank):
+        results = [search(pictures, None, proposals=2).architecture for _ in range(2)]
+        dist.barrier()
+        with joined() as ranks:
+            return results[0] == results[1], dist.get_world_size(), ranks.gather(rank)
+
+    assert in_processes(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
+
+
+@pytest.mark.slow
+def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(alone, pictures, tmp_path):
+    propose = Proposer.propose
+
+    def slowly(self, proposal):
+        time.sleep(6 * proposal)
+        return propose(self, proposal)
+
+    def begin(rank):
+        with patched(Proposer, "propose", slowly):
+            return search(pictures, None, proposals=2).candidates[0].proposals[0]
+
+    assert in_processes(2, begin, tmp_path, seconds=3) == [0, 0]
+
+
+def rounds(inits, batches, ranks):
+    return list(_rounds([(init, batch) for init in range(inits) for batch in range(init, batches, inits)], ranks))
+
+
+@pytest.mark.parametrize("inits", [1, 3, 4, 10])
+@pytest.mark.parametrize("ranks", [1, 2, 4, 13])
+def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits, ranks):
+    batches = 40
+    dealt = rounds(inits, batches, ranks)
+    lines = [line for share in dealt for line in share if line is not None]
+    assert sorted(lines) == [(init, batch) for init in range(inits) for batch in range(init, batches, inits)]
+    assert all(len(share) == ranks for share in dealt)
+    assert len(dealt) <= -(-batches // ranks) + 1
+    built = [len({share[rank][0] for share in dealt if share[rank]}) for rank in range(ranks)]
+    assert max(built) <= inits // ranks + inits % ranks
+
+
+def test_one_process_scores_the_lines_in_their_order():
+    assert [share[0] for share in rounds(3, 7, 1)] == [(0, 0), (0, 3), (0, 6), (1, 1), (1, 4), (2, 2), (2, 5)]
