@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TypeVar
 
 import torch
@@ -22,6 +23,18 @@ def as_device(name: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"--device {name} cannot be used ({reason}): try --device cpu.") from None
     return device
+
+
+def take_own_gpu() -> None:
+    """Let 'cuda' mean the GPU with the number of this process among those that torchrun started on this machine."""
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count > 0:
+        raise ConfigError(
+            f"process {number} of this machine has no GPU of its own, of which there are {count}: give torchrun "
+            f"--nproc-per-node {count}, or several processes one device, such as --device cuda:0 or --device cpu."
+        )
+    if count:
+        torch.cuda.set_device(number)
 
 
 def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:

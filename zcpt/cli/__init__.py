@@ -10,25 +10,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import zcpt
-from zcpt.errors import ConfigError, ZcptError
+from zcpt.errors import ConfigError, LostError, ZcptError
+from zcpt.search.ranks import Ranks, launched
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one sentence on the standard error stream and exit code 2."""
+    try:
+        with launched() as ranks:
+            return _run(sys.argv[1:] if arguments is None else arguments, ranks)
+    except ConfigError as error:
+        sys.stderr.write(f"zcpt: {error}\n")
+        return 2
+
+
+def _run(arguments: Sequence[str], ranks: Ranks) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for package in ("zcpt", "train"):  # libraries say no more than their warnings
         logging.getLogger(package).setLevel(logging.INFO)
     args = None
     try:
-        _check_packages()
-        from zcpt.cli._parser import parse
+        with ranks.together():
+            _check_packages()
+            from zcpt.cli._parser import parse
 
-        args = parse(sys.argv[1:] if arguments is None else arguments)
-        code: int | None = args.run(args)
-        sys.stdout.flush()
+            args = parse(arguments)
+            if ranks.size > 1 and args.command != "search":
+                raise ConfigError(f"'zcpt {args.command}' works in one process: start it without torchrun.")
+            args.ranks = ranks
+            code: int | None = args.run(args)
+            sys.stdout.flush()
     except ZcptError as error:
         sys.stderr.write(f"zcpt: {error}\n")
         return 2
+    except LostError as error:
+        sys.stderr.write(f"zcpt: {error}\n")
+        return 1
     except BrokenPipeError:  # the reader of our answer has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from train.data import ImageData, load_data
-from zcpt.devices import as_device
+from zcpt.devices import as_device, take_own_gpu
 from zcpt.options import flag
 
 
@@ -63,7 +63,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download", action=argparse.BooleanOptionalAction, default=False, help="fetch the data set if it is not there"
     )
-    parser.add_argument("--device", help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one)")
+    parser.add_argument(
+        "--device",
+        help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one); to each process of torchrun "
+        "cuda is a GPU of its own",
+    )
 
 
 def data_again(name: str, directory: str | None, args: argparse.Namespace) -> ImageData:
@@ -72,8 +76,14 @@ def data_again(name: str, directory: str | None, args: argparse.Namespace) -> Im
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device of that name, else a GPU if there is one; ConfigError if it cannot be used."""
-    return as_device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device of that name, else a GPU if there is one; ConfigError if it cannot be used.
+
+    Of several processes on a machine each has a GPU of its own, which is what 'cuda' means to it.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        take_own_gpu()
+    return as_device(name)
 
 
 def new_folder(*parts: str) -> Path:

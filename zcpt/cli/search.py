@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from train.data import ImageData, load_data, recipe_for, scoring_batches
 from train.recipe import configure as configure_training
 from zcpt.cli._options import (
@@ -29,6 +31,7 @@ from zcpt.search import PRESETS, SearchConfig, SearchResult, configure
 from zcpt.search.budgets import Bounds
 from zcpt.search.events import Listener
 from zcpt.search.orders import evaluations
+from zcpt.search.ranks import Ranks
 from zcpt.search.result import with_own_table
 from zcpt.search.run import prepare, start
 from zcpt.space import SearchSpace
@@ -39,6 +42,10 @@ _log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
+    parser.epilog = (
+        "Several processes share a search: torchrun --nproc-per-node 4 -m zcpt search ..., or gpu in place of 4 for "
+        "one on each GPU."
+    )
     parser.add_argument("--space", metavar="NAME", help="search space, one of 'zcpt list spaces' (default: darts)")
     add_data_arguments(parser)
     parser.add_argument("--preset", metavar="|".join(PRESETS), help="the published procedure, below the other flags")
@@ -49,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Search, and say what was found and what to do next."""
+    ranks: Ranks = args.ranks
     if args.resume:
         folder, space, data, options, device_name = _resumed(args)
     else:
@@ -58,15 +66,19 @@ def run(args: argparse.Namespace) -> None:
         trained = {"train_channels": size.channels, "train_layers": size.layers}
         options = {"preset": args.preset, **trained, **given(args, SearchConfig)}
         configure(space, **options)  # before data are read: a wrong option should not have to wait
-        data = load_data(name, args.data_dir, args.download)
-        folder, device_name = args.out or new_folder(space.name, data.name), args.device
+        with ranks.in_turn():  # the first one downloads
+            data = load_data(name, args.data_dir, args.download)
+        # Only one of them, since its name tells the time.
+        folder, device_name = ranks.gather(args.out or new_folder(space.name, data.name))[0], args.device
     device = pick_device(device_name)
     config = configure(space, **options)
     batches = scoring_batches(data, config.seed)
     plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
     bounds = plan.bounds
-    announcement = _Announcement(_announced(space, config, data, str(device)) + _limits(bounds))
-    result = start(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")])
+    announcement = _Announcement(_announced(space, config, data, _where(device, ranks)) + _limits(bounds))
+    result = start(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
+    if not ranks.first:
+        return
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     sys.stdout.write(_answer(space, result, bounds, folder) + _next(args, space, config, data, folder))
 
@@ -92,6 +104,10 @@ class _Announcement(Listener):
 
     def started(self, space: SearchSpace, config: SearchConfig) -> None:
         _log.info(self.text)
+
+
+def _where(device: torch.device, ranks: Ranks) -> str:
+    return f"{device}, in {ranks.size} processes" if ranks.size > 1 else str(device)
 
 
 def _announced(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:

@@ -6,15 +6,18 @@ whatever the devices are and whichever backend the caller's own group has.
 
 from __future__ import annotations
 
+import os
+import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
 
-from zcpt.errors import LostError, ZcptError
+from zcpt.errors import ConfigError, LostError, ZcptError
 
 _TIMEOUT = timedelta(days=1)
 """A process that dies is noticed by its closed connections, at once. This is for a machine that vanishes without
@@ -48,6 +51,18 @@ class Ranks:
         """Tell the others of an error inside, so that all end: they hear of it when they next gather."""
         yield
 
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the first process go ahead, for what must not be done by several at a time."""
+        if not self.first:
+            self.gather(None)
+        yield
+        if self.first:
+            self.gather(None)
+
+    def part(self) -> None:
+        """Wait until everybody has come to the end, well or not."""
+
 
 ALONE = Ranks()
 
@@ -58,7 +73,7 @@ class _Group(Ranks):
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
-        self._told = False
+        self._told = self._left = False
 
     def gather(self, value: Value) -> list[Value]:
         outcomes = self._exchange(None, value)
@@ -74,18 +89,27 @@ class _Group(Ranks):
             yield
             self.gather(None)  # here others hear of what went wrong after the last gathering
         except LostError:
+            self._left = True
             raise
         except Exception as error:
             if not self._told:
                 self._told = True
                 self._exchange(_portable(error, self.rank), None)
             raise
+        except BaseException:
+            self._left = True  # at once: others may be busy for long, and will see that this process is gone
+            raise
+
+    def part(self) -> None:
+        if not self._left:
+            self._exchange(None, None)
 
     def _exchange(self, failure: Exception | None, value: Value) -> list[tuple[Exception | None, Value]]:
         outcomes: list[Any] = [None] * self.size
         try:
             dist.all_gather_object(outcomes, (failure, value), group=self.group)
         except RuntimeError as error:
+            self._left = True
             raise LostError(f"{_LOST}.") from error
         return outcomes
 
@@ -112,3 +136,47 @@ def joined() -> Iterator[Ranks]:
             yield ranks
     finally:
         dist.destroy_process_group(ranks.group)
+
+
+@contextmanager
+def launched() -> Iterator[Ranks]:
+    """The processes that torchrun has started. All but the first one are silent: it speaks for all.
+
+    Raises:
+        ConfigError: The environment is not as torchrun makes it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    with ExitStack() as left:
+        if os.environ.get("RANK", "0") != "0":
+            nowhere = left.enter_context(open(os.devnull, "w"))
+            left.enter_context(redirect_stdout(nowhere))
+            left.enter_context(redirect_stderr(nowhere))
+        try:
+            dist.init_process_group("gloo")
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"WORLD_SIZE is set, and the processes do not meet ({reason}): start them with torchrun, or unset it."
+            ) from None
+        left.callback(dist.destroy_process_group)
+        left.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _stopped))
+        ranks = _Group()
+        failed = False
+        try:
+            yield ranks
+        except LostError:
+            raise
+        except Exception:
+            failed = True
+            traceback.print_exc()
+        # torchrun stops all as soon as one has ended with an error, and by now the first one has said which.
+        ranks.part()
+        if failed:
+            raise SystemExit(1)
+
+
+def _stopped(number: int, frame: FrameType | None) -> NoReturn:
+    """Stop as if the connection to a process were lost: that is when torchrun sends SIGTERM."""
+    raise LostError(f"{_LOST}.")

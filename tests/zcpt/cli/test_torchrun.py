@@ -1,0 +1,211 @@
+"""``zcpt search`` in several processes: one voice, one exit code, one folder."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import zcpt
+from tests.processes import forked
+from tests.test_kill import journal
+from tests.zcpt.cli.conftest import QUICK, content
+from zcpt.cli import main
+from zcpt.search.journal import Journal
+
+ROOT = Path(__file__).parents[3]
+SEARCH = ["search", "--space", "nasbench201", "--proxy", "hashed", *QUICK, "--proposals", "3"]
+
+
+def launched(size, folder, *words, before=lambda rank: None):
+    """Exit code, output and error output of each process, with the environment that torchrun makes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(size)}
+    said = folder.parent / f"{folder.name}-said"
+    said.mkdir(exist_ok=True)
+
+    def command(rank):
+        os.environ.update(meeting, RANK=str(rank), LOCAL_RANK=str(rank))
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(said / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        before(rank)
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
+
+    codes = forked(size, command)
+    texts = [[_own(said / f"{rank}.{name}") for name in ("out", "err")] for rank in range(size)]
+    return [(code, *both) for code, both in zip(codes, texts, strict=True)]
+
+
+def _own(path):
+    """What zcpt has written, without the remarks of torch's own logger."""
+    return "".join(line for line in path.read_text().splitlines(keepends=True) if not re.match(r"\[[WI]\d+ ", line))
+
+
+def results(run):
+    names = ("architecture.json", "genotype.txt", "proposals.json", "config.json")
+    return journal(run), [(run / name).read_bytes() for name in names]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    run = tmp_path_factory.mktemp("alone") / "run"
+    assert main([*SEARCH, "--out", str(run)]) == 0
+    return run
+
+
+def test_the_first_process_answers_for_all(alone, here):
+    first, second = launched(2, here, *SEARCH, "--out", "run")
+    assert first[0] == 0, first[2]
+    assert second == (0, "", "")
+    assert [line.split()[0] for line in first[1].splitlines()] == ["architecture", "chosen", "size", "run", "next"]
+    assert results(here / "run") == results(alone)
+    assert (here / "run" / "cells.png").exists()
+    assert len(list((here / "run" / "tensorboard").iterdir())) == len(list((alone / "tensorboard").iterdir()))
+
+
+def test_a_folder_named_after_the_time_is_one(here):
+    codes = [code for code, _, _ in launched(2, here, *SEARCH, "--proposals", "2")]
+    assert codes == [0, 0]
+    (run,) = (here / "runs").iterdir()
+    assert (run / "architecture.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([*SEARCH, "--propsals", "3"], "unknown flag '--propsals': did you mean '--proposals'?"),
+        ([*SEARCH, "--batch-size", "100000"], "--batch-size 100000 is more than the"),
+        ([*SEARCH, "--max-macs", "1k"], "--max-macs 1k cannot be kept"),
+        (["train", "--arch", "a.json"], "'zcpt train' works in one process: start it without torchrun."),
+    ],
+)
+def test_a_mistake_is_said_once(words, sentence, here):
+    first, second = launched(2, here, *words)
+    assert second == (2, "", "")
+    assert first[:2] == (2, "")
+    assert first[2].startswith("zcpt: ")
+    assert first[2].count("\n") == 1
+    assert sentence in first[2]
+    assert content(here) == {}
+
+
+def test_an_error_of_another_process_is_said_once(here):
+    append = Journal.append
+
+    def fails(self, name, record):
+        if name == "proposal_001":
+            raise zcpt.ProxyError("not this network.")
+        append(self, name, record)
+
+    def before(rank):
+        Journal.append = fails
+
+    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    assert second == (2, "", "")
+    assert first[0] == 2
+    assert first[2].count("zcpt: not this network.\n") == 1
+
+
+def test_a_fault_of_ours_in_another_process_is_shown_once(here):
+    append = Journal.append
+
+    def before(rank):
+        Journal.append = lambda self, name, record: append(self, name, {}[0] if rank else record)
+
+    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    assert second == (1, "", "")
+    assert first[0] == 1
+    assert "process 1 failed:\n" in first[2]
+    assert "KeyError: 0" in first[2]
+
+
+def test_a_process_that_is_killed_ends_all_with_a_sentence(alone, here):
+    append = Journal.append
+
+    def dies(self, name, record):
+        append(self, name, record)
+        if name == "proposal_001" and len(self.records(name)) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(rank):
+        Journal.append = dies
+
+    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    assert second[0] is None
+    assert first[0] == 1
+    assert first[2].splitlines()[-1] == (
+        "zcpt: another process of the search was lost, or torchrun was stopped; what is done is on disk, and "
+        "--resume run goes on, with any number of processes."
+    )
+    assert [code for code, _, _ in launched(3, here, "search", "--resume", "run")] == [0, 0, 0]
+    assert results(here / "run") == results(alone)
+
+
+def test_an_environment_that_is_not_torchruns(here, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(SEARCH) == 2
+    assert re.fullmatch(
+        r"zcpt: WORLD_SIZE is set, and .* RANK .*: start them with torchrun, or unset it\.\n", capsys.readouterr().err
+    )
+
+
+LONG = ["search", "--space", "nasbench201", "--proposals", "3", "--validation-batches", "12", "--channels", "8"]
+LONG += ["--layers", "1", "--device", "cpu"]
+
+
+def torchrun(size, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", size, "-m", "zcpt", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Sums in the same order, whatever number of threads a process would take.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment, **pipes)
+
+
+def ranks_of(process):
+    """Process numbers by rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    variables = {pid: Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in children}
+    return {name[5:]: int(pid) for pid, names in variables.items() for name in names if name.startswith("RANK=")}
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    run = tmp_path_factory.mktemp("long") / "run"
+    assert main([*LONG, "--out", str(run)]) == 0
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "rank"), [("proposal_001", "1"), ("proposal_002", "0"), ("validation", "2")])
+def test_torchrun_with_a_killed_process_ends_and_resumes(file, rank, long, tmp_path):
+    run = tmp_path / "run"
+    path = run / "journal" / f"{file}.jsonl"
+    process = torchrun(3, *LONG, "--out", run)
+    while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= 2):
+        time.sleep(0.002)
+    os.kill(ranks_of(process)[rank], signal.SIGKILL)
+    began = time.monotonic()
+    _, err = process.communicate()
+    assert time.monotonic() - began < 30
+    assert process.returncode == 1
+    assert "Signal 9 (SIGKILL)" in err
+    assert err.count(f"--resume {run} goes on, with any number of processes.\n") == (rank != "0")
+    again = torchrun(2, "search", "--resume", run)
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert out.count("architecture  ") == 1
+    assert results(run) == results(long)
