@@ -219,13 +219,23 @@ def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
         if total is None:
             total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
         elif tensor.shape != total.shape:
-            raise SpaceError(
-                f"'{name}' adds values of different shapes, {list(total.shape)} and {list(tensor.shape)}: all "
-                "candidates of a choice must give as many channels, of the same height and width."
-            )
+            raise unequal(name, total.shape, tensor.shape)
         else:
             total = total.add_(tensor, alpha=weight) if owned else total.add(tensor, alpha=weight)
             owned = True
     if total is None:
-        raise SpaceError(f"the mixture removes everything that '{name}' could be computed from.")
+        raise nothing_left(name)
     return total
+
+
+def nothing_left(name: str) -> SpaceError:
+    """The error of a mixture that weighs everything that a value is computed from with 0."""
+    return SpaceError(f"the mixture removes everything that '{name}' could be computed from.")
+
+
+def unequal(name: str, one: Sequence[int], other: Sequence[int]) -> SpaceError:
+    """The error of a sum of values that cannot be added."""
+    return SpaceError(
+        f"'{name}' adds values of different shapes, {list(one)} and {list(other)}: all "
+        "candidates of a choice must give as many channels, of the same height and width."
+    )

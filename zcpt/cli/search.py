@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from train.data import ImageData, load_data, recipe_for, scoring_batches
 from train.recipe import configure as configure_training
 from zcpt.cli._options import (
@@ -33,7 +31,7 @@ from zcpt.search.events import Listener
 from zcpt.search.orders import evaluations
 from zcpt.search.ranks import Ranks
 from zcpt.search.result import with_own_table
-from zcpt.search.run import prepare, start
+from zcpt.search.run import Plan, prepare, start
 from zcpt.space import SearchSpace
 from zcpt.spaces import get_space
 
@@ -75,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     batches = scoring_batches(data, config.seed)
     plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
     bounds = plan.bounds
-    announcement = _Announcement(_announced(space, config, data, _where(device, ranks)) + _limits(bounds))
+    announcement = _Announcement(_announced(plan, data, ranks) + _limits(plan))
     result = start(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
     if not ranks.first:
         return
@@ -106,12 +104,9 @@ class _Announcement(Listener):
         _log.info(self.text)
 
 
-def _where(device: torch.device, ranks: Ranks) -> str:
-    return f"{device}, in {ranks.size} processes" if ranks.size > 1 else str(device)
-
-
-def _announced(space: SearchSpace, config: SearchConfig, data: ImageData, device: str) -> str:
-    channels, height, width = data.image_shape
+def _announced(plan: Plan, data: ImageData, ranks: Ranks) -> str:
+    space, config, (channels, height, width) = plan.space, plan.config, data.image_shape
+    processes = f" in {ranks.size} processes" if ranks.size > 1 else ""
     least, most = evaluations(space.choices, config.order, config.joint)
     number = str(least) if least == most else f"{least} to {most}"
     inits = min(config.validation_inits, config.validation_batches)
@@ -119,17 +114,21 @@ def _announced(space: SearchSpace, config: SearchConfig, data: ImageData, device
         f", V={counted(config.validation_batches, 'validation batches')} at R={counted(inits, 'initialisations')}"
     )
     return (
-        f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, on {device}: "
+        f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, "
+        f"on {plan.device} by the {plan.document['engine']} engine{processes}: "
         f"N={counted(config.proposals, 'proposals')} of {number} evaluations with {config.proxy} in {config.order} "
         f"order{validation if config.proposals > 1 else ''}; "
         f"supernet of C={config.channels}, {counted(config.layers, space.layers_mean)}"
     )
 
 
-def _limits(bounds: Bounds) -> str:
-    limits = [f"of at most {budget.text(budget.limit)}" for budget in bounds.budgets]
-    limits += ["in the published list of the space"] * bounds.valid_only
-    return f"; networks {', '.join(limits)}" if limits else ""
+def _limits(plan: Plan) -> str:
+    limits = [f"of at most {budget.text(budget.limit)}" for budget in plan.bounds.budgets]
+    limits += ["in the published list of the space"] * plan.bounds.valid_only
+    said = f"; networks {', '.join(limits)}" if limits else ""
+    if plan.memory is not None:
+        said += f"; scoring takes about {written(plan.memory)}B of the {written(plan.config.max_memory)}B it may"
+    return said
 
 
 def _chosen_from(result: SearchResult) -> str:

@@ -59,11 +59,15 @@ class Naswot(Proxy):
         with _observing((m for m in net.modules() if self.counts(m)), terms.add):
             logits = net(images) if mixture is None else net(images, mixture)
         if terms.total is None:
-            raise ProxyError(
-                f"proxy '{self.name}' compares how ReLUs switch, and no nn.ReLU module ran in "
-                f"{type(net).__name__}: use a network whose activations are nn.ReLU or nn.ReLU6 modules."
-            )
+            raise self.nothing_ran(net)
         return terms.total.cpu(), logits
+
+    def nothing_ran(self, net: nn.Module) -> ProxyError:
+        """The error of a network in which nothing counts."""
+        return ProxyError(
+            f"proxy '{self.name}' compares how ReLUs switch, and no nn.ReLU module ran in "
+            f"{type(net).__name__}: use a network whose activations are nn.ReLU or nn.ReLU6 modules."
+        )
 
 
 @register_proxy

@@ -1,6 +1,6 @@
 """From a supernet and a mini-batch to scores, and from scores to the importance of candidates."""
 
-from zcpt.scoring.evaluate import evaluate
+from zcpt.scoring.evaluate import Evaluator, evaluate
 from zcpt.scoring.importance import importance, most_important
 
-__all__ = ["evaluate", "importance", "most_important"]
+__all__ = ["Evaluator", "evaluate", "importance", "most_important"]

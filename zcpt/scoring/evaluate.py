@@ -1,22 +1,38 @@
-"""The plain evaluator, which defines what a score is: one forward pass for each mixture."""
+"""From a network, mixtures and a batch to scores, by either of two engines that give the same answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError
+from zcpt.errors import ConfigError, ProxyError, unknown
 from zcpt.mixture import Mixture
-from zcpt.proxies import Proxy
+from zcpt.proxies import Naswot, Proxy
+from zcpt.scoring.fast import Fast
+from zcpt.scoring.plain import Plain
 from zcpt.seeding import derive
-from zcpt.supernet import Stochastic
+from zcpt.supernet import Stochastic, Supernet
+
+Engine = Literal["auto", "plain", "fast"]
+Precision = Literal["float32", "bf16"]
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+def evaluate(
+    net: nn.Module,
+    proxy: Proxy,
+    mixtures: Sequence[Mixture | None],
+    batch: Batch,
+    *,
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    max_memory: float = 0,
+) -> Tensor:
     """Score one network under P mixtures, all on the same batch.
 
     A score depends on the weights, the mixture and the batch and on nothing else; the network is not copied
@@ -27,28 +43,135 @@ def evaluate(net: nn.Module, proxy: Proxy, mixtures: Sequence[Mixture | None], b
         proxy: What to measure.
         mixtures: P mixtures.
         batch: Images [B, C, H, W], normalised, and labels [B], on the network's device.
+        engine: ``"plain"`` runs the network once for each mixture. ``"fast"`` gives the same scores but for rounding
+            (1e-3 at most), for proxies of the naswot family. ``"auto"`` is the fast one where it can be used.
+        precision: What the network is computed in.
+        max_memory: Bytes that the fast engine may take at once; 0 sets no limit.
 
     Returns:
         Scores [P], float64, on the CPU.
 
     Raises:
         ProxyError: The batch is too small for the proxy.
+        ConfigError: The engine cannot score the network with the proxy, or not in so little memory.
     """
-    if len(batch.images) < proxy.min_batch:
-        raise ProxyError(
-            f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
-            f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
-        )
-    modules = list(net.modules())  # once: going through some thousand takes as long as scoring a small network
-    # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        _evaluation_mode(net, modules),
-        seeded_modules(modules, batch.seed),
+    return Evaluator(net, proxy, engine=engine, precision=precision, max_memory=max_memory).scores(mixtures, batch)
+
+
+class Evaluator:
+    """Scores one network again and again; its weights must stay what they are. The arguments are those of ``evaluate``.
+
+    Raises:
+        ConfigError: The engine cannot score the network with the proxy.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        proxy: Proxy,
+        *,
+        engine: Engine = "auto",
+        precision: Precision = "float32",
+        max_memory: float = 0,
+    ) -> None:
+        for name, given, known in (("engine", engine, get_args(Engine)), ("precision", precision, _DTYPES)):
+            if given not in known:
+                raise ConfigError(unknown(f"value of --{name}", str(given), known))
+        if max_memory < 0:
+            raise ConfigError(f"--max-memory {max_memory} must not be negative.")
+        self.net, self.proxy = net, proxy
+        self._asked, self._dtype, self._max_memory = engine, _DTYPES[precision], max_memory
+        self._choose(mixed=False)
+
+    def _choose(self, mixed: bool) -> None:
+        self.engine = resolved(self._asked, self.proxy, self._max_memory, self.net, mixed)
+        if self.engine == "fast":
+            assert isinstance(self.proxy, Naswot)
+            self._scorer: Fast | Plain = Fast(self.net, self.proxy, self._dtype, self._max_memory)
+        else:
+            self._scorer = Plain(self.net, self.proxy, self._dtype)
+
+    def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+        """Scores [P] of P mixtures on one batch, float64, on the CPU.
+
+        Raises:
+            ProxyError: The batch is too small for the proxy, or no ReLU ran.
+            ConfigError: The engine cannot score the network under mixtures, or ``max_memory`` is too little.
+        """
+        mixed = any(mixture is not None for mixture in mixtures)
+        if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
+            self._choose(mixed)  # only now it shows that the network takes mixtures
+        with self._prepared(batch):
+            return torch.tensor(self._scorer.scores(mixtures, batch), dtype=torch.float64)
+
+    def needs(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
+        """An estimate of the bytes that ``scores`` takes at once, beside network and batch; None by the plain engine.
+
+        Raises:
+            ConfigError: ``max_memory`` is too little.
+        """
+        with self._prepared(batch):
+            return self._scorer.needs(mixtures, batch.images) if isinstance(self._scorer, Fast) else None
+
+    @contextmanager
+    def _prepared(self, batch: Batch) -> Iterator[None]:
+        if len(batch.images) < self.proxy.min_batch:
+            raise ProxyError(
+                f"proxy '{self.proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
+                f"use a batch size of at least {self.proxy.min_batch}, such as --batch-size 64."
+            )
+        modules = list(self.net.modules())  # once: going through thousands takes as long as scoring a small network
+        # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _evaluation_mode(self.net, modules),
+            seeded_modules(modules, batch.seed),
+        ):
+            yield
+
+
+def resolved(
+    engine: Engine, proxy: Proxy, max_memory: float = 0, net: nn.Module | None = None, mixed: bool = False
+) -> Engine:
+    """The engine that scores networks with a proxy.
+
+    Args:
+        engine: What was asked for.
+        proxy: What is measured.
+        max_memory: What was asked for.
+        net: A network, where it is known.
+        mixed: Whether it is scored under mixtures, be it a supernet or not.
+
+    Raises:
+        ConfigError: It cannot do what was asked for.
+    """
+    reason = _obstacle(proxy, net, mixed)
+    if engine == "fast" and reason:
+        raise ConfigError(f"--engine fast cannot be used: {reason}. Give --engine plain, or leave it out.")
+    chosen: Engine = "plain" if reason or engine == "plain" else "fast"
+    if chosen == "plain" and max_memory:
+        why = reason or "--engine plain was given"
+        raise ConfigError(f"only the fast engine keeps --max-memory, and {why}. Leave it out, or lower --batch-size.")
+    return chosen
+
+
+def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
+    """Why the fast engine cannot score networks with a proxy, or this one; empty if it can."""
+    if (
+        not isinstance(proxy, Naswot)
+        or type(proxy).score is not Naswot.score
+        or type(proxy).kernel is not Naswot.kernel
     ):
-        scores = [proxy.score(net, batch, mixture) for mixture in mixtures]
-    return torch.tensor(scores, dtype=torch.float64)
+        return f"it knows naswot and naswot-official, not proxy '{proxy.name}'"
+    if isinstance(net, Supernet):
+        if type(net).forward is not Supernet.forward or type(net).values is not Supernet.values:
+            return f"{type(net).__name__} has a forward pass of its own, and it carries out the program"
+        if net._forward_pre_hooks or net._forward_hooks:
+            return f"{type(net).__name__} has hooks, and it carries out the program"
+    elif net is not None and (mixed or hasattr(net, "choices")):
+        return f"{type(net).__name__} is a search network of other code, which it cannot look into"
+    return ""
 
 
 @contextmanager

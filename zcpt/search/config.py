@@ -9,6 +9,7 @@ from typing import Any, Literal
 from zcpt.errors import ConfigError, unknown
 from zcpt.options import check_types, flag, number, option
 from zcpt.proxies import get_proxy
+from zcpt.scoring.evaluate import resolved
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
 
@@ -36,6 +37,13 @@ class SearchConfig:
     non_finite: Literal["last", "compare"] = option(
         "last",
         "rank scores that are not finite last, or compare them as numbers (a singular kernel then wins)",
+    )
+    engine: Literal["auto", "plain", "fast"] = option(
+        "auto", "how scores are computed; 'auto' is 'fast' where the proxy allows it, and the scores are the same"
+    )
+    precision: Literal["float32", "bf16"] = option("float32", "what networks are computed in while they are scored")
+    max_memory: float = option(
+        0.0, "bytes that scoring may take beside networks and batches, such as 500M or 2G; 0 sets no limit", number
     )
     alpha_noise: float = option(0.0, "standard deviation of the architecture parameters whose softmax are the weights")
     alpha_draw: Literal["proposal", "run"] = option("proposal", "what one draw of architecture parameters serves")
@@ -71,7 +79,8 @@ class SearchConfig:
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        not_negative = ("seed", "alpha_noise", "max_params", "max_macs", "max_latency")
+        resolved(self.engine, get_proxy(self.proxy), self.max_memory)
+        not_negative = ("seed", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
         for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")

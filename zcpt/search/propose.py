@@ -17,7 +17,7 @@ from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import get_proxy
-from zcpt.scoring import evaluate, importance, most_important
+from zcpt.scoring import Evaluator, importance, most_important
 from zcpt.search.budgets import Bounds, Scope
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener, Purpose
@@ -81,6 +81,17 @@ class Fresh:
         return place_batch(batch, self.device)
 
 
+def evaluator(net: nn.Module, config: SearchConfig) -> Evaluator:
+    """What scores a network as the settings say."""
+    return Evaluator(
+        net,
+        get_proxy(config.proxy),
+        engine=config.engine,
+        precision=config.precision,
+        max_memory=config.max_memory,
+    )
+
+
 def drawn_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
     """The mixture before any decision, with architecture parameters as the settings draw them."""
     with seeded(derive(Seeds.derived(config.seed).alpha, draw)):
@@ -118,7 +129,7 @@ class Proposer:
         self.journal, self.audience, self.bounds = journal, audience, bounds
         self.proxy = get_proxy(config.proxy)
         self.seeds = Seeds.derived(config.seed)
-        self._net: tuple[int, nn.Module] | None = None
+        self._evaluator: tuple[int, Evaluator] | None = None
         self._batch: tuple[int, Batch] | None = None
 
     def propose_all(self, ranks: Ranks = ALONE) -> list[Architecture]:
@@ -160,12 +171,13 @@ class Proposer:
         """The mixture that a proposal starts with."""
         return self.origin.start(proposal if self.config.alpha_draw == "proposal" else 0)
 
-    def supernet(self, proposal: int) -> nn.Module:
-        """The supernet that a proposal is made on."""
+    def evaluator(self, proposal: int) -> Evaluator:
+        """Scores the supernet that a proposal is made on."""
         draw = proposal if self.config.supernet_weights == "proposal" else 0
-        if self._net is None or self._net[0] != draw:
-            self._net = draw, self.origin.supernet(draw)
-        return self._net[1]
+        if self._evaluator is None or self._evaluator[0] != draw:
+            self._evaluator = None  # so that no two supernets need memory at once
+            self._evaluator = draw, evaluator(self.origin.supernet(draw), self.config)
+        return self._evaluator[1]
 
     def batch(self, proposal: int, step: int, survey: bool) -> Batch:
         """The mini-batch that a look sees. Surveys see another one than decisions, so that they do not repeat them."""
@@ -249,7 +261,7 @@ class _Pass:
         # A survey that settles sees what the decision would have seen.
         survey = purpose == "survey" and not self.order.settles
         batch = proposer.batch(self.proposal, self.step, survey)
-        scores = evaluate(proposer.supernet(self.proposal), proposer.proxy, removed, batch).tolist()
+        scores = proposer.evaluator(self.proposal).scores(removed, batch).tolist()
         compare = proposer.config.non_finite == "compare"
         importances = importance(scores, proposer.proxy.higher_is_better, compare_infinite=compare)
         seconds = time.perf_counter() - started

@@ -63,7 +63,7 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         raise ConfigError(f"{path} cannot go on: {others}. Start a new search with another --out.")
     return [
         f"the search began with {what} {before[what]} and goes on with {document[what]}: scores may differ"
-        for what in ("device", "versions")
+        for what in ("device", "engine", "versions")
         if before[what] != document[what]
     ]
 

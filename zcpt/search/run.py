@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batches, as_batches, fingerprint
+from zcpt.batches import Batch, Batches, as_batches, fingerprint
 from zcpt.devices import as_device
 from zcpt.errors import ConfigError, DataError, LostError
 from zcpt.files import as_json, locked, make_folder, read_text
 from zcpt.options import flag
 from zcpt.proxies import get_proxy
+from zcpt.scoring.evaluate import resolved
 from zcpt.search.budgets import Bounds, budgets, checksums, train_shape
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
-from zcpt.search.propose import Fresh, Proposer, Seeds
+from zcpt.search.propose import Fresh, Proposer, Seeds, evaluator
 from zcpt.search.ranks import ALONE, Ranks, joined
 from zcpt.search.result import (
     LATENCY,
@@ -109,6 +110,8 @@ class Plan:
     resume: bool
     remarks: tuple[str, ...] = ()
     """For the log: how a search that goes on differs from the one that began."""
+    memory: int | None = None
+    """An estimate of the bytes that scoring takes at once, where there is a limit."""
 
     @cached_property
     def bounds(self) -> Bounds:
@@ -141,6 +144,7 @@ def prepare(
     shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
     space.check_shape(shape)
     device = as_device(device)
+    memory = _memory(Fresh(space, shape, config, device), config, probe) if config.max_memory else None
     document = _document(space, config, shape, device)
     document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
     trained = train_shape(config, shape)
@@ -148,7 +152,7 @@ def prepare(
     document |= {"budgets": checksums(space, trained, budgets(space, config, trained))}
     # Before anything is said of budgets: with another latency table it would not be about this search.
     remarks = check_folder(folder, document) if folder and resume else ()
-    return Plan(space, config, source, shape, device, document, folder, resume, tuple(remarks))
+    return Plan(space, config, source, shape, device, document, folder, resume, tuple(remarks), memory)
 
 
 def start(plan: Plan, listeners: Sequence[Listener] = (), ranks: Ranks = ALONE) -> SearchResult:
@@ -278,6 +282,14 @@ def check_enough(batches: Batches, config: SearchConfig) -> None:
             )
 
 
+def _memory(origin: Fresh, config: SearchConfig, probe: Batch) -> int | None:
+    """Bytes for the first evaluation, to which all others are smaller; ConfigError if that is more than the limit."""
+    start = origin.start(0)
+    choice = next(iter(start.choices.values()))
+    removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
+    return evaluator(origin.supernet(0), config).needs(removed, origin.place(probe))
+
+
 def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: torch.device) -> dict[str, Any]:
     return {
         "space": space.name,
@@ -289,5 +301,6 @@ def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: to
             "classes": shape.num_classes,
         },
         "device": str(device),
+        "engine": resolved(config.engine, get_proxy(config.proxy)),
         "versions": versions(),
     }

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
 import torch
-from torch import nn
 
 from zcpt.batches import Batches
 from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.proxies import get_proxy
-from zcpt.scoring import evaluate, most_important
+from zcpt.scoring import Evaluator, most_important
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Listener
 from zcpt.search.journal import Journal, Record
-from zcpt.search.propose import Seeds
+from zcpt.search.propose import Seeds, evaluator
 from zcpt.search.ranks import ALONE, Ranks
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, SearchSpace, Shape
@@ -71,7 +70,7 @@ class Validator:
     def _made(self, candidates: Sequence[Architecture], lines: Sequence[_Line]) -> Iterator[Record]:
         """The records of these lines in their order, each as soon as it and all before it are there."""
         done: dict[_Line, Record] = {}
-        networks: tuple[int, Sequence[nn.Module]] | None = None
+        networks: tuple[int, Sequence[Evaluator]] | None = None
         waiting = deque(lines)
         for share in _rounds(lines, self.ranks.size):
             line, record = share[self.ranks.rank], None
@@ -85,21 +84,20 @@ class Validator:
             while waiting and waiting[0] in done:
                 yield done.pop(waiting.popleft())
 
-    def _networks(self, candidates: Sequence[Architecture], init: int) -> Sequence[nn.Module]:
+    def _networks(self, candidates: Sequence[Architecture], init: int) -> Sequence[Evaluator]:
         seed = derive(Seeds.derived(self.config.seed).init, init)
         networks = []
         for architecture in candidates:
             with seeded(seed):
                 network = self.space.build_network(architecture, self.shape)
-            networks.append(place(network, self.device))
+            networks.append(evaluator(place(network, self.device), self.config))
         return networks
 
-    def _score(self, networks: Sequence[nn.Module], init: int, batch: int) -> Record:
+    def _score(self, networks: Sequence[Evaluator], init: int, batch: int) -> Record:
         started = time.perf_counter()
         seed = derive(Seeds.derived(self.config.seed).validation, batch)
         drawn = place_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
-        proxy = get_proxy(self.config.proxy)
-        scores = [evaluate(network, proxy, [None], drawn).item() for network in networks]
+        scores = [network.scores([None], drawn).item() for network in networks]
         return {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
 
 

@@ -192,6 +192,19 @@ def mistakes():
         "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
         "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels a side"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
+        "the fast engine for any proxy": (
+            [*search, "--proxy", "hashed", "--engine", "fast"], "--engine fast cannot be used: it knows naswot and"
+        ),
+        "a limit without the fast engine": (
+            [*search, "--engine", "plain", "--max-memory", "1G"], "keeps --max-memory, and --engine plain was given"
+        ),
+        "a limit for any proxy": (
+            [*search, "--proxy", "hashed", "--max-memory", "1G"], "the fast engine keeps --max-memory, and it knows"
+        ),
+        "a negative limit": ([*search, "--max-memory", "-1"], "--max-memory -1.0 must not be negative"),
+        "too little memory": ([*search, "--max-memory", "1k"], "--max-memory 1k is too little: scoring Supernet on"),
+        "an unknown engine": ([*search, "--engine", "fats"], "'fats'"),
+        "an unknown precision": ([*search, "--precision", "fp16"], "'fp16'"),
         "latency without a table": ([*darts, "--max-latency", "3"], "--latency-table FILE go together"),
         "no latency table": ([*darts, "--max-latency", "3", "--latency-table", "t.json"], "t.json is missing"),
         "depth to be trained": ([*darts, "--train-layers", "2"], "needs at least 3 cells"),

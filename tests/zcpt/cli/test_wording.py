@@ -24,7 +24,8 @@ def test_several_proposals_are_said_to_be_validated(here, capsys, caplog):
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proxy", "hashed"]
     with caplog.at_level("INFO"):
         run(capsys, *words)
-    assert caplog.text.count("searching nasbench201 on digits (1x8x8), seed 0, on cpu: N=2 proposals") == 1
+    said = "searching nasbench201 on digits (1x8x8), seed 0, on cpu by the plain engine: N=2 proposals"
+    assert caplog.text.count(said) == 1
     assert (
         "random order, V=2 validation batches at R=2 initialisations; supernet" in caplog.text
     )  # R is 10: never so many

@@ -355,3 +355,18 @@ def test_names_or_alpha_that_are_missing_are_asked_for(few, pictures, monkeypatc
     monkeypatch.delattr(quark, "PRIMITIVES")
     with pytest.raises(ConfigError, match=r"no list PRIMITIVES fits them: pass primitives="):
         zcpt.select(model, pictures)
+
+
+@pytest.mark.parametrize("options", [{"engine": "fast"}, {"max_memory": 1e9}])
+def test_the_fast_engine_is_refused_and_the_model_is_what_it_was(options, model, pictures):
+    before = state_of(used(model))
+    with pytest.raises(ConfigError, match="Adopted is a search network of other code, which it cannot look into"):
+        zcpt.select(model, pictures, batch_size=4, **options)
+    assert state_of(model) == before
+
+
+def test_the_engine_is_the_plain_one_unless_it_is_asked_for(few, pictures):
+    options = {"batch_size": 4, "proxy": "naswot"}
+    assert zcpt.select(standin("quark"), pictures, **options) == zcpt.select(
+        standin("quark"), pictures, engine="plain", **options
+    )

@@ -4,11 +4,16 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import zcpt
 from tests.conftest import PROXIES, random_architecture, tiny_shape
-from zcpt import Batch, ProxyError
+from tests.zcpt.scoring.fast.conftest import drawn_mixture
+from tests.zcpt.search.conftest import searched
+from zcpt import Batch, ConfigError, ProxyError, Supernet
+from zcpt.proxies.naswot import log_determinant
 from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.fast import Fast
 
 NASWOT = zcpt.get_proxy("naswot")
 
@@ -96,3 +101,108 @@ def test_one_image_is_refused_with_a_batch_size_to_use(space, batch):
     net = space.build_supernet(tiny_shape(space))
     with pytest.raises(ProxyError, match="by 1 image: use a batch size of at least 2, such as --batch-size 64"):
         zcpt.evaluate(net, NASWOT, [net.start()], Batch(batch.images[:1], batch.labels[:1]))
+
+
+class Wrapped(nn.Module):
+    """A search network as the fast engine does not know it."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images, mixture=None):
+        return self.net(images, mixture)
+
+
+class Brighter(Supernet):
+    """A supernet with a forward pass of its own."""
+
+    def forward(self, images, mixture=None):
+        return super().forward(images + 1, mixture)
+
+
+def hooked(net):
+    net.register_forward_pre_hook(lambda module, given: (given[0] + 1, *given[1:]))
+    return net
+
+
+def brighter(net):
+    net.__class__ = Brighter
+    return net
+
+
+@pytest.mark.parametrize("own", [Wrapped, hooked, brighter])
+def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
+    space = zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_shape(space))
+    choice = space.choices[0]
+    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    net = own(net)
+    expected = zcpt.evaluate(net, NASWOT, removed, batch, engine="plain")
+    assert torch.equal(zcpt.evaluate(net, NASWOT, removed, batch), expected)
+    with pytest.raises(ConfigError, match=f"--engine fast cannot be used: {type(net).__name__} "):
+        zcpt.evaluate(net, NASWOT, removed, batch, engine="fast")
+    with pytest.raises(ConfigError, match="only the fast engine keeps --max-memory"):
+        zcpt.evaluate(net, NASWOT, removed, batch, max_memory=1e9)
+
+
+def test_what_is_asked_for_in_python_is_checked_too(batch):
+    net = nn.Sequential(nn.ReLU(), nn.Flatten())
+    for options, said in (
+        ({"engine": "fats"}, "unknown value of --engine 'fats': did you mean 'fast'?"),
+        ({"precision": "fp16"}, "unknown value of --precision 'fp16'"),
+        ({"max_memory": -1}, "--max-memory -1 must not be negative"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            zcpt.evaluate(net, NASWOT, [None], batch, **options)
+
+
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+def test_weights_that_change_between_two_calls_are_seen(engine, batch):
+    space = zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_shape(space))
+    first = zcpt.evaluate(net, NASWOT, [net.start()], batch, engine=engine)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(-1)
+    second = zcpt.evaluate(net, NASWOT, [net.start()], batch, engine=engine)
+    assert abs(first - second) > 1e-3
+    assert torch.allclose(second, zcpt.evaluate(net, NASWOT, [net.start()], batch, engine="plain"), rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
+def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
+    """Twenty draws of weights, batch and mixture."""
+    differing = 0
+    proxy, size, counted = zcpt.get_proxy(proxy), getattr(space, "small_size", space.search_size), 0
+    for draw in range(20):
+        torch.manual_seed(draw)
+        side = 32 if draw % 4 == 0 else 16
+        shape = tiny_shape(space, channels=16, layers=size.layers, image_size=(side, side))
+        net, mixture = space.build_supernet(shape).eval(), None
+        given = torch.randn(16, 3, side, side)
+        with torch.no_grad(), seeded_modules(net.modules(), draw):
+            mixture = drawn_mixture(net, draw)
+            plain, (fast,) = proxy.kernel(net, given, mixture), Fast(net, proxy).kernels([mixture], given)[0]
+        assert torch.equal(fast.diagonal(), plain.diagonal())
+        differing += int((fast - plain).abs().sum())
+        counted += 16 * 15 * int(plain[0, 0])
+        one, other = log_determinant(fast), log_determinant(plain)
+        assert one == other or abs(one - other) <= 1e-3
+    assert differing <= 1e-6 * counted  # of all draws: in a chain one unit next to 0 takes others with it
+
+
+@pytest.mark.slow
+def test_whole_proposals_decide_alike(space, pictures):
+    for seed in range(3):
+        options = {"seed": seed, "channels": 8, "batch_size": 16}
+        runs = [searched(space, pictures, engine=engine, **options)[1].all for engine in ("plain", "fast")]
+        for (_, one), (_, other) in zip(*runs, strict=True):
+            assert [one.choice, one.candidates] == [other.choice, other.candidates]
+            assert one.scores == pytest.approx(other.scores, abs=1e-3, nan_ok=True)
+            if one.kept != other.kept:
+                best, second = sorted(one.importance)[:-3:-1]
+                print(f"{space.name} {seed} {one.choice}: {one.kept} or {other.kept}, gap {best - second}")
+                assert best - second < 1e-4 * abs(best)
+                break  # what follows is another search

@@ -15,6 +15,7 @@ import zcpt
 from tests.conftest import SPACES
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
+from zcpt.options import number
 
 SMALL = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
 
@@ -148,6 +149,48 @@ def test_a_change_of_version_is_remarked_and_goes_on(finished, pictures, tmp_pat
     with caplog.at_level(logging.WARNING):
         searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SMALL)
     assert "scores may differ" in caplog.text
+
+
+ENGINES = [({}, "fast"), ({"engine": "fast"}, "fast"), ({"engine": "plain"}, "plain"), ({"proxy": "hashed"}, "plain")]
+
+
+@pytest.mark.parametrize(("options", "engine"), ENGINES)
+def test_the_folder_notes_the_engine_that_was_used(options, engine, pictures, tmp_path):
+    searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["engine"] == engine
+    assert config["search"]["engine"] == options.get("engine", "auto")
+
+
+def test_a_change_of_engine_is_remarked_and_goes_on(pictures, tmp_path, caplog):
+    space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
+    searched(space, pictures, run_dir=run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "engine": "plain"}))  # as where there was no fast one
+    with caplog.at_level(logging.WARNING):
+        searched(space, pictures, run_dir=run, resume=True)
+    (remark,) = [record.message for record in caplog.records]
+    assert remark == "the search began with engine plain and goes on with fast: scores may differ"
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "toy"])
+@pytest.mark.parametrize("proposals", [1, 2])
+def test_both_engines_and_any_memory_come_to_the_same(name, proposals, pictures):
+    space = zcpt.get_space(name)
+    plain, decisions = searched(space, pictures, engine="plain", proposals=proposals)
+    least = re.search(r"needs (\S+) bytes", str(refused(space, pictures, proposals)))[1]
+    for options in ({"engine": "fast"}, {"max_memory": number(least)}):
+        fast, others = searched(space, pictures, proposals=proposals, **options)
+        for (_, one), (_, other) in zip(decisions.all, others.all, strict=True):
+            assert [one.choice, one.kept] == [other.choice, other.kept]
+            assert one.scores == pytest.approx(other.scores, abs=1e-3, nan_ok=True)
+        assert fast.architecture == plain.architecture
+
+
+def refused(space, pictures, proposals):
+    with pytest.raises(ConfigError, match="is too little") as error:
+        searched(space, pictures, proposals=proposals, max_memory=1000)
+    return error.value
 
 
 def test_a_folder_that_exists_is_refused_and_left_alone(finished, pictures):

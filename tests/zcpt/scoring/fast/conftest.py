@@ -1,0 +1,91 @@
+"""Comparing the fast engine with the plain one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import zcpt
+from zcpt import Mixture
+from zcpt.scoring.fast import Fast
+
+FAMILY = ["naswot", "naswot-official"]
+NASWOT = zcpt.get_proxy("naswot")
+
+
+def images(batch=6, size=8, seed=0):
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def plain_kernel(net, given, mixture=None, proxy=NASWOT):
+    with torch.no_grad():
+        return proxy.kernel(net.eval(), given.clone(), mixture)
+
+
+def fast_kernels(net, given, mixtures=(None,), proxy=NASWOT, **options):
+    with torch.no_grad():
+        return Fast(net.eval(), proxy, **options).kernels(mixtures, given)[0]
+
+
+def assert_same_kernel(one, plain, share=1e-6, one_unit=True):
+    """At most one in a million counted units differs; of a tiny network, at most one unit of one image.
+
+    A unit is next to zero, and on its other side after another rounding. Where several operations read it, it counts
+    for each of them.
+    """
+    difference = (one - plain).abs()
+    assert not difference.diagonal().any()
+    images = len(plain)
+    if difference.sum() <= share * images * (images - 1) * int(plain[0, 0]):
+        return
+    assert one_unit
+    switched = difference.sum(0).argmax()
+    others = [i for i in range(images) if i != switched]
+    assert not difference[others][:, others].any()
+    assert len(difference[switched, others].unique()) == 1
+
+
+def drawn_mixture(net, seed):
+    """A mixture as there may be in the midst of a search: some choices decided, some candidates removed."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda top: int(torch.randint(top, (), generator=generator))  # noqa: E731
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        mixture = Mixture.start(tuple(net.choices.values()), noise=[0, 1e-3, 0.5][draw(3)])
+    undecided = draw(len(net.choices)) + 1
+    for place, choice in enumerate(net.choices.values()):
+        order = torch.randperm(len(choice.candidates), generator=generator).tolist()
+        some = [choice.candidates[i] for i in order]
+        if place >= undecided:
+            mixture = mixture.select(choice.name, some[: choice.keep])
+        elif draw(2):
+            mixture = mixture.without(choice.name, *some[choice.keep + draw(len(some) - choice.keep + 1) :])
+    return mixture
+
+
+class Calls(nn.Module):
+    """A network whose forward pass is a function of its modules and the images."""
+
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def head(channels=4):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
+
+
+@pytest.fixture(autouse=True)
+def weights_of_the_test():
+    """What is drawn in a test is the same whatever ran before."""
+    torch.manual_seed(0)
+
+
+def feeding_zeros(mixture):
+    return replace(mixture, feed_zeros=True)

@@ -1,0 +1,31 @@
+"""The fast engine on a GPU."""
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import tiny_shape
+from zcpt.devices import place, place_batch
+from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.fast import Fast
+
+pytestmark = pytest.mark.gpu
+CUDA = torch.device("cuda")
+
+
+@pytest.mark.parametrize("images", [6, 32])
+@pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
+def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
+    generator = torch.Generator().manual_seed(0)
+    net = place(space.build_supernet(tiny_shape(space)), CUDA).eval()
+    pictures = torch.randn(images, 3, 8, 8, generator=generator)
+    batch = place_batch(zcpt.Batch(pictures, torch.zeros(images, dtype=torch.int64)), CUDA)
+    naswot, choice = zcpt.get_proxy(proxy), space.choices[0]
+    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    with torch.no_grad(), seeded_modules(net.modules(), 0):
+        kernels, finite = Fast(net, naswot).kernels(removed, batch.images)
+        expected = [naswot.kernel(net, batch.images, mixture) for mixture in removed]
+    assert all(finite)
+    for kernel, wanted in zip(kernels, expected, strict=True):
+        # A unit next to 0 may switch by rounding: with one of one image changes what it has in common with all others.
+        assert (kernel - wanted).abs().sum() <= max(2 * images, 1e-6 * float(wanted.sum()))

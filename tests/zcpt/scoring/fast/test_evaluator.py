@@ -1,0 +1,277 @@
+"""The fast evaluator: the kernels and errors of the plain one, within the memory that there is."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+import zcpt
+from tests.conftest import random_architecture, tiny_shape
+from tests.zcpt.scoring.fast.conftest import (
+    FAMILY,
+    NASWOT,
+    Calls,
+    assert_same_kernel,
+    drawn_mixture,
+    fast_kernels,
+    feeding_zeros,
+    head,
+    images,
+    plain_kernel,
+)
+from zcpt import Choice, ProxyError, Supernet
+from zcpt.proxies.naswot import log_determinant
+from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast.evaluator import _Way
+from zcpt.scoring.fast.operations import Convolution, Opaque
+from zcpt.supernet import Stochastic
+
+
+def seed_modules(net):
+    for module in net.modules():
+        if isinstance(module, Stochastic):
+            module.seed = 3
+    return net
+
+
+def small():
+    """A supernet of one edge between two convolutions, of which one candidate has no ReLU."""
+    net = Supernet([Choice("edge", ("identity", "relu"))])
+    x = net.fixed("stem", nn.Conv2d(3, 4, 3), net.IMAGES)
+    x = net.mixed("middle", "edge", {"identity": nn.Identity(), "relu": nn.ReLU()}, x)
+    net.fixed("head", head(), x)
+    return net.eval()
+
+
+def test_a_network_in_which_no_relu_runs_is_refused_as_by_the_plain_engine():
+    def never(net, x):
+        return net.head(x if x.sum() < 1e9 else net.relu(x))
+
+    for net in (nn.Sequential(nn.Conv2d(3, 3, 1), head(3)), Calls(never, relu=nn.ReLU(), head=head(3))):
+        with pytest.raises(ProxyError, match="no nn.ReLU module ran in"):
+            fast_kernels(net, images())
+    net = small()
+    without = net.start().without("edge", "relu")
+    for mixtures in ([without], [net.start(), without]):
+        with pytest.raises(ProxyError, match="no nn.ReLU module ran in Supernet"):
+            fast_kernels(net, images(), mixtures)
+
+
+def out_of_memory(monkeypatch, error, largest):
+    """Let convolutions of more than so many images fail."""
+    convolve = Convolution.__call__
+
+    def limited(self, *sources):
+        if len(sources[0]) > largest:
+            raise error
+        return convolve(self, *sources)
+
+    monkeypatch.setattr(Convolution, "__call__", limited)
+    monkeypatch.setattr("zcpt.scoring.fast.graph._CACHED", 2**40)  # all images at a time
+
+
+ERRORS = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:128] data. DefaultCPUAllocator: not enough memory: you tried to"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["refused", "not enough", "cuda"])
+def test_out_of_memory_goes_on_in_a_smaller_way_with_the_same_kernels(error, monkeypatch, caplog):
+    net = small()
+    mixtures = [net.start(), net.start().without("edge", "identity")]
+    expected = {size: fast_kernels(net, images(size), mixtures) for size in (6, 7, 12)}
+    out_of_memory(monkeypatch, error, largest=3)
+    fast = Fast(net, NASWOT)
+    with torch.no_grad(), caplog.at_level(logging.WARNING):
+        for size, share in ((6, "3 of 6"), (12, "3 of 12"), (7, "1 of 7")):
+            for seed in range(2):
+                caplog.clear()
+                got = fast.kernels(mixtures, images(size))[0]
+                assert all(torch.equal(one, other) for one, other in zip(got, expected[size], strict=True))
+                said = [record.message for record in caplog.records]
+                assert said[-1:] == [] if seed else f"going on with one mixture and {share} images" in said[-1]
+
+
+def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch):
+    net = small()
+    out_of_memory(monkeypatch, RuntimeError("something else"), largest=3)
+    with pytest.raises(RuntimeError, match="something else"):
+        fast_kernels(net, images())
+    monkeypatch.undo()
+    out_of_memory(monkeypatch, ERRORS[0], largest=0)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            fast_kernels(net, images())
+
+
+def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not_finite():
+    net, given = small(), images()
+    given[0] = torch.inf
+    (kernel,), (finite,) = kernels_in(_Way(False, 2), net, given)
+    assert not finite
+    assert_same_kernel(kernel, plain_kernel(net, given, net.start()), share=0)
+
+
+def kernels_in(way, net, given, mixtures=None, proxy=NASWOT):
+    """By one of the ways."""
+    fast = Fast(net, proxy)
+    with torch.no_grad():
+        seen = [fast._seen(mixture) for mixture in mixtures or [None]]
+        return fast._kernels(way, seen, given)
+
+
+def test_no_mixtures_have_no_scores():
+    net = small()
+    assert zcpt.evaluate(net, NASWOT, [], zcpt.Batch(images(), torch.arange(6))).shape == (0,)
+    assert zcpt.scoring.Evaluator(net, NASWOT).needs([], zcpt.Batch(images(), torch.arange(6))) == 0
+
+
+@pytest.mark.parametrize("proxy", FAMILY)
+def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
+    proxy = zcpt.get_proxy(proxy)
+    net = space.build_supernet(tiny_shape(space)).eval()
+    seed_modules(net)
+    mixtures = [drawn_mixture(net, seed) for seed in range(3)]
+    kernels = fast_kernels(net, images(), mixtures, proxy)
+    for mixture, kernel in zip(mixtures, kernels, strict=True):
+        plain = plain_kernel(net, images(), mixture, proxy)
+        assert_same_kernel(kernel, plain)
+        one, other = log_determinant(kernel), log_determinant(plain)
+        assert one == other or abs(one - other) <= 1e-3
+
+
+def test_scores_do_not_depend_on_company_order_or_sharing(space):
+    net = space.build_supernet(tiny_shape(space)).eval()
+    seed_modules(net)
+    choice = space.choices[len(space.choices) // 2]
+    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    mixtures = [*removed, feeding_zeros(removed[0]), drawn_mixture(net, 1)]
+    together = fast_kernels(net, images(), mixtures)
+    backwards = fast_kernels(net, images(), mixtures[::-1])[::-1]
+    alone = [fast_kernels(net, images(), [mixture])[0] for mixture in mixtures[-3:]]
+    apart = kernels_in(_Way(False, 6), net, images(), mixtures)[0]
+    for kernels in (backwards, apart):
+        assert all(torch.equal(one, other) for one, other in zip(together, kernels, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(together[-3:], alone, strict=True))
+
+
+def test_a_batch_in_parts_gives_the_same_kernels(space):
+    net = space.build_supernet(tiny_shape(space)).eval()
+    mixtures = [drawn_mixture(net, seed) for seed in range(2)]
+    (network,) = looked_into(net, images(), mixtures)
+    if not network.per_image:
+        assert any(isinstance(module, Stochastic) for module in net.modules())
+        return
+    whole = fast_kernels(net, images(), mixtures)
+    for part in (1, 2, 3):
+        for kernel, other in zip(kernels_in(_Way(False, part), net, images(), mixtures)[0], whole, strict=True):
+            assert_same_kernel(kernel, other)
+
+
+def looked_into(net, given, mixtures=(None,), proxy=NASWOT):
+    fast = Fast(net.eval(), proxy)
+    with torch.no_grad():
+        fast.kernels(mixtures, given)
+    return fast._networks.values()
+
+
+@pytest.mark.parametrize("proxy", FAMILY)
+def test_discrete_networks(space, proxy):
+    proxy = zcpt.get_proxy(proxy)
+    network = seed_modules(space.build_network(random_architecture(space, 1), tiny_shape(space)))
+    (kernel,) = fast_kernels(network, images(), proxy=proxy)
+    assert_same_kernel(kernel, plain_kernel(network, images(), proxy=proxy))
+
+
+def test_only_what_draws_random_numbers_stays_whole(space):
+    for net in (space.build_supernet(tiny_shape(space)), *networks_without_noise(space)):
+        for network in looked_into(net, images()):
+            for value in network.values:
+                if isinstance(value.op, Opaque):
+                    assert any(isinstance(module, Stochastic) for module in value.op.module.modules())
+
+
+def networks_without_noise(space):
+    return [space.build_network(random_architecture(space, 2, without="noise"), tiny_shape(space))]
+
+
+def test_what_is_fed_zeros_may_be_any_module():
+    class Moody(Stochastic):
+        def __init__(self, noise):
+            super().__init__()
+            self.relu, self.noise = nn.ReLU(), noise
+
+        def forward(self, x, blocked=False):
+            x = x * (0 if blocked else 1)
+            if x.abs().max() > 100:
+                raise OverflowError
+            return self.relu(x + self.noise * self.normal_like(x))
+
+    for noise in (0, 1):
+        net = Supernet([Choice("edge", ("moody", "relu"))])
+        x = net.fixed("stem", nn.Conv2d(3, 4, 3), net.IMAGES)
+        moody = Moody(noise)
+        moody.seed = 3
+        x = net.mixed("middle", "edge", {"moody": moody, "relu": nn.ReLU()}, x, fed_zeros=[0])
+        net.fixed("head", head(), x)
+        net.eval()
+        for mixture in map(feeding_zeros, (net.start(), net.start().without("edge", "moody"))):
+            (kernel,) = fast_kernels(net, images(), [mixture])
+            assert_same_kernel(kernel, plain_kernel(net, images(), mixture), share=0)
+
+
+def test_shapes_and_types_may_change_from_call_to_call():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), head()).eval()
+    fast = Fast(net, NASWOT)
+    for given in (images(), images(4), images(4, 9), images(4, 9).double(), images(seed=1)):
+        net.to(given.dtype)
+        with torch.no_grad():
+            (kernel,), (finite,) = fast.kernels([None], given)
+        assert finite
+        assert_same_kernel(kernel, plain_kernel(net, given), share=0)
+
+
+@pytest.mark.parametrize("kind", ["looked into", "whole"])
+def test_double_precision_stays_double(kind):
+    def whole(net, x):
+        x = x.clone().mul_(1)
+        return net.head(net.relu(net.conv(x)))
+
+    net = Calls(whole, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), head=head())
+    net = (net if kind == "whole" else nn.Sequential(*net.children())).double()
+    with torch.no_grad():
+        net.get_submodule("conv" if kind == "whole" else "0").bias.fill_(1e-12)
+    assert_same_kernel(fast_kernels(net, images().double() * 1e-12)[0], plain_kernel(net, images().double() * 1e-12))
+
+
+@pytest.mark.parametrize("proxy", FAMILY)
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+def test_bf16(space, proxy, engine):
+    net, given = space.build_supernet(tiny_shape(space)), zcpt.Batch(images(), torch.arange(6))
+    score = zcpt.evaluate(net, zcpt.get_proxy(proxy), [net.start()], given, engine=engine, precision="bf16")
+    exact = zcpt.evaluate(net, zcpt.get_proxy(proxy), [net.start()], given)
+    assert score.isfinite().all()
+    assert abs(score / exact - 1) < 0.05
+
+
+def test_bf16_of_modules_that_stay_whole():
+    def whole(net, x):
+        x = x.clone().mul_(1)
+        return net.head(net.relu(net.norm(net.conv(x))))
+
+    net = Calls(whole, conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), relu=nn.ReLU(), head=head())
+    (kernel,) = fast_kernels(net, images(), dtype=torch.bfloat16)
+    assert (kernel - plain_kernel(net, images())).abs().max() <= 0.02 * int(kernel[0, 0])
+
+
+def test_outputs_that_are_not_finite_have_no_score():
+    net = small()
+    for spoilt in (torch.nan, torch.inf):
+        given = images()
+        given[2, 0, 0, 0] = spoilt
+        given = zcpt.Batch(given, torch.arange(6))
+        for engine in ("plain", "fast"):
+            assert zcpt.evaluate(net, NASWOT, [net.start()], given, engine=engine).isnan().all()

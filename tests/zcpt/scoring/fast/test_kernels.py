@@ -1,0 +1,60 @@
+"""Counting units: exact, whatever their number, size and layout."""
+
+import pytest
+import torch
+
+from tests.zcpt.scoring.fast.conftest import images
+from zcpt.proxies.naswot import agreement
+from zcpt.scoring.fast import kernels
+from zcpt.scoring.fast.kernels import Tally, both_positive, positive
+
+
+def signs(batch, units):
+    return torch.randint(2, (batch, units), dtype=torch.int8, generator=torch.Generator().manual_seed(units))
+
+
+@pytest.mark.parametrize("product", ["int8", "float32"])
+@pytest.mark.parametrize(("batch", "units"), [(1, 1), (2, 7), (6, 255), (17, 129), (33, 2**14 + 3), (5, 2**15 + 1)])
+def test_products_are_those_of_integers(batch, units, product, monkeypatch):
+    if product == "float32":
+        monkeypatch.setattr(kernels, "_has_int8_product", lambda given: False)
+        monkeypatch.setattr(kernels, "_EXACT_FLOAT32", 1000)
+    for given in (signs(batch, units), torch.ones(batch, units, dtype=torch.int8)):
+        both = both_positive(given)
+        assert both.dtype == torch.int64
+        assert torch.equal(both, given.long() @ given.long().T)
+
+
+def layouts():
+    x = images(5, 7)
+    return {
+        "planes": x,
+        "pixels": x.contiguous(memory_format=torch.channels_last),
+        "sliced": images(5, 8)[:, :, 1:, 1:],
+        "turned": x.transpose(2, 3),
+        "one channel": x[:, :1].contiguous(memory_format=torch.channels_last),
+        "vectors": x.flatten(1),
+        "expanded": torch.zeros(()).expand(5, 3, 7, 7),
+        "not finite": x.masked_fill(x > 1, torch.nan).masked_fill(x < -1, torch.inf),
+        "bf16": x.bfloat16(),
+        "many": torch.randn(5, 2**14 + 5, generator=torch.Generator().manual_seed(0)),
+    }
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_a_tally_counts_as_the_proxy_does(name):
+    x = layouts()[name]
+    tally = Tally()
+    tally.add((1, 0, 2), x)
+    tally.add((1, 0, 2), x)
+    tally.add((0, 1, 1), x[:, :2])
+    tally.add_signs((0, 0, 3), positive(x))
+    whole, part = agreement(x), agreement(x[:, :2])
+    expected = [2 * whole, part, 7 * whole + part]
+    assert all(torch.equal(one, other) for one, other in zip(tally.kernels(), expected, strict=True))
+
+
+def test_zero_is_not_positive():
+    assert positive(torch.tensor([[0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan]])).tolist() == [
+        [0, 0, 1, 0, 1, 0, 0]
+    ]

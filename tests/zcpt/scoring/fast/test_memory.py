@@ -1,0 +1,83 @@
+"""Within the memory that there is: estimates, limits, and signs that take an eighth of their place."""
+
+import re
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import tiny_shape
+from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
+from zcpt import Batch, ConfigError
+from zcpt.options import number
+from zcpt.proxies.naswot import agreement
+from zcpt.scoring import Evaluator
+from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast.memory import Packed, _pack, _unpack
+
+
+@pytest.mark.parametrize("units", [1, 7, 8, 9, 2**14 - 1, 2**14, 2**14 + 1, 2**15 + 12])
+def test_packed_signs_are_what_they_were(units):
+    generator = torch.Generator().manual_seed(units)
+    signs = torch.randint(2, (6, units), dtype=torch.int8, generator=generator)
+    assert _pack(signs).shape == (6, (units + 7) // 8)
+    assert torch.equal(_unpack(_pack(signs))[:, :units], signs)
+    x = torch.randn(6, units, generator=generator)
+    packed = Packed(6, 2 * ((units + 7) // 8), x.device)
+    for part in (slice(0, 2), slice(2, 4), slice(4, 6)):
+        packed.begin(len(x[part]))
+        packed.add((1, 0), x[part])
+        packed.add_signs((0, 2), signs[part])
+    kernels = packed.tally().kernels()
+    assert torch.equal(kernels[0], agreement(x))
+    assert torch.equal(kernels[1], 2 * agreement(signs))
+
+
+@pytest.fixture(params=["nasbench201", "proxyless", "toy"])
+def wide(request):
+    space = zcpt.get_space(request.param)
+    torch.manual_seed(0)
+    net = space.build_supernet(tiny_shape(space, channels=16)).eval()
+    return net, [drawn_mixture(net, seed) for seed in range(2)], images(6, 12)
+
+
+def estimates(net, mixtures, given):
+    fast = Fast(net, NASWOT)
+    with torch.no_grad():
+        return [fast._needs(way, mixtures, given) for way in fast._ways(mixtures, given)]
+
+
+def test_smaller_ways_need_less(wide):
+    needs = estimates(*wide)
+    assert len(needs) == 5  # all at once, one by one, and 3, 2 or 1 of 6 images
+    assert needs == sorted(needs, reverse=True)
+    assert needs[0] > needs[-1]
+
+
+def test_a_limit_picks_a_way_within_it_with_the_same_kernels(wide):
+    net, mixtures, given = wide
+    needs = estimates(*wide)
+    expected = fast_kernels(net, given, mixtures)
+    for limit in {needs[1], needs[3] + 1, needs[-1]}:
+        fast = Fast(net, NASWOT, max_memory=limit)
+        with torch.no_grad():
+            assert fast.needs(mixtures, given) == max(need for need in needs if need <= limit)
+        for kernel, other in zip(fast_kernels(net, given, mixtures, max_memory=limit), expected, strict=True):
+            # In the long chain of 'proxyless' a unit next to 0 takes others with it.
+            assert_same_kernel(kernel, other, share=1e-5 if len(net.choices) == 21 else 1e-6)
+
+
+def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide):
+    net, mixtures, given = wide
+    batch = Batch(given, torch.arange(len(given)))
+    least = min(estimates(*wide))
+    for call in ("scores", "needs"):
+        with pytest.raises(
+            ConfigError, match=rf"^--max-memory \S+ is too little: .* {len(given)} images needs"
+        ) as error:
+            getattr(Evaluator(net, NASWOT, max_memory=least - 1), call)(mixtures, batch)
+        named = number(re.search(r"needs (\S+) bytes", str(error.value))[1])
+        assert least <= named <= 1.01 * least
+        enough = Evaluator(net, NASWOT, max_memory=named)
+        assert enough.needs(mixtures, batch) <= named
+        assert enough.scores(mixtures, batch).isfinite().all()

@@ -1,0 +1,81 @@
+"""Operations in the form that is fast give what torch's do."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.zcpt.scoring.fast.conftest import NASWOT, images
+from zcpt.scoring.fast.graph import Graph
+from zcpt.scoring.fast.lowering import LOWERINGS
+from zcpt.scoring.fast.network import Network
+from zcpt.scoring.fast.operations import AveragePool, MaxPool3
+
+SIZES = [(1, 1), (2, 2), (1, 2), (3, 1), (2, 5), (5, 5), (8, 7)]
+
+
+def lowered(function, x, *args, **named):
+    graph = Graph(tuple(x.shape), x.dtype, x.device)
+    value = LOWERINGS[function](graph, graph.images, *args, **named)
+    return value and value.op
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "pixels"])
+@pytest.mark.parametrize("size", SIZES)
+def test_max_pools(size, layout):
+    x = torch.randn(3, 5, *size).contiguous(memory_format=layout)
+    x[0, 0, 0, 0] = torch.nan
+    x[1] = -torch.inf
+    before = x.clone()
+    op = lowered(F.max_pool2d, x, 3, 1, 1)
+    assert isinstance(op, MaxPool3)
+    torch.testing.assert_close(op(x), F.max_pool2d(x, 3, 1, 1), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("counted", [True, False], ids=["padding counts", "padding does not"])
+def test_average_pools(size, counted):
+    x = torch.randn(3, 5, *size)
+    windows = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (2, 1, 1), ((1, 3), (2, 1), (0, 1)), (2, None, 1)]
+    for window, stride, padding in windows:
+        small = window == 2 and min(size) == 1 and padding == 0
+        if not small:
+            expected = F.avg_pool2d(x, window, stride, padding, count_include_pad=counted)
+            op = lowered(F.avg_pool2d, x, window, stride, padding, count_include_pad=counted)
+            assert isinstance(op, AveragePool)
+            torch.testing.assert_close(op(x), expected)
+
+
+def test_pools_of_other_kinds_are_left_to_torch():
+    x = images()
+    assert lowered(F.max_pool2d, x, 3, 1, 1, ceil_mode=True) is not None  # at stride 1 it is the same
+    for options in ({"dilation": 2}, {"return_indices": True}):
+        assert lowered(F.max_pool2d, x, 3, 1, 1, **options) is None
+    for options in ({"ceil_mode": True}, {"divisor_override": 2}):
+        assert lowered(F.avg_pool2d, x, 3, 1, 1, **options) is None
+    assert lowered(F.hardtanh, x) is None
+    assert lowered(F.avg_pool2d, x[0], 3, 1, 1) is None
+    assert lowered(F.conv2d, x[0], torch.ones(2, 3, 1, 1)) is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_outputs_are_those_of_the_network(size):
+    """Convolutions of all strides, paddings, dilations and groups, with BatchNorms and ReLUs behind them."""
+    torch.manual_seed(0)
+    for kernel, stride, dilation, groups, bias in product((1, 3), (1, 2), (1, 2), (1, 4), (True, False)):
+        padding = dilation * (kernel // 2)
+        convolution = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias)
+        norm = nn.BatchNorm2d(8)
+        for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+            tensor.uniform_(0.5, 2)
+        net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), convolution, norm, nn.ReLU()).eval()
+        given = images(3, size)
+        with torch.no_grad():
+            network = Network(net, tuple(given.shape), torch.float32, given.device, NASWOT.counts)
+            values = {}
+            for value in network.values:
+                values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else given
+            torch.testing.assert_close(values[network.output], net(given), rtol=1e-5, atol=1e-5)

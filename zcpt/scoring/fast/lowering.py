@@ -1,0 +1,161 @@
+"""Functions of torch in the form that is fast: each one's arguments, and the value that it adds to a graph.
+
+A lowering gives None where the function is called in a way that it does not know; then the call is noted as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zcpt.scoring.fast.graph import Graph, Mix, Value
+from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros
+
+
+def _conv2d(
+    graph: Graph,
+    source: Value,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Value | None:
+    known = isinstance(weight, Tensor) and not isinstance(bias, Value) and not isinstance(padding, str)
+    if not known or len(source.shape) != 4:
+        return None
+    window = [d * (k - 1) + 1 for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
+    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, _pair(stride), _pair(padding)))
+    bias, every = None if bias is None else bias.detach(), 1
+    if weight.shape[2:] == (1, 1) and _pair(padding) == (0, 0) and len({*_pair(stride)}) == 1:
+        # To leave out first what is not read is less work than to step over it.
+        every, stride = _pair(stride)[0], 1
+    return graph.add(Convolution(weight.detach(), bias, stride, padding, dilation, groups, every), (source,), shape)
+
+
+def _batch_norm(
+    graph: Graph,
+    source: Value,
+    mean: Any,
+    variance: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Value | None:
+    if training or mean is None:
+        return None
+    scale = (variance.detach() + eps).rsqrt()
+    scale = scale if weight is None else scale * weight.detach()
+    shift = -mean.detach() * scale
+    shift = shift if bias is None else shift + bias.detach()
+    factors, summands = scale.cpu().numpy(), shift.cpu().numpy()
+    uniform = not summands.any() and bool((factors == factors[0]).all())
+    op = Scale(scale, shift, float(factors[0]) if uniform else None)
+    return graph.add(op, (source,), source.shape, ("scale", factors.tobytes(), summands.tobytes()))
+
+
+def _relu(graph: Graph, source: Value, inplace: bool = False) -> Value:
+    return graph.add(Relu(None), (source,), source.shape, "relu")
+
+
+def _relu6(graph: Graph, source: Value, inplace: bool = False) -> Value:
+    return graph.add(Relu(6.0), (source,), source.shape, ("relu", 6.0))
+
+
+def _hardtanh(
+    graph: Graph, source: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Value | None:
+    return graph.add(Relu(float(max_val)), (source,), source.shape, ("relu", float(max_val))) if min_val == 0 else None
+
+
+def _zeros_like(graph: Graph, source: Value, **kwargs: Any) -> Value | None:
+    return None if kwargs else graph.add(Zeros(source.shape, graph.dtype, graph.device), (), source.shape, source.shape)
+
+
+def _max_pool2d(
+    graph: Graph,
+    source: Value,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Value | None:
+    given = (_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation), return_indices)
+    usual = given == ((3, 3), (1, 1), (1, 1), (1, 1), False) and len(source.shape) == 4
+    if not usual or graph.device.type != "cpu":
+        return None
+    return graph.add(MaxPool3(), (source,), source.shape, "max_pool_3x3")
+
+
+def _avg_pool2d(
+    graph: Graph,
+    source: Value,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value | None:
+    if ceil_mode or divisor_override or graph.device.type != "cpu" or len(source.shape) != 4:
+        return None
+    window, stride, padding = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
+    (vertical, horizontal), ones = padding, torch.ones(1, 1, *window)
+    pixels = torch.ones(1, 1, *source.shape[2:])
+    pixels = F.pad(pixels, (horizontal, horizontal, vertical, vertical), value=float(count_include_pad))
+    counted = F.conv2d(pixels, ones, None, stride)
+    share, ones = counted.reciprocal().to(graph.dtype), ones.to(graph.dtype)
+    pool = AveragePool(ones.expand(source.shape[1], 1, *window).contiguous(), share, stride, padding)
+    shape = (*source.shape[:2], *share.shape[2:])
+    return graph.add(pool, (source,), shape, ("average", window, stride, padding, count_include_pad))
+
+
+def _add(graph: Graph, source: Value, other: Any, **kwargs: Any) -> Value | None:
+    if kwargs or not isinstance(other, Value) or source.shape != other.shape:
+        return None
+    return graph.add(Mix(((), ()), (1.0, 1.0)), (source, other), source.shape)
+
+
+def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
+    return joined(graph, sources) if dim == 1 else None
+
+
+def joined(graph: Graph, sources: Sequence[Value]) -> Value:
+    """The values side by side along the channels."""
+    batch, _, *size = sources[0].shape
+    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size))
+
+
+def _pair(given: Any) -> tuple[int, int]:
+    return (given, given) if isinstance(given, int) else (given[0], given[-1])
+
+
+def _slid(size: Size, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Size:
+    """How often a window fits, along height and width."""
+    return tuple((s + 2 * p - w) // d + 1 for s, w, d, p in zip(size, window, stride, padding, strict=True))
+
+
+LOWERINGS: dict[Any, Callable[..., Value | None]] = {
+    F.conv2d: _conv2d,
+    F.batch_norm: _batch_norm,
+    F.relu: _relu,
+    torch.relu: _relu,
+    Tensor.relu: _relu,
+    F.relu6: _relu6,
+    F.hardtanh: _hardtanh,
+    F.max_pool2d: _max_pool2d,
+    F.avg_pool2d: _avg_pool2d,
+    torch.zeros_like: _zeros_like,
+    torch.cat: _cat,
+    torch.add: _add,
+    Tensor.add: _add,
+}

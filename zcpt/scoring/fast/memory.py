@@ -1,0 +1,119 @@
+"""How much memory a plan takes, and how to do with less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from zcpt.scoring.fast.graph import Chain, Value
+from zcpt.scoring.fast.kernels import PIECE, Tally, positive, rows
+from zcpt.scoring.fast.operations import Opaque, Zeros
+from zcpt.scoring.fast.plan import Phase, Plan, Task
+
+_AROUND = 40 * 2**20
+"""Bytes that libraries take beside the tensors."""
+
+
+def peak(plan: Plan, element: int) -> int:
+    """Bytes that a plan takes at once beside the batch, as its tensors add up, a tenth more for gaps between them.
+
+    Args:
+        plan: What is done.
+        element: Bytes of one number.
+    """
+    kept: dict[Value, int] = {}
+    most = _walk(plan.shared, kept, element)
+    most = max([most, *(_walk(phase, dict(kept), element) for phase in plan.own)])
+    return most + most // 10 + _AROUND
+
+
+def _walk(phase: Phase, sizes: dict[Value, int], element: int) -> int:
+    live = most = sum(sizes.values())
+    for task in phase.tasks:
+        value = task.value
+        if value not in sizes and not isinstance(value.op, Zeros):
+            sizes[value] = value.shape[0] * value.units * element
+            live += sizes[value]
+        most = max(most, live + _beside(task, phase.times, element))
+        for gone in task.frees:
+            live -= sizes.pop(gone, 0)
+    return most
+
+
+def _beside(task: Task, times: Mapping[Value, object], element: int) -> int:
+    """Bytes that a task takes besides what it gives."""
+    value, images = task.value, task.value.shape[0]
+    size = images * value.units * element
+    if isinstance(value.op, Chain):
+        step = value.op.images(images, element)
+        signs = sum(images * link.units for _, link in value.op.links if link in times)
+        # The last tensors of the chain; what it gives, until the parts of it are one; and what tells the signs apart.
+        within = 4 * step * element * max(link.units for _, link in value.op.links)
+        return within + signs + (size if step < images else 0)
+    if isinstance(value.op, Opaque):
+        return 3 * size
+    return images * min(PIECE, value.units) * (element + 1) if value in times else 0
+
+
+class Packed:
+    """Remembers signs, eight in a byte, of one part of a batch after the other; then counts those of all together.
+
+    Args:
+        images: How many there are in the batch.
+        width: Bytes for each of them, as ``packed_bytes`` has it.
+        device: Where they are.
+    """
+
+    def __init__(self, images: int, width: int, device: torch.device) -> None:
+        # In one tensor: many small ones, that stay, between large ones, that go, would leave gaps in memory.
+        self._bits = torch.empty(images, width, dtype=torch.uint8, device=device)
+        self._pieces: list[tuple[tuple[int, ...], int, int]] = []
+        self._rows, self._column = slice(0, 0), 0
+
+    def begin(self, images: int) -> None:
+        """The next part, of so many images, comes; everything comes in the same order as of the part before."""
+        self._rows, self._column = slice(self._rows.stop, self._rows.stop + images), 0
+
+    def add(self, times: tuple[int, ...], x: Tensor) -> None:
+        """As ``Tally.add``."""
+        for piece in rows(x).split(PIECE, dim=1):
+            self.add_signs(times, positive(piece))
+
+    def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
+        """As ``Tally.add_signs``."""
+        packed = _pack(signs)
+        if self._rows.start == 0:
+            self._pieces.append((times, signs.shape[1], self._column))
+        self._bits[self._rows, self._column : self._column + packed.shape[1]] = packed
+        self._column += packed.shape[1]
+
+    def tally(self) -> Tally:
+        """All parts, counted."""
+        tally = Tally()
+        for times, units, column in self._pieces:
+            for start in range(0, units, PIECE):
+                count = min(PIECE, units - start)
+                first = column + start // 8
+                tally.add_signs(times, _unpack(self._bits[:, first : first + (count + 7) // 8])[:, :count])
+        return tally
+
+
+def _pack(signs: Tensor) -> Tensor:
+    bits = torch.nn.functional.pad(signs.view(torch.uint8), (0, -signs.shape[1] % 8)).unflatten(1, (-1, 8))
+    packed: Tensor = bits[..., 0].clone()
+    for place in range(1, 8):
+        packed |= bits[..., place] << place
+    return packed
+
+
+def _unpack(packed: Tensor) -> Tensor:
+    places = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    return ((packed[..., None] >> places) & 1).flatten(1).to(torch.int8)
+
+
+def packed_bytes(plan: Plan, images: int) -> int:
+    """Bytes of the signs of everything observed in so many images, as ``Packed`` remembers them."""
+    phases = [plan.shared, *plan.own]
+    return sum(images * ((value.units + 7) // 8) for phase in phases for value in phase.times)

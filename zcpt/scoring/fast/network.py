@@ -1,0 +1,236 @@
+"""A network as a graph: what its program computes, with the pieces that a mixture switches on and off."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, compress
+
+import torch
+from torch import nn
+
+from zcpt.mixture import Mixture
+from zcpt.scoring.fast.graph import Chain, Graph, Mix, Piece, Value, Weights
+from zcpt.scoring.fast.lowering import joined
+from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Opaque, PerImage, Relu, Scale, Size
+from zcpt.scoring.fast.trace import Watched, trace
+from zcpt.supernet import Concat, Fixed, Mixed, Supernet, nothing_left, unequal
+
+Place = tuple[str, int | None, bool]
+"""A module's place in the program: its step, which candidate it is, and whether it is fed zeros."""
+Factors = Mapping[Value, tuple[float, ...]]
+"""What the sources of each sum are multiplied by."""
+_WHOLE: Place = ("", None, False)
+
+
+class Network:
+    """The graph of one network for batches of one shape.
+
+    Args:
+        net: In evaluation mode: a supernet, or any other network as one piece. Its weights are read once.
+        shape: Of a batch.
+        dtype: To compute in.
+        device: To compute on.
+        watched: Whether the input of a module is observed.
+        feed_zeros: Whether mixtures have ``feed_zeros``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        shape: Size,
+        dtype: torch.dtype,
+        device: torch.device,
+        watched: Watched,
+        feed_zeros: bool = False,
+    ) -> None:
+        self.net, self.watched = net, watched
+        self.graph = Graph(shape, dtype, device)
+        self.pieces: dict[Place, Piece] = {}
+        if isinstance(net, Supernet):
+            self.output = self._program(net, feed_zeros)
+        else:
+            self.output = self._piece(_WHOLE, net, self.graph.images)
+        self._simplify()
+        self.schedule = tuple(_schedule(self.values))
+
+    def _program(self, net: Supernet, feed_zeros: bool) -> Value:
+        values = {net.IMAGES: self.graph.images}
+        for step in net.program:
+            if isinstance(step, Fixed):
+                place = (step.out, None, False)
+                values[step.out] = self._piece(place, net.get_submodule(step.out), values[step.source])
+            elif isinstance(step, Mixed):
+                values[step.out] = self._mixed(net, step, values[step.source], feed_zeros)
+            elif isinstance(step, Concat):
+                values[step.out] = joined(self.graph, [values[name] for name in step.sources])
+            else:
+                weights = tuple(((step.choice, i),) if step.choice else () for i in range(len(step.sources)))
+                values[step.out] = self._sum(step.out, weights, [values[name] for name in step.sources])
+        return values[net.program[-1].out]
+
+    def _piece(self, place: Place, module: nn.Module, source: Value) -> Value:
+        given = {"blocked": True} if place[2] else {}
+        self.pieces[place] = trace(self.graph, module, source, self.watched, **given)
+        return self.pieces[place].output
+
+    def _mixed(self, net: Supernet, step: Mixed, source: Value, feed_zeros: bool) -> Value:
+        modules = list(net.get_submodule(step.out).children())
+        outputs = [self._piece((step.out, index, False), module, source) for index, module in enumerate(modules)]
+        for index in step.fed_zeros if feed_zeros else ():
+            self._piece((step.out, index, True), modules[index], source)
+        return self._sum(step.out, tuple(((step.choice, index),) for index in range(len(outputs))), outputs)
+
+    def _sum(self, name: str, weights: tuple[Weights, ...], sources: Sequence[Value]) -> Value:
+        for source in sources:
+            if source.shape != sources[0].shape:
+                raise unequal(name, sources[0].shape, source.shape)
+        return self.graph.add(Mix(weights, (1.0,) * len(weights)), sources, sources[0].shape)
+
+    def observed(self, mixture: Mixture | None) -> Counter[Value]:
+        """How often each observed value counts under a mixture.
+
+        Raises:
+            SpaceError: The mixture removes everything that a value could be computed from.
+        """
+        return Counter(chain.from_iterable(self.pieces[place].observed for place in self._live(mixture)))
+
+    def _live(self, mixture: Mixture | None) -> Iterator[Place]:
+        if not isinstance(self.net, Supernet):
+            yield _WHOLE
+            return
+        mixture = mixture or self.net.start()
+        for step, reads in self.net.live(mixture):
+            if isinstance(step, Fixed):
+                yield step.out, None, False
+            elif isinstance(step, Mixed):
+                row = mixture.weights[step.choice]
+                if not any(row):
+                    raise nothing_left(step.out)
+                fed = step.fed_zeros if mixture.feed_zeros else ()
+                yield from ((step.out, i, not w) for i, w in enumerate(row) if w or i in fed)
+            elif not reads:
+                raise nothing_left(step.out)
+
+    def factors(self, mixture: Mixture | None) -> Factors:
+        """What the sources of each sum are multiplied by under a mixture."""
+        rows = mixture.weights if mixture else {}
+        return {
+            value: tuple(
+                constant * math.prod(rows[choice][i] for choice, i in weights)
+                for constant, weights in zip(value.op.constants, value.op.weighed_by, strict=True)
+            )
+            for value in self.values
+            if isinstance(value.op, Mix)
+        }
+
+    def needed(self, observed: Iterable[Value], factors: Factors) -> set[Value]:
+        """All values that the output and what is observed depend on."""
+        found = {self.output, *map(self.holder, observed)}
+        for value in reversed(self.values):
+            if value in found:
+                weights = factors.get(value)
+                found.update(value.sources if weights is None else compress(value.sources, weights))
+        return found
+
+    def holder(self, value: Value) -> Value:
+        """The value in whose computation this one comes up: itself, or that of its chain."""
+        return self._holder.get(value, value)
+
+    @property
+    def per_image(self) -> bool:
+        """Whether all that is done to an image is known not to depend on what other images there are."""
+        return all(v.op.per_image if isinstance(v.op, Call) else not isinstance(v.op, Opaque) for v in self.values)
+
+    def _simplify(self) -> None:
+        relus = {value.sources[0]: value for value in self.graph.values if isinstance(value.op, Relu)}
+        # A ReLU's output is positive where its input is; so the input need not be kept.
+        self.pieces = {
+            place: replace(piece, observed=tuple(relus.get(value, value) for value in piece.observed))
+            for place, piece in self.pieces.items()
+        }
+        observed = set(chain.from_iterable(piece.observed for piece in self.pieces.values()))
+        values = self._reached(observed)
+        readers = self._readers(values) + Counter(observed)
+        for value in values:
+            _fold(value, readers)
+        values = self._reached(observed)
+        for value in values:
+            if isinstance(value.op, Convolution | Scale):
+                value.op = value.op.to(self.graph.dtype)
+        self._holder: dict[Value, Value] = {}
+        self._chain(values)
+        self.values = [value for value in values if self.holder(value) is value]
+
+    def _chain(self, values: Sequence[Value]) -> None:
+        """Join operations on single images that follow each other and that nobody else reads."""
+        readers = self._readers(values)
+        for value in values:
+            if isinstance(value.op, PerImage):
+                (source,) = value.sources
+                if readers[source] == 1 and isinstance(source.op, Chain | PerImage):
+                    before = source.op.links if isinstance(source.op, Chain) else ((source.op, source),)
+                    value.op, value.sources = Chain((*before, (value.op, value))), source.sources
+                    self._holder.update((link, value) for _, link in value.op.links)
+
+    def _readers(self, values: Iterable[Value]) -> Counter[Value]:
+        return Counter(chain([self.output], chain.from_iterable(value.sources for value in values)))
+
+    def _reached(self, observed: Iterable[Value]) -> list[Value]:
+        reached = {self.output, *observed}
+        for value in reversed(self.graph.values):
+            if value in reached:
+                reached.update(value.sources)
+        return [value for value in self.graph.values if value in reached]
+
+
+def _fold(value: Value, readers: Counter[Value]) -> None:
+    """Join a value with what it alone reads, where one operation can do both."""
+    if isinstance(value.op, Mix):
+        terms: list[tuple[Value, Weights, float]] = []
+        for source, weights, constant in _terms(value):
+            if isinstance(source.op, Mix) and readers[source] == 1:
+                terms += [(term, weights + others, constant * more) for term, others, more in _terms(source)]
+            elif isinstance(source.op, Scale) and source.op.factor is not None:
+                terms.append((source.sources[0], weights, constant * source.op.factor))
+            else:
+                terms.append((source, weights, constant))
+        sources, weighed_by, constants = zip(*terms, strict=True)
+        value.op, value.sources = Mix(weighed_by, constants), sources
+    elif len(value.sources) == 1 and readers[value.sources[0]] == 1:
+        (source,) = value.sources
+        if isinstance(value.op, Scale) and isinstance(source.op, Convolution):
+            value.op, value.sources = source.op.scaled(value.op.scale, value.op.shift), source.sources
+        elif isinstance(value.op, Relu) and isinstance(source.op, AveragePool | Convolution | Scale):
+            value.op = Relu(value.op.top, in_place=True)
+
+
+def _terms(total: Value) -> Iterator[tuple[Value, Weights, float]]:
+    assert isinstance(total.op, Mix)
+    return zip(total.sources, total.op.weighed_by, total.op.constants, strict=True)
+
+
+def _schedule(values: Sequence[Value]) -> Iterator[tuple[Value, int | None]]:
+    """In which order to compute the values; of a sum each summand comes as soon as it and those before it are there."""
+    sums: dict[Value, list[Value]] = {}
+    for value in values:
+        if isinstance(value.op, Mix):
+            for source in set(value.sources):
+                sums.setdefault(source, []).append(value)
+    added, done = Counter[Value](), set[Value]()
+
+    def finish(value: Value) -> Iterator[tuple[Value, int | None]]:
+        done.add(value)
+        for total in sums.get(value, ()):
+            while added[total] < len(total.sources) and total.sources[added[total]] in done:
+                yield total, added[total]
+                added[total] += 1
+            if added[total] == len(total.sources) and total not in done:
+                yield from finish(total)
+
+    for value in values:
+        if not isinstance(value.op, Mix):
+            yield value, None
+            yield from finish(value)
