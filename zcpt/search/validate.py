@@ -70,34 +70,34 @@ class Validator:
     def _made(self, candidates: Sequence[Architecture], lines: Sequence[_Line]) -> Iterator[Record]:
         """The records of these lines in their order, each as soon as it and all before it are there."""
         done: dict[_Line, Record] = {}
-        networks: tuple[int, Sequence[Evaluator]] | None = None
+        evaluators: tuple[int, Sequence[Evaluator]] | None = None
         waiting = deque(lines)
         for share in _rounds(lines, self.ranks.size):
             line, record = share[self.ranks.rank], None
             if line is not None:
-                if networks is None or networks[0] != line[0]:
-                    networks = None  # those of the last initialisation go before the next ones come
-                    networks = line[0], self._networks(candidates, line[0])
-                record = self._score(networks[1], *line)
+                if evaluators is None or evaluators[0] != line[0]:
+                    evaluators = None  # those of the last initialisation go before the next ones come
+                    evaluators = line[0], self._evaluators(candidates, line[0])
+                record = self._score(evaluators[1], *line)
             made = [other for other in self.ranks.gather(record) if other is not None]
             done |= {(other["init"], other["batch"]): other for other in made}
             while waiting and waiting[0] in done:
                 yield done.pop(waiting.popleft())
 
-    def _networks(self, candidates: Sequence[Architecture], init: int) -> Sequence[Evaluator]:
+    def _evaluators(self, candidates: Sequence[Architecture], init: int) -> Sequence[Evaluator]:
         seed = derive(Seeds.derived(self.config.seed).init, init)
-        networks = []
+        evaluators = []
         for architecture in candidates:
             with seeded(seed):
                 network = self.space.build_network(architecture, self.shape)
-            networks.append(evaluator(place(network, self.device), self.config))
-        return networks
+            evaluators.append(evaluator(place(network, self.device), self.config))
+        return evaluators
 
-    def _score(self, networks: Sequence[Evaluator], init: int, batch: int) -> Record:
+    def _score(self, evaluators: Sequence[Evaluator], init: int, batch: int) -> Record:
         started = time.perf_counter()
         seed = derive(Seeds.derived(self.config.seed).validation, batch)
         drawn = place_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
-        scores = [network.scores([None], drawn).item() for network in networks]
+        scores = [each.scores([None], drawn).item() for each in evaluators]
         return {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
 
 

@@ -70,18 +70,18 @@ class Fast:
         if not mixtures:
             return [], []
         ways = self._ways(mixtures, images)
-        first = self._first.get(len(images), 0)
-        for number, way in enumerate(ways[first:], first):
-            if self.max_memory and self._needs(way, mixtures, images) > self.max_memory:
+        left = ((way, 0) for way in ways[self._first.get(len(images), 0) :])  # to estimate takes its time
+        for way, needs in self._estimated(ways, mixtures, images) if self.max_memory else left:
+            if needs > self.max_memory:
                 continue
             try:
                 return self._kernels(way, mixtures, images)
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or way is ways[-1]:
                     raise
-            self._first[len(images)] = number + 1
-            _log.warning("out of memory: going on with %s at a time", _described(ways[number + 1], len(images)))
-        raise self._too_little(self._needs(ways[-1], mixtures, images), images)
+            following = self._first[len(images)] = ways.index(way) + 1
+            _log.warning("out of memory: going on with %s at a time", _described(ways[following], len(images)))
+        raise self._too_little(needs, images)
 
     def needs(self, mixtures: Sequence[Mixture | None], images: Tensor) -> int:
         """An estimate of the bytes that ``kernels`` takes at once, beside the network and the batch.
@@ -90,14 +90,12 @@ class Fast:
             ConfigError: ``max_memory`` is too little.
         """
         mixtures, images = [self._seen(mixture) for mixture in mixtures], self._in_precision(images)
-        least = 0
         if not mixtures:
             return 0
-        for way in self._ways(mixtures, images)[self._first.get(len(images), 0) :]:
-            least = self._needs(way, mixtures, images)
-            if not self.max_memory or least <= self.max_memory:
-                return least
-        raise self._too_little(least, images)
+        for _, needs in self._estimated(self._ways(mixtures, images), mixtures, images):
+            if not self.max_memory or needs <= self.max_memory:
+                return needs
+        raise self._too_little(needs, images)
 
     def _ways(self, mixtures: Sequence[Mixture | None], images: Tensor) -> list[_Way]:
         whole = self._network(_Way(True, len(images)), mixtures, images)
@@ -132,10 +130,17 @@ class Fast:
             raise self.proxy.nothing_ran(self.net)
         return kernels, finite
 
-    def _needs(self, way: _Way, mixtures: Sequence[Mixture | None], images: Tensor) -> int:
-        network, element = self._network(way, mixtures, images), images.element_size()
-        beside = 0 if way.images == len(images) else len(images)
-        return max(peak(some, element) + packed_bytes(some, beside) for some in _plans(network, way, mixtures))
+    def _estimated(
+        self, ways: Sequence[_Way], mixtures: Sequence[Mixture | None], images: Tensor
+    ) -> Iterator[tuple[_Way, int]]:
+        """The ways that are left, each with the bytes that it takes, as far as they are known from the whole batch."""
+        whole, element = self._network(ways[0], mixtures, images), images.element_size()
+        plans: dict[bool, list[Plan]] = {}
+        for way in ways[self._first.get(len(images), 0) :]:
+            if way.share not in plans:
+                plans[way.share] = list(_plans(whole, way, mixtures))
+            beside = 0 if way.images == len(images) else len(images)
+            yield way, max(peak(p, way.images, element) + packed_bytes(p, beside) for p in plans[way.share])
 
     def _network(self, way: _Way, mixtures: Sequence[Mixture | None], images: Tensor) -> Network:
         shape, feed_zeros = (way.images, *images.shape[1:]), any(m is not None and m.feed_zeros for m in mixtures)

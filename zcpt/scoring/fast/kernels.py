@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 
 import torch
@@ -12,20 +13,25 @@ PIECE = 2**14
 _EXACT_FLOAT32 = 2**24
 
 
-class Tally:
-    """The kernels of P mixtures. Units that count equally often in all of them are counted together.
-
-    ``times`` says how often units count in each mixture.
-    """
-
-    def __init__(self) -> None:
-        self._both: dict[tuple[int, ...], Tensor] = {}
-        self._units: Counter[tuple[int, ...]] = Counter()
+class Count(ABC):
+    """What is told of every observed value; ``times`` says how often its units count in each mixture."""
 
     def add(self, times: tuple[int, ...], x: Tensor) -> None:
         """Count the units of a tensor [B, ...]."""
         for piece in rows(x).split(PIECE, dim=1):
             self.add_signs(times, positive(piece))
+
+    @abstractmethod
+    def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
+        """Count units of which is known which are positive: int8 [B, units]."""
+
+
+class Tally(Count):
+    """The kernels of P mixtures. Units that count equally often in all of them are counted together."""
+
+    def __init__(self) -> None:
+        self._both: dict[tuple[int, ...], Tensor] = {}
+        self._units: Counter[tuple[int, ...]] = Counter()
 
     def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
         """Count units of which is known which are positive: int8 [B, units]."""

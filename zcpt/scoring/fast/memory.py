@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zcpt.scoring.fast.graph import Chain, Value
-from zcpt.scoring.fast.kernels import PIECE, Tally, positive, rows
+from zcpt.scoring.fast.kernels import PIECE, Count, Tally
 from zcpt.scoring.fast.operations import Opaque, Zeros
 from zcpt.scoring.fast.plan import Phase, Plan, Task
 
@@ -16,35 +16,36 @@ _AROUND = 40 * 2**20
 """Bytes that libraries take beside the tensors."""
 
 
-def peak(plan: Plan, element: int) -> int:
+def peak(plan: Plan, images: int, element: int) -> int:
     """Bytes that a plan takes at once beside the batch, as its tensors add up, a tenth more for gaps between them.
 
     Args:
         plan: What is done.
+        images: How many there are.
         element: Bytes of one number.
     """
     kept: dict[Value, int] = {}
-    most = _walk(plan.shared, kept, element)
-    most = max([most, *(_walk(phase, dict(kept), element) for phase in plan.own)])
+    most = _walk(plan.shared, kept, images, element)
+    most = max([most, *(_walk(phase, dict(kept), images, element) for phase in plan.own)])
     return most + most // 10 + _AROUND
 
 
-def _walk(phase: Phase, sizes: dict[Value, int], element: int) -> int:
+def _walk(phase: Phase, sizes: dict[Value, int], images: int, element: int) -> int:
     live = most = sum(sizes.values())
     for task in phase.tasks:
         value = task.value
         if value not in sizes and not isinstance(value.op, Zeros):
-            sizes[value] = value.shape[0] * value.units * element
+            sizes[value] = images * value.units * element
             live += sizes[value]
-        most = max(most, live + _beside(task, phase.times, element))
+        most = max(most, live + _beside(task, phase.times, images, element))
         for gone in task.frees:
             live -= sizes.pop(gone, 0)
     return most
 
 
-def _beside(task: Task, times: Mapping[Value, object], element: int) -> int:
+def _beside(task: Task, times: Mapping[Value, object], images: int, element: int) -> int:
     """Bytes that a task takes besides what it gives."""
-    value, images = task.value, task.value.shape[0]
+    value = task.value
     size = images * value.units * element
     if isinstance(value.op, Chain):
         step = value.op.images(images, element)
@@ -57,7 +58,7 @@ def _beside(task: Task, times: Mapping[Value, object], element: int) -> int:
     return images * min(PIECE, value.units) * (element + 1) if value in times else 0
 
 
-class Packed:
+class Packed(Count):
     """Remembers signs, eight in a byte, of one part of a batch after the other; then counts those of all together.
 
     Args:
@@ -76,13 +77,7 @@ class Packed:
         """The next part, of so many images, comes; everything comes in the same order as of the part before."""
         self._rows, self._column = slice(self._rows.stop, self._rows.stop + images), 0
 
-    def add(self, times: tuple[int, ...], x: Tensor) -> None:
-        """As ``Tally.add``."""
-        for piece in rows(x).split(PIECE, dim=1):
-            self.add_signs(times, positive(piece))
-
     def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
-        """As ``Tally.add_signs``."""
         packed = _pack(signs)
         if self._rows.start == 0:
             self._pieces.append((times, signs.shape[1], self._column))

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from zcpt.scoring.fast.graph import Chain, Images, Mix, Value
-from zcpt.scoring.fast.kernels import Tally
-from zcpt.scoring.fast.memory import Packed
+from zcpt.scoring.fast.kernels import Count
 from zcpt.scoring.fast.operations import Opaque, Zeros
 from zcpt.scoring.fast.plan import Phase, Plan, Task, Times
 
@@ -22,7 +21,7 @@ class Run:
         tally: What is told of every observed value.
     """
 
-    def __init__(self, plan: Plan, output: Value, images: Tensor, tally: Tally | Packed) -> None:
+    def __init__(self, plan: Plan, output: Value, images: Tensor, tally: Count) -> None:
         self.images, self.tally = images, tally
         shared: dict[Value, Tensor] = {}
         self._carry_out(plan.shared, shared)

@@ -7,7 +7,9 @@ repeated elsewhere (writes over what it reads, draws random numbers, looks at nu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,8 +26,14 @@ from zcpt.supernet import Stochastic
 Watched = Callable[[nn.Module], bool]
 
 
+_log = logging.getLogger(__name__)
+
+
 class _UntraceableError(Exception):
     """A module does what a graph cannot repeat."""
+
+    def __str__(self) -> str:
+        return "it works in place, draws random numbers, or uses what cannot be followed"
 
 
 def trace(graph: Graph, module: nn.Module, source: Value, watched: Watched, **given: Any) -> Piece:
@@ -42,10 +50,16 @@ def trace(graph: Graph, module: nn.Module, source: Value, watched: Watched, **gi
         return _opaque(graph, module, source, watched, given)
     try:
         return _looked_into(graph, module, source, watched, given)
-    except Exception:
+    except Exception as error:
         # Each function has its own way to refuse tensors without content. A module's own mistakes come up where it is
         # run.
+        _say_once(type(module).__name__, str(error).partition("\n")[0] or type(error).__name__)
         return _opaque(graph, module, source, watched, given)
+
+
+@cache
+def _say_once(name: str, reason: str) -> None:
+    _log.info("the fast engine runs %s as it is, since it cannot look into it: %s", name, reason)
 
 
 def _looked_into(graph: Graph, module: nn.Module, source: Value, watched: Watched, given: Mapping[str, Any]) -> Piece:
