@@ -16,7 +16,7 @@ from zcpt.cost import Block, Cost
 from zcpt.errors import ConfigError, DataError, InfeasibleError, LostError, ProxyError, SpaceError, ZcptError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
-from zcpt.scoring import evaluate
+from zcpt.scoring import evaluate, score
 from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
 from zcpt.space import Architecture, Choice, SearchSpace, Shape, Size
 from zcpt.spaces import get_space, list_spaces, register_space
@@ -56,6 +56,7 @@ __all__ = [
     "register_proxy",
     "register_space",
     "replay",
+    "score",
     "search",
     "select",
 ]

@@ -1,9 +1,9 @@
-"""The names under which proxies are found."""
+"""What a proxy is and declares, and the names under which proxies are found."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from torch import nn
 
@@ -11,6 +11,14 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.registry import Registry
+
+Need = Literal["images", "shape", "labels", "gradients", "batches"]
+"""What a proxy reads: real images, or only their shape; labels; gradients; several batches (parts of the given one)."""
+Norms = Literal["evaluation", "batch", "bypassed", "none"]
+"""How normalisation layers work: as in evaluation; BatchNorms with the statistics of the batch; all of them left out;
+or it is all the same, as nothing is run."""
+Weights = Literal["given", "normal", "kaiming"]
+"""With which weights a network is scored: its own, or ones that the proxy draws, seeded by the batch."""
 
 
 class Proxy(ABC):
@@ -22,15 +30,34 @@ class Proxy(ABC):
     higher_is_better: ClassVar[bool]
     min_batch: ClassVar[int] = 1
     """The smallest batch for which the value says anything."""
+    needs: ClassVar[frozenset[Need]] = frozenset({"images"})
+    norms: ClassVar[Norms] = "evaluation"
+    dtype: ClassVar[Literal["as given", "float64"]] = "as given"
+    weights: ClassVar[Weights] = "given"
+    sees_mixture: ClassVar[bool] = True
+    """Whether the value depends on a supernet's mixture, so that it can score operations."""
+    blind: ClassVar[str] = ""
+    """Where it does not see a mixture: why, to go on from 'it cannot score operations: '."""
+    in_chunks: ClassVar[bool] = False
+    """Whether the value of a batch is that of its images one chunk at a time: then chunks may be taken."""
+    cost: ClassVar[float] = 1.0
+    """Roughly how many forward passes of the batch it takes."""
+    paper: ClassVar[str] = ""
 
     @abstractmethod
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        """Score a network in evaluation mode, without gradients; it must leave the network as it was.
+        """Score a network that is handed over in evaluation mode, without gradients; it must be left as it was.
 
         Args:
             net: A supernet, or a discrete network where ``mixture`` is None.
             batch: Normalised images and labels, on the network's device.
             mixture: Weights of the supernet's candidates.
+
+        Returns:
+            The value; nan where it has none, and -inf or inf where it is that.
+
+        Raises:
+            ProxyError: The network has nothing that this proxy looks at, or the batch does not do.
         """
 
 

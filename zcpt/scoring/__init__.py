@@ -2,5 +2,6 @@
 
 from zcpt.scoring.evaluate import Evaluator, evaluate
 from zcpt.scoring.importance import importance, most_important
+from zcpt.scoring.score import score
 
-__all__ = ["Evaluator", "evaluate", "importance", "most_important"]
+__all__ = ["Evaluator", "evaluate", "importance", "most_important", "score"]
