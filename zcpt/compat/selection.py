@@ -16,7 +16,6 @@ from zcpt.batches import Batch, as_batches
 from zcpt.compat.adapter import Adopted
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Anatomy, Primitives, architecture_parameters, examine
-from zcpt.compat.snapshot import preserved
 from zcpt.errors import ConfigError, unknown
 from zcpt.mixture import Mixture
 from zcpt.search import Listener, SearchConfig, configure
@@ -25,6 +24,7 @@ from zcpt.search.journal import Journal
 from zcpt.search.propose import Proposer, drawn_start
 from zcpt.search.run import bounds_of, carry_out, check_enough
 from zcpt.search.validate import Validator
+from zcpt.snapshot import preserved
 from zcpt.space import Architecture, Shape
 
 Shares = Literal["equal", "alpha"]

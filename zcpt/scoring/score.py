@@ -12,6 +12,7 @@ from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_proxy
 from zcpt.scoring.evaluate import evaluate
+from zcpt.snapshot import preserved
 
 
 def score(
@@ -20,11 +21,15 @@ def score(
     proxies: str | Proxy | Iterable[str | Proxy],
     mixture: Mixture | None = None,
 ) -> dict[str, float]:
-    """Score any network by zero-cost proxies; it is afterwards what it was, bit for bit.
+    """Score any network by zero-cost proxies.
+
+    The network is afterwards what it was, bit for bit, and so are the random generators, also when it or a proxy fails
+    (``zcpt.snapshot.preserved``). What it draws from torch's generator of the CPU is the same in every call with the
+    same batch.
 
     Args:
         net: Any network from images [B, C, H, W] to logits [B, classes], such as one of torchvision or timm.
-        batch: Images, normalised, and labels [B], on the network's device.
+        batch: Images, normalised, and labels [B], on the network's device; as a ``Batch`` also with a seed.
         proxies: Proxies, or their names (``zcpt list proxies``).
         mixture: Where the network is a supernet: weights of its candidates; None is that of a search's start.
 
@@ -32,13 +37,33 @@ def score(
         A number for each name. It can be nan or infinite, where that is what the definition gives.
 
     Raises:
-        ProxyError: A proxy cannot score this network, or does not know the name.
-        ConfigError: The batch is no pair of tensors.
+        ProxyError: A proxy cannot score this network or this batch, or the name is not known.
+        ConfigError: The batch is no pair of tensors, as many labels as images.
     """
-    if not isinstance(batch, tuple | list) or not all(isinstance(tensor, Tensor) for tensor in batch[:2]):
-        raise ConfigError("the batch must be a pair of tensors: images [B, C, H, W] and labels [B].")
+    images, labels, *seed = _checked(batch)
+    given = Batch(images, labels, *seed)
     several = [proxies] if isinstance(proxies, str | Proxy) else list(proxies)
     chosen = [get_proxy(proxy) if isinstance(proxy, str) else proxy for proxy in several]
-    batch = Batch(*batch)
-    with torch.random.fork_rng(devices=[]):
-        return {proxy.name: evaluate(net, proxy, [mixture], batch, engine="plain").item() for proxy in chosen}
+    scores: dict[str, float] = {}
+    for proxy in chosen:
+        with preserved(net):
+            torch.default_generator.manual_seed(given.seed)
+            copy = given._replace(images=images.clone())  # a network may begin with what works in place
+            scores[proxy.name] = evaluate(net, proxy, [mixture], copy, engine="plain").item()
+    return scores
+
+
+def _checked(batch: object) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int]:
+    if (
+        not isinstance(batch, tuple | list)
+        or len(batch) not in (2, 3)
+        or not all(isinstance(tensor, Tensor) for tensor in batch[:2])
+    ):
+        raise ConfigError("the batch must be a pair of tensors: images [B, C, H, W] and labels [B].")
+    images, labels = batch[:2]
+    if labels.shape != images.shape[:1]:
+        raise ConfigError(
+            f"the batch must have one label for each image, not labels {list(labels.shape)} for images "
+            f"{list(images.shape)}: give images [B, C, H, W] and labels [B]."
+        )
+    return tuple(batch)

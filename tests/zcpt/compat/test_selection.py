@@ -13,7 +13,7 @@ from tests.zcpt.search.conftest import Decisions
 from zcpt import ConfigError, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import examine
-from zcpt.compat.snapshot import preserved
+from zcpt.snapshot import preserved
 
 
 class BrokenError(Exception):

@@ -1,4 +1,4 @@
-"""Putting somebody else's model back to what it was."""
+"""Putting a model back to what it was."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ def preserved(model: nn.Module) -> Iterator[None]:
     deques and what is derived from them: the class and the attributes of modules, among them parameters, buffers,
     flags, hooks and forward; what containers hold; the memory, content, type, shape, ``requires_grad``, gradient and
     hooks of dense tensors, registered or not; the content of NumPy arrays. Objects of other classes are not looked
-    into. Of the random generators it is the states of torch's of the CPU and of the model's device, of NumPy's and of
+    into. Of the random generators it is the states of torch's of the CPU and of the model's devices, of NumPy's and of
     Python's.
     """
-    undo = [*_generators(next(model.parameters()).device), *_undo(model)]
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    undo = [restore for device in sorted(devices, key=str) for restore in _backend(device)]
+    undo += [*_generators(), *_undo(model)]
     try:
         yield
     finally:
@@ -134,12 +136,16 @@ def _form(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
-def _generators(device: torch.device) -> Iterator[Undo]:
+def _generators() -> Iterator[Undo]:
     yield partial(torch.set_rng_state, torch.get_rng_state())
-    if device.type != "cpu":
+    yield partial(np.random.set_state, np.random.get_state())
+    yield partial(random.setstate, random.getstate())
+
+
+def _backend(device: torch.device) -> Iterator[Undo]:
+    """What puts the generator of a device back; the CPU's is ``_generators``', and 'meta' has none."""
+    if device.type not in ("cpu", "meta"):
         backend: Any = getattr(torch, device.type)
         # Devices of which there may be several are named.
         named = () if device.type == "mps" else (device,)
         yield partial(backend.set_rng_state, backend.get_rng_state(*named), *named)
-    yield partial(np.random.set_state, np.random.get_state())
-    yield partial(random.setstate, random.getstate())
