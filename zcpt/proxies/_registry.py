@@ -14,9 +14,9 @@ from zcpt.registry import Registry
 
 Need = Literal["images", "shape", "labels", "gradients", "batches"]
 """What a proxy reads: real images, or only their shape; labels; gradients; several batches (parts of the given one)."""
-Norms = Literal["evaluation", "batch", "bypassed", "none"]
+Norms = Literal["evaluation", "batch", "bypassed", "mixed", "none"]
 """How normalisation layers work: as in evaluation; BatchNorms with the statistics of the batch; all of them left out;
-or it is all the same, as nothing is run."""
+not alike in the parts of the proxy; or it is all the same, as nothing is run."""
 Weights = Literal["given", "normal", "kaiming"]
 """With which weights a network is scored: its own, or ones that the proxy draws, seeded by the batch."""
 

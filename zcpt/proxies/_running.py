@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError
@@ -20,6 +22,8 @@ from zcpt.proxies._registry import Norms, Proxy, Weights
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+_NORMALISING = frozenset({F.batch_norm, F.instance_norm, F.layer_norm, F.group_norm, F.rms_norm, F.local_response_norm})
+_ONE_VALUE = "Expected more than 1 value per channel"
 
 
 def layers(net: nn.Module, proxy: Proxy) -> dict[str, nn.Module]:
@@ -42,11 +46,32 @@ def weight_of(layer: str) -> str:
     return f"{layer}.weight" if layer else "weight"
 
 
-def copied(net: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Copies of all parameters and buffers, of which those of floats have that type; parameters require gradients.
+def weights_of(net: nn.Module, tensors: Mapping[str, Tensor], proxy: Proxy) -> dict[str, Tensor]:
+    """Of the tensors of a network those that are weights of its convolutions and linear layers, by layer.
+
+    A weight that several layers share is that of the first one, and one that a parametrization computes is none.
+
+    Raises:
+        ProxyError: There is none.
+    """
+    return {layer: tensors[weight_of(layer)] for layer in layers(net, proxy) if weight_of(layer) in tensors}
+
+
+def copied(net: nn.Module, dtype: torch.dtype | None = None, gradients: bool = True) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers, of which those of floats have that type.
 
     A network that runs on them (``run``) cannot change its own, not even the statistics of its BatchNorms.
+
+    Args:
+        net: The network.
+        dtype: Type of the floats; None keeps theirs.
+        gradients: Whether the copies of parameters require gradients.
+
+    Raises:
+        ProxyError: The network's device has no such type.
     """
+    if dtype == torch.float64 and any(parameter.device.type == "mps" for parameter in net.parameters()):
+        raise ProxyError("this proxy computes in float64, which 'mps' does not have: move network and batch to 'cpu'.")
 
     def copy(tensor: Tensor) -> Tensor:
         fresh = tensor.detach().clone()
@@ -54,18 +79,27 @@ def copied(net: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor
 
     parameters = {name: copy(tensor) for name, tensor in net.named_parameters()}
     for tensor in parameters.values():
-        tensor.requires_grad_(tensor.is_floating_point())
+        tensor.requires_grad_(gradients and tensor.is_floating_point())
     return parameters | {name: copy(tensor) for name, tensor in net.named_buffers()}
 
 
 def run(net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None) -> Tensor:
-    """The logits that a network gives with these tensors instead of its own.
+    """The logits that a network gives with these tensors instead of its own; the images stay as they are.
 
     Raises:
-        ProxyError: It gives something else than one tensor.
+        ProxyError: It gives something else than one tensor, or its BatchNorms take statistics over a single value.
     """
+    images = images.clone()  # a network may begin with an operation that works in place
     arguments: tuple[Any, ...] = (images,) if mixture is None else (images, mixture)
-    logits = functional_call(net, dict(tensors), arguments)
+    try:
+        logits = functional_call(net, dict(tensors), arguments)
+    except ValueError as error:
+        if _ONE_VALUE not in str(error):
+            raise
+        raise ProxyError(
+            f"a BatchNorm of {type(net).__name__} would normalise by the statistics of a single value, on one image of "
+            f"{list(images.shape[1:])}: use larger images, or a proxy whose norms are not 'batch'."
+        ) from error
     if not isinstance(logits, Tensor):
         raise ProxyError(
             f"{type(net).__name__} gives {type(logits).__name__} instead of logits [B, classes]: "
@@ -77,20 +111,61 @@ def run(net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: 
 @contextmanager
 def norms_as(net: nn.Module, mode: Norms) -> Iterator[None]:
     """Let the normalisation layers of a network that is in evaluation mode work in another way."""
-    found = [module for module in net.modules() if isinstance(module, _NORMS)]
     with ExitStack() as undo:
-        for module in found:
-            if mode == "batch" and isinstance(module, _BatchNorm | _InstanceNorm):
-                undo.callback(setattr, module, "training", module.training)
-                module.training = True
-            elif mode == "bypassed":
-                module.__dict__["forward"] = _identity
-                undo.callback(module.__dict__.pop, "forward")
+        if mode == "bypassed":
+            undo.enter_context(_WithoutNorms())
+        elif mode == "batch":
+            for module in net.modules():
+                if isinstance(module, _BatchNorm | _InstanceNorm):
+                    undo.callback(setattr, module, "training", module.training)
+                    module.training = True
         yield
 
 
-def _identity(x: Tensor, *_: Any) -> Tensor:
-    return x
+class _WithoutNorms(TorchFunctionMode):
+    """Functions that normalise give what they are given.
+
+    Functions, because there are modules that normalise and then do more, such as timm's BatchNormAct2d.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _NORMALISING:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **kwargs)
+
+
+def loss(proxy: Proxy, logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, the mean over the batch.
+
+    Raises:
+        ProxyError: The labels do not go with the logits.
+    """
+    if logits.ndim != 2 or labels.is_floating_point() or labels.ndim != 1:
+        raise ProxyError(
+            f"proxy '{proxy.name}' needs logits [B, classes] and whole numbers as labels [B], not "
+            f"{list(logits.shape)} and {labels.dtype} {list(labels.shape)}: give a classifier and its labels."
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+        raise ProxyError(
+            f"the labels go from {int(labels.min())} to {int(labels.max())}, and the network has "
+            f"{logits.shape[1]} classes, which count from 0: build it with as many classes as the data have."
+        )
+    return F.cross_entropy(logits, labels.long())
+
+
+def gradients(value: Tensor, tensors: Mapping[str, Tensor], create_graph: bool = False) -> dict[str, Tensor]:
+    """The gradients of a number with respect to tensors, by the same names; zeros where it does not depend on one."""
+    if not value.requires_grad or not tensors:
+        return {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    found = torch.autograd.grad(value, list(tensors.values()), create_graph=create_graph, materialize_grads=True)
+    return dict(zip(tensors, found, strict=True))
 
 
 @contextmanager

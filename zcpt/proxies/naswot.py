@@ -16,6 +16,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
+from zcpt.proxies._running import copied, norms_as, run
 
 _EXACT_FLOAT32 = 2**24
 
@@ -32,6 +33,7 @@ class Naswot(Proxy):
     summary = "log-determinant of the ReLU agreement kernel, each operation's own ReLUs counted"
     higher_is_better = True
     min_batch = 2
+    paper = "Mellor et al., ICML 2021"
 
     def counts(self, module: nn.Module) -> bool:
         """Whether the input of this module adds a term."""
@@ -57,10 +59,15 @@ class Naswot(Proxy):
         terms = _Terms()
         mixture = self.mixture(mixture)
         with _observing((m for m in net.modules() if self.counts(m)), terms.add):
-            logits = net(images) if mixture is None else net(images, mixture)
+            logits = self.logits(net, images, mixture)
         if terms.total is None:
             raise self.nothing_ran(net)
         return terms.total.cpu(), logits
+
+    def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
+        """Run the network."""
+        logits: Tensor = net(images) if mixture is None else net(images, mixture)
+        return logits
 
     def nothing_ran(self, net: nn.Module) -> ProxyError:
         """The error of a network in which nothing counts."""
@@ -86,6 +93,23 @@ class OfficialNaswot(Naswot):
 
     def mixture(self, mixture: Mixture | None) -> Mixture | None:
         return mixture and replace(mixture, feed_zeros=True)
+
+
+@register_proxy
+class BatchNaswot(Naswot):
+    """NASWOT of a whole network as its authors take it: BatchNorms use the statistics of the batch.
+
+    In evaluation mode those of a network that was never trained do nothing.
+    """
+
+    name = "naswot-batch"
+    summary = "naswot with BatchNorms by the statistics of the batch, for whole networks"
+    norms = "batch"
+    cost = 1.2
+
+    def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
+        with norms_as(net, "batch"):
+            return run(net, copied(net, gradients=False), images, mixture)
 
 
 class _Terms:

@@ -162,6 +162,7 @@ def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
         not isinstance(proxy, Naswot)
         or type(proxy).score is not Naswot.score
         or type(proxy).kernel is not Naswot.kernel
+        or type(proxy).logits is not Naswot.logits
     ):
         return f"it knows naswot and naswot-official, not proxy '{proxy.name}'"
     if isinstance(net, Supernet):

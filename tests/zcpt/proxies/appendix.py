@@ -11,6 +11,30 @@ from torch import Tensor, nn
 
 from zcpt import Batch
 
+SEEDS = (
+    "epe_nas",
+    "fisher",
+    "grad_norm",
+    "grasp",
+    "jacob_cov",
+    "l2_norm",
+    "lnwot",
+    "logsynflow",
+    "macs",
+    "naswot",
+    "naswot-batch",
+    "naswot-official",
+    "params",
+    "plain",
+    "snip",
+    "snr_snip",
+    "snr_synflow",
+    "synflow",
+    "synflow_bn",
+    "tcet_snip",
+    "tcet_synflow",
+)
+"""The proxies that others are made of; what else there is has tests of its own."""
 CONV1, CONV2, LINEAR = LAYERS = ("0", "3", "8")
 """Names of the layers with weights."""
 

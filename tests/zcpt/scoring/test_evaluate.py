@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zcpt
-from tests.conftest import PROXIES, random_architecture, tiny_shape
+from tests.conftest import random_architecture, tiny_shape
 from tests.zcpt.scoring.fast.conftest import drawn_mixture
 from tests.zcpt.search.conftest import searched
 from zcpt import Batch, ConfigError, ProxyError, Supernet
@@ -29,7 +29,7 @@ def same(one, other):
     return one[1:] == other[1:] and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("proxy", ["naswot", "naswot-official", "naswot-batch"])  # others: test_perturbation.py
 def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
     net = space.build_supernet(tiny_shape(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
@@ -144,6 +144,16 @@ def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
         zcpt.evaluate(net, NASWOT, removed, batch, engine="fast")
     with pytest.raises(ConfigError, match="only the fast engine keeps --max-memory"):
         zcpt.evaluate(net, NASWOT, removed, batch, max_memory=1e9)
+
+
+@pytest.mark.parametrize("name", ["naswot-batch", "snip"])
+def test_other_proxies_are_left_to_the_plain_engine(name, batch):
+    space = zcpt.get_space("nasbench201")
+    net, proxy = space.build_supernet(tiny_shape(space)), zcpt.get_proxy(name)
+    plain = zcpt.evaluate(net, proxy, [net.start()], batch, engine="plain")
+    assert torch.equal(zcpt.evaluate(net, proxy, [net.start()], batch), plain)
+    with pytest.raises(ConfigError, match=f"naswot and naswot-official, not proxy '{name}'"):
+        zcpt.evaluate(net, proxy, [net.start()], batch, engine="fast")
 
 
 def test_what_is_asked_for_in_python_is_checked_too(batch):

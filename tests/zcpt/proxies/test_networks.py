@@ -1,0 +1,232 @@
+"""Every proxy on networks that are written in different ways, and on those of torchvision and timm."""
+
+import math
+from contextlib import suppress
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+import zcpt
+from tests.conftest import PROXIES
+from tests.zcpt.proxies.appendix import SEEDS
+from zcpt import Batch, ProxyError
+from zcpt.proxies import LayerProxy
+
+LAYERED = [name for name in SEEDS if isinstance(zcpt.get_proxy(name), LayerProxy)]
+
+
+def batch(side=8, classes=5):
+    generator = torch.Generator().manual_seed(0)
+    return Batch(torch.randn(4, 3, side, side, generator=generator), torch.tensor([0, 1, 0, 2]))
+
+
+class Functional(nn.Module):
+    """A convolution, an activation that is a function, and a linear layer."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.conv, self.head, self.activation = nn.Conv2d(3, 6, 3), nn.Linear(6, 5), activation
+
+    def forward(self, x):
+        return self.head(self.activation(self.conv(x)).mean((2, 3)))
+
+
+class Twice(nn.Module):
+    """Runs one layer twice, and another one never."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.again, self.never = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3)
+        self.norm, self.relu, self.head = nn.BatchNorm2d(6), nn.ReLU(), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.relu(self.stem(x))
+        x = self.relu(self.norm(self.again(self.relu(self.again(x)))))
+        return self.head(x.mean((2, 3)))
+
+
+def chain(activation, norm=nn.BatchNorm2d, groups=1, first=()):
+    return nn.Sequential(
+        *first,
+        nn.Conv2d(3, 6, 3, bias=False),
+        norm(6),
+        activation(),
+        nn.Conv2d(6, 6, 3, groups=groups),
+        norm(6),
+        activation(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+STYLES = {
+    "relu": lambda: chain(nn.ReLU),
+    "in place": lambda: chain(lambda: nn.ReLU(inplace=True)),
+    "functional": lambda: Functional(F.relu),
+    "functional in place": lambda: Functional(torch.relu_),
+    "twice and never": Twice,
+    "no norm": lambda: chain(nn.ReLU, lambda channels: nn.Identity()),
+    "group norm": lambda: chain(nn.ReLU, lambda channels: nn.GroupNorm(2, channels)),
+    "grouped": lambda: chain(nn.ReLU, groups=2),
+    "depthwise": lambda: chain(nn.ReLU, groups=6),
+    "in place at once": lambda: chain(nn.ReLU, first=[nn.ReLU(inplace=True)]),
+    "relu6": lambda: chain(nn.ReLU6),
+    "silu": lambda: chain(nn.SiLU),
+    "gelu": lambda: chain(nn.GELU),
+}
+
+
+def built(style):
+    torch.manual_seed(0)
+    return STYLES[style]()
+
+
+def without_a_module(name, style):
+    return name.startswith("naswot") and style in ("functional", "functional in place", "silu", "gelu")
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", SEEDS)
+def test_every_style_of_network_has_a_score(name, style):
+    net = built(style)
+    if without_a_module(name, style):
+        with pytest.raises(ProxyError, match="no nn.ReLU module ran in"):
+            zcpt.score(net, batch(), name)
+        return
+    assert math.isfinite(zcpt.score(net, batch(), name)[name])
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_network_scores_the_same_however_it_is_written(name):
+    """In place or not; through functions or modules; in evaluation or training mode."""
+    score = zcpt.score(built("relu"), batch(), name)
+    assert zcpt.score(built("in place"), batch(), name) == score
+    assert zcpt.score(built("relu").eval(), batch(), name) == score
+    if not name.startswith("naswot"):
+        torch.manual_seed(0)
+        module = zcpt.score(Functional(nn.ReLU()), batch(), name)
+        assert zcpt.score(built("functional in place"), batch(), name) == module
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_a_layer_that_never_runs_adds_nothing(name):
+    layers = zcpt.get_proxy(name).per_layer(built("twice and never").eval(), batch())
+    assert set(layers) - {"never"} == {"stem", "again", "head"}
+    if name == "l2_norm":
+        assert layers["never"] > 0  # which does not run anything
+    else:
+        assert layers.get("never", 0) == 0
+
+
+@pytest.mark.parametrize("name", ["synflow", "logsynflow", "snr_synflow"])
+def test_flow_leaves_out_every_kind_of_norm_and_nothing_else(name):
+    def score(norm, activation=nn.ReLU):
+        torch.manual_seed(0)
+        return zcpt.score(chain(activation, norm), batch(), name)
+
+    plain = score(lambda channels: nn.Identity())
+    for norm in (nn.BatchNorm2d, lambda c: nn.GroupNorm(2, c), nn.InstanceNorm2d, lambda c: nn.LocalResponseNorm(2)):
+        assert score(norm) == plain
+    assert score(nn.BatchNorm2d, nn.ReLU6) == plain  # a limit presumes values that are normalised
+    assert score(nn.BatchNorm2d, lambda: nn.ReLU6(inplace=True)) == plain
+    assert score(nn.BatchNorm2d, lambda: nn.Hardtanh(0, 1)) != plain
+    both = score(lambda channels: timm.layers.BatchNormAct2d(channels, act_layer=nn.SiLU), nn.Identity)
+    assert both == score(lambda channels: nn.Identity(), nn.SiLU)
+
+
+def test_what_a_network_or_batch_lacks_is_said_in_a_sentence():
+    linear, images = nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), batch().images
+    pairs = torch.nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Unflatten(1, (2, 2)))
+
+    class Several(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    for net, labels, name, said in (
+        (linear, torch.tensor([0, 1, 5, 2]), "snip", "labels go from 0 to 5, and the network has 5 classes"),
+        (linear, torch.tensor([0, 1, -1, 2]), "snip", "labels go from -1 to 2, .* count from 0"),
+        (linear, torch.rand(4), "fisher", r"whole numbers as labels \[B\], not \[4, 5\] and torch.float32 \[4\]"),
+        (pairs, batch().labels, "grasp", r"needs logits \[B, classes\] .* not \[4, 2, 2\]"),
+        (nn.Flatten(), batch().labels, "snip", "looks at convolutions and linear layers, and Flatten has none"),
+        (Several(), batch().labels, "jacob_cov", "Several gives tuple instead of logits"),
+    ):
+        with pytest.raises(ProxyError, match=said):
+            zcpt.score(net, (images, labels), name)
+    with pytest.raises(ProxyError, match="second derivatives, and Sequential has an operation without"):
+        zcpt.score(chain(nn.Hardsigmoid), batch(), "grasp")
+    with pytest.raises(ProxyError, match="of a single value, on one image of .*3, 5, 5.*: use larger images"):
+        zcpt.score(chain(nn.ReLU), batch(side=5), "synflow_bn")
+
+
+MAY_REFUSE = {
+    **dict.fromkeys(("naswot", "naswot-official", "naswot-batch"), "no module is an nn.ReLU"),
+    "grasp": "hard-sigmoid and the like have no second derivative",
+    "synflow_bn": "on one small image some layer has a single position",
+}
+MAY_BE_NAN = {"jacob_cov", "epe_nas"}
+"""Of networks whose last layer starts as zeros the Jacobian is constant."""
+SMALL = {
+    "torchvision": ("squeezenet1_1", "vit_b_16"),
+    "timm": ("test_vit", "test_byobnet"),
+}
+LARGE = {
+    "torchvision": (
+        "resnet18",
+        "mobilenet_v3_small",
+        "mobilenet_v2",
+        "shufflenet_v2_x0_5",
+        "mnasnet0_5",
+        "efficientnet_b0",
+        "regnet_y_400mf",
+        "densenet121",
+        "swin_t",
+        "googlenet",
+        "convnext_tiny",
+    ),
+    "timm": (
+        "resnet10t",
+        "test_convnext",
+        "test_nfnet",
+        "test_mambaout",
+        "mobilevit_xxs",
+        "ghostnet_050",
+        "repvgg_a0",
+        "mixnet_s",
+        "mixer_s32_224",
+        "tiny_vit_5m_224",
+        "edgenext_xx_small",
+    ),
+}
+
+
+def check(source, model):
+    torch.manual_seed(0)
+    create = {"torchvision": torchvision.models.get_model, "timm": timm.create_model}[source]
+    sizes = {"img_size": 64} if model.startswith("mixer") else {}
+    if model == "vit_b_16":  # not the large one
+        net = torchvision.models.VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=5)
+    else:
+        net = create(model, num_classes=5, **sizes)
+    given = batch(side=64)
+    for name in PROXIES:
+        with suppress(ProxyError):
+            value = zcpt.score(net, given, name)[name]
+            assert math.isfinite(value) or (name in MAY_BE_NAN and math.isnan(value)), name
+            continue
+        assert name in MAY_REFUSE or name not in SEEDS, name
+
+
+@pytest.mark.parametrize(("source", "model"), [(source, model) for source in SMALL for model in SMALL[source]])
+def test_small_networks_of_torchvision_and_timm(source, model):
+    check(source, model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "model"), [(source, model) for source in LARGE for model in LARGE[source]])
+def test_networks_of_torchvision_and_timm(source, model):
+    check(source, model)

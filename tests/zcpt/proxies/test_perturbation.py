@@ -1,0 +1,58 @@
+"""Each of these proxies scores operations of every space: removing one changes the score, and nothing else does."""
+
+import pytest
+import torch
+
+import zcpt
+from tests.conftest import CHAINS, THREE_BY_THREE, tiny_shape
+from tests.zcpt.proxies.appendix import SEEDS
+from tests.zcpt.scoring.test_evaluate import same, snapshot
+from zcpt import ProxyError
+
+SPACES = zcpt.list_spaces()
+SEEING = [name for name in SEEDS if zcpt.get_proxy(name).sees_mixture]
+PAIRS = [(space, proxy) for space in SPACES for proxy in SEEING]
+FEW = [pair for number, pair in enumerate(PAIRS) if pair[0] == "nasbench201" or number % len(SPACES) == 0]
+"""Every proxy, and every space."""
+
+
+def check(space, name, batch):
+    proxy, space = zcpt.get_proxy(name), zcpt.get_space(space)
+    torch.manual_seed(0)
+    net = space.build_supernet(tiny_shape(space)).train()
+    next(iter(net.children())).eval()  # a mixture of flags has to survive too
+    before = snapshot(net)
+    choice = next(c for c in space.choices if any(map(THREE_BY_THREE.search, c.candidates)))
+    removed = next(filter(THREE_BY_THREE.search, choice.candidates))
+    mixtures = [net.start(), net.start().without(choice.name, removed), net.start()]
+    if name == "synflow_bn" and space.name in CHAINS:
+        with pytest.raises(ProxyError, match="single value"):
+            zcpt.evaluate(net, proxy, mixtures, batch, engine="plain")
+    else:
+        start, without, again = zcpt.evaluate(net, proxy, mixtures, batch, engine="plain").tolist()
+        assert abs(without - start) > 1e-9 * abs(start)
+        assert again == start  # the same bits
+    assert same(snapshot(net), before)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(("space", "proxy"), FEW)
+def test_removing_an_operation_changes_the_score(space, proxy, batch):
+    check(space, proxy, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("space", "proxy"), [pair for pair in PAIRS if pair not in FEW])
+def test_removing_an_operation_changes_the_score_of_any_space(space, proxy, batch):
+    check(space, proxy, batch)
+
+
+@pytest.mark.parametrize("name", [name for name in SEEDS if name not in SEEING])
+def test_a_proxy_that_does_not_see_a_mixture_says_why(name, batch):
+    proxy, space = zcpt.get_proxy(name), zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_shape(space))
+    choice = space.choices[0]
+    mixtures = [net.start(), *(net.start().without(choice.name, candidate) for candidate in choice.candidates)]
+    assert len(set(zcpt.evaluate(net, proxy, mixtures, batch, engine="plain").tolist())) == 1
+    assert proxy.blind
+    assert not proxy.blind.endswith(".")

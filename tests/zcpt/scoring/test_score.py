@@ -1,0 +1,170 @@
+"""zcpt.score: any network, several proxies, and nothing left behind."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import zcpt
+from tests.conftest import tiny_shape
+from tests.zcpt.proxies import appendix
+from tests.zcpt.proxies.appendix import SEEDS
+from zcpt import Batch, ConfigError, Proxy, ProxyError
+
+
+class BrokenError(Exception):
+    pass
+
+
+class Counting(nn.Module):
+    """A network that changes itself, and draws random numbers, whenever it runs; it may fail."""
+
+    def __init__(self, fails=False):
+        super().__init__()
+        self.net, self.fails, self.runs = appendix.network(), fails, 0
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.runs += 1
+        self.seen += 1
+        noise = torch.randn(()) + random.random() + np.random.rand()
+        if self.fails:
+            raise BrokenError
+        return self.net(x) * (1 + 0.01 * noise)
+
+
+def used(fails=False):
+    """A network in the middle of something: gradients, frozen weights, hooks, and a module in evaluation mode."""
+    torch.manual_seed(0)
+    model = Counting()
+    model(appendix.batch().images).sum().backward()
+    model.fails = fails
+    model.net[0].weight.requires_grad_(False)
+    model.net[1].eval()
+    model.net[2].register_forward_hook(lambda *given: None)
+    return model
+
+
+def state(model):
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    return {
+        "bits": {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()},
+        "gradients": {
+            name: gradient is not None and gradient.numpy().tobytes() for name, gradient in gradients.items()
+        },
+        "identity": [id(tensor) for tensor in (*tensors.values(), *gradients.values())],
+        "requires": [p.requires_grad for p in model.parameters()],
+        "flags": [module.training for module in model.modules()],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()],
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+        "runs": model.runs,
+        "generators": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
+    }
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_network_is_left_bit_for_bit_as_it_was(name):
+    model, batch = used(), appendix.batch()
+    before, images = state(model), batch.images.clone()
+    zcpt.score(model, batch, name)
+    assert state(model) == before
+    assert torch.equal(batch.images, images)
+    assert not batch.images.requires_grad
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_also_when_the_network_fails(name):
+    model = used(fails=True)
+    before = state(model)
+    if zcpt.get_proxy(name).norms == "none":
+        zcpt.score(model, appendix.batch(), name)  # which does not run it
+    else:
+        with pytest.raises(BrokenError):
+            zcpt.score(model, appendix.batch(), name)
+    assert state(model) == before
+
+
+class Careless(Proxy):
+    """Does what a proxy must not do, and fails."""
+
+    name, higher_is_better = "careless", True
+
+    def score(self, net, batch, mixture):
+        net.train()
+        with torch.enable_grad():
+            net.requires_grad_(True)(batch.images.mul_(2)).sum().backward()
+        net.net[3].weight.data.zero_()
+        net.net[4].forward = lambda x: x
+        net.register_forward_hook(lambda *given: None)
+        raise BrokenError
+
+
+def test_also_when_the_proxy_spoils_it_and_fails():
+    model, batch = used(), appendix.batch()
+    before = state(model)
+    with pytest.raises(BrokenError):
+        zcpt.score(model, batch, ["snip", Careless()])
+    assert state(model) == before
+    assert torch.equal(batch.images, appendix.batch().images)
+
+
+def test_scores_come_by_name_and_do_not_depend_on_each_other():
+    net, batch = used(), appendix.batch()
+    every = zcpt.score(net, tuple(batch)[:2], SEEDS)
+    assert tuple(every) == SEEDS
+    for name in ("naswot", "snip", "synflow"):
+        assert zcpt.score(net, batch, zcpt.get_proxy(name)) == {name: every[name]}
+    assert zcpt.score(net, list(batch), ["plain", zcpt.get_proxy("naswot")]).keys() == {"plain", "naswot"}
+    assert zcpt.score(net, batch, []) == {}
+
+
+def test_what_a_network_draws_depends_on_the_seed_of_the_batch():
+    class Noisy(Counting):
+        def forward(self, x):
+            return self.net(x) + 0.1 * torch.randn(1, 5)
+
+    net, batch = Noisy(), appendix.batch()
+    torch.manual_seed(1)
+    first = zcpt.score(net, batch, "snip")
+    torch.manual_seed(2)
+    assert zcpt.score(net, batch, "snip") == first
+    assert zcpt.score(net, batch._replace(seed=1), "snip") != first
+
+
+def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch):
+    space = zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_shape(space))
+    without = net.start().without(space.choices[0].name, "nor_conv_3x3")
+    start = zcpt.score(net, batch, ["naswot", "snip"])
+    assert zcpt.score(net, batch, ["naswot", "snip"], net.start()) == start
+    assert zcpt.score(net, batch, ["naswot", "snip"], without) != start
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (torch.zeros(2, 3, 8, 8), "must be a pair of tensors"),
+        ((torch.zeros(2, 3, 8, 8),), "must be a pair of tensors"),
+        ((torch.zeros(2, 3, 8, 8), [0, 1]), "must be a pair of tensors"),
+        (
+            (torch.zeros(2, 3, 8, 8), torch.zeros(3)),
+            r"one label for each image, not labels \[3\] for images \[2, 3, 8, 8\]",
+        ),
+    ],
+)
+def test_a_batch_that_is_none_is_refused(batch, said):
+    with pytest.raises(ConfigError, match=said):
+        zcpt.score(appendix.network(), batch, "naswot")
+
+
+def test_unknown_names_and_single_images_are_refused():
+    with pytest.raises(ProxyError, match="did you mean 'grad_norm'"):
+        zcpt.score(appendix.network(), appendix.batch(), "gradnorm")
+    images, labels = appendix.batch()[:2]
+    for name in SEEDS:
+        if zcpt.get_proxy(name).min_batch > 1:
+            with pytest.raises(ProxyError, match=f"proxy '{name}' cannot tell networks apart by 1 image"):
+                zcpt.score(appendix.network(), Batch(images[:1], labels[:1]), name)
