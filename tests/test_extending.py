@@ -60,7 +60,7 @@ def test_the_documented_parts_serve_as_an_installed_package(tmp_path):
     assert "test accuracy" in done.stdout
     for line in (
         "toy               Equal cells in a row; a cell is three operations, each added to what it reads\n",
-        "gradient-norm    Norm of the gradient of the loss (Abdelfattah et al., ICLR 2021); higher is better\n",
+        "  Norm of the gradient of the loss (Abdelfattah et al., ICLR 2021)\n",
         "parity       Handwritten digits 8x8: even or odd\n",
     ):
         assert line in done.stdout

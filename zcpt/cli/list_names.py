@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import get_args
 
 from train.data import DATASETS
 from train.recipe import RECIPES
 from zcpt.errors import ConfigError, unknown
-from zcpt.proxies import Proxy, get_proxy, list_proxies
+from zcpt.proxies import Need, Proxy, get_proxy, list_proxies
 from zcpt.registry import first_line
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
@@ -27,19 +29,24 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(unknown("kind", args.kind, tables))
     for kind, table in tables.items():
         if args.kind in (None, kind):
-            width = max(map(len, table))
-            lines = (f"  {name:{width}}  {summary}\n" for name, summary in table.items())
-            sys.stdout.write(f"{kind}\n{''.join(lines)}")
+            columns = _PROXY_COLUMNS if kind == "proxies" else ()
+            sys.stdout.write(_aligned([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
 
 
-def _tables() -> dict[str, dict[str, str]]:
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
+    cells = (zip(row, widths, strict=False) for row in rows)  # a heading can be the first word alone
+    return "".join("  ".join(f"{cell:{width}}" for cell, width in row).rstrip() + "\n" for row in cells)
+
+
+def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
     return {
-        "spaces": {name: _summary(get_space(name)) for name in list_spaces()},
-        "proxies": {name: _directed(get_proxy(name)) for name in list_proxies()},
-        "orders": {name: order.summary for name, order in ORDERS.items()},
-        "presets": {name: first_line(preset) for name, preset in PRESETS.items()},
-        "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
-        "datasets": {name: source.summary for name, source in DATASETS.items()},
+        "spaces": {name: (_summary(get_space(name)),) for name in list_spaces()},
+        "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
+        "orders": {name: (order.summary,) for name, order in ORDERS.items()},
+        "presets": {name: (first_line(preset),) for name, preset in PRESETS.items()},
+        "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
+        "datasets": {name: (source.summary,) for name, source in DATASETS.items()},
     }
 
 
@@ -47,5 +54,12 @@ def _summary(part: SearchSpace | Proxy) -> str:
     return part.summary or first_line(type(part))
 
 
-def _directed(proxy: Proxy) -> str:
-    return f"{_summary(proxy)}; {'higher' if proxy.higher_is_better else 'lower'} is better"
+_PROXY_COLUMNS = ("better", "cost", "norms", "needs", "measures")
+
+
+def describe_proxy(proxy: Proxy) -> tuple[str, ...]:
+    """What ``zcpt list proxies`` and docs/proxies.md say of a proxy: a text for each of the columns."""
+    better = "higher" if proxy.higher_is_better else "lower"
+    measures = _summary(proxy) + (f" ({proxy.paper})" if proxy.paper else "")
+    needs = ", ".join(need for need in get_args(Need) if need in proxy.needs) or "nothing"
+    return better, f"{proxy.cost:g}", proxy.norms, needs, measures

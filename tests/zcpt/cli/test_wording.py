@@ -88,9 +88,12 @@ def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
         assert f"(default: {default})" in text.split(f" --{name} ")[-1].split(" --")[0]
 
 
-def test_list_says_the_direction_of_each_proxy(capsys, monkeypatch):
+def test_list_says_what_each_proxy_declares(capsys, monkeypatch):
     class Size(Proxy):
-        name, summary, higher_is_better = "size", "number of weights", False
+        """Number of weights."""
+
+        name, higher_is_better, cost, paper = "size", False, 0.5, "Me, 2020"
+        needs, norms = frozenset({"labels", "images"}), "none"
 
         def score(self, net, batch, mixture):
             return 0.0
@@ -98,8 +101,8 @@ def test_list_says_the_direction_of_each_proxy(capsys, monkeypatch):
     monkeypatch.setattr(_PROXIES, "_parts", dict(_PROXIES._parts))
     zcpt.register_proxy(Size)
     _, out, _ = run(capsys, "list", "proxies")
-    lines = dict(line.split(maxsplit=1) for line in out.splitlines()[1:])
-    assert lines["size"] == "number of weights; lower is better"
-    for name in ("naswot", "naswot-official"):
-        assert lines[name].endswith("; higher is better")
-        assert lines[name].count("better") == 1
+    heading, *lines = (re.split("  +", line.strip()) for line in out.splitlines())
+    assert heading == ["proxies", "better", "cost", "norms", "needs", "measures"]
+    assert ["size", "lower", "0.5", "none", "images, labels", "Number of weights (Me, 2020)"] in lines
+    assert {line[0]: line[1] for line in lines}["naswot"] == "higher"
+    assert len(lines) == len(zcpt.list_proxies())
