@@ -8,7 +8,7 @@ import sys
 from train.data import DATASETS
 from train.recipe import RECIPES
 from zcpt.errors import ConfigError, unknown
-from zcpt.proxies import Proxy, get_proxy, list_proxies
+from zcpt.proxies import Proxy, get_proxy, list_aggregates, list_proxies
 from zcpt.registry import first_line
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
@@ -36,6 +36,7 @@ def _tables() -> dict[str, dict[str, str]]:
     return {
         "spaces": {name: _summary(get_space(name)) for name in list_spaces()},
         "proxies": {name: _directed(get_proxy(name)) for name in list_proxies()},
+        "aggregates": {name: kind.summary or first_line(kind) for name, kind in list_aggregates().items()},
         "orders": {name: order.summary for name, order in ORDERS.items()},
         "presets": {name: first_line(preset) for name, preset in PRESETS.items()},
         "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},

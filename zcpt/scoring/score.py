@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Proxy, get_proxy
+from zcpt.proxies import Aggregate, Proxy, get_criterion
 from zcpt.scoring.evaluate import evaluate
 
 
@@ -38,7 +38,18 @@ def score(
     if not isinstance(batch, tuple | list) or not all(isinstance(tensor, Tensor) for tensor in batch[:2]):
         raise ConfigError("the batch must be a pair of tensors: images [B, C, H, W] and labels [B].")
     several = [proxies] if isinstance(proxies, str | Proxy) else list(proxies)
-    chosen = [get_proxy(proxy) if isinstance(proxy, str) else proxy for proxy in several]
+    chosen = [_single(proxy) if isinstance(proxy, str) else proxy for proxy in several]
     batch = Batch(*batch)
     with torch.random.fork_rng(devices=[]):
         return {proxy.name: evaluate(net, proxy, [mixture], batch, engine="plain").item() for proxy in chosen}
+
+
+def _single(name: str) -> Proxy:
+    found = get_criterion(name)
+    if isinstance(found, Aggregate):
+        parts = ", ".join(part.name for part in found.parts)
+        raise ProxyError(
+            f"aggregate '{name}' ranks several networks by each other and has no value for one: score each by {parts}, "
+            f"and give the scores to zcpt.get_aggregate('{name}').values."
+        )
+    return found
