@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from zcpt.batches import Batch
+from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, Criterion, parts_of
 from zcpt.scoring.evaluate import Evaluator
@@ -38,6 +39,14 @@ class Panel:
         """An estimate of the bytes that ``scores`` takes at once; None where no part is scored by the fast engine."""
         each = [evaluator.needs(mixtures, batch) for evaluator in self._each.values()]
         return max((needed for needed in each if needed is not None), default=None)
+
+
+def refuse_blind(criterion: Criterion, remedy: str) -> None:
+    """ProxyError, which ends in what to do, where a part of a criterion cannot score the operations of a supernet."""
+    for part in parts_of(criterion):
+        if not part.sees_mixture:
+            why = part.blind or "its value does not depend on the mixture of a supernet"
+            raise ProxyError(f"proxy '{part.name}' cannot score operations: {why.rstrip('.')}. {remedy}")
 
 
 def network_values(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> list[float]:

@@ -6,10 +6,11 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, ProxyError, unknown
+from zcpt.errors import ConfigError, unknown
 from zcpt.options import check_types, flag, number, option
 from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
 from zcpt.scoring.evaluate import resolved
+from zcpt.scoring.panel import refuse_blind
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
 
@@ -106,13 +107,7 @@ class SearchConfig:
     def _check_operations(self) -> None:
         """ProxyError or ConfigError where the proxy cannot score the operations of a supernet, or not in that order."""
         criterion = self.criterion("operations")
-        for part in parts_of(criterion):
-            if not part.sees_mixture:
-                why = part.blind or "its value does not depend on the mixture of a supernet"
-                raise ProxyError(
-                    f"proxy '{part.name}' cannot score operations: {why.rstrip('.')}. Give another --proxy; as "
-                    f"--validation-proxy it can compare whole networks."
-                )
+        refuse_blind(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
         if isinstance(criterion, Aggregate) and get_order(self.order).rank is not None:
             raise ConfigError(
                 f"--order {self.order} compares operations of different edges, and '{criterion.name}' only ranks those "
