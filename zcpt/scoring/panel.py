@@ -65,7 +65,7 @@ def judged(criterion: Criterion, table: Table, *, compare_infinite: bool = False
     """
     if isinstance(criterion, Aggregate):
         found = criterion.importances(table, compare_infinite=compare_infinite)
-        return [-value if math.isfinite(value) else math.nan for value in found], found
+        return [0.0 - value if math.isfinite(value) else math.nan for value in found], found
     scores = list(table[criterion.name])
     return scores, importance(scores, criterion.higher_is_better, compare_infinite=compare_infinite)
 
