@@ -15,7 +15,16 @@ from zcpt.batches import Batch, Batches, DatasetBatches
 from zcpt.cost import Block, Cost
 from zcpt.errors import ConfigError, DataError, InfeasibleError, LostError, ProxyError, SpaceError, ZcptError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Proxy, get_proxy, list_proxies, register_proxy
+from zcpt.proxies import (
+    Aggregate,
+    Proxy,
+    get_aggregate,
+    get_proxy,
+    list_aggregates,
+    list_proxies,
+    register_aggregate,
+    register_proxy,
+)
 from zcpt.scoring import evaluate, score
 from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
 from zcpt.space import Architecture, Choice, SearchSpace, Shape, Size
@@ -24,6 +33,7 @@ from zcpt.supernet import Supernet
 from zcpt.supernet_space import SupernetSpace
 
 __all__ = [
+    "Aggregate",
     "Architecture",
     "Batch",
     "Batches",
@@ -49,10 +59,13 @@ __all__ = [
     "SupernetSpace",
     "ZcptError",
     "evaluate",
+    "get_aggregate",
     "get_proxy",
     "get_space",
+    "list_aggregates",
     "list_proxies",
     "list_spaces",
+    "register_aggregate",
     "register_proxy",
     "register_space",
     "replay",

@@ -112,6 +112,7 @@ def _announced(plan: Plan, data: ImageData, ranks: Ranks) -> str:
     inits = min(config.validation_inits, config.validation_batches)
     validation = (
         f", V={counted(config.validation_batches, 'validation batches')} at R={counted(inits, 'initialisations')}"
+        + (f" with {config.validation_proxy}" if config.validation_proxy else "")
     )
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, "

@@ -2,6 +2,18 @@
 
 from zcpt.scoring.evaluate import Evaluator, evaluate
 from zcpt.scoring.importance import importance, most_important
+from zcpt.scoring.panel import Panel, Table, judged, network_values, noted
 from zcpt.scoring.score import score
 
-__all__ = ["Evaluator", "evaluate", "importance", "most_important", "score"]
+__all__ = [
+    "Evaluator",
+    "Panel",
+    "Table",
+    "evaluate",
+    "importance",
+    "judged",
+    "most_important",
+    "network_values",
+    "noted",
+    "score",
+]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Proxy, get_proxy
+from zcpt.proxies import Aggregate, Proxy, get_criterion
 from zcpt.scoring.evaluate import evaluate
 from zcpt.snapshot import preserved
 
@@ -43,7 +43,7 @@ def score(
     images, labels, *seed = _checked(batch)
     given = Batch(images, labels, *seed)
     several = [proxies] if isinstance(proxies, str | Proxy) else list(proxies)
-    chosen = [get_proxy(proxy) if isinstance(proxy, str) else proxy for proxy in several]
+    chosen = [_single(proxy) if isinstance(proxy, str) else proxy for proxy in several]
     scores: dict[str, float] = {}
     for proxy in chosen:
         with preserved(net):
@@ -67,3 +67,14 @@ def _checked(batch: object) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, int
             f"{list(images.shape)}: give images [B, C, H, W] and labels [B]."
         )
     return tuple(batch)
+
+
+def _single(name: str) -> Proxy:
+    found = get_criterion(name)
+    if isinstance(found, Aggregate):
+        parts = ", ".join(part.name for part in found.parts)
+        raise ProxyError(
+            f"aggregate '{name}' ranks several networks by each other and has no value for one: score each by {parts}, "
+            f"and give the scores to zcpt.get_aggregate('{name}').values."
+        )
+    return found

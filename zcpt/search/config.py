@@ -8,17 +8,27 @@ from typing import Any, Literal
 
 from zcpt.errors import ConfigError, unknown
 from zcpt.options import check_types, flag, number, option
-from zcpt.proxies import get_proxy
+from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
 from zcpt.scoring.evaluate import resolved
+from zcpt.scoring.panel import refuse_blind
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
+
+_BATCH_SIZES: dict[Use, str] = {"operations": "batch_size", "validation": "validation_batch_size"}
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Settings of a search; ConfigError or ProxyError if they cannot be used."""
 
-    proxy: str = option("naswot", "zero-cost proxy that scores networks")
+    proxy: str = option(
+        "naswot",
+        "zero-cost proxy that scores networks; several together such as log_rank:naswot+synflow ('zcpt list "
+        "aggregates'); or auto, what was measured to be best",
+    )
+    validation_proxy: str = option(
+        "", "another proxy that stage 2 compares the proposals by, whole networks", shown="that of --proxy"
+    )
     order: str = option("random", f"order in which edges are decided: {', '.join(ORDERS)}")
     joint: bool = option(False, "let all cell types share one order, rather than decide an edge of each at every step")
     proposals: int = option(10, "N, how many architectures stage 1 proposes")
@@ -67,19 +77,24 @@ class SearchConfig:
         if isinstance(self.latency_table, os.PathLike):
             object.__setattr__(self, "latency_table", os.fspath(self.latency_table))
         check_types(self)
+        # What is written down is what 'auto' stood for.
+        after = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
+        object.__setattr__(self, "proxy", pick(self.proxy, "operations"))
+        object.__setattr__(self, "validation_proxy", pick(after, "validation"))
         get_order(self.order)
-        smallest = get_proxy(self.proxy).min_batch
-        for name in ("batch_size", "validation_batch_size"):
-            if getattr(self, name) < smallest:
+        self._check_operations()
+        for use, name in _BATCH_SIZES.items():
+            criterion = self.criterion(use)
+            if getattr(self, name) < criterion.min_batch:
                 raise ConfigError(
-                    f"{flag(name)} {getattr(self, name)} is too small: proxy '{self.proxy}' compares images with "
-                    f"each other and needs at least {smallest}, such as {flag(name)} 64."
+                    f"{flag(name)} {getattr(self, name)} is too small: proxy '{criterion.name}' compares images with "
+                    f"each other and needs at least {criterion.min_batch}, such as {flag(name)} 64."
                 )
         least_one = ("proposals", "validation_batches", "validation_inits", "channels", "layers")
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        resolved(self.engine, get_proxy(self.proxy), self.max_memory)
+        self.engines()
         not_negative = ("seed", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
         for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
@@ -88,6 +103,30 @@ class SearchConfig:
             raise ConfigError(
                 "--max-latency MS and --latency-table FILE go together: 'zcpt latency --out FILE' measures a table."
             )
+
+    def _check_operations(self) -> None:
+        """ProxyError or ConfigError where the proxy cannot score the operations of a supernet, or not in that order."""
+        criterion = self.criterion("operations")
+        refuse_blind(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
+        if isinstance(criterion, Aggregate) and get_order(self.order).rank is not None:
+            raise ConfigError(
+                f"--order {self.order} compares operations of different edges, and '{criterion.name}' only ranks those "
+                "of one edge: give --order random, fixed or reverse, or a single proxy."
+            )
+
+    def criterion(self, use: Use) -> Criterion:
+        """What scores operations, or the discrete networks of stage 2: a proxy, or an aggregate of several."""
+        name = self.validation_proxy if use == "validation" else ""
+        return get_criterion(name or self.proxy)
+
+    def engines(self) -> str:
+        """The engines that score with these proxies, such as 'fast', or 'fast and plain'.
+
+        Raises:
+            ConfigError: One of them cannot do what the settings ask for.
+        """
+        parts = [part for use in _BATCH_SIZES for part in parts_of(self.criterion(use))]
+        return " and ".join(sorted({resolved(self.engine, part, self.max_memory) for part in parts}))
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:

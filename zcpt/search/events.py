@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from zcpt.space import Architecture, SearchSpace
@@ -24,7 +24,7 @@ class Decision:
     choice: str
     candidates: tuple[str, ...]
     scores: tuple[float, ...]
-    """Proxy value of the supernet without the candidate."""
+    """Proxy value of the supernet without the candidate; of an aggregate minus the importance, as it only ranks."""
     importance: tuple[float, ...]
     kept: tuple[str, ...]
     """Empty where no score was finite."""
@@ -35,12 +35,20 @@ class Decision:
     excluded: tuple[str, ...] = ()
     """Candidates that would have left no way to keep the budgets: by being chosen, or, where several are kept, by
     being dropped."""
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Where several proxies decide together: the scores of each."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
         """A decision as the journal holds it."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        values["parts"] = {name: tuple(scores) for name, scores in record.get("parts", {}).items()}
         return cls(**values)
+
+    def to_record(self) -> dict[str, Any]:
+        """What the journal holds of it; ``parts`` only where there are several."""
+        record = asdict(self)
+        return record if self.parts else {name: value for name, value in record.items() if name != "parts"}
 
 
 class Listener:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,8 +16,8 @@ from zcpt.batches import Batch, Batches
 from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import get_proxy
-from zcpt.scoring import Evaluator, importance, most_important
+from zcpt.proxies import Use
+from zcpt.scoring import Panel, judged, most_important, noted
 from zcpt.search.budgets import Bounds, Scope
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Decision, Listener, Purpose
@@ -81,11 +81,11 @@ class Fresh:
         return place_batch(batch, self.device)
 
 
-def evaluator(net: nn.Module, config: SearchConfig) -> Evaluator:
+def panel(net: nn.Module, config: SearchConfig, use: Use) -> Panel:
     """What scores a network as the settings say."""
-    return Evaluator(
+    return Panel(
         net,
-        get_proxy(config.proxy),
+        config.criterion(use),
         engine=config.engine,
         precision=config.precision,
         max_memory=config.max_memory,
@@ -127,9 +127,9 @@ class Proposer:
     ) -> None:
         self.space, self.origin, self.config, self.batches = space, origin, config, batches
         self.journal, self.audience, self.bounds = journal, audience, bounds
-        self.proxy = get_proxy(config.proxy)
+        self.criterion = config.criterion("operations")
         self.seeds = Seeds.derived(config.seed)
-        self._evaluator: tuple[int, Evaluator] | None = None
+        self._panel: tuple[int, Panel] | None = None
         self._batch: tuple[int, Batch] | None = None
 
     def propose_all(self, ranks: Ranks = ALONE) -> list[Architecture]:
@@ -171,13 +171,13 @@ class Proposer:
         """The mixture that a proposal starts with."""
         return self.origin.start(proposal if self.config.alpha_draw == "proposal" else 0)
 
-    def evaluator(self, proposal: int) -> Evaluator:
+    def panel(self, proposal: int) -> Panel:
         """Scores the supernet that a proposal is made on."""
         draw = proposal if self.config.supernet_weights == "proposal" else 0
-        if self._evaluator is None or self._evaluator[0] != draw:
-            self._evaluator = None  # so that no two supernets need memory at once
-            self._evaluator = draw, evaluator(self.origin.supernet(draw), self.config)
-        return self._evaluator[1]
+        if self._panel is None or self._panel[0] != draw:
+            self._panel = None  # so that no two supernets need memory at once
+            self._panel = draw, panel(self.origin.supernet(draw), self.config, "operations")
+        return self._panel[1]
 
     def batch(self, proposal: int, step: int, survey: bool) -> Batch:
         """The mini-batch that a look sees. Surveys see another one than decisions, so that they do not repeat them."""
@@ -223,9 +223,10 @@ class _Pass:
             settled = None
             if not decision.kept:
                 within = " that keeps the budgets" if decision.excluded else ""
+                scores = {name: list(row) for name, row in decision.parts.items()} or list(decision.scores)
                 raise ProxyError(
                     f"no candidate of {choice.name}{within} got a finite score from proxy "
-                    f"'{self.proposer.proxy.name}': the scores are {list(decision.scores)}. Try another --batch-size, "
+                    f"'{self.proposer.criterion.name}': the scores are {scores}. Try another --batch-size, "
                     "more --channels, or look for images that occur twice."
                 )
             remaining = decision.kept
@@ -249,7 +250,7 @@ class _Pass:
             if purpose != "survey":
                 kept = _kept(choice, remaining, decision.importance, excluded)
                 decision = replace(decision, kept=kept, excluded=excluded)
-            self.proposer.journal.append(self.file, asdict(decision))
+            self.proposer.journal.append(self.file, decision.to_record())
         self.proposer.audience.decided(self.proposal, decision, replayed)
         return decision
 
@@ -261,12 +262,19 @@ class _Pass:
         # A survey that settles sees what the decision would have seen.
         survey = purpose == "survey" and not self.order.settles
         batch = proposer.batch(self.proposal, self.step, survey)
-        scores = proposer.evaluator(self.proposal).scores(removed, batch).tolist()
+        table = proposer.panel(self.proposal).scores(removed, batch)
         compare = proposer.config.non_finite == "compare"
-        importances = importance(scores, proposer.proxy.higher_is_better, compare_infinite=compare)
-        seconds = time.perf_counter() - started
+        scores, importances = judged(proposer.criterion, table, compare_infinite=compare)
         return Decision(
-            self.step, choice.name, remaining, tuple(scores), tuple(importances), remaining, seconds, purpose
+            self.step,
+            choice.name,
+            remaining,
+            tuple(scores),
+            tuple(importances),
+            remaining,
+            time.perf_counter() - started,
+            purpose,
+            parts=noted(proposer.criterion, table),
         )
 
 
@@ -297,7 +305,7 @@ def _recalled(
     wanted = {"step": step, "choice": choice.name, "candidates": list(remaining), "purpose": purpose}
     wanted["excluded"] = list(excluded)
     for key in (f.name for f in fields(Decision)):
-        if key not in record:
+        if key not in record and key != "parts":  # which only an aggregate has
             raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")
     for key, value in wanted.items():
         if record.get(key) != value:

@@ -49,7 +49,9 @@ class _Comparison(Listener):
             before, now = record[name], getattr(decision, name)
             if now != (tuple(before) if isinstance(before, list) else before):
                 raise _DifferenceError(f"{where}: {name} is {now} at {decision.choice}, and was {before}.")
-        self._compare(record["scores"], decision.scores)
+        before, now = record.get("parts", {}), decision.parts  # of an aggregate, which ranks are made of
+        for each in [(before[name], now[name]) for name in now] or [(record["scores"], decision.scores)]:
+            self._compare(*each)
         self.decisions += 1
 
     def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
     """
     before = read_json(path / "config.json", document)
     for key in ("space", "search", "images", "fingerprint"):
-        was, now = ({**d[key], "latency_table": ""} if key == "search" else d[key] for d in (before, document))
+        was, now = (_settings(d[key]) if key == "search" else d[key] for d in (before, document))
         if was != now:
             raise ConfigError(
                 f"{path} is of another search: its {difference(key, was, now)}. Start a new one with another --out."
@@ -66,6 +66,12 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         for what in ("device", "engine", "versions")
         if before[what] != document[what]
     ]
+
+
+def _settings(search: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a search to compare: the folder has a latency table of its own; older ones lack new settings."""
+    defaults = {setting.name: setting.default for setting in fields(SearchConfig)}
+    return {**defaults, **search, "latency_table": ""}
 
 
 def other_prices(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -18,13 +18,12 @@ from zcpt.devices import as_device
 from zcpt.errors import ConfigError, DataError, LostError
 from zcpt.files import as_json, locked, make_folder, read_text
 from zcpt.options import flag
-from zcpt.proxies import get_proxy
-from zcpt.scoring.evaluate import resolved
+from zcpt.proxies import Use
 from zcpt.search.budgets import Bounds, budgets, checksums, train_shape
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.events import Audience, Listener
 from zcpt.search.journal import Journal
-from zcpt.search.propose import Fresh, Proposer, Seeds, evaluator
+from zcpt.search.propose import Fresh, Proposer, Seeds, panel
 from zcpt.search.ranks import ALONE, Ranks, joined
 from zcpt.search.result import (
     LATENCY,
@@ -267,13 +266,14 @@ def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]]
 
 def check_enough(batches: Batches, config: SearchConfig) -> None:
     """DataError if there are fewer images than the proxy needs or a mini-batch has."""
-    least = get_proxy(config.proxy).min_batch
-    if len(batches) < least:
-        raise DataError(
-            f"there are {len(batches)} images to draw from, and proxy '{config.proxy}' needs at least {least}: "
-            "give more training images."
-        )
     validated = config.proposals > 1
+    uses: tuple[Use, ...] = ("operations", "validation") if validated else ("operations",)
+    for criterion in map(config.criterion, uses):
+        if len(batches) < criterion.min_batch:
+            raise DataError(
+                f"there are {len(batches)} images to draw from, and proxy '{criterion.name}' needs at least "
+                f"{criterion.min_batch}: give more training images."
+            )
     for name in ("batch_size", "validation_batch_size") if validated else ("batch_size",):
         if getattr(config, name) > len(batches):
             raise DataError(
@@ -287,7 +287,7 @@ def _memory(origin: Fresh, config: SearchConfig, probe: Batch) -> int | None:
     start = origin.start(0)
     choice = next(iter(start.choices.values()))
     removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
-    return evaluator(origin.supernet(0), config).needs(removed, origin.place(probe))
+    return panel(origin.supernet(0), config, "operations").needs(removed, origin.place(probe))
 
 
 def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: torch.device) -> dict[str, Any]:
@@ -301,6 +301,6 @@ def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: to
             "classes": shape.num_classes,
         },
         "device": str(device),
-        "engine": resolved(config.engine, get_proxy(config.proxy)),
+        "engine": config.engines(),
         "versions": versions(),
     }

@@ -14,12 +14,11 @@ import torch
 from zcpt.batches import Batches
 from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
-from zcpt.proxies import get_proxy
-from zcpt.scoring import Evaluator, most_important
+from zcpt.scoring import Panel, most_important, network_values, noted
 from zcpt.search.config import SearchConfig
 from zcpt.search.events import Listener
 from zcpt.search.journal import Journal, Record
-from zcpt.search.propose import Seeds, evaluator
+from zcpt.search.propose import Seeds, panel
 from zcpt.search.ranks import ALONE, Ranks
 from zcpt.seeding import derive, seeded
 from zcpt.space import Architecture, SearchSpace, Shape
@@ -44,7 +43,8 @@ class Validator:
     """Its processes; the journal of the first one holds what was scored before."""
 
     def scores(self, candidates: Sequence[Architecture]) -> list[list[float]]:
-        """Proxy values: for each candidate one for each of the V batches, in the order of the batches.
+        """Proxy values: for each candidate one for each of the V batches, in the order of the batches. Those of an
+        aggregate are places among the candidates on one batch.
 
         Batch v goes with initialisation v mod R: the spread between initialisations is far larger than the one
         between batches, so comparing candidates at one initialisation compares luck.
@@ -70,35 +70,40 @@ class Validator:
     def _made(self, candidates: Sequence[Architecture], lines: Sequence[_Line]) -> Iterator[Record]:
         """The records of these lines in their order, each as soon as it and all before it are there."""
         done: dict[_Line, Record] = {}
-        evaluators: tuple[int, Sequence[Evaluator]] | None = None
+        panels: tuple[int, Sequence[Panel]] | None = None
         waiting = deque(lines)
         for share in _rounds(lines, self.ranks.size):
             line, record = share[self.ranks.rank], None
             if line is not None:
-                if evaluators is None or evaluators[0] != line[0]:
-                    evaluators = None  # those of the last initialisation go before the next ones come
-                    evaluators = line[0], self._evaluators(candidates, line[0])
-                record = self._score(evaluators[1], *line)
+                if panels is None or panels[0] != line[0]:
+                    panels = None  # those of the last initialisation go before the next ones come
+                    panels = line[0], self._panels(candidates, line[0])
+                record = self._score(panels[1], *line)
             made = [other for other in self.ranks.gather(record) if other is not None]
             done |= {(other["init"], other["batch"]): other for other in made}
             while waiting and waiting[0] in done:
                 yield done.pop(waiting.popleft())
 
-    def _evaluators(self, candidates: Sequence[Architecture], init: int) -> Sequence[Evaluator]:
+    def _panels(self, candidates: Sequence[Architecture], init: int) -> Sequence[Panel]:
         seed = derive(Seeds.derived(self.config.seed).init, init)
-        evaluators = []
+        panels = []
         for architecture in candidates:
             with seeded(seed):
                 network = self.space.build_network(architecture, self.shape)
-            evaluators.append(evaluator(place(network, self.device), self.config))
-        return evaluators
+            panels.append(panel(place(network, self.device), self.config, "validation"))
+        return panels
 
-    def _score(self, evaluators: Sequence[Evaluator], init: int, batch: int) -> Record:
+    def _score(self, panels: Sequence[Panel], init: int, batch: int) -> Record:
         started = time.perf_counter()
         seed = derive(Seeds.derived(self.config.seed).validation, batch)
         drawn = place_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
-        scores = [each.scores([None], drawn).item() for each in evaluators]
-        return {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
+        found = [each.scores([None], drawn) for each in panels]
+        table = {name: [scores[name][0] for scores in found] for name in found[0]}
+        criterion, compare = self.config.criterion("validation"), self.config.non_finite == "compare"
+        scores = network_values(criterion, table, compare_infinite=compare)
+        record = {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
+        parts = noted(criterion, table)
+        return {**record, "parts": parts} if parts else record
 
 
 def _rounds(lines: Sequence[_Line], ranks: int) -> Iterator[list[_Line | None]]:
@@ -125,14 +130,15 @@ def best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
     Raises:
         ProxyError: No candidate has a finite score.
     """
-    sign = 1.0 if get_proxy(config.proxy).higher_is_better else -1.0
+    criterion = config.criterion("validation")
+    sign = 1.0 if criterion.higher_is_better else -1.0
     if config.non_finite == "compare":
         sums = [sign * sum(row) for row in scores]
         return most_important([-math.inf if math.isnan(total) else total for total in sums])
     finite = [[sign * s for s in row if math.isfinite(s)] for row in scores]
     if not any(finite):
         raise ProxyError(
-            f"no proposal got a finite score from proxy '{config.proxy}' in validation: "
+            f"no proposal got a finite score from proxy '{criterion.name}' in validation: "
             "try another --validation-batch-size, or look for images that occur twice."
         )
     ranks = [(len(row), sum(row) / max(len(row), 1)) for row in finite]

@@ -1,0 +1,75 @@
+"""Scores of one network by every part of a criterion, and what they come to among candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from zcpt.batches import Batch
+from zcpt.errors import ProxyError
+from zcpt.mixture import Mixture
+from zcpt.proxies import Aggregate, Criterion, parts_of
+from zcpt.scoring.evaluate import Evaluator
+from zcpt.scoring.importance import importance
+
+Table = Mapping[str, Sequence[float]]
+"""The scores of the same candidates by several proxies, by the proxy's name."""
+
+
+class Panel:
+    """An evaluator for each part of a criterion, on one network.
+
+    Args:
+        net: A supernet, or a discrete network.
+        criterion: A proxy, or an aggregate of several.
+        settings: Those of ``Evaluator``.
+    """
+
+    def __init__(self, net: nn.Module, criterion: Criterion, **settings: Any) -> None:
+        self._each = {part.name: Evaluator(net, part, **settings) for part in parts_of(criterion)}
+
+    def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> dict[str, list[float]]:
+        """Scores of P mixtures by each part, all on the same batch; the errors are those of ``Evaluator.scores``."""
+        return {name: evaluator.scores(mixtures, batch).tolist() for name, evaluator in self._each.items()}
+
+    def needs(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
+        """An estimate of the bytes that ``scores`` takes at once; None where no part is scored by the fast engine."""
+        each = [evaluator.needs(mixtures, batch) for evaluator in self._each.values()]
+        return max((needed for needed in each if needed is not None), default=None)
+
+
+def refuse_blind(criterion: Criterion, remedy: str) -> None:
+    """ProxyError, which ends in what to do, where a part of a criterion cannot score the operations of a supernet."""
+    for part in parts_of(criterion):
+        if not part.sees_mixture:
+            why = part.blind or "its value does not depend on the mixture of a supernet"
+            raise ProxyError(f"proxy '{part.name}' cannot score operations: {why.rstrip('.')}. {remedy}")
+
+
+def network_values(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> list[float]:
+    """What a criterion says of each of several networks: a proxy's own scores, or an aggregate's values."""
+    if isinstance(criterion, Aggregate):
+        return criterion.values(table, compare_infinite=compare_infinite)
+    return list(table[criterion.name])
+
+
+def judged(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> tuple[list[float], list[float]]:
+    """What a criterion says of the candidates of a choice, from scores of the network without each of them.
+
+    Returns:
+        The scores and, larger is to be kept, the importances. An aggregate ranks the importances that its parts see;
+        its scores are minus that.
+    """
+    if isinstance(criterion, Aggregate):
+        found = criterion.importances(table, compare_infinite=compare_infinite)
+        return [0.0 - value if math.isfinite(value) else math.nan for value in found], found
+    scores = list(table[criterion.name])
+    return scores, importance(scores, criterion.higher_is_better, compare_infinite=compare_infinite)
+
+
+def noted(criterion: Criterion, table: Table) -> dict[str, tuple[float, ...]]:
+    """What a journal keeps beside the scores: of an aggregate those of its parts, of a proxy nothing."""
+    return {name: tuple(row) for name, row in table.items()} if isinstance(criterion, Aggregate) else {}
