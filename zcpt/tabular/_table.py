@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +84,13 @@ class Table:
         column = self.accuracies(data_set, metric)
         known = column[~np.isnan(column)]
         return {"architectures": len(known), "best": float(known.max()), "mean": float(known.mean())}
+
+    def document(self, data_set: str, metric: str) -> dict[str, Any]:
+        """What a result notes of the table; ``content`` tells accuracies apart."""
+        column = self.accuracies(data_set, metric)
+        content = hashlib.sha256(column.tobytes()).hexdigest()[:16]
+        about = {"title": self.title, "file": self.path.name, "data_set": data_set, "metric": metric}
+        return {**about, "content": content, **self.about(data_set, metric)}
 
     @cached_property
     def _index(self) -> dict[str, int]:
