@@ -129,4 +129,3 @@ def _synchronize(device: torch.device) -> Callable[[], None]:
         return partial(torch.cuda.synchronize, device)
     waits: Callable[[], None] = getattr(torch, device.type).synchronize  # such as torch.cpu, torch.mps
     return waits
-

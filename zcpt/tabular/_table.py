@@ -50,8 +50,8 @@ class Table:
 
         Args:
             data_set: One of ``data_sets``.
-            metric: ``test`` or ``valid``: the mean over the trainings of an architecture; ``best-test``, ``best-valid``:
-                its best training; ``test-12``, ``valid-12``: after the short training of NAS-Bench-201.
+            metric: ``test`` or ``valid``: the mean over the trainings of an architecture; ``best-test`` or
+                ``best-valid``: its best training; ``test-12`` or ``valid-12``: after NAS-Bench-201's short training.
 
         Raises:
             ConfigError: The file has no such data set, or not this metric of it.

@@ -89,7 +89,7 @@ def among_best(values: Vector, count: int) -> Vector:
     """How much of each value [N] is among the ``count`` largest: 1 or 0, or its share where equals compete."""
     threshold = np.sort(values)[-count]
     above, level = values > threshold, values == threshold
-    return above + level * ((count - above.sum()) / level.sum())
+    return np.asarray(above + level * ((count - above.sum()) / level.sum()), dtype=np.float64)
 
 
 def agreement(scores: ArrayLike, accuracies: ArrayLike, resamples: int = 0, seed: int = 0) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def student(degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
+    return z + math.fsum(term / float(degrees) ** power for power, term in enumerate(terms, 1))
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:

@@ -56,4 +56,4 @@ def _json(path: Path) -> dict[str, list[float]]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: it is no JSON ({error.msg}).") from None
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f'{path} must map digits to {{"test_acc": [...], ...}}, as the benchmark does: {error}.') from None
+        raise DataError(f"{path} must map digits to a mapping with a list 'test_acc': {error!r}.") from None

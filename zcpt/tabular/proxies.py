@@ -39,7 +39,9 @@ class ProxyOptions:
     """Settings of a measurement of proxies; ConfigError if they cannot be used."""
 
     accuracy_on: str = option(
-        "", "data set of the table whose accuracies count", shown="that of --dataset if the table has it, else its first"
+        "",
+        "data set of the table whose accuracies count",
+        shown="that of --dataset if the table has it, else its first",
     )
     metric: str = option("test", "which accuracies: test, valid, best-test, test-12 ...")
     samples: int = option(1000, "how many architectures are drawn from the table; 0 takes all")

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zcpt.tabular.measures import agreement, among_best, bootstrap, inversions, kendall, mean_interval, spearman, student
+from zcpt.tabular.measures import (
+    agreement,
+    among_best,
+    bootstrap,
+    inversions,
+    kendall,
+    mean_interval,
+    spearman,
+    student,
+)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
