@@ -187,9 +187,9 @@ def measure_operations(
             started = time.perf_counter()
             values = scores[name](seed)
             _check(space, name, values)
-            record = {"score": name, "seed": seed, "values": {c: list(row) for c, row in values.items()}}
-            journal.append(_FILE, {**record, "seconds": time.perf_counter() - started})
-            known[name, seed] = {**record, "seconds": time.perf_counter() - started}
+            rows, seconds = {choice: list(row) for choice, row in values.items()}, time.perf_counter() - started
+            known[name, seed] = {"score": name, "seed": seed, "values": rows, "seconds": seconds}
+            journal.append(_FILE, known[name, seed])
         results = {
             name: _judged(table, [known[name, seed] for seed in seeds], references, data_set, metric) for name in scores
         }

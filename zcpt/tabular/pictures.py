@@ -39,19 +39,19 @@ def scatter(accuracies: Sequence[float], scores: Mapping[str, Sequence[float]], 
 def bars(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Spearman's and Kendall's correlation of each proxy, the best one first, with their 95 % intervals."""
     names = sorted(results, key=lambda name: -_number(results[name]["spearman"]["value"]))
-    figure = Figure(figsize=(6.5, 0.8 + 0.42 * len(names)), layout="constrained")
+    figure = Figure(figsize=(6.5, 1.2 + 0.42 * len(names)), layout="constrained")
     axis = figure.subplots()
     for offset, (measure, colour) in enumerate((("spearman", "#2b5c8a"), ("kendall", "#d08a2e"))):
         for place, name in enumerate(names):
             value, low, high = (_number(results[name][measure][key]) for key in ("value", "low", "high"))
-            interval = [[value - low], [high - value]] if low <= high else None
-            label = measure if place == 0 else None
-            axis.barh(place + 0.38 * offset - 0.19, value, 0.36, color=colour, label=label, xerr=interval, capsize=2)
+            height = place + 0.38 * offset - 0.19
+            axis.barh(height, value, 0.36, color=colour, label=measure if place == 0 else None)
+            axis.plot([low, high], [height, height], color="black", linewidth=1.2, marker="|", markersize=5)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel("rank correlation with trained accuracy, signed by the declared direction", fontsize=8)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, write_atomically
+from zcpt.options import counted
+from zcpt.spaces import get_space
 from zcpt.tabular import published
 from zcpt.tabular._folder import PAGE, RESULT
 from zcpt.tabular.pictures import bars, heat_maps, scatter
@@ -77,16 +79,19 @@ def _proxies(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
         f"# Proxies on {table['title']}, {table['data_set']}\n\n"
         f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
         f"of the table {_shown(table['best'], 2)} %. Correlations with accuracy '{table['metric']}' are signed: "
-        "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks without a "
-        "finite score are left out and counted as failed. Published: Spearman / Kendall.\n\n"
+        "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks "
+        "without a finite score are left out and counted as failed. Published: Spearman / Kendall.\n\n"
         f"{_markdown(header, rows)}\n"
-        f"Networks of C={shape['channels']}, {shape['layers']} layers as the space counts them, "
+        f"Networks of C={shape['channels']}, {counted(shape['layers'], get_space(protocol['space']).layers_mean)}, "
         f"{shape['image_size'][0]}x{shape['image_size'][1]} images, {shape['num_classes']} classes; one mini-batch of "
         f"{options['batch_size']} from {_images(protocol)}; {options['weights']} weights; seed {options['seed']}. "
         f"{_surroundings(protocol)}\n"
     )
     if result["failures"]:
-        lines = (f"- {f['proxy']}, {f['count']} times, first `{f['first']}`: {f['reason']}" for f in result["failures"])
+        lines = (
+            f"- {f['proxy']}, {counted(f['count'], 'networks')}, first `{f['first']}`: {f['reason']}"
+            for f in result["failures"]
+        )
         text += "\nFailures:\n\n" + "\n".join(lines) + "\n"
     title = f"{table['title']}, {table['data_set']}, {size:,} networks"
     accuracies, scores = _read_scores(folder / SCORES, list(result["results"]))
@@ -214,5 +219,5 @@ def _surroundings(protocol: Result) -> str:
     hardware, found = protocol["hardware"], protocol["versions"]
     return (
         f"Made with zcpt {found['zcpt']}, torch {found['torch']} on {hardware['name']} ({hardware['device']}, "
-        f"{hardware['workers']} of {hardware['cores']} processes and cores)."
+        f"{counted(hardware['workers'], 'processes')}, {counted(hardware['cores'], 'cores')})."
     )
