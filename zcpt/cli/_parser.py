@@ -77,7 +77,7 @@ def _fill(command: argparse.ArgumentParser, module: _Command) -> None:
 
 def _joined(words: list[str]) -> list[str]:
     """Of a command that is two words make one; ConfigError where the second one is missing or unknown."""
-    kinds = [name.split()[1] for name in _COMMANDS if words[:1] == name.split()[:-1]]
+    kinds = [name.split()[1] for name in _COMMANDS if words and name.startswith(f"{words[0]} ")]
     if not kinds:
         return words
     if words[1:] == ["--help"]:
