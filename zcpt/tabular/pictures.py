@@ -38,7 +38,7 @@ def scatter(accuracies: Sequence[float], scores: Mapping[str, Sequence[float]], 
 
 def bars(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Spearman's and Kendall's correlation of each proxy, the best one first, with their 95 % intervals."""
-    names = sorted(results, key=lambda name: -_number(results[name]["spearman"]["value"]))
+    names = by_correlation(results)
     figure = Figure(figsize=(6.5, 1.2 + 0.42 * len(names)), layout="constrained")
     axis = figure.subplots()
     for offset, (measure, colour) in enumerate((("spearman", "#2b5c8a"), ("kendall", "#d08a2e"))):
@@ -54,6 +54,12 @@ def bars(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def by_correlation(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The names of the proxies, the highest Spearman first and those without one last."""
+    found = {name: _number(result["spearman"]["value"]) for name, result in results.items()}
+    return sorted(found, key=lambda name: -found[name] if math.isfinite(found[name]) else math.inf)
 
 
 def heat_maps(

@@ -16,7 +16,7 @@ from zcpt.options import counted
 from zcpt.spaces import get_space
 from zcpt.tabular import published
 from zcpt.tabular._folder import PAGE, RESULT
-from zcpt.tabular.pictures import bars, heat_maps, scatter
+from zcpt.tabular.pictures import bars, by_correlation, heat_maps, scatter
 from zcpt.tabular.proxies import SCORES
 
 Result = Mapping[str, Any]
@@ -57,7 +57,8 @@ def _proxies(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
     )
     header += "failed | published"
     rows = []
-    for name, found in sorted(result["results"].items(), key=lambda item: -(item[1]["spearman"]["value"] or 0)):
+    for name in by_correlation(result["results"]):
+        found = result["results"][name]
         inside = found["in_best"]
         rows.append(
             [
