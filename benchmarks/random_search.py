@@ -7,10 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 
 import zcpt
-from benchmarks.tables import Table
 from benchmarks.variants import networks_scored, shape
 from train.data import ImageData, scoring_batches
 from zcpt.devices import as_device
@@ -18,6 +16,8 @@ from zcpt.search.journal import Journal
 from zcpt.search.validate import Validator, best
 from zcpt.seeding import derive
 from zcpt.space import Architecture
+from zcpt.tabular import Table
+from zcpt.tabular.measures import spearman
 
 
 def random_search(
@@ -36,10 +36,9 @@ def random_search(
         candidates: How many distinct proposals the search had; it compared no others in its stage 2.
     """
     stage1, stage2 = networks_scored(table.space, config, candidates)
-    listed = list(table.trained)
     generator = torch.Generator().manual_seed(derive(config.seed, "random search"))
-    indices = torch.randperm(len(listed), generator=generator)[: stage1 + stage2].tolist()
-    drawn = [listed[i] for i in indices]
+    indices = torch.randperm(len(table), generator=generator)[: stage1 + stage2].tolist()
+    drawn = [table.architectures[i] for i in indices]
     batches = scoring_batches(data, config.seed), as_device(device)
 
     def scores(config: zcpt.SearchConfig, architectures: Sequence[Architecture]) -> list[list[float]]:
@@ -52,11 +51,11 @@ def random_search(
     ranked = sorted(zip(first[:stage1], drawn, strict=False), key=lambda pair: pair[0], reverse=True)
     final = [architecture for _, architecture in ranked[: config.proposals]]
     winner = best(scores(config, final), config) if len(final) > 1 else 0
-    accuracies = [table.trained[architecture].mean for architecture in drawn]
+    accuracies = table.accuracies("cifar10")[indices].tolist()
     return {
         "evaluations": stage1 + stage2,
         "accuracy": accuracies[best(first, once)],
-        "validated": table.trained[final[winner]].mean,
+        "validated": accuracies[drawn.index(final[winner])],
         "best drawn": max(accuracies),
-        "spearman": float(spearmanr([score for (score,) in first], accuracies).statistic),
+        "spearman": spearman([score for (score,) in first], accuracies),
     }

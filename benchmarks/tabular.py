@@ -4,7 +4,7 @@
     python benchmarks/tabular.py --space nasbench201 --report
 
 The first command adds rows to ``benchmarks/results/SPACE.json``, and goes on where it was stopped; the second one
-writes ``benchmarks/results/SPACE.md`` from them. ``benchmarks/tables.py`` says what the tables look like. ``--random``
+writes ``benchmarks/results/SPACE.md`` from them. ``docs/benchmarks.md`` says what the tables look like. ``--random``
 draws as many architectures as the search of that variant and seed, which has to be there, scored networks.
 """
 
@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import zcpt
 from benchmarks.agreement import agreement
 from benchmarks.random_search import random_search
-from benchmarks.report import report
-from benchmarks.tables import READERS, Table, read_table
+from benchmarks.report import PAGES, report
 from benchmarks.variants import AGREEMENTS, VARIANTS, settings
 from train.data import ImageData, load_data, scoring_batches
 from zcpt.files import as_json, write_atomically
+from zcpt.tabular import Table, read_table
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
@@ -67,12 +67,14 @@ def searched(bench: Bench, config: zcpt.SearchConfig, variant: str) -> Row:
     space, table, watch = bench.table.space, bench.table, Stopwatch(bench.clock)
     batches = scoring_batches(bench.data, config.seed)
     result = zcpt.search(space, batches, device=bench.device, listeners=[watch], **asdict(config))
-    proposals = {n: table.accuracy(c.architecture) for c in result.candidates for n in c.proposals}
+    proposals = {n: table.lookup(c.architecture, "cifar10") for c in result.candidates for n in c.proposals}
     return {
         "architecture": space.format(result.architecture),
-        "accuracy": table.accuracy(result.architecture),
+        "accuracy": table.lookup(result.architecture, "cifar10"),
         "proposals": [proposals[n] for n in sorted(proposals)],
-        "candidates": [{"accuracy": table.accuracy(c.architecture), "score": c.mean} for c in result.candidates],
+        "candidates": [
+            {"accuracy": table.lookup(c.architecture, "cifar10"), "score": c.mean} for c in result.candidates
+        ],
         "seconds": {"proposals": watch.stage1, "all": bench.clock() - watch.began},
     }
 
@@ -97,7 +99,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     """Add the rows that are not there yet."""
     space = zcpt.get_space(args.space)
     rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
-    bench = Bench(read_table(space, args.table), load_data(args.dataset), args.device, rows)
+    bench = Bench(read_table(args.table, space), load_data(args.dataset), args.device, rows)
     plan = [("search", name, VARIANTS[name], searched) for name in args.variants]
     plan += [("random", name, VARIANTS[name], drawn) for name in args.random]
     plan += [("agreement", name, AGREEMENTS[name], agreeing) for name in args.agreement]
@@ -112,7 +114,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     for kind, name, config, measured in tqdm(todo, "runs"):
         row = measured(bench, config, name)
         rows.append({"kind": kind, "variant": name, "seed": config.seed, **row, "on": machine(args.device)})
-        write_atomically(path, as_json({"table": bench.table.about(), "rows": rows}))
+        write_atomically(path, as_json({"table": bench.table.about("cifar10"), "rows": rows}))
 
 
 def machine(device: str) -> dict[str, str]:
@@ -125,8 +127,8 @@ def machine(device: str) -> dict[str, str]:
 def main() -> None:
     """Parse the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", choices=list(READERS), required=True)
-    parser.add_argument("--table", type=Path, help="CSV of the trained accuracies, gzipped")
+    parser.add_argument("--space", choices=list(PAGES), required=True)
+    parser.add_argument("--table", type=Path, help="the benchmark's file")
     parser.add_argument("--dataset", default="cifar10", help="CIFAR-10, as 'zcpt search' takes it")
     parser.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=[], help="searches")
     parser.add_argument("--random", nargs="*", choices=list(VARIANTS), default=[], help="random search beside them")

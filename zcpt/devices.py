@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -35,6 +37,17 @@ def take_own_gpu() -> None:
         )
     if count:
         torch.cuda.set_device(number)
+
+
+def device_name(device: torch.device) -> str:
+    """What hardware it is, such as the model of the GPU or of the processor."""
+    module = getattr(torch, device.type)
+    if hasattr(module, "get_device_name"):
+        return str(module.get_device_name(device))
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from zcpt.cost import Block
-from zcpt.devices import place, place_images
+from zcpt.devices import device_name, place, place_images
 from zcpt.errors import ConfigError
 from zcpt.files import as_json, read_text, with_keys, write_atomically
 from zcpt.space import SearchSpace, Shape
@@ -95,7 +94,7 @@ def measure(
     times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}
     about = {
         "device": str(device),
-        "name": _device_name(device),
+        "name": device_name(device),
         "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),
@@ -130,10 +129,3 @@ def _synchronize(device: torch.device) -> Callable[[], None]:
         return partial(torch.cuda.synchronize, device)
     waits: Callable[[], None] = getattr(torch, device.type).synchronize  # such as torch.cpu, torch.mps
     return waits
-
-
-def _device_name(device: torch.device) -> str:
-    module = getattr(torch, device.type)
-    if hasattr(module, "get_device_name"):
-        return str(module.get_device_name(device))
-    return platform.processor() or platform.machine()

@@ -337,6 +337,10 @@ class SearchSpace(ABC):
         self.check(architecture)
         return architecture
 
+    def isomorphism_class(self, architecture: Architecture) -> str:
+        """A text that architectures share exactly if a table of trained networks has one entry for them."""
+        return self.format(architecture)
+
     def count(self) -> int:
         """How many architectures there are."""
         return math.prod(math.comb(len(c.rivals), c.keep) for c in self.choices)

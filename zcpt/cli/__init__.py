@@ -1,4 +1,4 @@
-"""The command line: ``zcpt search|train|evaluate|replay|latency|list``."""
+"""The command line: ``zcpt search|train|evaluate|replay|benchmark|latency|list``."""
 
 from __future__ import annotations
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import yaml
 
@@ -22,6 +21,10 @@ _COMMANDS = {
     "train": ("zcpt.cli.train", "train the network of an architecture"),
     "evaluate": ("zcpt.cli.evaluate", "measure a trained network on the test images"),
     "replay": ("zcpt.cli.replay", "derive a finished search again, and say whether it is the same"),
+    "benchmark proxies": ("zcpt.cli.benchmark:Proxies", "measure how well proxies rank the networks of a benchmark"),
+    "benchmark operations": ("zcpt.cli.benchmark:Operations", "measure how well proxies rank operations, edge by edge"),
+    "benchmark search": ("zcpt.cli.benchmark:Search", "search once for each seed, and look up what was found"),
+    "benchmark report": ("zcpt.cli.benchmark:Report", "write results of 'zcpt benchmark' as one page"),
     "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
 }
@@ -41,14 +44,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser("zcpt", description="Differentiable architecture search without training the supernet.")
     parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    words = [_dashed(word) for word in arguments]
+    words = _joined([_dashed(word) for word in arguments])
     if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
         raise ConfigError(unknown("command", words[0], _COMMANDS, "zcpt --help"))
     refuse: argparse.ArgumentParser = parser
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name in words[:1]:  # the others need not be imported
-            _fill(command, importlib.import_module(module))
+            _fill(command, pkgutil.resolve_name(module))
             refuse = command
     args, extra = parser.parse_known_args(_with_yaml(words))
     if extra:
@@ -56,10 +59,33 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _fill(command: argparse.ArgumentParser, module: ModuleType) -> None:
+class _Command(Protocol):
+    """A module, or a class of one, that adds the flags of a command and carries it out."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int | None: ...
+
+
+def _fill(command: argparse.ArgumentParser, module: _Command) -> None:
     command.add_argument("-c", action="append", metavar="FILE", help="YAML file of flags; the command line wins")
     module.add_arguments(command)
     command.set_defaults(run=module.run)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Of a command that is two words make one; ConfigError where the second one is missing or unknown."""
+    kinds = [name.split()[1] for name in _COMMANDS if words and name.startswith(f"{words[0]} ")]
+    if not kinds:
+        return words
+    if words[1:] == ["--help"]:
+        return words[1:]
+    given = words[1] if words[1:] and not words[1].startswith("-") else ""
+    if given not in kinds:
+        raise ConfigError(unknown(f"kind of {words[0]}", given, kinds, "zcpt --help"))
+    return [f"{words[0]} {given}", *words[2:]]
 
 
 def _dashed(word: str) -> str:

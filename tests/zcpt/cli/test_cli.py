@@ -139,7 +139,7 @@ def mistakes():
         "unknown flag of train": ([*train, "--epoch", "3"], "unknown flag '--epoch': did you mean '--epochs'?"),
         "abbreviated flag": ([*search, "--prop", "3"], "unknown flag '--prop'"),
         "unknown command": (["serach"], "unknown command 'serach': did you mean 'search'?"),
-        "command like no other": (["find"], "unknown command 'find': choose from evaluate, latency, list"),
+        "command like no other": (["find"], "choose from benchmark operations, benchmark proxies"),
         "no command": ([], "required: COMMAND"),
         "wrong type": ([*search, "--proposals", "many"], "argument --proposals: invalid int value: 'many'"),
         "unknown data set": ([*search, "--dataset", "cifra10"], "unknown data set 'cifra10': did you mean 'cifar10'?"),

@@ -1,0 +1,123 @@
+"""``zcpt benchmark``: each kind, its page, and mistakes in one sentence."""
+
+import json
+
+import pytest
+
+from tests.zcpt.cli.conftest import content, run
+from tests.zcpt.tabular.conftest import cells, macro, nb201  # noqa: F401  # fixtures
+
+SMALL = ["--channels", "2", "--layers", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def table(nb201):  # noqa: F811
+    return ["--space", "nasbench201", "--table", nb201]
+
+
+def proxies(capsys, table, *words):
+    names = ["--proxies", "naswot,hashed", "--samples", "20", "--workers", "1", "--resamples", "9"]
+    return run(capsys, "benchmark", "proxies", *table, *names, *SMALL, "--out", "p", *words)
+
+
+def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
+    code, out, err = proxies(capsys, table)
+    assert code == 0, err
+    assert out.startswith("naswot        Spearman ")
+    assert "hashed        Spearman " in out
+    assert out.endswith("report        p/report.md\n")
+    before = (here / "p" / "result.json").read_bytes()
+    assert proxies(capsys, table)[:2] == (0, out)
+    assert (here / "p" / "result.json").read_bytes() == before
+    page = (here / "p" / "report.md").read_text()
+    assert page.startswith("# Proxies on NAS-Bench-201, cifar10\n\n20 of 30 architectures; best of them ")
+    assert "0.77 / 0.58 (ZiCo)" in page
+    assert "\n![scatter](scatter.png)\n" in page
+    for name in ("scatter", "correlations"):
+        assert (here / "p" / f"{name}.png").stat().st_size > 5000
+    scores = {"theirs": {edge: [1, 2, 3, 4, 5] for edge in json.loads(before) and _edges()}}
+    (here / "scores.json").write_text(json.dumps(scores))
+    words = ["--seeds", "0,1", "--scores", "scores.json", "--out", "o"]
+    code, out, err = run(capsys, "benchmark", "operations", *table, *SMALL, *words)
+    assert code == 0, err
+    assert [line.split(" Spearman")[0].strip() for line in out.splitlines()[:-1]] == [
+        "zc-pt naswot", "theirs", "best-acc", "avg-acc",
+    ]  # fmt: skip
+    assert "| zc-pt naswot |" in (here / "o" / "report.md").read_text()
+    assert (here / "o" / "operations.png").stat().st_size > 5000
+    words = ["--proxy", "hashed", "--proposals", "1", "--seeds", "0,1", "--out", "s"]
+    code, out, err = run(capsys, "benchmark", "search", *table, *SMALL, *words)
+    assert code == 0, err
+    assert out.startswith("seed 0        ")
+    code, out, err = run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")
+    assert (code, out) == (0, "page          page.md\n"), err
+    page = (here / "page.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("# ")] == [
+        "# Proxies on NAS-Bench-201, cifar10",
+        "# Scores of operations on NAS-Bench-201, cifar10",
+        "# Searches on NAS-Bench-201, cifar10",
+    ]
+    assert "![operations](o/operations.png)" in page
+    assert "94.15 +- .22" in page  # published
+
+
+def _edges():
+    import zcpt
+
+    return [choice.name for choice in zcpt.get_space("nasbench201").choices]
+
+
+def test_flags_from_yaml(here, capsys, table):
+    (here / "a.yaml").write_text("samples: 5\nproxies: hashed\nworkers: 1\nout: y\nresamples: 3\n")
+    code, out, err = run(capsys, "benchmark", "proxies", "-c", "a.yaml", *table, *SMALL)
+    assert code == 0, err
+    assert "over 5 networks" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["benchmark"], "unknown kind of benchmark ''"),
+        (["benchmark", "proxys"], "unknown kind of benchmark 'proxys': did you mean 'proxies'?"),
+        (["benchmark", "proxies"], "the following arguments are required: --table, --space, --out"),
+        (["benchmark", "proxies", "--tabel", "x"], "required: --table"),
+        (["benchmark", "proxies", "TABLE", "--out", "p", "--sample", "3"], "unknown flag '--sample': did you mean"),
+        (["benchmark", "proxies", "TABLE", "--out", "p", "--samples", "99"], "--samples 99 is more than the 30"),
+        (["benchmark", "proxies", "TABLE", "--out", "p", "--samples", "0", "--proxies", "nazwot"], "unknown proxy"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--seeds", "0,x"], "'0,x' are no seeds"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--seed", "0"], "unknown flag '--seed'"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--proposals", "3"], "unknown flag '--proposals'"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--scores", "no.json"], "no.json is missing"),
+        (["benchmark", "search", "TABLE", "--out", "s", "--order", "fixd"], "did you mean 'fixed'"),
+        (["benchmark", "search", "TABLE", "--out", "s", "--metric", "tset"], "did you mean 'test'"),
+        (
+            ["benchmark", "search", "--space", "darts", "--table", "none.csv", "--out", "s"],
+            "there is no table none.csv",
+        ),
+        (
+            ["benchmark", "search", "--space", "proxyless", "--table", "t", "--out", "s"],
+            "unknown space with a benchmark",
+        ),
+        (["benchmark", "report", "nowhere", "--out", "page.md"], "result.json is missing"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_write_nothing(words, message, here, capsys, table):
+    before = content(here)
+    words = [part for word in words for part in (table if word == "TABLE" else [word])]
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert content(here) == before
+
+
+def test_help_of_the_kinds(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(capsys, "benchmark", "--help")
+    assert ended.value.code == 0
+    assert "benchmark proxies" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(capsys, "benchmark", "search", "--help")
+    shown = capsys.readouterr().out
+    assert "--validation-batches" in shown
+    assert "--seeds INT,..." in shown

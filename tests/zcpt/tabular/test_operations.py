@@ -1,0 +1,150 @@
+"""Scores of operations against a table: by hand, against published scores, and as a search computes them."""
+
+import json
+import math
+from statistics import mean
+
+import pytest
+import torch
+from scipy import stats
+
+import zcpt
+from tests.zcpt.search.conftest import searched
+from tests.zcpt.tabular.conftest import RUNS, written
+from zcpt.batches import DatasetBatches
+from zcpt.search import configure
+from zcpt.tabular import read_table
+from zcpt.tabular.operations import (
+    average_accuracy,
+    best_accuracy,
+    compare,
+    measure_operations,
+    perturbation,
+    read_scores,
+)
+
+EDGES = [choice.name for choice in zcpt.get_space("nasbench201").choices]
+# Published scores of none, skip_connect, 1x1, 3x3, avg_pool on each edge (Zero-Cost-PT's notebooks, CIFAR-10).
+PUBLISHED = {
+    "best-acc": """94.15 94.18 94.44 94.68 93.86  94.24 94.16 94.49 94.68 94.09  94.25 94.43 94.49 94.68 94.19
+        94.16 94.68 94.03 94.04 93.85  94.29 94.18 94.56 94.68 94.23  94.05 94.16 94.68 94.56 94.10""",
+    "avg-acc": """77.36 83.81 86.38 87.32 81.02  80.03 83.11 85.23 85.99 81.52  82.90 82.44 84.05 84.49 81.98
+        74.02 85.17 87.30 88.28 81.38  80.14 83.05 85.09 85.70 81.89  77.61 83.43 86.18 86.95 81.74""",
+    "-zc-pt": """3455.23 3449.90 3449.54 3441.82 3461.18  3452.15 3448.70 3441.81 3440.65 3453.74
+        3446.52 3447.61 3435.46 3436.40 3449.28  3453.81 3435.99 3444.04 3445.60 3447.07
+        3451.06 3449.80 3442.63 3441.13 3453.31  3450.97 3448.21 3440.80 3443.24 3452.99""",
+    "disc-zc": """3331.01 3445.49 3366.88 3437.55 3423.18  3429.07 3435.75 3407.87 3434.58 3421.44
+        3428.80 3423.36 3440.93 3437.29 3416.89  3408.99 3464.05 3359.89 3382.18 3431.81
+        3433.99 3435.57 3424.47 3431.14 3423.15  3434.42 3437.66 3418.57 3397.52 3424.17""",
+    "darts": """.1387 .4758 .1296 .1810 .0748  .1236 .5535 .1100 .1249 .0880  .2403 .3297 .1495 .1748 .1056
+        .0636 .6513 .0826 .1335 .0691  .1183 .4800 .1305 .1732 .0979  .1648 .4853 .1223 .1397 .0880""",
+    "-darts-pt": """85.43 17.02 78.13 59.09 85.34  85.52 36.10 84.39 80.95 85.49  85.51 80.29 81.86 77.68 85.32
+        85.49 9.86 81.79 59.18 85.48  85.45 51.15 78.84 64.64 85.14  85.54 32.43 81.04 72.75 85.51""",
+    "-tenas": """38.5 48 31 6 37.5  7 55 10 15 39  31.5 10 30 16.5 36.5  34 44 53.5 23 30  32 32.5 36.5 32 52
+        38.5 16 20 17 27.5""",
+}
+
+
+def values(name):
+    sign = -1 if name.startswith("-") else 1
+    numbers = [sign * float(number) for number in PUBLISHED[name].split()]
+    return {edge: numbers[5 * i : 5 * i + 5] for i, edge in enumerate(EDGES)}
+
+
+@pytest.mark.parametrize(
+    ("name", "best", "average", "kendall"),
+    [
+        ("-zc-pt", 0.77, 0.83, (0.67, 0.70)),
+        ("disc-zc", 0.10, 0.03, (0.10, 0.07)),
+        ("darts", 0.20, 0.32, (0.20, 0.23)),
+        ("-darts-pt", 0.42, 0.67, (0.33, 0.57)),
+        ("-tenas", 0.44, 0.30, (0.29, 0.25)),
+        ("avg-acc", 0.65, 1.0, (0.57, 1.0)),
+    ],
+)
+def test_published_scores_give_the_published_agreement(name, best, average, kendall):
+    found = [compare(values(name), values(reference)) for reference in ("best-acc", "avg-acc")]
+    assert [each["spearman"] for each in found] == pytest.approx([best, average], abs=6e-3)
+    assert [each["kendall"] for each in found] == pytest.approx(kendall, abs=6e-3)
+
+
+def test_what_is_not_known_is_left_out_and_minus_infinity_ranks_last():
+    reference = {"a": [1.0, 2.0, 3.0, math.nan], "b": [1.0, 1.0, 1.0, 1.0]}
+    found = compare({"a": [-math.inf, 5.0, 6.0, 0.0], "b": [1.0, 2.0, 3.0, 4.0]}, reference)
+    assert found["by_choice"]["a"] == pytest.approx(1)
+    assert math.isnan(found["by_choice"]["b"])
+    assert found["spearman"] == pytest.approx(1)
+
+
+@pytest.fixture
+def chains(tmp_path):
+    """All chains of identities and 3x3 blocks in the first two layers, of 1 and 2 after them."""
+    texts = [first + second + rest * 6 for first in "01" for second in "01" for rest in "12"]
+    rows = [[f"m{text}", 50 + i, 50 + i, 50 + i] for i, text in enumerate(texts)]
+    return read_table(written(tmp_path / "t.csv", ["arch8", *RUNS], *rows), "nasbench-macro")
+
+
+def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chains):
+    first, *_, last = (choice.name for choice in chains.space.choices)
+    best, average = best_accuracy(chains, "cifar10"), average_accuracy(chains, "cifar10")
+    assert best[first][:2] == [53, 57]
+    assert average[first][:2] == [mean([50, 51, 52, 53]), mean([54, 55, 56, 57])]
+    assert best[last][1:] == [56, 57]
+    assert average[last][1:] == [53, 54]
+    assert math.isnan(best[first][2])
+    assert math.isnan(average[last][0])
+
+
+def test_perturbation_is_the_first_look_of_a_search(pictures):
+    space = zcpt.get_space("nasbench201")
+    options = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
+    batches = DatasetBatches(pictures, num_classes=10)
+    found = perturbation(space, batches, configure(space, **options), torch.device("cpu"))
+    _, listener = searched(space, pictures, **options)
+    assert tuple(found[EDGES[0]]) == listener.all[0][1].importance
+    assert list(found) == EDGES
+
+
+def test_a_measurement_compares_chooses_and_goes_on(chains, tmp_path):
+    calls = []
+
+    def by_digit(seed):
+        calls.append(seed)
+        return {choice.name: [0, 1, 2 - 3 * seed] for choice in chains.space.choices}
+
+    result = measure_operations(chains, {"by digit": by_digit}, tmp_path / "a", seeds=[0, 1])
+    assert calls == [0, 1]
+    found = result["results"]["by digit"]
+    assert [each["architecture"] for each in found["chosen"]] == ["22222222", "11111111"]
+    assert [each["accuracy"] for each in found["chosen"]] == [None, 56]
+    assert [each["rank"] for each in found["chosen"]] == [None, 2]
+    agreement = found["agreement"]["avg-acc"]
+    # The first two layers: 0 < 1 both times; the others: 1 < 2 by the first seed, not by the second.
+    assert agreement["by_seed"] == [pytest.approx(1), pytest.approx((2 - 6) / 8)]
+    assert agreement["spearman"]["mean"] == pytest.approx(0.25)
+    assert result["results"]["best-acc"]["agreement"]["best-acc"]["spearman"]["mean"] == pytest.approx(1)
+    text = (tmp_path / "a" / "result.json").read_text()
+    measure_operations(chains, {"by digit": by_digit}, tmp_path / "a", seeds=[0, 1])
+    assert calls == [0, 1]
+    again = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert again["results"] == json.loads(text)["results"]
+
+
+def test_scores_of_other_code_are_read_from_a_file(tmp_path):
+    space, path = zcpt.get_space("nasbench201"), tmp_path / "scores.json"
+    path.write_text(json.dumps({"theirs": values("darts"), "others": values("avg-acc")}))
+    scores = read_scores(path, space)
+    assert scores["theirs"](7) == values("darts")
+    assert scores["others"](7) == values("avg-acc")
+    assert stats.spearmanr(scores["theirs"](0)[EDGES[0]], values("avg-acc")[EDGES[0]]).statistic > 0
+    for document, word in (
+        ("{", "line 1: it is no JSON"),
+        ("[]", "must map names of scores"),
+        ('{"a": {"x": [1]}}', "'a' must have scores for just these choices: node1/edge0"),
+        (json.dumps({"a": {edge: [1, 2] for edge in EDGES}}), "a number for each candidate of node1/edge0"),
+    ):
+        path.write_text(document)
+        with pytest.raises(zcpt.ConfigError, match=word):
+            read_scores(path, space)
+    with pytest.raises(zcpt.ConfigError, match="is missing: give --scores a JSON file"):
+        read_scores(tmp_path / "none.json", space)

@@ -1,0 +1,214 @@
+"""Measurements of proxies: what comes out, in one process or two, and after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import zcpt
+from tests.conftest import Hashed
+from zcpt import Proxy
+from zcpt.batches import DatasetBatches
+from zcpt.tabular import read_table
+from zcpt.tabular.proxies import ProxyOptions, measure_proxies
+
+ROOT = Path(__file__).parents[3]
+HASHED = Hashed()
+SMALL = {"samples": 0, "batch_size": 8, "channels": 2, "layers": 1, "resamples": 20}
+
+
+class Errors(Proxy):
+    """Minus the number of 3x3 convolutions; fails where there is none, and has no value where there are three."""
+
+    name, summary, higher_is_better = "errors", "", False
+
+    def score(self, net, batch, mixture):
+        count = sum(isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) for m in net.modules())
+        if count == 5:  # those of the skeleton
+            raise zcpt.ProxyError("there is no 3x3 convolution.")
+        return float("nan") if count == 5 + 9 else -float(count)
+
+
+@pytest.fixture
+def batches(pictures):
+    return DatasetBatches(pictures, num_classes=10, about={"dataset": "noise"})
+
+
+def measured(nb201, batches, folder, proxies=(HASHED,), workers=1, **options):
+    table = read_table(nb201, "nasbench201")
+    return measure_proxies(table, batches, proxies, folder, ProxyOptions(**{**SMALL, **options}), workers=workers)
+
+
+def without_seconds(folder):
+    """The result, but for how long it took and where."""
+    result = json.loads((folder / "result.json").read_text())
+    for found in result["results"].values():
+        found.pop("seconds")
+    result["protocol"].pop("hardware")
+    return result, (folder / "scores.csv").read_text()
+
+
+def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batches, tmp_path):
+    result = measured(nb201, batches, tmp_path / "a", ["naswot"])
+    with open(tmp_path / "a" / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    table, space = read_table(nb201, "nasbench201"), zcpt.get_space("nasbench201")
+    assert [row["architecture"] for row in rows] == [space.format(a) for a in table.architectures]
+    assert [float(row["accuracy"]) for row in rows] == table.accuracies("cifar10").tolist()
+    batch = batches.draw(8, zcpt.seeding.derive(0, "batch"))
+    for row in rows[::7]:
+        with zcpt.seeding.seeded(zcpt.seeding.derive(0, "weights")):
+            network = space.network(space.parse(row["architecture"]), channels=2, layers=1, image_size=(8, 8))
+        alone = zcpt.score(network, batch, "naswot")["naswot"]
+        assert float(row["naswot"]) == pytest.approx(alone, abs=1e-6)
+    scores = np.array([float(row["naswot"]) for row in rows])
+    finite, accuracies = np.isfinite(scores), table.accuracies("cifar10")
+    found = result["results"]["naswot"]
+    assert (found["networks"], found["failures"]) == (finite.sum(), (~finite).sum())
+    expected = stats.spearmanr(scores[finite], accuracies[finite]).statistic
+    assert found["spearman"]["value"] == pytest.approx(expected)
+    assert found["spearman"]["low"] < expected < found["spearman"]["high"]
+    assert found["argmax_accuracy"] == accuracies[finite][scores[finite].argmax()]
+    assert found["seconds"] > 0
+
+
+def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, batches, tmp_path):
+    result = measured(nb201, batches, tmp_path / "a", [Errors()])
+    with open(tmp_path / "a" / "scores.csv") as file:
+        known = [(float(row["errors"]), float(row["accuracy"])) for row in csv.DictReader(file) if row["errors"]]
+    known = [pair for pair in known if pair[0] == pair[0]]
+    found = result["results"]["errors"]
+    assert found["networks"] == len(known)
+    assert found["networks"] + found["failures"] == 30
+    assert found["kendall"]["value"] == pytest.approx(-stats.kendalltau(*zip(*known, strict=True)).statistic)
+    reasons = {failure["reason"]: failure["count"] for failure in result["failures"]}
+    assert set(reasons) == {"there is no 3x3 convolution.", "the score is nan"}
+    assert sum(reasons.values()) == found["failures"]
+
+
+def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(nb201, batches, tmp_path):
+    measured(nb201, batches, tmp_path / "whole")
+    measured(nb201, batches, tmp_path / "run")
+    journal = tmp_path / "run" / "journal" / "scores.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Workers end in any order, and a kill may cut the last line short.
+    journal.write_bytes(b"".join(lines[17:3:-1]) + lines[20][:30])
+    for name in ("result.json", "scores.csv"):
+        (tmp_path / "run" / name).unlink()
+    measured(nb201, batches, tmp_path / "run")
+    assert without_seconds(tmp_path / "run") == without_seconds(tmp_path / "whole")
+    assert len(journal.read_bytes().splitlines()) == 30
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    measured(nb201, batches, tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_two_processes_come_to_what_one_comes_to(nb201, batches, tmp_path):
+    measured(nb201, batches, tmp_path / "one", [Hashed(), "naswot"], samples=12)
+    measured(nb201, batches, tmp_path / "two", [Hashed(), "naswot"], samples=12, workers=2)
+    assert without_seconds(tmp_path / "one") == without_seconds(tmp_path / "two")
+
+
+def test_what_the_seed_and_the_weights_change(nb201, batches, tmp_path):
+    def scores(folder, **options):
+        measured(nb201, batches, tmp_path / folder, samples=12, **options)
+        with open(tmp_path / folder / "scores.csv") as file:
+            return {row["index"]: row["hashed"] for row in csv.DictReader(file)}
+
+    first = scores("a")
+    assert len(first) == 12
+    assert scores("b") == first
+    assert scores("c", weights="own").keys() == first.keys()
+    assert not set(scores("d", weights="own").values()) & set(first.values())
+    assert scores("e", seed=1).keys() != first.keys()
+
+
+def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201, pictures, tmp_path):
+    for name, data_set in (("cifar100", "cifar100"), ("folder:x", "cifar10")):
+        batches = DatasetBatches(pictures, num_classes=10, about={"dataset": name})
+        result = measured(nb201, batches, tmp_path / data_set, samples=3)
+        assert result["protocol"]["table"]["data_set"] == data_set
+    assert measured(nb201, batches, tmp_path / "g", samples=3, accuracy_on="cifar100")["protocol"]["table"]["best"] < 40
+
+
+@pytest.mark.parametrize(
+    ("options", "proxies", "word"),
+    [
+        ({"samples": 31}, ["hashed"], "--samples 31 is more than the 30 architectures"),
+        ({"samples": -1}, ["hashed"], "--samples -1 must not be negative"),
+        ({"batch_size": 0}, ["hashed"], "--batch-size 0 is too small"),
+        ({"batch_size": 41}, ["hashed"], "more than the 40 images"),
+        ({"batch_size": 1}, ["naswot"], "--batch-size 1 is too small: proxy 'naswot' needs at least 2"),
+        ({"weights": "any"}, ["hashed"], "unknown value of --weights 'any'"),
+        ({"metric": "tset"}, ["hashed"], "did you mean 'test'"),
+        ({"accuracy_on": "cifar"}, ["hashed"], "did you mean 'cifar10'"),
+        ({}, ["hashd"], "unknown proxy 'hashd': did you mean 'hashed'"),
+        ({}, ["hashed", "hashed"], "must name different proxies"),
+        ({}, [], "must name different proxies"),
+    ],
+)
+def test_mistakes_write_nothing(options, proxies, word, nb201, batches, tmp_path):
+    with pytest.raises(zcpt.ZcptError, match=word):
+        measured(nb201, batches, tmp_path / "a", proxies, **options)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(nb201, batches, tmp_path):
+    measured(nb201, batches, tmp_path / "a", samples=3)
+    with pytest.raises(zcpt.ConfigError, match="another measurement: its samples is 3, not 4. Give another --out"):
+        measured(nb201, batches, tmp_path / "a", samples=4)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "file").write_text("")
+    with pytest.raises(zcpt.ConfigError, match="is no folder of a measurement"):
+        measured(nb201, batches, tmp_path / "b")
+    with pytest.raises(zcpt.ConfigError, match="--workers -1"):
+        measured(nb201, batches, tmp_path / "c", workers=-1)
+
+
+def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201, batches, tmp_path):
+    class Local(Hashed):
+        name = "local"
+
+    with pytest.raises(zcpt.ConfigError, match="--workers 1"):
+        measured(nb201, batches, tmp_path / "a", [Local()], workers=2)
+    assert (
+        measured(nb201, batches, tmp_path / "a", [Local()], samples=0, workers=1)["results"]["local"]["networks"] == 30
+    )
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent_and_the_measurement_goes_on(nb201, tmp_path):
+    words = ["benchmark", "proxies", "--space", "nasbench201", "--table", str(nb201), "--samples", "0", "--workers"]
+    words = [sys.executable, "-m", "zcpt", *words, "2", "--channels", "8", "--layers", "3", "--device", "cpu"]
+    whole = subprocess.run([*words, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    run = tmp_path / "run"
+    process = subprocess.Popen([*words, "--out", str(run)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    journal = run / "journal" / "scores.jsonl"
+    while process.poll() is None and not (journal.exists() and len(journal.read_bytes()) > 500):
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.time() + 20
+    while any(os.path.exists(f"/proc/{child}") for child in children) and time.time() < deadline:
+        time.sleep(0.1)
+    alive = [child for child in children if "zcpt" in _command(child) or "spawn" in _command(child)]
+    assert not alive
+    done = subprocess.run([*words, "--out", str(run)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert without_seconds(run) == without_seconds(tmp_path / "whole")
+
+
+def _command(process):
+    path = Path(f"/proc/{process}/cmdline")
+    return path.read_bytes().replace(b"\0", b" ").decode() if path.exists() else ""

@@ -1,0 +1,233 @@
+"""Files of the benchmarks: what is read from them, and what is said of wrong ones."""
+
+import json
+import math
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+import zcpt
+from tests.zcpt.tabular.conftest import RUNS, cells, written
+from zcpt.tabular import read_table
+
+CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
+
+
+def refused(path, space, *words):
+    with pytest.raises(zcpt.ZcptError) as caught:
+        read_table(path, space)
+    text = str(caught.value)
+    for word in (str(path), *words):
+        assert word in text
+    assert text.count(". ") == 0
+    assert text.endswith(".")
+
+
+def test_nasbench201_csv(tmp_path):
+    space = zcpt.get_space("nasbench201")
+    columns = ["arch_str", "c10_test_acc_200ep_pct", "c10valid_valid_acc_12ep_pct", "in16_test_acc_200ep_pct"]
+    columns += ["c10_test_acc_200ep_nb201_per_seed_pct", "anything"]
+    other = CELL.replace("skip_connect", "none")
+    path = written(tmp_path / "t.csv.gz", columns, [CELL, 51.5, 40, "", "50;53", "x"], [other, 10, 9, 2, "10", ""])
+    table = read_table(path, "nasbench201")
+    cell = space.parse(CELL)
+    assert [space.format(a) for a in table.architectures] == [CELL, other]
+    assert table.lookup(cell, "cifar10") == 51.5
+    assert table.lookup(cell, "cifar10", "valid-12") == 40
+    assert table.lookup(cell, "cifar10", "best-test") == 53
+    assert table.lookup(cell, "imagenet16-120") is None
+    assert table.lookup(space.parse(CELL.replace("skip_connect", "avg_pool_3x3")), "cifar10") is None
+    assert table.best("cifar10") == (cell, 51.5)
+    assert table.best("imagenet16-120")[1] == 2
+    assert [table.rank(a, "cifar10") for a in (51.5, 20, 10)] == [1, 2, 2]
+    assert table.about("cifar10") == {"architectures": 2, "best": 51.5, "mean": 30.75}
+    assert np.array_equal(table.accuracies("imagenet16-120"), [math.nan, 2], equal_nan=True)
+
+
+def test_a_data_set_or_metric_that_the_file_lacks(nb201):
+    table = read_table(nb201, "nasbench201")
+    with pytest.raises(zcpt.ConfigError, match="unknown data set of .* 'cifar': did you mean 'cifar10'"):
+        table.accuracies("cifar")
+    with pytest.raises(zcpt.ConfigError, match="unknown metric of cifar10 in .* 'tset': did you mean 'test'"):
+        table.accuracies("cifar10", "tset")
+
+
+def official(kind, text=CELL):
+    """A file of the API with one cell that was trained three times."""
+
+    def run(accuracies, epochs, seed):
+        return {
+            "seed": seed,
+            "epochs": epochs,
+            "params": 0.1,
+            "net_state_dict": None,
+            "arch_config": {"arch_str": text},
+            "eval_acc1es": {f"{name}@{epochs - 1}": value for name, value in accuracies.items()}
+            | {f"{name}@0": 1.0 for name in accuracies},
+        }
+
+    full = OrderedDict()
+    full["cifar10", 777], full["cifar10", 888] = run({"ori-test": 60.0}, 200, 777), run({"ori-test": 64.0}, 200, 888)
+    full["cifar10-valid", 777] = run({"x-valid": 55.0, "ori-test": 5.0}, 200, 777)
+    full["cifar100", 777] = run({"x-valid": 31.0, "x-test": 32.0, "ori-test": 5.0}, 200, 777)
+    less = OrderedDict({("cifar10", 777): run({"ori-test": 40.0}, 12, 777)})
+    information = {"full": {"all_results": full}, "less": {"all_results": less}}
+    return {"meta_archs": [text], "arch2infos": {0: information}, "evaluated_indexes": kind([0])}
+
+
+def test_nasbench201_file_of_the_api(tmp_path):
+    torch.save(official(list), tmp_path / "api.pth")
+    table = read_table(tmp_path / "api.pth", "nasbench201")
+    values = {key: column.tolist() for key, column in table.columns.items()}
+    assert values == {
+        ("cifar10", "test"): [62.0],
+        ("cifar10", "best-test"): [64.0],
+        ("cifar10", "valid"): [55.0],
+        ("cifar10", "best-valid"): [55.0],
+        ("cifar10", "test-12"): [40.0],
+        ("cifar100", "test"): [32.0],
+        ("cifar100", "best-test"): [32.0],
+        ("cifar100", "valid"): [31.0],
+        ("cifar100", "best-valid"): [31.0],
+    }
+
+
+class Evil:
+    def __reduce__(self):
+        return open, ("run.txt", "w")
+
+
+def test_no_pickle_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({**official(list), "extra": Evil()}, tmp_path / "api.pth")
+    refused(tmp_path / "api.pth", "nasbench201", "cannot be read as plain data", "write a CSV", "--table")
+    (tmp_path / "NATS-tss-v1_0-3ffb9.pickle.pbz2").write_bytes(pickle.dumps(Evil()))
+    refused(tmp_path / "NATS-tss-v1_0-3ffb9.pickle.pbz2", "nasbench201", "runs whatever code is in it", "write a CSV")
+    assert not (tmp_path / "run.txt").exists()
+    (tmp_path / "nasbench_only108.tfrecord").write_bytes(b"")
+    refused(tmp_path / "nasbench_only108.tfrecord", "nasbench1shot1-1", "TensorFlow", "write a CSV")
+
+
+@pytest.mark.parametrize(
+    ("document", "word"), [([1], "no file of NAS-Bench-201"), ({"meta_archs": [CELL], "arch2infos": {0: {}}}, "'full'")]
+)
+def test_other_data_in_a_pth_file(document, word, tmp_path):
+    torch.save(document, tmp_path / "api.pth")
+    refused(tmp_path / "api.pth", "nasbench201", word)
+
+
+def test_nasbench_macro_csv_and_json(tmp_path, macro):
+    space = zcpt.get_space("nasbench-macro")
+    runs = {"00000000": [80, 81, 85], "22222222": [81, 82, 86], "11111111": [82, 83, 87]}
+    document = {text: {"test_acc": accuracies, "mean_acc": 1, "params": 2} for text, accuracies in runs.items()}
+    (tmp_path / "macro.json").write_text(json.dumps(document))
+    for path in (macro, tmp_path / "macro.json"):
+        table = read_table(path, space)
+        assert table.lookup(space.parse("22222222"), "cifar10") == 83
+        assert table.lookup(space.parse("22222222"), "cifar10", "best-test") == 86
+        assert table.lookup(space.parse("22222221"), "cifar10") is None
+        assert table.about("cifar10") == {"architectures": 3, "best": 84, "mean": 83}
+
+
+def side_by_side(space, *operations):
+    names = dict(zip(("node1", "node2", "node3"), operations, strict=True))
+    kept = {f"{node}/operation": (name,) for node, name in names.items()}
+    kept |= {"node3/parents": ("input", "1"), "output/parents": ("2", "3")}
+    return space.architecture(kept)
+
+
+def test_nasbench1shot1_is_looked_up_by_the_graph(tmp_path):
+    space = zcpt.get_space("nasbench1shot1-1")
+    first = side_by_side(space, "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
+    spec = space.spec(first)
+    bits, ops = "a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops)
+    rows = [["1", bits, ops, 90, 91, 95], ["2", "of another space", ops, 1, 1, 1]]
+    table = read_table(written(tmp_path / "t.csv.gz", ["space", "adj49", "ops", *RUNS], *rows), space)
+    assert table.architectures == (first,)
+    assert table.columns["cifar10", "test"].tolist() == [92.0]
+    assert table.columns["cifar10", "best-test"].tolist() == [95.0]
+    assert table.lookup(side_by_side(space, "maxpool3x3", "conv1x1-bn-relu", "conv3x3-bn-relu"), "cifar10") == 92
+    assert table.lookup(side_by_side(space, "conv3x3-bn-relu", "maxpool3x3", "conv1x1-bn-relu"), "cifar10") is None
+    # Any table of NAS-Bench-101: cells that are not in the space are left out.
+    chain = "a" + "".join("1" if target == source + 1 else "0" for source in range(7) for target in range(7))
+    rows = [[chain, ops, 1, 1, 1], [bits, ops, 90, 91, 95]]
+    table = read_table(written(tmp_path / "t.csv", ["adj49", "ops", *RUNS], *rows), space)
+    assert table.architectures == (first,)
+    refused(written(tmp_path / "t.csv", ["adj49", "ops", *RUNS], rows[0]), space, "lists no architecture of space")
+
+
+def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path):
+    edges = "sep_conv_3x3~0;skip_connect~1;sep_conv_3x3~1;skip_connect~0;sep_conv_3x3~0;max_pool_3x3~1"
+    edges += ";dil_conv_5x5~3;sep_conv_5x5~2"
+    swapped = "skip_connect~1;sep_conv_3x3~0" + edges[len("sep_conv_3x3~0;skip_connect~1") :]
+    columns = ["normal", "reduce", "nb301_surrogate_valid_acc_pct"]
+    path = written(tmp_path / "t.csv", columns, [edges, swapped, 94], [swapped, edges, 92])
+    table = read_table(path, "darts")
+    assert len(table) == 1
+    assert table.lookup(table.architectures[0], "cifar10", "valid") == 93
+    assert (table.size.channels, table.size.layers) == (32, 8)
+    refused(written(tmp_path / "t.csv", columns, [edges + ";x~1", edges, 9]), "darts", "line 2: 'normal' must be eight")
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "words"),
+    [
+        (["arch", "c10_test_acc_200ep_pct"], [[CELL, 1]], ["line 1: there is no column 'arch_str', but arch, c10_"]),
+        (["arch_str", "accuracy"], [[CELL, 1]], ["has no accuracies", "docs/benchmarks.md"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [], ["lists no architecture"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 1, 2]], ["line 2: it has 3 fields, the header 2"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, "high"]], ["line 2: 'high' is no accuracy in percent"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 0.5], ["|a~0|", 9]], ["line 3: '|a~0|' is not of the form"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [["", 9]], ["line 2: 'arch_str' is empty"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 9], [CELL, 8]], ["line 3", "that of line 2"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 120]], ["line 2: '120' is no accuracy"]),
+    ],
+)
+def test_mistakes_in_a_file_are_said_with_its_line(columns, rows, words, tmp_path):
+    refused(written(tmp_path / "t.csv", columns, *rows), "nasbench201", *words)
+
+
+def test_files_that_are_no_tables(tmp_path):
+    for name in ("a.csv", "a.json", "a.pth"):
+        refused(tmp_path / name, "nasbench-macro" if name == "a.json" else "nasbench201", "there is no table")
+    (tmp_path / "a.csv").write_bytes(b"\x1f\x8b cut short")
+    refused(tmp_path / "a.csv", "nasbench201", "cannot be read as CSV")
+    for text, word in (("{", "line 1: it is no JSON"), ("[]", "must map digits"), ('{"2": {}}', "must map digits")):
+        (tmp_path / "a.json").write_text(text)
+        refused(tmp_path / "a.json", "nasbench-macro", word)
+    with pytest.raises(zcpt.ConfigError, match="unknown space with a benchmark 'proxyless'"):
+        read_table(tmp_path / "a.csv", "proxyless")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("file", "space", "count", "key", "best", "mean", "text"),
+    [
+        ("nb201_accuracy", "nasbench201", 15625, ("cifar10", "test"), 94.373, 87.06, None),
+        ("nb201_accuracy", "nasbench201", 15625, ("cifar100", "test"), 73.513, 61.41, None),
+        ("nb201_accuracy", "nasbench201", 15625, ("imagenet16-120", "test"), 47.311, 33.59, None),
+        ("nbmacro_c10", "nasbench-macro", 6561, ("cifar10", "test"), 93.127, 90.25, "22212202"),
+        ("nb1shot1_spaces1_2", "nasbench1shot1-1", 2487, ("cifar10", "best-test"), 100 - 5.4487, None, None),
+        ("nb1shot1_spaces1_2", "nasbench1shot1-1", 2487, ("cifar10", "test"), 100 - 5.7993, None, None),
+        ("nb1shot1_spaces1_2", "nasbench1shot1-2", 3609, ("cifar10", "best-test"), 100 - 5.7792, None, None),
+        ("nb1shot1_spaces1_2", "nasbench1shot1-2", 3609, ("cifar10", "test"), 100 - 6.0931, None, None),
+        ("darts_nb301_zcproxies_naslib_early", "darts", 1218, ("cifar10", "valid"), None, None, None),
+    ],
+)
+def test_published_optima_counts_and_means(file, space, count, key, best, mean, text, real_data):
+    table = read_table(real_data / "tables" / f"{file}.csv.gz", space)
+    about = table.about(*key)
+    assert len(table) == about["architectures"] == count
+    assert best is None or about["best"] == pytest.approx(best, abs=1e-3)
+    assert mean is None or about["mean"] == pytest.approx(mean, abs=5e-3)
+    architecture, accuracy = table.best(*key)
+    assert text in (None, table.space.format(architecture))
+    assert table.lookup(architecture, *key) == accuracy
+    assert table.rank(accuracy, *key) == 1
+
+
+def test_cells_are_different():
+    assert len(set(cells(30))) == 30

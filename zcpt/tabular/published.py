@@ -1,0 +1,136 @@
+"""Published figures, to stand beside ours. Protocols differ from source to source, and so do the figures.
+
+Sources: ``ZiCo``: Li et al., ICLR 2023. ``VKDNW``: readme of its code (CVPR 2025). ``ZCN``: notebook of *Zero-Cost
+Proxies for Lightweight NAS* (ICLR 2021), which printed absolute values. ``MONET``: computed from that project's score
+files, by validation accuracy. ``AZ-NAS``: a notebook of its code (CVPR 2024). ``Zero-Cost-PT``: notebooks and logs of
+its code (AAAI 2023).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Correlation(NamedTuple):
+    """Rank correlations of a proxy with trained accuracy; None where the source does not have it."""
+
+    space: str
+    data_set: str
+    proxy: str
+    spearman: float | None
+    kendall: float | None
+    source: str
+
+
+_NB201: dict[str, list[tuple[str, tuple[str, str, str]]]] = {
+    # proxy: source, 'spearman/kendall' on CIFAR-10, CIFAR-100, ImageNet16-120
+    "params": [("ZiCo", (".75/.57", ".73/.55", ".69/.52")), ("MONET", (".711/.534", ".725/.551", ".679/.508"))],
+    "macs": [("ZiCo", (".73/.54", ".71/.51", ".67/.49")), ("VKDNW", (".799/.623", ".763/.586", ".718/.545"))],
+    "grad_norm": [("ZiCo", (".63/.46", ".63/.47", ".58/.43")), ("ZCN", (".594/", ".637/", ".578/"))],
+    "snip": [("ZiCo", (".63/.46", ".63/.46", ".58/.43")), ("ZCN", (".596/", ".637/", ".578/"))],
+    "grasp": [("ZiCo", (".54/.37", ".51/.36", ".56/.40")), ("ZCN", (".514/", ".547/", ".549/"))],
+    "fisher": [("ZiCo", (".55/.40", ".55/.41", ".50/.37")), ("ZCN", (".360/", ".385/", ".327/"))],
+    "synflow": [("ZiCo", (".73/.54", ".76/.57", ".75/.56")), ("ZCN", (".737/", ".763/", ".751/"))],
+    "jacob_cov": [("VKDNW", (".800/.616", ".820/.639", ".779/.602")), ("ZCN", (".731/", ".704/", ".701/"))],
+    "naswot": [
+        ("ZiCo", (".77/.58", ".80/.62", ".78/.60")),
+        ("VKDNW", (".762/.571", ".799/.607", ".794/.605")),
+        ("MONET", (".767/.575", ".801/.613", ".766/.580")),
+    ],
+    "zen": [("ZiCo", (".38/.29", ".36/.28", ".40/.29")), ("VKDNW", (".103/.102", ".072/.079", ".109/.091"))],
+    "gradsign": [("ZiCo", (".77/.58", ".79/.59", ".78/.59"))],
+    "knas": [("ZiCo", (".20/.14", ".35/.24", ".42/.30"))],
+    "te_nas": [("VKDNW", (".722/.536", ".723/.537", ".709/.523"))],
+    "zico": [("ZiCo", (".80/.61", ".81/.61", ".79/.60")), ("VKDNW", (".802/.607", ".809/.614", ".779/.587"))],
+    "az_nas": [("AZ-NAS", (".9127/.7409", "/", "/")), ("VKDNW", (".892/.712", ".880/.696", ".859/.673"))],
+}
+_DATA_SETS = ("cifar10", "cifar100", "imagenet16-120")
+
+
+def _figure(text: str) -> float | None:
+    return float(text) if text else None
+
+
+CORRELATIONS = [
+    Correlation("nasbench201", data_set, proxy, _figure(rho), _figure(tau), source)
+    for proxy, rows in _NB201.items()
+    for source, cells in rows
+    for data_set, (rho, tau) in zip(_DATA_SETS, (cell.split("/") for cell in cells), strict=True)
+    if rho or tau
+]
+
+
+class OperationAgreement(NamedTuple):
+    """Mean Spearman over the edges at iteration 0, with best-acc and avg-acc, on CIFAR-10."""
+
+    space: str
+    score: str
+    best_acc: float
+    avg_acc: float
+    source: str = "Zero-Cost-PT"
+
+
+AGREEMENTS = [
+    OperationAgreement("nasbench201", "zc-pt naswot", 0.77, 0.83),
+    OperationAgreement("nasbench201", "zc-pt synflow", 0.63, 0.93),
+    OperationAgreement("nasbench201", "disc-zc naswot", 0.10, 0.03),
+    OperationAgreement("nasbench201", "disc-zc synflow", 0.60, 0.92),
+    OperationAgreement("nasbench201", "te-nas", 0.44, 0.30),
+    OperationAgreement("nasbench201", "darts-pt", 0.42, 0.67),
+    OperationAgreement("nasbench201", "darts", 0.20, 0.32),
+    OperationAgreement("nasbench201", "disc-acc", -0.32, -0.48),
+    OperationAgreement("nasbench201", "avg-acc", 0.65, 1.0),
+    OperationAgreement("nasbench1shot1-1", "zc-pt naswot", 0.75, 0.625),
+    OperationAgreement("nasbench1shot1-1", "darts", 0.50, 0.625),
+    OperationAgreement("nasbench1shot1-2", "zc-pt naswot", 0.375, 0.625),
+    OperationAgreement("nasbench1shot1-2", "darts", 0.375, 0.50),
+    OperationAgreement("nasbench1shot1-3", "zc-pt naswot", 0.60, 0.70),
+    OperationAgreement("nasbench1shot1-3", "darts", 0.60, 0.80),
+]
+
+
+class Search(NamedTuple):
+    """Test accuracy in percent of what searches found."""
+
+    space: str
+    data_set: str
+    method: str
+    accuracy: str
+    source: str
+
+
+SEARCHES = [
+    Search("nasbench201", "cifar10", "Zero-Cost-PT, naswot, N=1, fixed order, 4 seeds", "94.00 +- .47", "Zero-Cost-PT"),
+    Search("nasbench201", "cifar10", "disc-zc, naswot, N=1, fixed order, 4 seeds", "92.49 +- 1.50", "Zero-Cost-PT"),
+    Search("nasbench201", "cifar10", "TE-NAS, N=1, fixed order, 4 seeds", "92.53 +- .91", "Zero-Cost-PT"),
+    Search("nasbench201", "cifar10", "DARTS-PT, one supernet", "80.57", "Zero-Cost-PT"),
+    *(
+        Search("nasbench201", data_set, f"Zero-Cost-PT by third-party code, {proxy}, 5 runs", accuracy, "ZiCo")
+        for proxy, accuracies in {
+            "naswot": ("93.42 +- .07", "70.77 +- .51", "45.11 +- .26"),
+            "zico": ("94.15 +- .22", "72.77 +- .66", "46.39 +- .23"),
+            "synflow": ("87.68 +- .16", "58.92 +- .17", "32.20 +- .00"),
+        }.items()
+        for data_set, accuracy in zip(_DATA_SETS, accuracies, strict=True)
+    ),
+]
+
+
+def correlations(space: str, data_set: str, proxy: str) -> list[Correlation]:
+    """What is known of a proxy, whichever way its name divides words."""
+    return [
+        fact
+        for fact in CORRELATIONS
+        if (fact.space, fact.data_set) == (space, data_set) and _joined(fact.proxy) == _joined(proxy)
+    ]
+
+
+def operation_agreement(space: str, score: str) -> OperationAgreement | None:
+    """What is known of a score of operations."""
+    found = (fact for fact in AGREEMENTS if fact.space == space and _joined(fact.score) == _joined(score))
+    return next(found, None)
+
+
+def _joined(name: str) -> str:
+    return re.sub("[-_ ]", "", name)

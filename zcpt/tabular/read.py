@@ -1,0 +1,39 @@
+"""Which benchmark a space has, and how its files are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from zcpt.errors import ConfigError, unknown
+from zcpt.space import SearchSpace
+from zcpt.spaces import get_space
+from zcpt.tabular import nasbench101, nasbench201, nasbench301, nasbench_macro
+from zcpt.tabular._table import Table
+
+READERS: dict[str, Callable[[Path, SearchSpace], Table]] = {
+    "nasbench201": nasbench201.read,
+    "nasbench-macro": nasbench_macro.read,
+    "nasbench1shot1-1": nasbench101.read,
+    "nasbench1shot1-2": nasbench101.read,
+    "nasbench1shot1-3": nasbench101.read,
+    "darts": nasbench301.read,
+}
+"""By the name of the space."""
+
+
+def read_table(path: str | Path, space: SearchSpace | str) -> Table:
+    """Read the file of a benchmark.
+
+    Args:
+        path: CSV, gzipped or not, or what the benchmark itself publishes; docs/benchmarks.md has the columns.
+        space: The space that its architectures belong to, or the space's name.
+
+    Raises:
+        ConfigError: There is no benchmark of the space.
+        DataError: The file is missing or damaged; said with its line.
+    """
+    space = get_space(space) if isinstance(space, str) else space
+    if space.name not in READERS:
+        raise ConfigError(unknown("space with a benchmark", space.name, READERS))
+    return READERS[space.name](Path(path), space)

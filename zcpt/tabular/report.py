@@ -1,0 +1,224 @@
+"""Results as pages of Markdown, with pictures and with published figures beside them."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from zcpt.errors import ConfigError
+from zcpt.files import read_json, write_atomically
+from zcpt.options import counted
+from zcpt.spaces import get_space
+from zcpt.tabular import published
+from zcpt.tabular._folder import PAGE, RESULT
+from zcpt.tabular.pictures import bars, by_correlation, heat_maps, scatter
+from zcpt.tabular.proxies import SCORES
+
+Result = Mapping[str, Any]
+_KEYS = ("protocol.benchmark", "protocol.space", "protocol.table", "results")
+
+
+def write_report(folder: Path) -> Path:
+    """Write the page and the pictures of one result into its folder."""
+    return write_page([folder], folder / PAGE)
+
+
+def write_page(folders: Sequence[Path], out: Path) -> Path:
+    """Write one page for several results, with the pictures in their folders.
+
+    Raises:
+        ConfigError: A folder holds no result.
+    """
+    parts = []
+    for folder in folders:
+        result = read_json(folder / RESULT, _KEYS)
+        kind = result["protocol"]["benchmark"]
+        if kind not in _PAGES:
+            raise ConfigError(f"{folder / RESULT} is damaged: there is no benchmark '{kind}'.")
+        text, pictures = _PAGES[kind](result, folder)
+        for name, picture in pictures.items():
+            picture.savefig(folder / f"{name}.png", dpi=120)
+            link = Path(os.path.relpath(folder / f"{name}.png", out.parent)).as_posix()
+            text += f"\n![{name}]({link})\n"
+        parts.append(text)
+    write_atomically(out, "\n".join(parts))
+    return out
+
+
+def _proxies(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+    protocol, table = result["protocol"], result["protocol"]["table"]
+    header = (
+        "proxy | Spearman | Kendall | in the best 10 % | best 10 % found | best 5 % in 64 | arg max | s / network | "
+    )
+    header += "failed | published"
+    rows = []
+    for name in by_correlation(result["results"]):
+        found = result["results"][name]
+        inside = found["in_best"]
+        rows.append(
+            [
+                name if found["higher_is_better"] else f"{name} (lower is better)",
+                _with_interval(found["spearman"]),
+                _with_interval(found["kendall"]),
+                f"{_shown(inside['spearman'])} / {_shown(inside['kendall'])}",
+                _shown(found["best_found"], percent=True),
+                _shown(found["of_64"], 0),
+                _shown(found["argmax_accuracy"], 2),
+                _shown(found["seconds"], 3),
+                str(found["failures"]),
+                "; ".join(map(_published, published.correlations(protocol["space"], table["data_set"], name))),
+            ]
+        )
+    number = next(iter(result["results"].values()))
+    size, shape, options = number["networks"] + number["failures"], protocol["networks"], protocol["options"]
+    text = (
+        f"# Proxies on {table['title']}, {table['data_set']}\n\n"
+        f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
+        f"of the table {_shown(table['best'], 2)} %. Correlations with accuracy '{table['metric']}' are signed: "
+        "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks "
+        "without a finite score are left out and counted as failed. Published: Spearman / Kendall.\n\n"
+        f"{_markdown(header, rows)}\n"
+        f"Networks of C={shape['channels']}, {counted(shape['layers'], get_space(protocol['space']).layers_mean)}, "
+        f"{shape['image_size'][0]}x{shape['image_size'][1]} images, {shape['num_classes']} classes; one mini-batch of "
+        f"{options['batch_size']} from {_images(protocol)}; {options['weights']} weights; seed {options['seed']}. "
+        f"{_surroundings(protocol)}\n"
+    )
+    if result["failures"]:
+        lines = (
+            f"- {f['proxy']}, {counted(f['count'], 'networks')}, first `{f['first']}`: {f['reason']}"
+            for f in result["failures"]
+        )
+        text += "\nFailures:\n\n" + "\n".join(lines) + "\n"
+    title = f"{table['title']}, {table['data_set']}, {size:,} networks"
+    accuracies, scores = _read_scores(folder / SCORES, list(result["results"]))
+    return text, {"scatter": scatter(accuracies, scores, title), "correlations": bars(result["results"], title)}
+
+
+def _operations(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+    protocol, table = result["protocol"], result["protocol"]["table"]
+    header = "score | best-acc | avg-acc | Kendall best-acc | Kendall avg-acc | best of each edge | rank | seconds | "
+    header += "published best-acc / avg-acc"
+    rows = []
+    for name, found in result["results"].items():
+        known = published.operation_agreement(protocol["space"], name)
+        chosen = [each for each in found["chosen"] if each]
+        by_reference = [found["agreement"][reference] for reference in ("best-acc", "avg-acc")]
+        rows.append(
+            [
+                name,
+                *(_mean_sd(each["spearman"]) for each in by_reference),
+                *(_mean_sd(each["kendall"]) for each in by_reference),
+                ", ".join(_shown(each["accuracy"], 2) for each in chosen),
+                ", ".join(str(each["rank"] or "-") for each in chosen),
+                _shown(found["seconds"], 1),
+                f"{known.best_acc:g} / {known.avg_acc:g} ({known.source})" if known else "",
+            ]
+        )
+    text = (
+        f"# Scores of operations on {table['title']}, {table['data_set']}\n\n"
+        "Spearman's correlation over the candidates of an edge, mean over the edges, in the undecided supernet: with "
+        "the best (best-acc) and the mean (avg-acc) of the accuracies of all architectures that have the operation "
+        f"there. Mean and standard deviation over seeds {_listed(protocol['seeds'])}.\n\n"
+        f"{_markdown(header, rows)}\n{_surroundings(protocol)}\n"
+    )
+    values = {name: found["values"] for name, found in result["results"].items()}
+    return text, {"operations": heat_maps(values, result["candidates"], f"{table['title']}, {table['data_set']}")}
+
+
+def _search(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+    protocol, table = result["protocol"], result["protocol"]["table"]
+    rows = [
+        [
+            str(row["seed"]),
+            f"`{row['architecture']}`",
+            _shown(row["accuracy"], 2),
+            str(row["rank"] or "-"),
+            _shown(row["seconds"], 0),
+        ]
+        for row in result["searches"]
+    ]
+    summary, settings = result["results"], protocol["search"]
+    found, optimum, accuracy = summary["accuracy"], table["best"], summary["accuracy"]["mean"]
+    text = (
+        f"# Searches on {table['title']}, {table['data_set']}\n\n"
+        f"Accuracy '{table['metric']}' in percent of what was found: mean {_shown(accuracy, 2)}"
+        f"{_interval(found, 2)}, optimum {_shown(optimum, 2)} of {table['architectures']:,} architectures, mean of the "
+        f"table {_shown(table['mean'], 2)}, mean of all proposals {_shown(summary['proposals'], 2)}; in brackets "
+        f"Student's 95 % interval. Not in the table: {summary['not_in_table']}.\n\n"
+        f"{_markdown('seed | found | accuracy | rank | seconds', rows)}\n"
+        f"{settings['proxy']}, {settings['order']} order, N={settings['proposals']}, "
+        f"V={settings['validation_batches']}, batches of {settings['batch_size']} and "
+        f"{settings['validation_batch_size']} from {_images(protocol)}. {_surroundings(protocol)}\n"
+    )
+    facts = [
+        [fact.method, fact.accuracy, fact.source]
+        for fact in published.SEARCHES
+        if (fact.space, fact.data_set) == (protocol["space"], table["data_set"])
+    ]
+    return text + (f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""), {}
+
+
+_PAGES: dict[str, Callable[[Result, Path], tuple[str, dict[str, Figure]]]] = {
+    "proxies": _proxies,
+    "operations": _operations,
+    "search": _search,
+}
+
+
+def _read_scores(path: Path, names: Sequence[str]) -> tuple[list[float], dict[str, list[float]]]:
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [float(row["accuracy"]) for row in rows], {n: [float(row[n] or "nan") for row in rows] for n in names}
+
+
+def _markdown(header: str, rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {header} |", "|---" * (header.count("|") + 1) + "|"]
+    # A cell of NAS-Bench-201 is written with bars.
+    return (
+        "\n".join(lines + [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows])
+        + "\n"
+    )
+
+
+def _shown(value: float | None, digits: int = 3, percent: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.0f} %" if percent else f"{value:.{digits}f}"
+
+
+def _interval(found: Mapping[str, float | None], digits: int) -> str:
+    return "" if found["low"] is None else f" [{_shown(found['low'], digits)}, {_shown(found['high'], digits)}]"
+
+
+def _with_interval(found: Mapping[str, float | None]) -> str:
+    return _shown(found["value"]) + _interval(found, 2)
+
+
+def _mean_sd(found: Mapping[str, float | None]) -> str:
+    return _shown(found["mean"], 2) + ("" if found["sd"] is None else f" ± {_shown(found['sd'], 2)}")
+
+
+def _published(fact: published.Correlation) -> str:
+    figures = " / ".join("-" if figure is None else f"{figure:g}" for figure in (fact.spearman, fact.kendall))
+    return f"{figures} ({fact.source})"
+
+
+def _images(protocol: Result) -> str:
+    return str(protocol["images"].get("dataset", "data of Python"))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _surroundings(protocol: Result) -> str:
+    hardware, found = protocol["hardware"], protocol["versions"]
+    return (
+        f"Made with zcpt {found['zcpt']}, torch {found['torch']} on {hardware['name']} ({hardware['device']}, "
+        f"{counted(hardware['workers'], 'processes')}, {counted(hardware['cores'], 'cores')})."
+    )
