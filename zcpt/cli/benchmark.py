@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from train.data import ImageData, load_data, scoring_batches
+from zcpt.baselines import get_operation_score, list_operation_scores
 from zcpt.cli._options import add_data_arguments, add_options, given, pick_device
 from zcpt.monitor import Progress
 from zcpt.options import counted
 from zcpt.search import PRESETS, SearchConfig, configure
 from zcpt.tabular import Table, read_table
-from zcpt.tabular.operations import OperationScore, measure_operations, perturbation, read_scores, settings
+from zcpt.tabular.operations import OperationScore, measure_operations, read_scores, scored, settings
 from zcpt.tabular.proxies import ProxyOptions, data_set_of, measure_proxies
 from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import measure_searches
@@ -106,7 +107,9 @@ class Operations:
         """Add the flags of this command."""
         _add_shared(parser)
         _add_accuracy(parser)
-        help_proxies = "those that score operations by perturbation (default: naswot)"
+        help_methods = f"ways to score operations: {', '.join(list_operation_scores())} (default: zc_pt)"
+        parser.add_argument("--methods", type=_names, metavar="NAME,...", default=["zc_pt"], help=help_methods)
+        help_proxies = "what networks are compared by, for those methods that take any proxy (default: naswot)"
         parser.add_argument("--proxies", type=_names, metavar="NAME,...", default=["naswot"], help=help_proxies)
         help_scores = "JSON of other scores: name -> choice -> a number for each candidate, larger = keep"
         parser.add_argument("--scores", type=Path, metavar="FILE", help=help_scores)
@@ -118,18 +121,21 @@ class Operations:
         options = given(args, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"])
         table, data = _read(args)
         device = pick_device(args.device)
-        configs = {f"zc-pt {name}": configure(table.space, proxy=name, **options) for name in args.proxies}
+        plans: dict[str, tuple[str, dict[str, Any]]] = {}
+        for method in args.methods:
+            takes_any = get_operation_score(method).proxies == "any"
+            for proxy in args.proxies if takes_any else [""]:
+                config = configure(table.space, **options, **({"proxy": proxy} if proxy else {}))
+                plans[f"{method.replace('_', '-')} {proxy}".rstrip()] = (method, settings(config))
 
-        def perturbed(options: dict[str, Any], seed: int) -> dict[str, list[float]]:
+        def of(method: str, options: dict[str, Any], seed: int) -> dict[str, list[float]]:
             config = configure(table.space, **options, seed=seed)
-            return perturbation(table.space, scoring_batches(data, seed), config, device)
+            return scored(method, table.space, scoring_batches(data, seed), config, device)
 
-        scores: dict[str, OperationScore] = {
-            name: partial(perturbed, settings(config)) for name, config in configs.items()
-        }
+        scores: dict[str, OperationScore] = {name: partial(of, *plan) for name, plan in plans.items()}
         if args.scores:
             scores |= read_scores(args.scores, table.space)
-        about = {"dataset": data.name, "zc-pt": {name: settings(config) for name, config in configs.items()}}
+        about = {"dataset": data.name, "scores": {name: options for name, (_, options) in plans.items()}}
         result = measure_operations(
             table,
             scores,

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from zcpt.baselines import get_operation_score, operation_scores
 from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
-from zcpt.scoring import importance
 from zcpt.search.config import SearchConfig
-from zcpt.search.propose import Fresh, Seeds, evaluator
+from zcpt.search.propose import Fresh, Seeds
 from zcpt.seeding import derive
 from zcpt.space import Architecture, Choice, SearchSpace, Shape
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
@@ -69,12 +69,13 @@ def _over_those_with(
     return {name: [math.nan if group is None else of(group) for group in row] for name, row in groups.items()}
 
 
-def perturbation(
-    space: SearchSpace, batches: Batches, config: SearchConfig, device: torch.device
+def scored(
+    method: str, space: SearchSpace, batches: Batches, config: SearchConfig, device: torch.device
 ) -> dict[str, list[float]]:
-    """zc-pt at iteration 0: the importance of every operation in the undecided supernet, all on one mini-batch.
+    """The importance of every operation in the undecided supernet, by one of ``zcpt.baselines``, on one mini-batch.
 
-    Supernet, mixture and mini-batch are those of the first proposal of a search with these settings.
+    Supernet, mixture and mini-batch are those of the first proposal of a search with these settings; of ``zc_pt`` the
+    importances are, too.
     """
     seeds = Seeds.derived(config.seed)
     batch = batches.draw(config.batch_size, derive(seeds.batch, 0))
@@ -82,15 +83,15 @@ def perturbation(
     shape = Shape(config.channels, config.layers, batches.num_classes, channels, (height, width))
     space.check_shape(shape)
     origin = Fresh(space, shape, config, device)
-    start, scorer = origin.start(0), evaluator(origin.supernet(0), config)
-    batch = origin.place(batch)
-    found = {}
-    for choice in operations_of(space):
-        removed = [start.without(choice.name, candidate) for candidate in choice.rivals]
-        scores = scorer.scores(removed, batch).tolist()
-        compare = config.non_finite == "compare"
-        found[choice.name] = importance(scores, scorer.proxy.higher_is_better, compare_infinite=compare)
-    return found
+    return operation_scores(
+        method,
+        origin.supernet(0),
+        origin.place(batch),
+        config.proxy if get_operation_score(method).proxies == "any" else None,
+        choices=operations_of(space),
+        mixture=origin.start(0),
+        seed=config.seed,
+    )
 
 
 def read_scores(path: Path, space: SearchSpace) -> dict[str, OperationScore]:
@@ -244,5 +245,5 @@ def _mean(values: Iterable[float]) -> float:
 
 def settings(config: SearchConfig) -> dict[str, Any]:
     """Of the settings of a search those that scores at iteration 0 depend on."""
-    names = ("proxy", "batch_size", "channels", "layers", "alpha_noise", "engine", "precision", "non_finite")
+    names = ("proxy", "batch_size", "channels", "layers", "alpha_noise")
     return {name: asdict(config)[name] for name in names}

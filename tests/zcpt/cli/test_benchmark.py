@@ -37,11 +37,11 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
         assert (here / "p" / f"{name}.png").stat().st_size > 5000
     scores = {"theirs": {edge: [1, 2, 3, 4, 5] for edge in json.loads(before) and _edges()}}
     (here / "scores.json").write_text(json.dumps(scores))
-    words = ["--seeds", "0,1", "--scores", "scores.json", "--out", "o"]
+    words = ["--methods", "zc_pt,disc_zc,random", "--seeds", "0,1", "--scores", "scores.json", "--out", "o"]
     code, out, err = run(capsys, "benchmark", "operations", *table, *SMALL, *words)
     assert code == 0, err
     assert [line.split(" Spearman")[0].strip() for line in out.splitlines()[:-1]] == [
-        "zc-pt naswot", "theirs", "best-acc", "avg-acc",
+        "zc-pt naswot", "disc-zc naswot", "random", "theirs", "best-acc", "avg-acc",
     ]  # fmt: skip
     assert "| zc-pt naswot |" in (here / "o" / "report.md").read_text()
     assert (here / "o" / "operations.png").stat().st_size > 5000

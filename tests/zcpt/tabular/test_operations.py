@@ -19,8 +19,8 @@ from zcpt.tabular.operations import (
     best_accuracy,
     compare,
     measure_operations,
-    perturbation,
     read_scores,
+    scored,
 )
 
 EDGES = [choice.name for choice in zcpt.get_space("nasbench201").choices]
@@ -99,7 +99,7 @@ def test_perturbation_is_the_first_look_of_a_search(pictures):
     space = zcpt.get_space("nasbench201")
     options = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
     batches = DatasetBatches(pictures, num_classes=10)
-    found = perturbation(space, batches, configure(space, **options), torch.device("cpu"))
+    found = scored("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
     _, listener = searched(space, pictures, **options)
     assert tuple(found[EDGES[0]]) == listener.all[0][1].importance
     assert list(found) == EDGES
