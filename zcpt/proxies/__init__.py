@@ -2,38 +2,63 @@
 
 from zcpt.proxies._layers import LayerProxy
 from zcpt.proxies._registry import Need, Proxy, get_proxy, list_proxies, register_proxy
+from zcpt.proxies.az_nas import Expressivity, Progressivity, Trainability
 from zcpt.proxies.gradient import Fisher, GradNorm, Grasp, Plain, Snip
+from zcpt.proxies.gradsign import GradSign, MeanGradSign
 from zcpt.proxies.jacobian import EpeNas, JacobCov
+from zcpt.proxies.knas import Knas
+from zcpt.proxies.meco import Meco, OptimisedMeco
 from zcpt.proxies.naswot import BatchNaswot, Naswot, OfficialNaswot
+from zcpt.proxies.near import Near
 from zcpt.proxies.size import L2Norm, Macs, Params
+from zcpt.proxies.swap import RegularisedSwap, Swap
 from zcpt.proxies.synflow import LogSynflow, Synflow, SynflowBN
 from zcpt.proxies.tcet import LayerNwot, SnrSnip, SnrSynflow, TcetSnip, TcetSynflow
+from zcpt.proxies.te_nas import LinearRegions, Ntk
+from zcpt.proxies.zen import Zen
+from zcpt.proxies.zico import PaperZico, Zico
 
 __all__ = [
     "BatchNaswot",
     "EpeNas",
+    "Expressivity",
     "Fisher",
     "GradNorm",
+    "GradSign",
     "Grasp",
     "JacobCov",
+    "Knas",
     "L2Norm",
     "LayerNwot",
     "LayerProxy",
+    "LinearRegions",
     "LogSynflow",
     "Macs",
+    "MeanGradSign",
+    "Meco",
     "Naswot",
+    "Near",
     "Need",
+    "Ntk",
     "OfficialNaswot",
+    "OptimisedMeco",
+    "PaperZico",
     "Params",
     "Plain",
+    "Progressivity",
     "Proxy",
+    "RegularisedSwap",
     "Snip",
     "SnrSnip",
     "SnrSynflow",
+    "Swap",
     "Synflow",
     "SynflowBN",
     "TcetSnip",
     "TcetSynflow",
+    "Trainability",
+    "Zen",
+    "Zico",
     "get_proxy",
     "list_proxies",
     "register_proxy",

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import PROXIES
+from tests.conftest import SEEDS
 from tests.zcpt.proxies.appendix import SEEDS
 from zcpt import Batch, ProxyError
 from zcpt.proxies import LayerProxy
@@ -213,7 +213,7 @@ def check(source, model):
     else:
         net = create(model, num_classes=5, **sizes)
     given = batch(side=64)
-    for name in PROXIES:
+    for name in SEEDS:
         with suppress(ProxyError):
             value = zcpt.score(net, given, name)[name]
             singular = value == -math.inf and name.startswith("naswot")  # images look alike at every ReLU
