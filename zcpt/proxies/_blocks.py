@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies._running import observing, run
+from zcpt.proxies._running import Layer, observing, run
 from zcpt.proxies._watching import watching_relus
 from zcpt.supernet import Supernet
 
@@ -23,11 +23,11 @@ def block_outputs(
 ) -> list[Tensor]:
     """Run a network and return the maps [B, C, H, W] between its blocks, in the order in which they are computed.
 
-    A block is a module with a forward pass of its own that has modules inside, such as a cell or a residual block: not
-    a container (nn.Sequential, nn.ModuleList, nn.ModuleDict or a subclass that only runs its children), and not one
-    inside another block. The first map is what the first block reads, which the stem gives, unless it reads the images;
-    the others are what the blocks give. Where all of a network is in one block, as under a wrapper, those inside it
-    count. A network without blocks, such as a chain of layers, is looked at behind its ReLUs.
+    A block is a module with a forward pass of its own that has convolutions or linear layers inside, such as a cell or
+    a residual block: not a container (nn.Sequential, nn.ModuleList, nn.ModuleDict or a subclass that only runs its
+    children), and not one inside another block. The first map is what the first block reads, which the stem gives,
+    unless it reads the images; the others are what the blocks give. Where all of a network is in one block, as under a
+    wrapper, those inside it count. A network without blocks, such as a chain of layers, is looked at behind its ReLUs.
 
     Of a supernet it is the last value of every group of values: ``cells.0.node2.edge1`` belongs to the group
     ``cells.0``, ``stem`` is one of its own. A group that hands on what it reads, as a chosen identity does, is left
@@ -46,7 +46,7 @@ def block_outputs(
     if len(maps) < 2:
         raise ProxyError(
             f"proxy '{proxy}' compares the feature maps behind blocks, and {type(net).__name__} has {len(maps)}: "
-            "use a convolutional network made of blocks (modules with modules inside), or with ReLUs."
+            "use a convolutional network made of blocks (modules with layers inside), or with ReLUs."
         )
     return maps
 
@@ -95,7 +95,7 @@ def _outermost(module: nn.Module) -> list[nn.Module]:
     for child in module.children():
         if _only_contains(child):
             found += _outermost(child)
-        elif any(True for _ in child.children()):
+        elif any(isinstance(inside, Layer) for inside in child.modules() if inside is not child):
             found.append(child)
     return found
 

@@ -72,10 +72,10 @@ def test_a_block_that_does_nothing_makes_trainability_minus_infinite():
     class Nothing(nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner = nn.Identity()
+            self.unused = nn.Conv2d(4, 4, 1)
 
         def forward(self, x):
-            return self.inner(x)
+            return x
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Nothing(), Nothing(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert zcpt.score(net, pictures(), "az_trainability")["az_trainability"] == -math.inf
