@@ -34,9 +34,6 @@ LAYERS = {
 SPACES = [*zcpt.list_spaces(), "toy"]
 PROXIES = zcpt.list_proxies()
 """Those of zcpt, without those that tests register."""
-_FIELD = ("az_", "gradsign", "knas", "linear_regions", "meco", "near", "ntk", "swap", "zen", "zico")
-SEEDS = [name for name in PROXIES if not name.startswith(_FIELD)]
-"""Those that ask little of a network and take little time; tests/zcpt/proxies/test_field.py is for the others."""
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3|^conv$")
 """Names of candidates with a 3x3 convolution, on whichever space."""
 

@@ -192,7 +192,6 @@ REFUSING = {
     "torchvision/vit": MAPLESS | {"meco", "meco_opt"},  # which make images of another size
     "timm/test_vit": MAPLESS,
     "timm/test_byobnet": {"gradsign", "gradsign_mean"},  # its last maps have one pixel
-    "torchvision/squeezenet1_1": {"linear_regions"},  # it pools 3x3 pixels away
 }
 
 
