@@ -12,12 +12,21 @@ from zcpt.proxies.aggregate import (
     register_aggregate,
 )
 from zcpt.proxies.auto import AUTO, Use, pick
+from zcpt.proxies.az_nas import Expressivity, Progressivity, Trainability
 from zcpt.proxies.gradient import Fisher, GradNorm, Grasp, Plain, Snip
+from zcpt.proxies.gradsign import GradSign, MeanGradSign
 from zcpt.proxies.jacobian import EpeNas, JacobCov
+from zcpt.proxies.knas import Knas
+from zcpt.proxies.meco import Meco, OptimisedMeco
 from zcpt.proxies.naswot import BatchNaswot, Naswot, OfficialNaswot
+from zcpt.proxies.near import Near
 from zcpt.proxies.size import L2Norm, Macs, Params
+from zcpt.proxies.swap import RegularisedSwap, Swap
 from zcpt.proxies.synflow import LogSynflow, Synflow, SynflowBN
 from zcpt.proxies.tcet import LayerNwot, SnrSnip, SnrSynflow, TcetSnip, TcetSynflow
+from zcpt.proxies.te_nas import LinearRegions, Ntk
+from zcpt.proxies.zen import Zen
+from zcpt.proxies.zico import PaperZico, Zico
 
 __all__ = [
     "AUTO",
@@ -25,29 +34,45 @@ __all__ = [
     "BatchNaswot",
     "Criterion",
     "EpeNas",
+    "Expressivity",
     "Fisher",
     "GradNorm",
+    "GradSign",
     "Grasp",
     "JacobCov",
+    "Knas",
     "L2Norm",
     "LayerNwot",
     "LayerProxy",
+    "LinearRegions",
     "LogSynflow",
     "Macs",
+    "MeanGradSign",
+    "Meco",
     "Naswot",
+    "Near",
     "Need",
+    "Ntk",
     "OfficialNaswot",
+    "OptimisedMeco",
+    "PaperZico",
     "Params",
     "Plain",
+    "Progressivity",
     "Proxy",
+    "RegularisedSwap",
     "Snip",
     "SnrSnip",
     "SnrSynflow",
+    "Swap",
     "Synflow",
     "SynflowBN",
     "TcetSnip",
     "TcetSynflow",
+    "Trainability",
     "Use",
+    "Zen",
+    "Zico",
     "get_aggregate",
     "get_criterion",
     "get_proxy",

@@ -17,7 +17,7 @@ Need = Literal["images", "shape", "labels", "gradients", "batches"]
 Norms = Literal["evaluation", "batch", "bypassed", "mixed", "none"]
 """How normalisation layers work: as in evaluation; BatchNorms with the statistics of the batch; all of them left out;
 not alike in the parts of the proxy; or it is all the same, as nothing is run."""
-Weights = Literal["given", "normal", "kaiming"]
+Weights = Literal["given", "normal", "kaiming", "kaiming fan-out"]
 """With which weights a network is scored: its own, or ones that the proxy draws, seeded by the batch."""
 
 
@@ -33,7 +33,8 @@ class Proxy(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset({"images"})
     norms: ClassVar[Norms] = "evaluation"
     dtype: ClassVar[Literal["as given", "float64"]] = "as given"
-    weights: ClassVar[Weights] = "given"
+    weights: Weights = "given"
+    """A proxy that draws weights may be told others when it is made."""
     sees_mixture: ClassVar[bool] = True
     """Whether the value depends on a supernet's mixture, so that it can score operations."""
     blind: ClassVar[str] = ""

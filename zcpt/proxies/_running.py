@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError
+from zcpt.errors import ProxyError, unknown
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Norms, Proxy, Weights
 
@@ -187,12 +187,14 @@ def observing(
 def drawn(net: nn.Module, how: Weights, seed: int, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """``copied``, with weights of convolutions and linear layers drawn anew; the same for the same seed.
 
-    ``normal``: N(0, 1). ``kaiming``: normal with variance 2 / fan-in. Biases of the layers are then 0, the factors of
-    affine norms 1 and their summands 0.
+    ``normal``: N(0, 1). ``kaiming``: normal with variance 2 / fan-in, or 2 / fan-out. Biases of the layers are then 0,
+    the factors of affine norms 1 and their summands 0.
     """
     tensors = copied(net, dtype)
     if how == "given":
         return tensors
+    if how not in get_args(Weights):
+        raise ProxyError(unknown("way to draw weights", how, get_args(Weights)))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in net.named_modules():
@@ -200,11 +202,11 @@ def drawn(net: nn.Module, how: Weights, seed: int, dtype: torch.dtype | None = N
             weight, bias = tensors.get(f"{prefix}weight"), tensors.get(f"{prefix}bias")
             if isinstance(module, Layer) and weight is not None:
                 numbers = torch.randn(weight.shape, generator=generator)
-                scale = math.sqrt(2 / weight[0].numel()) if how == "kaiming" else 1.0
-                weight.copy_(numbers * scale)
+                fan = weight[:, 0].numel() if how == "kaiming fan-out" else weight[0].numel()
+                weight.copy_(numbers if how == "normal" else numbers * math.sqrt(2 / fan))
             elif isinstance(module, _NORMS) and weight is not None:
                 weight.fill_(1)
-            if isinstance(module, Layer | _NORMS) and bias is not None:
+            if isinstance(module, (Layer, *_NORMS)) and bias is not None:
                 bias.zero_()
     return tensors
 
@@ -216,3 +218,28 @@ def parts(batch: Batch, count: int) -> list[Batch]:
         Batch(batch.images[i * size : (i + 1) * size], batch.labels[i * size : (i + 1) * size], batch.seed)
         for i in range(count)
     ]
+
+
+@contextmanager
+def on_images_of_its_own(proxy: Proxy, net: nn.Module, images: Tensor) -> Iterator[None]:
+    """Say in a ProxyError that a network cannot be run on the images that a proxy makes, of a size of its own."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ProxyError(
+            f"proxy '{proxy.name}' scores networks on images of {'x'.join(map(str, images.shape[1:]))}, and "
+            f"{type(net).__name__} cannot be run on them ({reason}): use another proxy."
+        ) from error
+
+
+def normal(shape: Sequence[int], like: Tensor, seed: int) -> Tensor:
+    """Standard normal numbers of that shape, of the type and on the device of ``like``; the same on all devices."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)).to(like)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of values that may be nan or infinite."""
+    return sum(values) / len(values)
