@@ -11,6 +11,8 @@ from torch import Tensor
 PIECE = 2**14
 """So many units of each image are compared at a time, to stay in the processor's cache."""
 _EXACT_FLOAT32 = 2**24
+_HALVED = 128
+"""From so many images on a product is taken by halves."""
 
 
 class Count(ABC):
@@ -59,17 +61,25 @@ def rows(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def positive(x: Tensor) -> Tensor:
+def positive(x: Tensor, out: Tensor | None = None) -> Tensor:
     """Which units are positive: 1 or 0, int8 [B, units]."""
     x = rows(x)
-    if x.device.type != "cpu":
-        return (x > 0).to(torch.int8)
-    # By way of floats: from booleans it takes several times as long.
-    return torch.gt(x, 0, out=torch.empty_like(x)).to(torch.int8)
+    # Straight into int8: by way of booleans it takes several times as long.
+    return torch.gt(x, 0, out=torch.empty_like(x, dtype=torch.int8) if out is None else out)
 
 
 def both_positive(signs: Tensor) -> Tensor:
     """How many of the units [B, units] are 1 in both of two images: [B, B], int64, exact."""
+    if signs.device.type == "cpu" and len(signs) >= _HALVED:
+        # The kernel is symmetric.
+        first, second = signs.tensor_split(2)
+        across = torch._int_mm(first, second.T).long()
+        return torch.cat(
+            [
+                torch.cat([both_positive(first), across], dim=1),
+                torch.cat([across.T, both_positive(second)], dim=1),
+            ]
+        )
     if _has_int8_product(signs):
         return torch._int_mm(signs, signs.T).long()
     both = torch.zeros(len(signs), len(signs), dtype=torch.int64, device=signs.device)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zcpt.scoring.fast.graph import Graph, Mix, Value
-from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros
+from zcpt.scoring.fast.graph import Graph, Mix, Term, Value
+from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros, pair
 
 
 def _conv2d(
@@ -29,12 +29,12 @@ def _conv2d(
     known = isinstance(weight, Tensor) and not isinstance(bias, Value) and not isinstance(padding, str)
     if not known or len(source.shape) != 4:
         return None
-    window = [d * (k - 1) + 1 for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
-    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, _pair(stride), _pair(padding)))
+    window = [d * (k - 1) + 1 for d, k in zip(pair(dilation), weight.shape[2:], strict=True)]
+    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, pair(stride), pair(padding)))
     bias, every = None if bias is None else bias.detach(), 1
-    if weight.shape[2:] == (1, 1) and _pair(padding) == (0, 0) and len({*_pair(stride)}) == 1:
+    if weight.shape[2:] == (1, 1) and pair(padding) == (0, 0) and len({*pair(stride)}) == 1:
         # To leave out first what is not read is less work than to step over it.
-        every, stride = _pair(stride)[0], 1
+        every, stride = pair(stride)[0], 1
     return graph.add(Convolution(weight.detach(), bias, stride, padding, dilation, groups, every), (source,), shape)
 
 
@@ -89,7 +89,7 @@ def _max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Value | None:
-    given = (_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation), return_indices)
+    given = (pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), return_indices)
     usual = given == ((3, 3), (1, 1), (1, 1), (1, 1), False) and len(source.shape) == 4
     if not usual or graph.device.type != "cpu":
         return None
@@ -108,7 +108,7 @@ def _avg_pool2d(
 ) -> Value | None:
     if ceil_mode or divisor_override or graph.device.type != "cpu" or len(source.shape) != 4:
         return None
-    window, stride, padding = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
+    window, stride, padding = pair(kernel_size), pair(stride or kernel_size), pair(padding)
     (vertical, horizontal), ones = padding, torch.ones(1, 1, *window)
     pixels = torch.ones(1, 1, *source.shape[2:])
     pixels = F.pad(pixels, (horizontal, horizontal, vertical, vertical), value=float(count_include_pad))
@@ -122,7 +122,7 @@ def _avg_pool2d(
 def _add(graph: Graph, source: Value, other: Any, **kwargs: Any) -> Value | None:
     if kwargs or not isinstance(other, Value) or source.shape != other.shape:
         return None
-    return graph.add(Mix(((), ()), (1.0, 1.0)), (source, other), source.shape)
+    return graph.add(Mix(((Term(),), (Term(),))), (source, other), source.shape)
 
 
 def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
@@ -133,10 +133,6 @@ def joined(graph: Graph, sources: Sequence[Value]) -> Value:
     """The values side by side along the channels."""
     batch, _, *size = sources[0].shape
     return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size))
-
-
-def _pair(given: Any) -> tuple[int, int]:
-    return (given, given) if isinstance(given, int) else (given[0], given[-1])
 
 
 def _slid(size: Size, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Size:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from zcpt.scoring.fast.graph import Chain, Images, Mix, Value
+from zcpt.scoring.fast.graph import Chain, Images, Mix, Value, empty, slices
 from zcpt.scoring.fast.kernels import Count
 from zcpt.scoring.fast.operations import Opaque, Zeros
 from zcpt.scoring.fast.plan import Phase, Plan, Task, Times
+from zcpt.scoring.fast.sums import add_to
 
 
 class Run:
@@ -36,7 +40,7 @@ class Run:
         fresh: set[Value] = set()
         for task in phase.tasks:
             if isinstance(task.value.op, Mix):
-                self._add(task, values, fresh)
+                self._add(task, values, fresh, phase.times)
             else:
                 values[task.value] = self._computed(task.value, values, phase.times)
             if task.ends and task.value in phase.times and not isinstance(task.value.op, Chain | Opaque):
@@ -49,28 +53,49 @@ class Run:
         if isinstance(op, Images):
             return self.images
         if isinstance(op, Chain):
-            watched = [link for _, link in op.links if link in times]
-            signs = {link: sources[0].new_empty((len(self.images), link.units), dtype=torch.int8) for link in watched}
-            output = op.run(sources[0], signs)
-            for link in watched:
-                self.tally.add_signs(times[link], signs.pop(link))
+            signs = self._room(value, times)
+            output = op.whole(sources[0], signs)
+            self._count(signs, times)
             return output
         if isinstance(op, Opaque) and value in times:
             return op.run(sources[0], lambda seen: self.tally.add(times[value], seen))
         return op(*sources)
 
-    def _add(self, task: Task, values: dict[Value, Tensor], fresh: set[Value]) -> None:
+    def _room(self, value: Value, times: Times) -> dict[Value, Tensor]:
+        """Room for the signs of what counts in a chain."""
+        assert isinstance(value.op, Chain)
+        links = [link for _, link in value.op.links if link in times]
+        return {link: self.images.new_empty((len(self.images), link.units), dtype=torch.int8) for link in links}
+
+    def _count(self, signs: dict[Value, Tensor], times: Times) -> None:
+        for link in list(signs):
+            self.tally.add_signs(times[link], signs.pop(link))
+
+    def _add(self, task: Task, values: dict[Value, Tensor], fresh: set[Value], times: Times) -> None:
         """Add one summand; ``fresh`` are the sums that are tensors of their own, which may be written to."""
         total = task.value
-        for source in task.reads:
-            summand = values[source]
-            if total not in values:
-                values[total] = summand if task.weight == 1 else summand * task.weight
-                fresh.update([total] if task.weight != 1 else [])
-            elif total in fresh:
-                values[total].add_(summand, alpha=task.weight)
-            else:
-                values[total] = values[total].add(summand, alpha=task.weight)
-                fresh.add(total)
+        for read in task.reads:
+            source, before = values[read], values.get(total)
+            if before is None and task.chain is None and task.through is None and task.weight == 1:
+                values[total] = source
+                continue
+            after = before if before is not None and total in fresh else empty((len(source), *total.shape[1:]), source)
+            signs = self._room(task.chain, times) if task.chain else {}
+            for images, x in self._parts(task, source, signs):
+                add_to(None if before is None else before[images], x, task.weight, task.through, after[images])
+            self._count(signs, times)
+            values[total] = after
+            fresh.add(total)
         if task.ends and total not in values:
             values[total] = Zeros(total.shape, self.images.dtype, self.images.device)()
+
+    def _parts(self, task: Task, source: Tensor, signs: dict[Value, Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """A summand, as it is added: a few images at a time where something is computed."""
+        if task.chain is not None:
+            assert isinstance(task.chain.op, Chain)
+            yield from task.chain.op.parts(source, signs)
+        elif task.through is not None:
+            for images in slices(source, max(math.prod(source.shape[1:]), task.value.units)):
+                yield images, source[images]
+        else:
+            yield slice(None), source
