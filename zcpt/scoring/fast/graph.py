@@ -130,7 +130,7 @@ def empty(shape: Size, like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-_CACHED = 2**21
+_CACHED = 2**20
 """Bytes of a tensor that a processor's cores are supposed to keep at hand, beside those before and behind it."""
 
 

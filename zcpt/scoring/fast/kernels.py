@@ -21,7 +21,11 @@ class Count(ABC):
     def add(self, times: tuple[int, ...], x: Tensor) -> None:
         """Count the units of a tensor [B, ...]."""
         for piece in rows(x).split(PIECE, dim=1):
-            self.add_signs(times, positive(piece))
+            self.add_signs(times, positive(piece, self.room(x, piece.shape[1])))
+
+    def room(self, images: Tensor, units: int) -> Tensor:
+        """Where signs of so many units can be written: int8 [B, units]; they are to be counted in this order."""
+        return images.new_empty((len(images), units), dtype=torch.int8)
 
     @abstractmethod
     def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
@@ -40,6 +44,12 @@ class Tally(Count):
         both = both_positive(signs)
         self._both[times] = both if times not in self._both else self._both[times].add_(both)
         self._units[times] += signs.shape[1]
+
+    def join(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        for times, both in other._both.items():
+            self._both[times] = both if times not in self._both else self._both[times].add_(both)
+        self._units.update(other._units)
 
     def kernels(self) -> list[Tensor]:
         """K [B, B], int64, on the CPU, for each mixture: as ``Naswot.kernel`` has it."""
@@ -61,11 +71,10 @@ def rows(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def positive(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """Which units are positive: 1 or 0, int8 [B, units]."""
-    x = rows(x)
+def positive(x: Tensor, out: Tensor) -> Tensor:
+    """Write which units are positive: 1 or 0, int8 [B, units]."""
     # Straight into int8: by way of booleans it takes several times as long.
-    return torch.gt(x, 0, out=torch.empty_like(x, dtype=torch.int8) if out is None else out)
+    return torch.gt(rows(x), 0, out=out)
 
 
 def both_positive(signs: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Run:
         """Room for the signs of what counts in a chain."""
         assert isinstance(value.op, Chain)
         links = [link for _, link in value.op.links if link in times]
-        return {link: self.images.new_empty((len(self.images), link.units), dtype=torch.int8) for link in links}
+        return {link: self.tally.room(self.images, link.units) for link in links}
 
     def _count(self, signs: dict[Value, Tensor], times: Times) -> None:
         for link in list(signs):
