@@ -1,8 +1,7 @@
-"""Several threads that each carry out a plan for some of the images.
+"""Carrying out a plan in several threads, each for some of the images.
 
-What a network does to an image does not depend on the others, so the threads meet only where two images are compared.
-That keeps each processor busy with tensors of its own; threads that share every operation wait for each other after
-each.
+What a network does to an image does not depend on the others, so the threads meet only where images are compared;
+threads that share every operation wait for each other after each.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from zcpt.scoring.fast.run import Run
 
 _MOST = 4
 """Threads: Python itself runs in one at a time, and is all the same for many images and for few."""
-_WAITING = 4
-"""So many tensors of signs may wait to be compared."""
 
 
 def threads_for(images: Tensor) -> int:
@@ -32,27 +29,26 @@ def threads_for(images: Tensor) -> int:
 
 
 def carried_out(plan: Plan, output: Value, images: Tensor, threads: int) -> tuple[Tally, list[bool]]:
-    """The kernels of P networks, and for each whether its output is finite."""
+    """The kernels of P networks, and for each whether its output is finite.
+
+    Args:
+        plan: What to do.
+        output: The value whose numbers have to be finite.
+        images: The batch.
+        threads: Among how many threads they are divided.
+    """
     if threads == 1:
         tally = Tally()
-        return tally, [bool(finite) for finite in Run(plan, output, images, tally).finite]
-    before = torch.get_num_threads()
-    together = _Together(len(images), threads)
-    parts = images.tensor_split(threads)
-
-    def work(index: int) -> list[bool]:
-        torch.set_num_threads(before // threads)  # of this thread, and of those to come
-        with torch.no_grad():
-            first = sum(len(part) for part in parts[:index])
-            count = _Share(together, slice(first, first + len(parts[index])))
-            return [bool(finite) for finite in Run(plan, output, parts[index], count).finite]
-
+        run = Run(plan, output, images, tally)
+        run.shared()
+        return tally, [bool(run.own(index)) for index in range(len(plan.own))]
+    before, together = torch.get_num_threads(), _Together(plan, output, images, threads)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            finite = list(pool.map(work, range(threads)))
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(before // threads,)) as pool:
+            finite = list(pool.map(together.work, range(threads)))
     finally:
-        torch.set_num_threads(before)
-    together.compare(0)
+        torch.set_num_threads(before)  # of the threads to come: in a thread it sets that, too
+    together.compare()
     return together.tally, [all(each) for each in zip(*finite, strict=True)]
 
 
@@ -66,30 +62,39 @@ class _Signs:
 
 
 class _Together:
-    """Collects the signs that threads take of their images, and compares them when they are complete."""
+    """What threads do together: they collect the signs of all images, and compare them when they are complete."""
 
-    def __init__(self, images: int, threads: int) -> None:
-        self.images, self.threads, self.tally = images, threads, Tally()
+    def __init__(self, plan: Plan, output: Value, images: Tensor, threads: int) -> None:
+        self.plan, self.output, self.images, self.threads, self.tally = plan, output, images, threads, Tally()
         self._lock, self._open = threading.Lock(), dict[int, _Signs]()
         self._ready = deque[tuple[tuple[int, ...], Tensor]]()
+
+    @torch.no_grad()
+    def work(self, thread: int) -> list[bool]:
+        """One thread's part of the work: for each network, whether what it gives is finite for its images."""
+        first, last = (len(self.images) * each // self.threads for each in (thread, thread + 1))
+        run = Run(self.plan, self.output, self.images[first:last], _Share(self, slice(first, last)))
+        run.shared()
+        return [bool(run.own(index)) for index in range(len(self.plan.own))]
 
     def room(self, number: int, units: int) -> Tensor:
         """Where the signs of the tensor of that number go: int8 [B, units]."""
         with self._lock:
             if number not in self._open:
-                self._open[number] = _Signs(torch.empty(self.images, units, dtype=torch.int8), self.threads)
+                signs = torch.empty(len(self.images), units, dtype=torch.int8)
+                self._open[number] = _Signs(signs, self.threads)
             return self._open[number].signs
 
     def written(self, number: int, times: tuple[int, ...]) -> None:
-        """One thread has written its part; one that is ahead of another compares what is complete."""
+        """A thread has written its part; it compares what is complete, unless it is behind the others."""
         with self._lock:
             self._open[number].missing -= 1
-            ahead = self._open[number].missing > 0
-            if not ahead:
+            behind = not self._open[number].missing
+            if behind:
                 self._ready.append((times, self._open.pop(number).signs))
-        self.compare(0 if ahead else _WAITING)
+        self.compare(_WAITING if behind else 0)
 
-    def compare(self, waiting: int) -> None:
+    def compare(self, waiting: int = 0) -> None:
         """Compare what is complete, until so many tensors are left."""
         while True:
             with self._lock:
@@ -102,15 +107,19 @@ class _Together:
                 self.tally.join(both)
 
 
-class _Share(Count):
-    """What one thread tells of its images; all tell of the same tensors in the same order."""
+_WAITING = 4
+"""So many tensors of signs may wait to be compared."""
 
-    def __init__(self, together: _Together, images: slice) -> None:
-        self._together, self._images = together, images
+
+class _Share(Count):
+    """What a thread tells of its images; all tell of the same tensors in the same order."""
+
+    def __init__(self, together: _Together, part: slice) -> None:
+        self._together, self._part = together, part
         self._begun = self._ended = 0
 
     def room(self, images: Tensor, units: int) -> Tensor:
-        signs = self._together.room(self._begun, units)[self._images]
+        signs = self._together.room(self._begun, units)[self._part]
         self._begun += 1
         return signs
 

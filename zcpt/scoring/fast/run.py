@@ -16,7 +16,7 @@ from zcpt.scoring.fast.sums import add_to
 
 
 class Run:
-    """The computation of P networks.
+    """The computation of P networks: first what they share, then each one's own.
 
     Args:
         plan: What to do.
@@ -26,15 +26,18 @@ class Run:
     """
 
     def __init__(self, plan: Plan, output: Value, images: Tensor, tally: Count) -> None:
-        self.images, self.tally = images, tally
-        shared: dict[Value, Tensor] = {}
-        self._carry_out(plan.shared, shared)
-        self.finite: list[Tensor] = []
-        """For each network, whether its output is."""
-        for phase in plan.own:
-            values = dict(shared)
-            self._carry_out(phase, values)
-            self.finite.append(torch.isfinite(values[output]).all())
+        self.plan, self.output, self.images, self.tally = plan, output, images, tally
+        self._shared: dict[Value, Tensor] = {}
+
+    def shared(self) -> None:
+        """Compute what the networks share."""
+        self._carry_out(self.plan.shared, self._shared)
+
+    def own(self, index: int) -> Tensor:
+        """Compute the rest of one network: whether its output is finite."""
+        values = dict(self._shared)
+        self._carry_out(self.plan.own[index], values)
+        return torch.isfinite(values[self.output]).all()
 
     def _carry_out(self, phase: Phase, values: dict[Value, Tensor]) -> None:
         fresh: set[Value] = set()
