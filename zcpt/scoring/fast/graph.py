@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zcpt.scoring.fast.kernels import positive
-from zcpt.scoring.fast.operations import Convolution, Op, PerImage, Size
+from zcpt.scoring.fast.operations import Convolution, Op, PerImage, Size, into
 
 Weights = tuple[tuple[str, int], ...]
 """Candidates (choice, index) by whose weights something is multiplied."""
@@ -83,27 +83,35 @@ class Chain:
 
     def whole(self, source: Tensor, signs: Mapping[Value, Tensor]) -> Tensor:
         """Compute it for all images; ``signs`` as for ``parts``."""
-        output: Tensor | None = None
-        for images, x in self.parts(source, signs):
-            if len(x) == len(source):
-                return x
-            if output is None:
-                output = empty((len(source), *x.shape[1:]), x)
-            output[images] = x
-        assert output is not None
-        return output
+        at_once = len(list(slices(source, self.units))) == 1
+        output = None if at_once else empty((len(source), *self.links[-1][1].shape[1:]), source)
+        parts = [x for _, x in self.parts(source, signs, output)]
+        return parts[0] if output is None else output
 
-    def parts(self, source: Tensor, signs: Mapping[Value, Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    def parts(
+        self, source: Tensor, signs: Mapping[Value, Tensor], output: Tensor | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Compute it for a few images after the other.
 
-        For some of the values it is written, into int8 [B, units], which units are positive.
+        Args:
+            source: What the chain reads.
+            signs: For some of the values, where it is written, into int8 [B, units], which units are positive.
+            output: Where what the chain gives is written.
+
+        Yields:
+            Which images, and what the chain gives for them.
         """
+        *before, last = self.links
         for images in slices(source, self.units):
             x = source[images]
-            for op, value in self.links:
+            for op, value in before:
                 x = op(x)
                 if value in signs:
                     positive(x, signs[value][images])
+            op, value = last
+            x = op(x) if output is None else into(output[images], op, x)
+            if value in signs:
+                positive(x, signs[value][images])
             yield images, x
 
     @property

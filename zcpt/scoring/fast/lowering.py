@@ -62,21 +62,32 @@ def _batch_norm(
 
 
 def _relu(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return graph.add(Relu(None), (source,), source.shape, "relu")
+    return _cut_off(graph, source, None)
 
 
 def _relu6(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return graph.add(Relu(6.0), (source,), source.shape, ("relu", 6.0))
+    return _cut_off(graph, source, 6.0)
+
+
+def _cut_off(graph: Graph, source: Value, top: float | None) -> Value:
+    if isinstance(source.op, Join):
+        # Of what is joined, most is cut off elsewhere, too.
+        return joined(graph, [_cut_off(graph, part, top) for part in source.sources])
+    return graph.add(Relu(top), (source,), source.shape, ("relu", top))
 
 
 def _hardtanh(
     graph: Graph, source: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Value | None:
-    return graph.add(Relu(float(max_val)), (source,), source.shape, ("relu", float(max_val))) if min_val == 0 else None
+    return _cut_off(graph, source, float(max_val)) if min_val == 0 else None
 
 
 def _zeros_like(graph: Graph, source: Value, **kwargs: Any) -> Value | None:
-    return None if kwargs else graph.add(Zeros(source.shape, graph.dtype, graph.device), (), source.shape, source.shape)
+    return (
+        None
+        if kwargs
+        else graph.add(Zeros(source.shape[1:], graph.dtype, graph.device), (), source.shape, source.shape)
+    )
 
 
 def _max_pool2d(
@@ -132,7 +143,7 @@ def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
 def joined(graph: Graph, sources: Sequence[Value]) -> Value:
     """The values side by side along the channels."""
     batch, _, *size = sources[0].shape
-    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size))
+    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size), "join")
 
 
 def _slid(size: Size, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Size:

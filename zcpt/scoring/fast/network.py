@@ -13,7 +13,7 @@ from torch import nn
 from zcpt.mixture import Mixture
 from zcpt.scoring.fast.graph import Chain, Graph, Mix, Piece, Term, Value, Weights
 from zcpt.scoring.fast.lowering import joined
-from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Opaque, PerImage, Relu, Scale, Size
+from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Join, Opaque, PerImage, Relu, Scale, Size
 from zcpt.scoring.fast.sums import factor, flatten, merged
 from zcpt.scoring.fast.trace import Watched, trace
 from zcpt.supernet import Concat, Fixed, Mixed, Supernet, nothing_left, unequal
@@ -156,9 +156,16 @@ class Network:
 
     def _simplify(self) -> None:
         relus = {value.sources[0]: value for value in self.graph.values if isinstance(value.op, Relu)}
-        # A ReLU's output is positive where its input is; so the input need not be kept.
+
+        def instead(value: Value) -> Iterator[Value]:
+            """What tells the same: the parts of what is joined, and a ReLU's output, which is positive where it is."""
+            if isinstance(value.op, Join):
+                yield from chain.from_iterable(map(instead, value.sources))
+            else:
+                yield relus.get(value, value)
+
         self.pieces = {
-            place: replace(piece, observed=tuple(relus.get(value, value) for value in piece.observed))
+            place: replace(piece, observed=tuple(chain.from_iterable(map(instead, piece.observed))))
             for place, piece in self.pieces.items()
         }
         observed = set(chain.from_iterable(piece.observed for piece in self.pieces.values()))

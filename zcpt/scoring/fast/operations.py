@@ -174,11 +174,16 @@ class Zeros:
     """Zeros, in one element of memory."""
 
     shape: Size
+    """For each image."""
     dtype: torch.dtype
     device: torch.device
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.device).expand(self.shape)
+        raise AssertionError("how many images there are is not known")
+
+    def of(self, images: int) -> Tensor:
+        """Those of so many images."""
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(images, *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +246,13 @@ class Opaque:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def into(output: Tensor, op: Op, x: Tensor) -> Tensor:
+    """Write what an operation gives into a tensor."""
+    if isinstance(op, Relu):
+        return torch.clamp(x, 0, op.top, out=output)
+    return output.copy_(op(x))
 
 
 PerImage = AveragePool | Convolution | MaxPool3 | Relu | Scale

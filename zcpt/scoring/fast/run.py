@@ -55,6 +55,8 @@ class Run:
         op, sources = value.op, [values[source] for source in value.sources]
         if isinstance(op, Images):
             return self.images
+        if isinstance(op, Zeros):
+            return op.of(len(self.images))
         if isinstance(op, Chain):
             signs = self._room(value, times)
             output = op.whole(sources[0], signs)
@@ -90,7 +92,7 @@ class Run:
             values[total] = after
             fresh.add(total)
         if task.ends and total not in values:
-            values[total] = Zeros(total.shape, self.images.dtype, self.images.device)()
+            values[total] = Zeros(total.shape[1:], self.images.dtype, self.images.device).of(len(self.images))
 
     def _parts(self, task: Task, source: Tensor, signs: dict[Value, Tensor]) -> Iterator[tuple[slice, Tensor]]:
         """A summand, as it is added: a few images at a time where something is computed."""
