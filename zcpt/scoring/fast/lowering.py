@@ -6,6 +6,7 @@ A lowering gives None where the function is called in a way that it does not kno
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -120,14 +121,17 @@ def _avg_pool2d(
     if ceil_mode or divisor_override or graph.device.type != "cpu" or len(source.shape) != 4:
         return None
     window, stride, padding = pair(kernel_size), pair(stride or kernel_size), pair(padding)
-    (vertical, horizontal), ones = padding, torch.ones(1, 1, *window)
-    pixels = torch.ones(1, 1, *source.shape[2:])
-    pixels = F.pad(pixels, (horizontal, horizontal, vertical, vertical), value=float(count_include_pad))
-    counted = F.conv2d(pixels, ones, None, stride)
-    share, ones = counted.reciprocal().to(graph.dtype), ones.to(graph.dtype)
-    pool = AveragePool(ones.expand(source.shape[1], 1, *window).contiguous(), share, stride, padding)
+    share = _share(source.shape[2:], window, stride, padding, count_include_pad).to(graph.dtype)
+    pool = AveragePool(torch.ones(source.shape[1], 1, *window, dtype=graph.dtype), share, stride, padding)
     shape = (*source.shape[:2], *share.shape[2:])
     return graph.add(pool, (source,), shape, ("average", window, stride, padding, count_include_pad))
+
+
+@lru_cache
+def _share(size: Size, window: Size, stride: Size, padding: Size, counted: bool) -> Tensor:
+    """One over the number of pixels of each window that count."""
+    pixels = F.pad(torch.ones(1, 1, *size), (padding[1], padding[1], padding[0], padding[0]), value=float(counted))
+    return F.conv2d(pixels, torch.ones(1, 1, *window), None, stride).reciprocal()
 
 
 def _add(graph: Graph, source: Value, other: Any, **kwargs: Any) -> Value | None:
