@@ -136,9 +136,13 @@ def _values(network: Network) -> list[Value]:
 
 
 def _macs(value: Value) -> int:
-    if isinstance(value.op, Mix) or not isinstance(value.op, Convolution):
-        return 0
-    return value.shape[0] * value.units * math.prod(value.op.weight.shape[1:])
+    convolutions = [value.op] if isinstance(value.op, Convolution) else []
+    if isinstance(value.op, Mix):
+        # Of several that are one, the largest window is gone over.
+        through = [[term.through for term in terms if term.through] for terms in value.op.terms]
+        convolutions = [max(each, key=lambda one: one.weight.numel()) for each in through if each]
+    windows = sum(math.prod(convolution.weight.shape[1:]) for convolution in convolutions)
+    return value.shape[0] * value.units * windows
 
 
 def _rates(device: torch.device) -> dict[str, float]:

@@ -15,9 +15,9 @@ from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.options import written
 from zcpt.proxies.naswot import Naswot, log_determinant
-from zcpt.scoring.fast.kernels import Tally
 from zcpt.scoring.fast.memory import Packed, packed_bytes, peak
 from zcpt.scoring.fast.network import Network
+from zcpt.scoring.fast.parallel import carried_out, threads_for
 from zcpt.scoring.fast.plan import Plan, plan
 from zcpt.scoring.fast.run import Run
 from zcpt.supernet import Supernet
@@ -114,14 +114,16 @@ class Fast:
         network, kernels, finite = self._network(way, mixtures, images), list[Tensor](), list[bool]()
         for some in _plans(network, way, mixtures):
             if way.images == len(images):
-                tally = Tally()
-                run = Run(some, network.output, images, tally)
-                finite += [bool(each) for each in run.finite]
+                threads = threads_for(images) if network.per_image else 1
+                tally, ends = carried_out(some, network.output, images, threads)
+                finite += ends
             else:
                 packed, every = Packed(len(images), packed_bytes(some, 1), images.device), True
-                for part in images.split(way.images):
-                    packed.begin(len(part))
-                    every = all(Run(some, network.output, part, packed).finite) and every  # all parts are counted
+                for start in range(0, len(images), way.images):
+                    packed.begin(way.images)
+                    run = Run(some, network.output, images[start : start + way.images], packed)
+                    run.shared()
+                    every = bool(run.own(0)) and every  # all parts are counted
                 tally = packed.tally()
                 finite.append(bool(every))
             kernels += tally.kernels()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zcpt.scoring.fast.kernels import positive
-from zcpt.scoring.fast.operations import Op, PerImage, Size
+from zcpt.scoring.fast.operations import Convolution, Op, PerImage, Size, into
 
 Weights = tuple[tuple[str, int], ...]
 """Candidates (choice, index) by whose weights something is multiplied."""
@@ -46,13 +46,22 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
+class Term:
+    """What becomes of a source before it is added."""
+
+    weighed_by: Weights = ()
+    constant: float = 1.0
+    """Another factor, whatever the mixture is."""
+    through: Convolution | None = None
+    """A convolution that it goes through first."""
+
+
+@dataclass(frozen=True, eq=False)
 class Mix:
     """A sum weighted by the mixture, taken in the order of its sources."""
 
-    weighed_by: tuple[Weights, ...]
-    """For each source."""
-    constants: tuple[float, ...]
-    """For each source another factor, whatever the mixture is."""
+    terms: tuple[tuple[Term, ...], ...]
+    """For each source. Several terms go through convolutions that are one together, each with its factor."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
         raise AssertionError("a mix needs weights")
@@ -70,27 +79,66 @@ class Chain:
     """Each operation, and the value that it gives."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        return self.run(sources[0], {})
+        return self.whole(sources[0], {})
 
-    def run(self, source: Tensor, signs: Mapping[Value, Tensor]) -> Tensor:
-        """Compute it, and write for some of the values, into int8 [B, units], which units are positive."""
-        outputs = []
-        step = self.images(len(source), source.element_size()) if source.device.type == "cpu" else len(source)
-        for start in range(0, len(source), step):
-            x = source[start : start + step]
-            for op, value in self.links:
+    def whole(self, source: Tensor, signs: Mapping[Value, Tensor]) -> Tensor:
+        """Compute it for all images; ``signs`` as for ``parts``."""
+        at_once = len(list(slices(source, self.units))) == 1
+        output = None if at_once else empty((len(source), *self.links[-1][1].shape[1:]), source)
+        parts = [x for _, x in self.parts(source, signs, output)]
+        return parts[0] if output is None else output
+
+    def parts(
+        self, source: Tensor, signs: Mapping[Value, Tensor], output: Tensor | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Compute it for a few images after the other.
+
+        Args:
+            source: What the chain reads.
+            signs: For some of the values, where it is written, into int8 [B, units], which units are positive.
+            output: Where what the chain gives is written.
+
+        Yields:
+            Which images, and what the chain gives for them.
+        """
+        *before, last = self.links
+        for images in slices(source, self.units):
+            x = source[images]
+            for op, value in before:
                 x = op(x)
                 if value in signs:
-                    signs[value][start : start + step] = positive(x)
-            outputs.append(x)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+                    positive(x, signs[value][images])
+            op, value = last
+            x = op(x) if output is None else into(output[images], op, x)
+            if value in signs:
+                positive(x, signs[value][images])
+            yield images, x
 
-    def images(self, batch: int, element: int) -> int:
-        """How many images of a batch a processor does at a time, with so many bytes for a number."""
-        return min(batch, max(1, _CACHED // (element * max(value.units for _, value in self.links))))
+    @property
+    def units(self) -> int:
+        """Of the largest value, for each image."""
+        return max(value.units for _, value in self.links)
 
 
-_CACHED = 2**21
+def at_a_time(batch: int, units: int, element: int) -> int:
+    """How many images of so many units a processor does at a time, with so many bytes for a number."""
+    return min(batch, max(1, _CACHED // (element * units)))
+
+
+def slices(x: Tensor, units: int) -> Iterator[slice]:
+    """The images of a tensor, as many as are done at a time."""
+    step = at_a_time(len(x), units, x.element_size()) if x.device.type == "cpu" else len(x)
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
+def empty(shape: Size, like: Tensor) -> Tensor:
+    """Room for a tensor in the layout of another one."""
+    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+_CACHED = 2**20
 """Bytes of a tensor that a processor's cores are supposed to keep at hand, beside those before and behind it."""
 
 
@@ -126,7 +174,7 @@ class Graph:
             return self._known[identity]
         choices = frozenset[str]().union(*(source.choices for source in sources))
         if isinstance(op, Mix):
-            choices |= {choice for weights in op.weighed_by for choice, _ in weights}
+            choices |= {choice for terms in op.terms for term in terms for choice, _ in term.weighed_by}
         value = Value(len(self.values), op, tuple(sources), shape, choices)
         self.values.append(value)
         self._known[identity] = value

@@ -11,6 +11,8 @@ from torch import Tensor
 PIECE = 2**14
 """So many units of each image are compared at a time, to stay in the processor's cache."""
 _EXACT_FLOAT32 = 2**24
+_HALVED = 128
+"""From so many images on a product is taken by halves."""
 
 
 class Count(ABC):
@@ -19,7 +21,11 @@ class Count(ABC):
     def add(self, times: tuple[int, ...], x: Tensor) -> None:
         """Count the units of a tensor [B, ...]."""
         for piece in rows(x).split(PIECE, dim=1):
-            self.add_signs(times, positive(piece))
+            self.add_signs(times, positive(piece, self.room(x, piece.shape[1])))
+
+    def room(self, images: Tensor, units: int) -> Tensor:
+        """Where signs of so many units can be written: int8 [B, units]; they are to be counted in this order."""
+        return images.new_empty((len(images), units), dtype=torch.int8)
 
     @abstractmethod
     def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
@@ -38,6 +44,12 @@ class Tally(Count):
         both = both_positive(signs)
         self._both[times] = both if times not in self._both else self._both[times].add_(both)
         self._units[times] += signs.shape[1]
+
+    def join(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        for times, both in other._both.items():
+            self._both[times] = both if times not in self._both else self._both[times].add_(both)
+        self._units.update(other._units)
 
     def kernels(self) -> list[Tensor]:
         """K [B, B], int64, on the CPU, for each mixture: as ``Naswot.kernel`` has it."""
@@ -59,17 +71,24 @@ def rows(x: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def positive(x: Tensor) -> Tensor:
-    """Which units are positive: 1 or 0, int8 [B, units]."""
-    x = rows(x)
-    if x.device.type != "cpu":
-        return (x > 0).to(torch.int8)
-    # By way of floats: from booleans it takes several times as long.
-    return torch.gt(x, 0, out=torch.empty_like(x)).to(torch.int8)
+def positive(x: Tensor, out: Tensor) -> Tensor:
+    """Write which units are positive: 1 or 0, int8 [B, units]."""
+    # Straight into int8: by way of booleans it takes several times as long.
+    return torch.gt(rows(x), 0, out=out)
 
 
 def both_positive(signs: Tensor) -> Tensor:
     """How many of the units [B, units] are 1 in both of two images: [B, B], int64, exact."""
+    if signs.device.type == "cpu" and len(signs) >= _HALVED:
+        # The kernel is symmetric.
+        first, second = signs.tensor_split(2)
+        across = torch._int_mm(first, second.T).long()
+        return torch.cat(
+            [
+                torch.cat([both_positive(first), across], dim=1),
+                torch.cat([across.T, both_positive(second)], dim=1),
+            ]
+        )
     if _has_int8_product(signs):
         return torch._int_mm(signs, signs.T).long()
     both = torch.zeros(len(signs), len(signs), dtype=torch.int64, device=signs.device)

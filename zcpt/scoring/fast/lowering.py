@@ -6,14 +6,15 @@ A lowering gives None where the function is called in a way that it does not kno
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zcpt.scoring.fast.graph import Graph, Mix, Value
-from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros
+from zcpt.scoring.fast.graph import Graph, Mix, Term, Value
+from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros, pair
 
 
 def _conv2d(
@@ -29,12 +30,12 @@ def _conv2d(
     known = isinstance(weight, Tensor) and not isinstance(bias, Value) and not isinstance(padding, str)
     if not known or len(source.shape) != 4:
         return None
-    window = [d * (k - 1) + 1 for d, k in zip(_pair(dilation), weight.shape[2:], strict=True)]
-    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, _pair(stride), _pair(padding)))
+    window = [d * (k - 1) + 1 for d, k in zip(pair(dilation), weight.shape[2:], strict=True)]
+    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, pair(stride), pair(padding)))
     bias, every = None if bias is None else bias.detach(), 1
-    if weight.shape[2:] == (1, 1) and _pair(padding) == (0, 0) and len({*_pair(stride)}) == 1:
+    if weight.shape[2:] == (1, 1) and pair(padding) == (0, 0) and len({*pair(stride)}) == 1:
         # To leave out first what is not read is less work than to step over it.
-        every, stride = _pair(stride)[0], 1
+        every, stride = pair(stride)[0], 1
     return graph.add(Convolution(weight.detach(), bias, stride, padding, dilation, groups, every), (source,), shape)
 
 
@@ -62,21 +63,32 @@ def _batch_norm(
 
 
 def _relu(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return graph.add(Relu(None), (source,), source.shape, "relu")
+    return _cut_off(graph, source, None)
 
 
 def _relu6(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return graph.add(Relu(6.0), (source,), source.shape, ("relu", 6.0))
+    return _cut_off(graph, source, 6.0)
+
+
+def _cut_off(graph: Graph, source: Value, top: float | None) -> Value:
+    if isinstance(source.op, Join):
+        # Of what is joined, most is cut off elsewhere, too.
+        return joined(graph, [_cut_off(graph, part, top) for part in source.sources])
+    return graph.add(Relu(top), (source,), source.shape, ("relu", top))
 
 
 def _hardtanh(
     graph: Graph, source: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Value | None:
-    return graph.add(Relu(float(max_val)), (source,), source.shape, ("relu", float(max_val))) if min_val == 0 else None
+    return _cut_off(graph, source, float(max_val)) if min_val == 0 else None
 
 
 def _zeros_like(graph: Graph, source: Value, **kwargs: Any) -> Value | None:
-    return None if kwargs else graph.add(Zeros(source.shape, graph.dtype, graph.device), (), source.shape, source.shape)
+    return (
+        None
+        if kwargs
+        else graph.add(Zeros(source.shape[1:], graph.dtype, graph.device), (), source.shape, source.shape)
+    )
 
 
 def _max_pool2d(
@@ -89,7 +101,7 @@ def _max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Value | None:
-    given = (_pair(kernel_size), _pair(stride or kernel_size), _pair(padding), _pair(dilation), return_indices)
+    given = (pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), return_indices)
     usual = given == ((3, 3), (1, 1), (1, 1), (1, 1), False) and len(source.shape) == 4
     if not usual or graph.device.type != "cpu":
         return None
@@ -108,21 +120,24 @@ def _avg_pool2d(
 ) -> Value | None:
     if ceil_mode or divisor_override or graph.device.type != "cpu" or len(source.shape) != 4:
         return None
-    window, stride, padding = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
-    (vertical, horizontal), ones = padding, torch.ones(1, 1, *window)
-    pixels = torch.ones(1, 1, *source.shape[2:])
-    pixels = F.pad(pixels, (horizontal, horizontal, vertical, vertical), value=float(count_include_pad))
-    counted = F.conv2d(pixels, ones, None, stride)
-    share, ones = counted.reciprocal().to(graph.dtype), ones.to(graph.dtype)
-    pool = AveragePool(ones.expand(source.shape[1], 1, *window).contiguous(), share, stride, padding)
+    window, stride, padding = pair(kernel_size), pair(stride or kernel_size), pair(padding)
+    share = _share(source.shape[2:], window, stride, padding, count_include_pad).to(graph.dtype)
+    pool = AveragePool(torch.ones(source.shape[1], 1, *window, dtype=graph.dtype), share, stride, padding)
     shape = (*source.shape[:2], *share.shape[2:])
     return graph.add(pool, (source,), shape, ("average", window, stride, padding, count_include_pad))
+
+
+@lru_cache
+def _share(size: Size, window: Size, stride: Size, padding: Size, counted: bool) -> Tensor:
+    """One over the number of pixels of each window that count."""
+    pixels = F.pad(torch.ones(1, 1, *size), (padding[1], padding[1], padding[0], padding[0]), value=float(counted))
+    return F.conv2d(pixels, torch.ones(1, 1, *window), None, stride).reciprocal()
 
 
 def _add(graph: Graph, source: Value, other: Any, **kwargs: Any) -> Value | None:
     if kwargs or not isinstance(other, Value) or source.shape != other.shape:
         return None
-    return graph.add(Mix(((), ()), (1.0, 1.0)), (source, other), source.shape)
+    return graph.add(Mix(((Term(),), (Term(),))), (source, other), source.shape)
 
 
 def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
@@ -132,11 +147,7 @@ def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
 def joined(graph: Graph, sources: Sequence[Value]) -> Value:
     """The values side by side along the channels."""
     batch, _, *size = sources[0].shape
-    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size))
-
-
-def _pair(given: Any) -> tuple[int, int]:
-    return (given, given) if isinstance(given, int) else (given[0], given[-1])
+    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size), "join")
 
 
 def _slid(size: Size, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Size:

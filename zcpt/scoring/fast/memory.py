@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from zcpt.scoring.fast.graph import Chain, Value
+from zcpt.scoring.fast.graph import Chain, Value, at_a_time
 from zcpt.scoring.fast.kernels import PIECE, Count, Tally
 from zcpt.scoring.fast.operations import Opaque, Zeros
 from zcpt.scoring.fast.plan import Phase, Plan, Task
@@ -32,9 +32,12 @@ def peak(plan: Plan, images: int, element: int) -> int:
 
 def _walk(phase: Phase, sizes: dict[Value, int], images: int, element: int) -> int:
     live = most = sum(sizes.values())
+    shared = set(sizes)
     for task in phase.tasks:
         value = task.value
-        if value not in sizes and not isinstance(value.op, Zeros):
+        if value in shared or (value not in sizes and not isinstance(value.op, Zeros)):
+            # What is shared stays, also where a sum goes on from it.
+            shared.discard(value)
             sizes[value] = images * value.units * element
             live += sizes[value]
         most = max(most, live + _beside(task, phase.times, images, element))
@@ -45,14 +48,15 @@ def _walk(phase: Phase, sizes: dict[Value, int], images: int, element: int) -> i
 
 def _beside(task: Task, times: Mapping[Value, object], images: int, element: int) -> int:
     """Bytes that a task takes besides what it gives."""
-    value = task.value
+    value = task.chain or task.value
     size = images * value.units * element
     if isinstance(value.op, Chain):
-        step = value.op.images(images, element)
         signs = sum(images * link.units for _, link in value.op.links if link in times)
-        # The last tensors of the chain; what it gives, until the parts of it are one; and what tells the signs apart.
-        within = 4 * step * element * max(link.units for _, link in value.op.links)
-        return within + signs + (size if step < images else 0)
+        # The last tensors of the chain, and what goes through a convolution behind it.
+        return 4 * at_a_time(images, value.op.units, element) * element * value.op.units + signs
+    if task.through is not None:
+        units = max(value.units, task.reads[0].units)
+        return at_a_time(images, units, element) * element * units
     if isinstance(value.op, Opaque):
         return 3 * size
     return images * min(PIECE, value.units) * (element + 1) if value in times else 0

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import chain, compress
+from itertools import chain
 
 import torch
 from torch import nn
 
 from zcpt.mixture import Mixture
-from zcpt.scoring.fast.graph import Chain, Graph, Mix, Piece, Value, Weights
+from zcpt.scoring.fast.graph import Chain, Graph, Mix, Piece, Term, Value, Weights
 from zcpt.scoring.fast.lowering import joined
-from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Opaque, PerImage, Relu, Scale, Size
+from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Join, Opaque, PerImage, Relu, Scale, Size
+from zcpt.scoring.fast.sums import factor, flatten, merged
 from zcpt.scoring.fast.trace import Watched, trace
 from zcpt.supernet import Concat, Fixed, Mixed, Supernet, nothing_left, unequal
 
 Place = tuple[str, int | None, bool]
 """A module's place in the program: its step, which candidate it is, and whether it is fed zeros."""
-Factors = Mapping[Value, tuple[float, ...]]
-"""What the sources of each sum are multiplied by."""
+Factors = Mapping[Value, tuple[tuple[float, ...], ...]]
+"""For each source of each sum, what its terms are multiplied by."""
 _WHOLE: Place = ("", None, False)
 
 
@@ -87,7 +87,7 @@ class Network:
         for source in sources:
             if source.shape != sources[0].shape:
                 raise unequal(name, sources[0].shape, source.shape)
-        return self.graph.add(Mix(weights, (1.0,) * len(weights)), sources, sources[0].shape)
+        return self.graph.add(Mix(tuple((Term(each),) for each in weights)), sources, sources[0].shape)
 
     def observed(self, mixture: Mixture | None) -> Counter[Value]:
         """How often each observed value counts under a mixture.
@@ -115,13 +115,10 @@ class Network:
                 raise nothing_left(step.out)
 
     def factors(self, mixture: Mixture | None) -> Factors:
-        """What the sources of each sum are multiplied by under a mixture."""
+        """What the terms of each sum are multiplied by under a mixture."""
         rows = mixture.weights if mixture else {}
         return {
-            value: tuple(
-                constant * math.prod(rows[choice][i] for choice, i in weights)
-                for constant, weights in zip(value.op.constants, value.op.weighed_by, strict=True)
-            )
+            value: tuple(tuple(factor(term, rows) for term in terms) for terms in value.op.terms)
             for value in self.values
             if isinstance(value.op, Mix)
         }
@@ -132,8 +129,21 @@ class Network:
         for value in reversed(self.values):
             if value in found:
                 weights = factors.get(value)
-                found.update(value.sources if weights is None else compress(value.sources, weights))
+                found.update(s for i, s in enumerate(value.sources) if weights is None or any(weights[i]))
         return found
+
+    def through(self, total: Value, position: int, weights: tuple[float, ...]) -> Convolution | None:
+        """The convolution that a summand goes through, its weights included; None where there is none."""
+        key = (total, position, weights)
+        if key not in self._through:
+            assert isinstance(total.op, Mix)
+            self._through[key] = merged(total.op.terms[position], weights, self.graph.dtype)
+        return self._through[key]
+
+    def adds_at_once(self, total: Value, position: int) -> bool:
+        """Whether a summand is a chain that nobody else reads, so that it can be added while it is computed."""
+        source = total.sources[position]
+        return isinstance(source.op, Chain) and self._readers_of[source] == 1
 
     def holder(self, value: Value) -> Value:
         """The value in whose computation this one comes up: itself, or that of its chain."""
@@ -146,9 +156,16 @@ class Network:
 
     def _simplify(self) -> None:
         relus = {value.sources[0]: value for value in self.graph.values if isinstance(value.op, Relu)}
-        # A ReLU's output is positive where its input is; so the input need not be kept.
+
+        def instead(value: Value) -> Iterator[Value]:
+            """What tells the same: the parts of what is joined, and a ReLU's output, which is positive where it is."""
+            if isinstance(value.op, Join):
+                yield from chain.from_iterable(map(instead, value.sources))
+            else:
+                yield relus.get(value, value)
+
         self.pieces = {
-            place: replace(piece, observed=tuple(relus.get(value, value) for value in piece.observed))
+            place: replace(piece, observed=tuple(chain.from_iterable(map(instead, piece.observed))))
             for place, piece in self.pieces.items()
         }
         observed = set(chain.from_iterable(piece.observed for piece in self.pieces.values()))
@@ -161,19 +178,25 @@ class Network:
             if isinstance(value.op, Convolution | Scale):
                 value.op = value.op.to(self.graph.dtype)
         self._holder: dict[Value, Value] = {}
-        self._chain(values)
+        self._through: dict[tuple[Value, int, tuple[float, ...]], Convolution | None] = {}
+        self._chain(values, observed)
         self.values = [value for value in values if self.holder(value) is value]
 
-    def _chain(self, values: Sequence[Value]) -> None:
+    def _chain(self, values: Sequence[Value], observed: Set[Value]) -> None:
         """Join operations on single images that follow each other and that nobody else reads."""
-        readers = self._readers(values)
+        readers = self._readers_of = self._readers(values)
+        added = {source for value in values if isinstance(value.op, Mix) for source in value.sources}
         for value in values:
-            if isinstance(value.op, PerImage):
-                (source,) = value.sources
-                if readers[source] == 1 and isinstance(source.op, Chain | PerImage):
-                    before = source.op.links if isinstance(source.op, Chain) else ((source.op, source),)
-                    value.op, value.sources = Chain((*before, (value.op, value))), source.sources
-                    self._holder.update((link, value) for _, link in value.op.links)
+            if not isinstance(value.op, PerImage):
+                continue
+            (source,) = value.sources
+            if readers[source] == 1 and isinstance(source.op, Chain | PerImage):
+                before = source.op.links if isinstance(source.op, Chain) else ((source.op, source),)
+                value.op, value.sources = Chain((*before, (value.op, value))), source.sources
+                self._holder.update((link, value) for _, link in value.op.links)
+            elif value in observed or (value in added and readers[value] == 1):
+                # Alone in its chain: its signs are taken, or it is added, while it is at hand.
+                value.op = Chain(((value.op, value),))
 
     def _readers(self, values: Iterable[Value]) -> Counter[Value]:
         return Counter(chain([self.output], chain.from_iterable(value.sources for value in values)))
@@ -189,27 +212,13 @@ class Network:
 def _fold(value: Value, readers: Counter[Value]) -> None:
     """Join a value with what it alone reads, where one operation can do both."""
     if isinstance(value.op, Mix):
-        terms: list[tuple[Value, Weights, float]] = []
-        for source, weights, constant in _terms(value):
-            if isinstance(source.op, Mix) and readers[source] == 1:
-                terms += [(term, weights + others, constant * more) for term, others, more in _terms(source)]
-            elif isinstance(source.op, Scale) and source.op.factor is not None:
-                terms.append((source.sources[0], weights, constant * source.op.factor))
-            else:
-                terms.append((source, weights, constant))
-        sources, weighed_by, constants = zip(*terms, strict=True)
-        value.op, value.sources = Mix(weighed_by, constants), sources
+        flatten(value, readers)
     elif len(value.sources) == 1 and readers[value.sources[0]] == 1:
         (source,) = value.sources
         if isinstance(value.op, Scale) and isinstance(source.op, Convolution):
             value.op, value.sources = source.op.scaled(value.op.scale, value.op.shift), source.sources
         elif isinstance(value.op, Relu) and isinstance(source.op, AveragePool | Convolution | Scale):
             value.op = Relu(value.op.top, in_place=True)
-
-
-def _terms(total: Value) -> Iterator[tuple[Value, Weights, float]]:
-    assert isinstance(total.op, Mix)
-    return zip(total.sources, total.op.weighed_by, total.op.constants, strict=True)
 
 
 def _schedule(values: Sequence[Value]) -> Iterator[tuple[Value, int | None]]:

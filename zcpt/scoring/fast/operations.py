@@ -14,6 +14,11 @@ from torch.utils._pytree import tree_unflatten
 Size = tuple[int, ...]
 
 
+def pair(given: Any) -> tuple[int, int]:
+    """What torch takes for both directions, or for each."""
+    return (given, given) if isinstance(given, int) else (given[0], given[-1])
+
+
 class Op(Protocol):
     """How a value is computed from others."""
 
@@ -42,7 +47,45 @@ class Convolution:
     def scaled(self, scale: Tensor, shift: Tensor) -> Convolution:
         """This convolution with a factor and a summand for each channel behind it."""
         bias = shift if self.bias is None else torch.addcmul(shift, self.bias, scale)
-        return replace(self, weight=self.weight * scale[:, None, None, None], bias=bias)
+        return replace(self, weight=self.weight * scale[:, None, None, None], bias=bias if bias.any() else None)
+
+    def times(self, factor: float) -> Convolution:
+        """This convolution multiplied by a number."""
+        return replace(self, weight=self.weight * factor, bias=None if self.bias is None else self.bias * factor)
+
+    def like(self, other: Convolution) -> bool:
+        """Whether the sum of both is a convolution: they go over the same pixels, one perhaps over some more."""
+        if self._steps != other._steps or self.weight.shape[:2] != other.weight.shape[:2]:
+            return False
+        return (self._reach == other._reach) or (self._centred and other._centred)
+
+    @property
+    def _steps(self) -> tuple[object, ...]:
+        return pair(self.stride), self.groups, self.every
+
+    @property
+    def _reach(self) -> tuple[object, ...]:
+        return self.weight.shape[2:], pair(self.padding), pair(self.dilation)
+
+    @property
+    def _centred(self) -> bool:
+        height, width = self.weight.shape[2:]
+        padding, dilation = pair(self.padding), pair(self.dilation)
+        return height % 2 == width % 2 == 1 and padding == (height // 2, width // 2) and dilation == (1, 1)
+
+    def plus(self, other: Convolution) -> Convolution:
+        """The sum of two that are alike."""
+        large, small = (self, other) if self.weight.shape[2] >= other.weight.shape[2] else (other, self)
+        (above, beside) = ((a - b) // 2 for a, b in zip(large.weight.shape[2:], small.weight.shape[2:], strict=True))
+        weight = large.weight + F.pad(small.weight, (beside, beside, above, above))
+        biases = [bias for bias in (self.bias, other.bias) if bias is not None]
+        return replace(large, weight=weight, bias=sum(biases[1:], biases[0]) if biases else None)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a product of matrices."""
+        plain = self.groups == self.every == 1 and self.bias is None and pair(self.stride) == (1, 1)
+        return plain and self.weight.shape[2:] == (1, 1) and pair(self.padding) == (0, 0)
 
     def to(self, dtype: torch.dtype) -> Convolution:
         """This convolution in another precision."""
@@ -131,11 +174,16 @@ class Zeros:
     """Zeros, in one element of memory."""
 
     shape: Size
+    """For each image."""
     dtype: torch.dtype
     device: torch.device
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.device).expand(self.shape)
+        raise AssertionError("how many images there are is not known")
+
+    def of(self, images: int) -> Tensor:
+        """Those of so many images."""
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(images, *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +246,13 @@ class Opaque:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def into(output: Tensor, op: Op, x: Tensor) -> Tensor:
+    """Write what an operation gives into a tensor."""
+    if isinstance(op, Relu):
+        return torch.clamp(x, 0, op.top, out=output)
+    return output.copy_(op(x))
 
 
 PerImage = AveragePool | Convolution | MaxPool3 | Relu | Scale

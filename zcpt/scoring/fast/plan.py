@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zcpt.mixture import Mixture
 from zcpt.scoring.fast.graph import Value
 from zcpt.scoring.fast.network import Factors, Network
-from zcpt.scoring.fast.operations import Zeros
+from zcpt.scoring.fast.operations import Convolution, Zeros
 
 Times = Mapping[Value, tuple[int, ...]]
 """How often an observed value counts in each mixture."""
@@ -22,13 +22,16 @@ class Task(NamedTuple):
     """One operation; or, of a sum, one summand."""
 
     value: Value
-    position: int | None
-    """Of the summand."""
+    chain: Value | None
+    """The summand, where it is computed in this task too."""
     weight: float
     """Of the summand."""
+    through: Convolution | None
+    """What the summand goes through first; it has the weight in it."""
     ends: bool
     """Whether the value is there afterwards."""
     reads: tuple[Value, ...]
+    """Of a sum, the one that makes the summand; none where nothing is left of it."""
     frees: tuple[Value, ...]
     """What nobody reads any more."""
 
@@ -98,31 +101,47 @@ def _head(value: Value, shared: Set[Value], factors: Sequence[Factors]) -> int:
     """How many summands, from the first one on, are the same for all mixtures."""
     for position, source in enumerate(value.sources):
         weights = {each[value][position] for each in factors}
-        if len(weights) > 1 or (source not in shared and weights != {0.0}):
+        if len(weights) > 1 or (source not in shared and any(map(any, weights))):
             return position
     return len(value.sources)
 
 
 def _tasks(network: Network, spans: Spans, factors: Factors, kept: Set[Value]) -> Iterator[Task]:
     """The tasks that compute values."""
-    todo: list[tuple[Value, int | None, float, bool, tuple[Value, ...]]] = []
+    todo = list(_ungathered(network, spans, factors))
+    left = Counter(source for task in todo for source in task.reads)
+    for task in todo:
+        for source in task.reads:
+            left[source] -= 1
+        gone = [source for source in dict.fromkeys(task.reads) if not left[source] and source not in kept]
+        if task.ends and not left[task.value] and task.value not in kept:
+            gone.append(task.value)
+        yield task._replace(frees=tuple(gone))
+
+
+def _ungathered(network: Network, spans: Spans, factors: Factors) -> Iterator[Task]:
+    """The tasks that compute values; nothing is freed."""
+    at_once = {
+        value.sources[position]
+        for value, (start, stop) in spans.items()
+        if value in factors
+        for position in range(start, stop)
+        if any(factors[value][position]) and value.sources[position] in spans and network.adds_at_once(value, position)
+    }
     for value, position in network.schedule:
-        if value not in spans:
+        if value not in spans or value in at_once:
             continue
         if position is None:
-            todo.append((value, None, 1.0, True, value.sources))
+            yield Task(value, None, 1.0, None, True, value.sources, ())
             continue
         start, stop = spans[value]
-        weight, last = factors[value][position], position == len(value.sources) - 1
-        if start <= position < stop and (weight or last):
-            source = value.sources[position]
-            read = (source,) if weight and not isinstance(source.op, Zeros) else ()
-            todo.append((value, position, weight, last, read))
-    left = Counter(source for *_, reads in todo for source in reads)
-    for value, position, weight, ends, reads in todo:
-        for source in reads:
-            left[source] -= 1
-        gone = [source for source in dict.fromkeys(reads) if not left[source] and source not in kept]
-        if ends and not left[value] and value not in kept:
-            gone.append(value)
-        yield Task(value, position, weight, ends, reads, tuple(gone))
+        weights, last = factors[value][position], position == len(value.sources) - 1
+        if not start <= position < stop or not (any(weights) or last):
+            continue
+        source = value.sources[position]
+        if not any(weights) or isinstance(source.op, Zeros):
+            yield Task(value, None, 0.0, None, last, (), ())
+            continue
+        through = network.through(value, position, weights)
+        chain, reads = (source, source.sources) if source in at_once else (None, (source,))
+        yield Task(value, chain, weights[0] if through is None else 1.0, through, last, reads, ())

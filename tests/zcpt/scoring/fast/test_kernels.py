@@ -14,7 +14,9 @@ def signs(batch, units):
 
 
 @pytest.mark.parametrize("product", ["int8", "float32"])
-@pytest.mark.parametrize(("batch", "units"), [(1, 1), (2, 7), (6, 255), (17, 129), (33, 2**14 + 3), (5, 2**15 + 1)])
+@pytest.mark.parametrize(
+    ("batch", "units"), [(1, 1), (2, 7), (6, 255), (17, 129), (33, 2**14 + 3), (5, 2**15 + 1), (301, 9)]
+)
 def test_products_are_those_of_integers(batch, units, product, monkeypatch):
     if product == "float32":
         monkeypatch.setattr(kernels, "_has_int8_product", lambda given: False)
@@ -48,13 +50,13 @@ def test_a_tally_counts_as_the_proxy_does(name):
     tally.add((1, 0, 2), x)
     tally.add((1, 0, 2), x)
     tally.add((0, 1, 1), x[:, :2])
-    tally.add_signs((0, 0, 3), positive(x))
+    units = x[0].numel()
+    tally.add_signs((0, 0, 3), positive(x, tally.room(x, units)))
     whole, part = agreement(x), agreement(x[:, :2])
     expected = [2 * whole, part, 7 * whole + part]
     assert all(torch.equal(one, other) for one, other in zip(tally.kernels(), expected, strict=True))
 
 
 def test_zero_is_not_positive():
-    assert positive(torch.tensor([[0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan]])).tolist() == [
-        [0, 0, 1, 0, 1, 0, 0]
-    ]
+    x = torch.tensor([[0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan]])
+    assert positive(x, torch.empty(1, 7, dtype=torch.int8)).tolist() == [[0, 0, 1, 0, 1, 0, 0]]

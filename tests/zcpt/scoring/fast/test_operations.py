@@ -1,5 +1,6 @@
 """Operations in the form that is fast give what torch's do."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,7 +12,7 @@ from tests.zcpt.scoring.fast.conftest import NASWOT, images
 from zcpt.scoring.fast.graph import Graph
 from zcpt.scoring.fast.lowering import LOWERINGS
 from zcpt.scoring.fast.network import Network
-from zcpt.scoring.fast.operations import AveragePool, MaxPool3
+from zcpt.scoring.fast.operations import AveragePool, Convolution, MaxPool3
 
 SIZES = [(1, 1), (2, 2), (1, 2), (3, 1), (2, 5), (5, 5), (8, 7)]
 
@@ -59,6 +60,33 @@ def test_pools_of_other_kinds_are_left_to_torch():
     assert lowered(F.hardtanh, x) is None
     assert lowered(F.avg_pool2d, x[0], 3, 1, 1) is None
     assert lowered(F.conv2d, x[0], torch.ones(2, 3, 1, 1)) is None
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolutions_over_the_same_pixels_are_one(groups, stride):
+    x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
+
+    def convolution(kernel, dilation=1, bias=True, padding=None):
+        padding = dilation * (kernel - 1) // 2 if padding is None else padding
+        weight = torch.randn(8, 4 // groups, kernel, kernel, dtype=torch.float64)
+        summand = torch.randn(8, dtype=torch.float64) if bias else None
+        return Convolution(weight, summand, stride, (padding, padding), dilation, groups)
+
+    alike = [
+        (convolution(3), convolution(3)),
+        (convolution(1), convolution(5)),
+        (convolution(3, bias=False), convolution(1)),
+        (convolution(3, 2), convolution(3, 2, False)),
+        (convolution(4), convolution(4)),
+    ]
+    for one, other in alike:
+        assert one.like(other)
+        together = one.times(0.5).plus(other.times(-2))
+        torch.testing.assert_close(together(x), 0.5 * one(x) - 2 * other(x))
+        torch.testing.assert_close(other.plus(one)(x), one(x) + other(x))
+    for other in (convolution(3, 2), convolution(3, padding=0), convolution(2), replace(convolution(3), stride=3)):
+        assert not convolution(3).like(other)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])

@@ -1,0 +1,58 @@
+"""Several threads count what one does."""
+
+import pytest
+import torch
+
+from tests.conftest import tiny_shape
+from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
+from zcpt.proxies import OfficialNaswot
+from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.fast import graph
+from zcpt.scoring.fast.evaluator import Fast
+from zcpt.scoring.fast.operations import Relu
+
+OFFICIAL = OfficialNaswot()
+
+
+@pytest.fixture(params=[2, 3])
+def threads(request, monkeypatch):
+    """Threads of torch; of the work of each, only a few images are done at a time."""
+    monkeypatch.setattr(graph, "_CACHED", 2**10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_any_number_of_threads_gives_the_same_kernels(space, threads):
+    torch.manual_seed(1)
+    net = space.build_supernet(tiny_shape(space)).eval()
+    given, mixtures = images(7), [drawn_mixture(net, seed) for seed in range(2)]
+    with seeded_modules(net.modules(), 0):
+        parallel = fast_kernels(net, given, mixtures, OFFICIAL)
+        assert torch.get_num_threads() == threads
+        torch.set_num_threads(1)
+        alone = fast_kernels(net, given, mixtures, OFFICIAL)
+    for one, other in zip(parallel, alone, strict=True):
+        assert_same_kernel(one, other)
+
+
+def test_fewer_images_than_threads(threads):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1))
+    parallel = fast_kernels(net, images(2))
+    torch.set_num_threads(1)
+    assert torch.equal(parallel[0], fast_kernels(net, images(2))[0])
+
+
+def test_what_fails_in_a_thread_comes_through(threads, monkeypatch):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1)).eval()
+
+    def broken(self, x):
+        raise ValueError("broken")
+
+    fast = Fast(net, NASWOT)
+    fast.kernels([None], images())
+    monkeypatch.setattr(Relu, "__call__", broken)
+    with pytest.raises(ValueError, match="broken"):
+        fast.kernels([None], images())
+    assert torch.get_num_threads() == threads
