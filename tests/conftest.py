@@ -32,6 +32,8 @@ LAYERS = {
     "toy": 2,
 }
 SPACES = [*zcpt.list_spaces(), "toy"]
+FEW = ("nasbench201", "nasbench1shot1-2", "nasbench-macro", "toy")
+"""A cell, a cell whose inputs are choices, a chain, and a space of the user's own."""
 PROXIES = zcpt.list_proxies()
 """Those of zcpt, without those that tests register."""
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3|^conv$")
@@ -64,6 +66,14 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> A
         picked = torch.randperm(len(candidates), generator=generator)[: choice.keep].sort().values
         kept[choice.name] = tuple(candidates[i] for i in picked)
     return space.architecture(kept)
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make tests with marker ``few_spaces`` slow on all other spaces."""
+    for item in items:
+        if item.get_closest_marker("few_spaces") and item.callspec.params["space"] not in FEW:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=SPACES)

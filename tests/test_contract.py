@@ -45,6 +45,7 @@ def check_choice(result):
         assert result.architecture == result.candidates[means.index(max(means))].architecture
 
 
+@pytest.mark.few_spaces
 @pytest.mark.parametrize("order", list(ORDERS))
 def test_two_proposals_validation_and_resume(space, order, pictures, tmp_path):
     """Each step of the method. The proxy is a cheap one: an order does not know which one there is."""

@@ -40,6 +40,7 @@ def shown(run):
     return scalars, images, texts
 
 
+@pytest.mark.few_spaces
 def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, pictures, tmp_path):
     result = searched(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import FEW, tiny_shape
 from zcpt import Batch, ProxyError
 from zcpt.proxies import (
     Expressivity,
@@ -250,7 +250,9 @@ def decided():
 
 
 @each
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_removed_candidate_changes_the_score_of_a_supernet(proxy, family, decided):
     if proxy.name in VARIANTS and family != "nasbench201":
         return

@@ -49,6 +49,7 @@ def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
     assert same(snapshot(net), before)
 
 
+@pytest.mark.few_spaces
 def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space, batch):
     net = space.build_supernet(tiny_shape(space))
     choice = space.choices[-1]

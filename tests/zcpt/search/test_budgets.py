@@ -50,6 +50,7 @@ def table(space, tmp_path):
     return str(tmp_path / "device.json")
 
 
+@pytest.mark.few_spaces
 def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table):
     shape, generator = small(space), torch.Generator().manual_seed(0)
     bounds = {name: (extreme(space, price), extreme(space, price, -1)) for name, price in PRICES.items()}
@@ -69,6 +70,7 @@ def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table
     assert excluded > 20
 
 
+@pytest.mark.few_spaces
 def test_all_budgets_at_once_are_kept(space, pictures, table):
     shape = small(space)
     for seed in range(3):

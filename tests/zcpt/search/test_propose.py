@@ -20,6 +20,7 @@ def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, d
     assert len(diary.shown) == evaluations == sum(sum(choice.looks) for choice in space.choices)
 
 
+@pytest.mark.few_spaces
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_proposal_costs_what_the_formula_says(space, order, joint, diary, pictures, monkeypatch):

@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader
 
 import zcpt
-from tests.conftest import SPACES
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
 from zcpt.options import number
@@ -35,11 +34,14 @@ def content(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, pictures):
     """A finished search of each space."""
-    runs = {}
-    for name in SPACES:
-        runs[name] = tmp_path_factory.mktemp("runs") / name
-        searched(zcpt.get_space(name), pictures, run_dir=runs[name], **SMALL)
-    return runs
+
+    class Runs(dict[str, Path]):
+        def __missing__(self, name):
+            self[name] = tmp_path_factory.mktemp("runs") / name
+            searched(zcpt.get_space(name), pictures, run_dir=self[name], **SMALL)
+            return self[name]
+
+    return Runs()
 
 
 def test_the_folder_holds_what_the_design_promises(space, finished):
@@ -75,6 +77,7 @@ def test_the_manual_has_every_field_of_the_journal_and_every_file(finished):
             assert f"`{name}`" in manual
 
 
+@pytest.mark.few_spaces
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finished, pictures, tmp_path):
     searched(space, pictures, run_dir=tmp_path / "again", **SMALL)
     searched(space, pictures, run_dir=tmp_path / "other", seed=1, **SMALL)
@@ -93,6 +96,7 @@ def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures
     assert searched(space, pictures, proxy="hashed")[0].architecture == one.architecture
 
 
+@pytest.mark.few_spaces
 @pytest.mark.parametrize("share", [0.0, 0.13, 0.37, 0.66, 0.71, 0.9, 0.999])
 def test_a_search_stopped_anywhere_ends_the_same(space, share, finished, pictures, tmp_path):
     """Cut the journal off at any byte, as a kill would, and resume."""

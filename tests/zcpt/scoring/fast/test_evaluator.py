@@ -143,6 +143,7 @@ def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
         assert one == other or abs(one - other) <= 1e-3
 
 
+@pytest.mark.few_spaces
 def test_scores_do_not_depend_on_company_order_or_sharing(space):
     net = space.build_supernet(tiny_shape(space)).eval()
     seed_modules(net)
@@ -158,6 +159,7 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
     assert all(torch.equal(one, other) for one, other in zip(together[-3:], alone, strict=True))
 
 
+@pytest.mark.few_spaces
 def test_a_batch_in_parts_gives_the_same_kernels(space):
     net = space.build_supernet(tiny_shape(space)).eval()
     mixtures = [drawn_mixture(net, seed) for seed in range(2)]
@@ -247,6 +249,7 @@ def test_double_precision_stays_double(kind):
     assert_same_kernel(fast_kernels(net, images().double() * 1e-12)[0], plain_kernel(net, images().double() * 1e-12))
 
 
+@pytest.mark.few_spaces
 @pytest.mark.parametrize("proxy", FAMILY)
 @pytest.mark.parametrize("engine", ["plain", "fast"])
 def test_bf16(space, proxy, engine):
