@@ -67,7 +67,9 @@ class GradSign(Proxy):
 class MeanGradSign(GradSign):
     """GradSign by the number of weights: between 0 and the number of images.
 
-    The weights of layers that do not run count too: in a supernet the number is the same under all mixtures.
+    The weights of layers that do not run count too: in a supernet the number is the same under all mixtures. On whole
+    networks mind that more weights agree less: on 194 random networks of NAS-Bench-201 (no 'none', 8 channels, one cell
+    a stage, 16 images) its rank correlation with the published accuracy was -0.54, that of ``gradsign`` 0.77.
     """
 
     name = "gradsign_mean"
