@@ -65,7 +65,9 @@ class Swap(Proxy):
             run(net, tensors, images, mixture)
         if not units:
             raise no_relus(net, self.name)
-        return len(torch.unique(torch.cat(units), dim=0))
+        patterns = torch.cat(units)
+        # Sorting rows takes many times as long as sorting numbers.
+        return len(torch.unique(patterns[:, 0] if patterns.shape[1] == 1 else patterns, dim=0))
 
 
 def _packed(positive: Tensor) -> Tensor:
