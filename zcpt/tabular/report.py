@@ -20,6 +20,12 @@ from zcpt.tabular.pictures import bars, by_correlation, heat_maps, scatter
 from zcpt.tabular.proxies import SCORES
 
 Result = Mapping[str, Any]
+Pictures = Mapping[str, Figure | None]
+"""By name; None where there is no more to draw it from."""
+_PREFACE = """# Results
+
+Measured by `zcpt benchmark`, each with the settings named below its table, and written by `zcpt benchmark report`.
+"""
 _KEYS = ("protocol.benchmark", "protocol.space", "protocol.table", "results")
 
 
@@ -31,10 +37,12 @@ def write_report(folder: Path) -> Path:
 def write_page(folders: Sequence[Path], out: Path) -> Path:
     """Write one page for several results, with the pictures in their folders.
 
+    A scatter plot needs ``scores.csv``; where only the picture is left of it, the page shows that.
+
     Raises:
         ConfigError: A folder holds no result.
     """
-    parts = []
+    parts = [_PREFACE] if len(folders) > 1 else []
     for folder in folders:
         result = read_json(folder / RESULT, _KEYS)
         kind = result["protocol"]["benchmark"]
@@ -42,15 +50,18 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
             raise ConfigError(f"{folder / RESULT} is damaged: there is no benchmark '{kind}'.")
         text, pictures = _PAGES[kind](result, folder)
         for name, picture in pictures.items():
-            picture.savefig(folder / f"{name}.png", dpi=120)
-            link = Path(os.path.relpath(folder / f"{name}.png", out.parent)).as_posix()
-            text += f"\n![{name}]({link})\n"
-        parts.append(text)
+            path = folder / f"{name}.png"
+            if picture is not None:
+                picture.savefig(path, dpi=120)
+            elif not path.exists():
+                continue
+            text += f"\n![{name}]({Path(os.path.relpath(path, out.parent)).as_posix()})\n"
+        parts.append(f"#{text}" if len(folders) > 1 else text)
     write_atomically(out, "\n".join(parts))
     return out
 
 
-def _proxies(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
     protocol, table = result["protocol"], result["protocol"]["table"]
     header = (
         "proxy | Spearman | Kendall | in the best 10 % | best 10 % found | best 5 % in 64 | arg max | s / network | "
@@ -95,11 +106,12 @@ def _proxies(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
         )
         text += "\nFailures:\n\n" + "\n".join(lines) + "\n"
     title = f"{table['title']}, {table['data_set']}, {size:,} networks"
-    accuracies, scores = _read_scores(folder / SCORES, list(result["results"]))
-    return text, {"scatter": scatter(accuracies, scores, title), "correlations": bars(result["results"], title)}
+    scores = folder / SCORES
+    drawn = scatter(*_read_scores(scores, list(result["results"])), title) if scores.exists() else None
+    return text, {"scatter": drawn, "correlations": bars(result["results"], title)}
 
 
-def _operations(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
     protocol, table = result["protocol"], result["protocol"]["table"]
     header = "score | best-acc | avg-acc | Kendall best-acc | Kendall avg-acc | best of each edge | rank | seconds | "
     header += "published best-acc / avg-acc"
@@ -130,7 +142,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
     return text, {"operations": heat_maps(values, result["candidates"], f"{table['title']}, {table['data_set']}")}
 
 
-def _search(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
+def _search(result: Result, folder: Path) -> tuple[str, Pictures]:
     protocol, table = result["protocol"], result["protocol"]["table"]
     rows = [
         [
@@ -163,7 +175,7 @@ def _search(result: Result, folder: Path) -> tuple[str, dict[str, Figure]]:
     return text + (f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""), {}
 
 
-_PAGES: dict[str, Callable[[Result, Path], tuple[str, dict[str, Figure]]]] = {
+_PAGES: dict[str, Callable[[Result, Path], tuple[str, Pictures]]] = {
     "proxies": _proxies,
     "operations": _operations,
     "search": _search,

@@ -52,13 +52,19 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     code, out, err = run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")
     assert (code, out) == (0, "page          page.md\n"), err
     page = (here / "page.md").read_text()
-    assert [line for line in page.splitlines() if line.startswith("# ")] == [
-        "# Proxies on NAS-Bench-201, cifar10",
-        "# Scores of operations on NAS-Bench-201, cifar10",
-        "# Searches on NAS-Bench-201, cifar10",
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        "# Results",
+        "## Proxies on NAS-Bench-201, cifar10",
+        "## Scores of operations on NAS-Bench-201, cifar10",
+        "## Searches on NAS-Bench-201, cifar10",
     ]
     assert "![operations](o/operations.png)" in page
     assert "94.15 +- .22" in page  # published
+    picture = (here / "p" / "scatter.png").read_bytes()
+    (here / "p" / "scores.csv").unlink()  # what may not be passed on
+    assert run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")[0] == 0
+    assert (here / "page.md").read_text() == page
+    assert (here / "p" / "scatter.png").read_bytes() == picture
 
 
 def _edges():

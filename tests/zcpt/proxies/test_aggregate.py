@@ -13,6 +13,7 @@ from zcpt.proxies import get_criterion, parts_of
 from zcpt.proxies._registry import _PROXIES
 from zcpt.proxies.aggregate import _AGGREGATES, ranks
 
+REGISTERED = frozenset(_PROXIES._parts)
 UP, DOWN, THIRD = "up", "down", "third"
 
 
@@ -58,6 +59,11 @@ def test_log_rank_by_hand():
 
 def test_rank_sum_by_hand():
     assert zcpt.get_aggregate("rank_sum:up+down").values({UP: [1, 30, 2], DOWN: [-8, 4, 4]}) == [4.0, 4.5, 3.5]
+
+
+def test_the_parts_of_all_aggregates_are_registered():
+    for kind in _AGGREGATES._parts.values():
+        assert set(kind.own) <= REGISTERED, kind.name
 
 
 def test_te_nas_is_the_rank_sum_of_a_low_condition_and_many_regions():
