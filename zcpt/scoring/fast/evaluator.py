@@ -112,21 +112,25 @@ class Fast:
 
     def _kernels(self, way: _Way, mixtures: Sequence[Mixture | None], images: Tensor) -> _Kernels:
         network, kernels, finite = self._network(way, mixtures, images), list[Tensor](), list[bool]()
-        for some in _plans(network, way, mixtures):
-            if way.images == len(images):
-                threads = threads_for(images) if network.per_image else 1
+        plans = list(_plans(network, way, mixtures))
+        if way.images == len(images):
+            threads = _threads(network, way, images)
+            for some in plans:
                 tally, ends = carried_out(some, network.output, images, threads)
                 finite += ends
-            else:
-                packed, every = Packed(len(images), packed_bytes(some, 1), images.device), True
-                for start in range(0, len(images), way.images):
+                kernels += tally.kernels()
+        else:
+            packed = Packed(len(images), max(packed_bytes(some, 1) for some in plans), images.device)
+            for some in plans:
+                packed.clear()
+                ends = []
+                for part in images.split(way.images):
                     packed.begin(way.images)
-                    run = Run(some, network.output, images[start : start + way.images], packed)
+                    run = Run(some, network.output, part, packed)
                     run.shared()
-                    every = bool(run.own(0)) and every  # all parts are counted
-                tally = packed.tally()
-                finite.append(bool(every))
-            kernels += tally.kernels()
+                    ends.append(run.own(0))  # all parts are counted
+                kernels += packed.tally().kernels()
+                finite.append(all(map(bool, ends)))
         # The diagonal is how many units count.
         if len(kernels) < len(mixtures) or not all(bool(kernel[0, 0]) for kernel in kernels):
             raise self.proxy.nothing_ran(self.net)
@@ -141,8 +145,8 @@ class Fast:
         for way in ways[self._first.get(len(images), 0) :]:
             if way.share not in plans:
                 plans[way.share] = list(_plans(whole, way, mixtures))
-            beside = 0 if way.images == len(images) else len(images)
-            yield way, max(peak(p, way.images, element) + packed_bytes(p, beside) for p in plans[way.share])
+            beside, threads = 0 if way.images == len(images) else len(images), _threads(whole, way, images)
+            yield way, max(peak(p, way.images, element, threads) + packed_bytes(p, beside) for p in plans[way.share])
 
     def _network(self, way: _Way, mixtures: Sequence[Mixture | None], images: Tensor) -> Network:
         shape, feed_zeros = (way.images, *images.shape[1:]), any(m is not None and m.feed_zeros for m in mixtures)
@@ -170,6 +174,10 @@ def _ways(images: int, splits: bool) -> Iterator[_Way]:
     yield _Way(False, images)
     # Parts of equal size: a network is looked into for one size.
     yield from (_Way(False, part) for part in range(images - 1, 0, -1) if splits and images % part == 0)
+
+
+def _threads(network: Network, way: _Way, images: Tensor) -> int:
+    return threads_for(images) if network.per_image and way.images == len(images) else 1
 
 
 def _described(way: _Way, images: int) -> str:

@@ -16,18 +16,19 @@ _AROUND = 40 * 2**20
 """Bytes that libraries take beside the tensors."""
 
 
-def peak(plan: Plan, images: int, element: int) -> int:
-    """Bytes that a plan takes at once beside the batch, as its tensors add up, a tenth more for gaps between them.
+def peak(plan: Plan, images: int, element: int, threads: int = 1) -> int:
+    """Bytes that a plan takes at once beside the batch: its tensors, and a share of that for gaps between them.
 
     Args:
         plan: What is done.
         images: How many there are.
         element: Bytes of one number.
+        threads: Each has a heap of its own, with gaps of its own.
     """
     kept: dict[Value, int] = {}
     most = _walk(plan.shared, kept, images, element)
     most = max([most, *(_walk(phase, dict(kept), images, element) for phase in plan.own)])
-    return most + most // 10 + _AROUND
+    return most + (most // 6 if threads == 1 else most * 3 // 4) + _AROUND
 
 
 def _walk(phase: Phase, sizes: dict[Value, int], images: int, element: int) -> int:
@@ -75,6 +76,11 @@ class Packed(Count):
         # In one tensor: many small ones, that stay, between large ones, that go, would leave gaps in memory.
         self._bits = torch.empty(images, width, dtype=torch.uint8, device=device)
         self._pieces: list[tuple[tuple[int, ...], int, int]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, for another network."""
+        self._pieces.clear()
         self._rows, self._column = slice(0, 0), 0
 
     def begin(self, images: int) -> None:
