@@ -123,14 +123,14 @@ class Fast:
             packed = Packed(len(images), max(packed_bytes(some, 1) for some in plans), images.device)
             for some in plans:
                 packed.clear()
-                ends = []
+                each = []
                 for part in images.split(way.images):
                     packed.begin(way.images)
                     run = Run(some, network.output, part, packed)
                     run.shared()
-                    ends.append(run.own(0))  # all parts are counted
+                    each.append(run.own(0))  # all parts are counted
                 kernels += packed.tally().kernels()
-                finite.append(all(map(bool, ends)))
+                finite.append(all(map(bool, each)))
         # The diagonal is how many units count.
         if len(kernels) < len(mixtures) or not all(bool(kernel[0, 0]) for kernel in kernels):
             raise self.proxy.nothing_ran(self.net)
