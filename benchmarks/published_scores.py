@@ -44,8 +44,7 @@ Row = Mapping[str, str]
 
 def rows(path: Path) -> Iterator[Row]:
     """The rows of a CSV file, which may be gzipped."""
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="")
-    with opened as file:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
         yield from csv.DictReader(file)
 
 
@@ -83,7 +82,7 @@ def main() -> None:
             cells.append(f"{spearman(mine, other):.3f} ({len(mine)})" if mine else "-")
         lines.append(f"| {proxy} | {' | '.join(cells)} |")
     text = "# Our scores beside published ones\n\n"
-    text += "Spearman's correlation on NAS-Bench-201, CIFAR-10, with two published runs; in brackets the architectures.\n"
+    text += "Spearman's correlation on NAS-Bench-201, CIFAR-10, with two published runs; in brackets the networks.\n"
     text += "Written by `python benchmarks/published_scores.py`.\n\n"
     write_atomically(RESULT, text + "\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")
