@@ -136,7 +136,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
         "Spearman's correlation over the candidates of an edge, mean over the edges, in the undecided supernet: with "
         "the best (best-acc) and the mean (avg-acc) of the accuracies of all architectures that have the operation "
         f"there. Mean and standard deviation over seeds {_listed(protocol['seeds'])}.\n\n"
-        f"{_markdown(header, rows)}\n{_surroundings(protocol)}\n"
+        f"{_markdown(header, rows)}\n{_supernets(protocol)}{_surroundings(protocol)}\n"
     )
     values = {name: found["values"] for name, found in result["results"].items()}
     return text, {"operations": heat_maps(values, result["candidates"], f"{table['title']}, {table['data_set']}")}
@@ -222,6 +222,18 @@ def _published(fact: published.Correlation) -> str:
 
 def _images(protocol: Result) -> str:
     return str(protocol["images"].get("dataset", "data of Python"))
+
+
+def _supernets(protocol: Result) -> str:
+    about = protocol["about"]
+    settings = next(iter(about.get("scores", {}).values()), None)
+    if settings is None:
+        return ""
+    layers = counted(settings["layers"], get_space(protocol["space"]).layers_mean)
+    return (
+        f"Supernets of C={settings['channels']}, {layers}; mini-batches of {settings['batch_size']} from "
+        f"{about.get('dataset', 'data of Python')}. "
+    )
 
 
 def _listed(numbers: Sequence[int]) -> str:
