@@ -75,7 +75,11 @@ class Proxies:
         """Add the flags of this command."""
         _add_shared(parser)
         parser.add_argument(
-            "--proxies", type=_names, metavar="NAME,...", default=["naswot"], help="which ones (default: naswot)"
+            "--proxies",
+            type=_names,
+            metavar="NAME,...",
+            default=["naswot"],
+            help="which ones, aggregates such as az_nas or log_rank:synflow+near among them (default: naswot)",
         )
         help_workers = "processes that share the work; 0 is one for each core, or one on a GPU (default: 0)"
         parser.add_argument("--workers", type=int, metavar="INT", default=0, help=help_workers)

@@ -21,7 +21,7 @@ from zcpt.devices import as_device
 from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
 from zcpt.options import check_types, flag, option
-from zcpt.proxies import Proxy, get_proxy
+from zcpt.proxies import Aggregate, Criterion, get_criterion, parts_of
 from zcpt.search.journal import Record
 from zcpt.seeding import derive
 from zcpt.space import Shape
@@ -64,7 +64,7 @@ class ProxyOptions:
 def measure_proxies(
     table: Table,
     batches: Batches,
-    proxies: Sequence[str | Proxy],
+    proxies: Sequence[str | Criterion],
     folder: str | Path,
     options: ProxyOptions | None = None,
     *,
@@ -76,7 +76,8 @@ def measure_proxies(
     Args:
         table: The architectures and their accuracies.
         batches: Where the mini-batch comes from.
-        proxies: Which proxies, or their names.
+        proxies: Which proxies and aggregates, or their names. The values of an aggregate are places among the
+            architectures of the sample.
         folder: Where the journal and the result go. A folder of the same measurement is gone on with.
         options: Everything that decides what comes out.
         device: Where networks are scored.
@@ -107,7 +108,8 @@ def measure_proxies(
         "images": {**batches.about, "fingerprint": fingerprint(batch)},
         **surroundings(device, workers),
     }
-    job = Job(table.space, shape, chosen, batch, options.seed, options.weights == "own", str(device))
+    parts = tuple({part.name: part for criterion in chosen for part in parts_of(criterion)}.values())
+    job = Job(table.space, shape, parts, batch, options.seed, options.weights == "own", str(device))
     with opened(folder, document) as journal:
         known = {record["index"]: record for record in journal.records(_FILE)}
         tasks = [(index, table.architectures[index]) for index in sample if index not in known]
@@ -116,7 +118,7 @@ def measure_proxies(
                 journal.append(_FILE, record)
                 known[record["index"]] = record
                 bar.update()
-        found = [known[index] for index in sample]
+        found = _with_aggregates([known[index] for index in sample], chosen)
         accuracies = table.accuracies(data_set, options.metric)[sample]
         result = {"protocol": document, **_judged(chosen, found, accuracies, options)}
         write_atomically(folder / SCORES, _scores(found, accuracies, document["proxies"]))
@@ -151,18 +153,31 @@ def drawn(accuracies: np.ndarray[Any, np.dtype[np.float64]], options: ProxyOptio
     return [int(known[i]) for i in picked.tolist()]
 
 
-def _proxies(proxies: Sequence[str | Proxy], options: ProxyOptions) -> tuple[Proxy, ...]:
-    chosen = tuple(get_proxy(proxy) if isinstance(proxy, str) else proxy for proxy in proxies)
-    names = [proxy.name for proxy in chosen]
+def _proxies(proxies: Sequence[str | Criterion], options: ProxyOptions) -> tuple[Criterion, ...]:
+    chosen = tuple(get_criterion(each) if isinstance(each, str) else each for each in proxies)
+    names = [criterion.name for criterion in chosen]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--proxies must name different proxies, such as naswot,naswot-official, not {names}.")
-    for proxy in chosen:
-        if options.batch_size < proxy.min_batch:
+    for criterion in chosen:
+        if options.batch_size < criterion.min_batch:
             raise ProxyError(
-                f"--batch-size {options.batch_size} is too small: proxy '{proxy.name}' needs at least "
-                f"{proxy.min_batch}."
+                f"--batch-size {options.batch_size} is too small: proxy '{criterion.name}' needs at least "
+                f"{criterion.min_batch}."
             )
     return chosen
+
+
+def _with_aggregates(found: Sequence[Record], chosen: Sequence[Criterion]) -> list[Record]:
+    """The records of all networks, with the values of aggregates among the scores."""
+    extended = [{**record, "scores": dict(record["scores"]), "seconds": dict(record["seconds"])} for record in found]
+    for criterion in chosen:
+        if isinstance(criterion, Aggregate):
+            names = [part.name for part in criterion.parts]
+            scores = {name: [record["scores"].get(name, math.nan) for record in found] for name in names}
+            for record, value in zip(extended, criterion.values(scores), strict=True):
+                record["scores"][criterion.name] = value
+                record["seconds"][criterion.name] = sum(record["seconds"].get(name, 0.0) for name in names)
+    return extended
 
 
 def _checked(workers: int, device: torch.device) -> int:
@@ -172,7 +187,7 @@ def _checked(workers: int, device: torch.device) -> int:
 
 
 def _judged(
-    proxies: Sequence[Proxy],
+    proxies: Sequence[Criterion],
     found: Sequence[Record],
     accuracies: np.ndarray[Any, np.dtype[np.float64]],
     options: ProxyOptions,

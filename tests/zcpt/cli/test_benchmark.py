@@ -16,14 +16,14 @@ def table(nb201):  # noqa: F811
 
 
 def proxies(capsys, table, *words):
-    names = ["--proxies", "naswot,hashed", "--samples", "20", "--workers", "1", "--resamples", "9"]
+    names = ["--proxies", "naswot-batch,hashed", "--samples", "20", "--workers", "1", "--resamples", "9"]
     return run(capsys, "benchmark", "proxies", *table, *names, *SMALL, "--out", "p", *words)
 
 
 def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     code, out, err = proxies(capsys, table)
     assert code == 0, err
-    assert out.startswith("naswot        Spearman ")
+    assert out.startswith("naswot-batch  Spearman ")
     assert "hashed        Spearman " in out
     assert out.endswith("report        p/report.md\n")
     before = (here / "p" / "result.json").read_bytes()

@@ -18,6 +18,7 @@ import zcpt
 from tests.conftest import Hashed
 from zcpt import Proxy
 from zcpt.batches import DatasetBatches
+from zcpt.proxies import get_aggregate
 from zcpt.tabular import read_table
 from zcpt.tabular.proxies import ProxyOptions, measure_proxies
 
@@ -93,6 +94,25 @@ def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, 
     reasons = {failure["reason"]: failure["count"] for failure in result["failures"]}
     assert set(reasons) == {"there is no 3x3 convolution.", "the score is nan"}
     assert sum(reasons.values()) == found["failures"]
+
+
+def test_an_aggregate_ranks_the_networks_of_the_sample(nb201, batches, tmp_path):
+    ours = [Errors(), get_aggregate("log_rank:params+l2_norm")]
+    result = measured(nb201, batches, tmp_path / "a", ours)
+    with open(tmp_path / "a" / "scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", "architecture", "accuracy", "errors", "log_rank:params+l2_norm"]
+    alone = measured(nb201, batches, tmp_path / "b", ["params", "l2_norm"])
+    with open(tmp_path / "b" / "scores.csv") as file:
+        parts = np.array([[float(row["params"]), float(row["l2_norm"])] for row in csv.DictReader(file)])
+    expected = np.log(stats.rankdata(parts, axis=0) / len(parts)).sum(1)
+    assert [float(row["log_rank:params+l2_norm"]) for row in rows] == pytest.approx(expected)
+    found = result["results"]["log_rank:params+l2_norm"]
+    accuracies = [float(row["accuracy"]) for row in rows]
+    assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(expected, accuracies).statistic)
+    assert found["seconds"] > 0
+    assert found["failures"] == 0
+    assert set(alone["results"]) == {"params", "l2_norm"}
 
 
 def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(nb201, batches, tmp_path):
