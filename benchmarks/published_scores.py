@@ -1,12 +1,13 @@
 """Compare scores with those that another library published for the same networks.
 
-    zcpt benchmark proxies --table nb201.csv --space nasbench201 --dataset cifar10 --samples 0 \\
+    T="--table nb201_accuracy.csv.gz --published nb201_zcproxies_naslib_early.csv.gz"
+    python benchmarks/published_scores.py $T --split .
+    zcpt benchmark proxies --table published.csv --space nasbench201 --dataset cifar10 --samples 0 \\
         --proxies synflow,naswot-batch,snip,grad_norm,fisher,l2_norm,jacob_cov,params --out runs/published
-    python benchmarks/published_scores.py --scores runs/published --published nb201_zcproxies_naslib_early.csv.gz \\
-        --table nb201_accuracy.csv.gz
+    python benchmarks/published_scores.py $T --scores runs/published
 
-Spearman's correlation over the architectures of each published run. Writes
-``benchmarks/results/published_scores.md``.
+Spearman's correlation over the architectures of each published run. Writes ``benchmarks/results/published_scores.md``;
+``--split`` divides the table into ``published.csv``, the architectures that have published scores, and ``others.csv``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import csv
 import gzip
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -60,13 +61,28 @@ def pairs(ours: Mapping[str, Row], theirs: Mapping[str, Row], proxy: str) -> tup
     return both
 
 
+def split(table: Path, indices: Set[str], folder: Path) -> None:
+    """Write those rows of a table into one file, and the others into another one."""
+    everything = list(rows(table))
+    for name, wanted in (("published.csv", True), ("others.csv", False)):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(everything[0]))
+            writer.writeheader()
+            writer.writerows(row for row in everything if (row["index"] in indices) == wanted)
+
+
 def main() -> None:
     """Compare and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scores", type=Path, required=True, help="folder of 'zcpt benchmark proxies'")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--scores", type=Path, help="folder of 'zcpt benchmark proxies'")
+    what.add_argument("--split", type=Path, metavar="FOLDER", help="only divide the table")
     parser.add_argument("--published", type=Path, required=True, help="CSV of published scores")
     parser.add_argument("--table", type=Path, required=True, help="CSV of the benchmark, with all architectures")
     args = parser.parse_args()
+    if args.split:
+        split(args.table, {row["index"] for row in rows(args.published)}, args.split)
+        return
     ours = {row["architecture"]: row for row in rows(args.scores / "scores.csv")}
     names = {row["index"]: row["arch_str"] for row in rows(args.table)}
     published = [row for row in rows(args.published) if row["dataset"] == "cifar10"]
