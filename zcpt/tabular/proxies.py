@@ -22,12 +22,12 @@ from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
 from zcpt.options import check_types, flag, option
 from zcpt.proxies import Aggregate, Criterion, get_criterion, parts_of
-from zcpt.search.journal import Record
+from zcpt.search.journal import Journal, Record
 from zcpt.seeding import derive
 from zcpt.space import Shape
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
 from zcpt.tabular._table import Table
-from zcpt.tabular._workers import Job, records
+from zcpt.tabular._workers import Job, Task, records
 from zcpt.tabular.measures import agreement
 
 _FILE = "scores"
@@ -111,19 +111,25 @@ def measure_proxies(
     parts = tuple({part.name: part for criterion in chosen for part in parts_of(criterion)}.values())
     job = Job(table.space, shape, parts, batch, options.seed, options.weights == "own", str(device))
     with opened(folder, document) as journal:
-        known = {record["index"]: record for record in journal.records(_FILE)}
-        tasks = [(index, table.architectures[index]) for index in sample if index not in known]
-        with tqdm(desc="networks", total=len(sample), initial=len(sample) - len(tasks), disable=None) as bar:
-            for record in records(job, tasks, workers):
-                journal.append(_FILE, record)
-                known[record["index"]] = record
-                bar.update()
+        known = _scored(job, [(index, table.architectures[index]) for index in sample], journal, workers)
         found = _with_aggregates([known[index] for index in sample], chosen)
         accuracies = table.accuracies(data_set, options.metric)[sample]
         result = {"protocol": document, **_judged(chosen, found, accuracies, options)}
         write_atomically(folder / SCORES, _scores(found, accuracies, document["proxies"]))
         write_json(folder / RESULT, result)
     return result
+
+
+def _scored(job: Job, tasks: Sequence[Task], journal: Journal, workers: int) -> dict[int, dict[str, Any]]:
+    """The records of these architectures, by index; those that the journal lacks are computed and appended."""
+    known = {record["index"]: record for record in journal.records(_FILE)}
+    missing = [task for task in tasks if task[0] not in known]
+    with tqdm(desc="networks", total=len(tasks), initial=len(tasks) - len(missing), disable=None) as bar:
+        for record in records(job, missing, workers):
+            journal.append(_FILE, record)
+            known[record["index"]] = record
+            bar.update()
+    return known
 
 
 def shape_of(table: Table, batches: Batches, batch: Batch, channels: int, layers: int) -> Shape:
