@@ -43,12 +43,12 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
         ConfigError: A folder holds no result.
     """
     parts = [_PREFACE] if len(folders) > 1 else []
-    for folder in folders:
-        result = read_json(folder / RESULT, _KEYS)
-        kind = result["protocol"]["benchmark"]
-        if kind not in _PAGES:
-            raise ConfigError(f"{folder / RESULT} is damaged: there is no benchmark '{kind}'.")
-        text, pictures = _PAGES[kind](result, folder)
+    for group in _grouped(folders):
+        result, folder = group[0]
+        if len(group) > 1:
+            text, pictures = _searches([each for each, _ in group])
+        else:
+            text, pictures = _PAGES[result["protocol"]["benchmark"]](result, folder)
         for name, picture in pictures.items():
             path = folder / f"{name}.png"
             if picture is not None:
@@ -59,6 +59,20 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
         parts.append(f"#{text}" if len(folders) > 1 else text)
     write_atomically(out, "\n".join(parts))
     return out
+
+
+def _grouped(folders: Sequence[Path]) -> Iterable[list[tuple[Result, Path]]]:
+    """The results: searches that were judged alike share a group, the others stand alone."""
+    groups: dict[object, list[tuple[Result, Path]]] = {}
+    for folder in folders:
+        result = read_json(folder / RESULT, _KEYS)
+        protocol = result["protocol"]
+        kind, table = protocol["benchmark"], protocol["table"]
+        if kind not in _PAGES:
+            raise ConfigError(f"{folder / RESULT} is damaged: there is no benchmark '{kind}'.")
+        alike = (protocol["space"], table["data_set"], table["metric"]) if kind == "search" else folder
+        groups.setdefault(alike, []).append((result, folder))
+    return groups.values()
 
 
 def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
@@ -143,7 +157,6 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
 
 
 def _search(result: Result, folder: Path) -> tuple[str, Pictures]:
-    protocol, table = result["protocol"], result["protocol"]["table"]
     rows = [
         [
             str(row["seed"]),
@@ -154,25 +167,82 @@ def _search(result: Result, folder: Path) -> tuple[str, Pictures]:
         ]
         for row in result["searches"]
     ]
-    summary, settings = result["results"], protocol["search"]
-    found, optimum, accuracy = summary["accuracy"], table["best"], summary["accuracy"]["mean"]
+    summary, settings = result["results"], result["protocol"]["search"]
+    found = summary["accuracy"]
     text = (
-        f"# Searches on {table['title']}, {table['data_set']}\n\n"
-        f"Accuracy '{table['metric']}' in percent of what was found: mean {_shown(accuracy, 2)}"
-        f"{_interval(found, 2)}, optimum {_shown(optimum, 2)} of {table['architectures']:,} architectures, mean of the "
-        f"table {_shown(table['mean'], 2)}, mean of all proposals {_shown(summary['proposals'], 2)}; in brackets "
-        f"Student's 95 % interval. Not in the table: {summary['not_in_table']}.\n\n"
+        f"{_searched(result)}: mean {_shown(found['mean'], 2)}{_interval(found, 2)}, mean of all proposals "
+        f"{_shown(summary['proposals'], 2)}; {_about_table(result)} Not in the table: {summary['not_in_table']}.\n\n"
         f"{_markdown('seed | found | accuracy | rank | seconds', rows)}\n"
-        f"{settings['proxy']}, {settings['order']} order, N={settings['proposals']}, "
-        f"V={settings['validation_batches']}, batches of {settings['batch_size']} and "
-        f"{settings['validation_batch_size']} from {_images(protocol)}. {_surroundings(protocol)}\n"
+        f"{_compared(settings)}, {settings['order']} order, N={settings['proposals']}, "
+        f"V={settings['validation_batches']}. {_batches(result)} {_surroundings(result['protocol'])}\n"
     )
+    return text + _published_searches(result), {}
+
+
+def _searches(results: Sequence[Result]) -> tuple[str, Pictures]:
+    """One line for each of several ways of searching, the best first."""
+    rows = []
+    for result in sorted(results, key=lambda each: -(each["results"]["accuracy"]["mean"] or 0.0)):
+        summary, settings = result["results"], result["protocol"]["search"]
+        rows.append(
+            [
+                _compared(settings),
+                settings["order"],
+                str(settings["proposals"]),
+                str(settings["validation_batches"]) if settings["proposals"] > 1 else "-",
+                _shown(summary["accuracy"]["mean"], 2) + _interval(summary["accuracy"], 2),
+                ", ".join(_shown(row["accuracy"], 2) for row in result["searches"]),
+                _shown(summary["proposals"], 2),
+                _shown(summary["seconds"], 0),
+            ]
+        )
+    protocols = dict.fromkeys(f"{_batches(result)} {_surroundings(result['protocol'])}" for result in results)
+    text = (
+        f"{_searched(results[0])}, by several ways of searching; {_about_table(results[0])}\n\n"
+        f"{_markdown('proxy | order | N | V | mean | seed by seed | mean of the proposals | seconds', rows)}\n"
+        f"{' '.join(protocols)}\n"
+    )
+    return text + _published_searches(results[0]), {}
+
+
+def _searched(result: Result) -> str:
+    table = result["protocol"]["table"]
+    return (
+        f"# Searches on {table['title']}, {table['data_set']}\n\n"
+        f"Accuracy '{table['metric']}' in percent of what was found"
+    )
+
+
+def _about_table(result: Result) -> str:
+    table = result["protocol"]["table"]
+    return (
+        f"optimum {_shown(table['best'], 2)} of {table['architectures']:,} architectures, mean of the table "
+        f"{_shown(table['mean'], 2)}. In brackets: Student's 95 % interval."
+    )
+
+
+def _compared(settings: Mapping[str, Any]) -> str:
+    """By what a search decides, and by what it compares the proposals."""
+    after = settings["validation_proxy"]
+    return f"{settings['proxy']}, validated by {after}" if after else str(settings["proxy"])
+
+
+def _batches(result: Result) -> str:
+    settings = result["protocol"]["search"]
+    return (
+        f"Batches of {settings['batch_size']} and {settings['validation_batch_size']} from "
+        f"{_images(result['protocol'])}."
+    )
+
+
+def _published_searches(result: Result) -> str:
+    judged = result["protocol"]["space"], result["protocol"]["table"]["data_set"]
     facts = [
         [fact.method, fact.accuracy, fact.source]
         for fact in published.SEARCHES
-        if (fact.space, fact.data_set) == (protocol["space"], table["data_set"])
+        if (fact.space, fact.data_set) == judged
     ]
-    return text + (f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""), {}
+    return f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""
 
 
 _PAGES: dict[str, Callable[[Result, Path], tuple[str, Pictures]]] = {

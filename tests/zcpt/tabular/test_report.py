@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,59 @@ def test_a_result_of_another_kind_is_refused(tmp_path):
         write_page([tmp_path], tmp_path / "page.md")
     with pytest.raises(zcpt.ConfigError, match=r"result\.json is missing"):
         write_page([tmp_path / "a"], tmp_path / "page.md")
+
+
+def _searched(folder: Path, proxy: str, accuracies: list[float], data_set: str = "cifar10") -> Path:
+    mean = sum(accuracies) / len(accuracies)
+    searches = [
+        {"seed": seed, "architecture": "a|b", "accuracy": accuracy, "rank": 1, "seconds": 2.0}
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    protocol = {
+        "benchmark": "search",
+        "space": "nasbench201",
+        "table": {
+            "title": "NAS-Bench-201",
+            "data_set": data_set,
+            "metric": "test",
+            "best": 94.37,
+            "mean": 87.06,
+            "architectures": 15625,
+        },
+        "search": {
+            "proxy": proxy,
+            "validation_proxy": "",
+            "order": "random",
+            "proposals": 1,
+            "validation_batches": 10,
+            "batch_size": 64,
+            "validation_batch_size": 128,
+        },
+        "images": {"dataset": "digits"},
+        "hardware": {"name": "a machine", "device": "cpu", "workers": 1, "cores": 2},
+        "versions": {"zcpt": "0.1.0", "torch": "2.11.0"},
+    }
+    results = {
+        "accuracy": {"mean": mean, "low": None, "high": None},
+        "not_in_table": 0,
+        "proposals": mean,
+        "seconds": 2.0,
+    }
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({"protocol": protocol, "searches": searches, "results": results}))
+    return folder
+
+
+def test_searches_that_are_judged_alike_share_a_table_with_the_best_first(tmp_path):
+    folders = [
+        _searched(tmp_path / "a", "synflow", [90.0, 91.0]),
+        _searched(tmp_path / "b", "naswot", [94.0, 93.0]),
+        _searched(tmp_path / "c", "naswot", [70.0], "cifar100"),
+    ]
+    text = write_page(folders, tmp_path / "page.md").read_text()
+    assert text.count("## Searches on NAS-Bench-201, cifar10\n") == 1
+    assert text.count("## Searches on NAS-Bench-201, cifar100\n") == 1
+    naswot, synflow = text.index("| naswot | random | 1 | - | 93.50 | 94.00, 93.00 |"), text.index("| synflow |")
+    assert naswot < synflow < text.index("cifar100\n")
+    assert "| 0 | `a\\|b` | 70.00 | 1 | 2 |" in text
+    assert text.count("Batches of 64 and 128 from digits.") == 2
