@@ -2,8 +2,11 @@
 
 Sources: ``ZiCo``: Li et al., ICLR 2023. ``VKDNW``: readme of its code (CVPR 2025). ``ZCN``: notebook of *Zero-Cost
 Proxies for Lightweight NAS* (ICLR 2021), which printed absolute values. ``MONET``: computed from that project's score
-files, by validation accuracy. ``AZ-NAS``: a notebook of its code (CVPR 2024). ``Zero-Cost-PT``: notebooks and logs of
-its code (AAAI 2023).
+files, by validation accuracy. ``AZ-NAS``: a notebook of its code (CVPR 2024). ``L-SWAG``: its paper (CVPR 2025),
+1,000 networks. ``MeCo`` (NeurIPS 2023) and ``NEAR`` (ICLR 2025): what notes on the papers say. ``Suite-Zero``:
+computed from the scores of NAS-Bench-Suite-Zero (NeurIPS 2022), only of the 9,445 cells whose operations are all
+reachable. ``GRAF``: a notebook of its code (ICML 2024), 11,221 cells with NAS-Bench-301's surrogate. ``Zero-Cost-
+PT``: notebooks and logs of its code (AAAI 2023).
 """
 
 from __future__ import annotations
@@ -43,7 +46,32 @@ _NB201: dict[str, list[tuple[str, tuple[str, str, str]]]] = {
     "knas": [("ZiCo", (".20/.14", ".35/.24", ".42/.30"))],
     "te_nas": [("VKDNW", (".722/.536", ".723/.537", ".709/.523"))],
     "zico": [("ZiCo", (".80/.61", ".81/.61", ".79/.60")), ("VKDNW", (".802/.607", ".809/.614", ".779/.587"))],
+    "tcet_synflow": [("L-SWAG", (".77/", ".80/", ".81/"))],
+    "meco": [("MeCo", (".894/", ".883/", ".845/"))],
+    "near": [("NEAR", (".88/.70", ".87/.69", ".84/.66"))],
+    "epe_nas": [("Suite-Zero", (".787/.589", "/", ".319/.216"))],
+    "l2_norm": [("Suite-Zero", (".720/.527", "/", ".737/.544"))],
+    "plain": [("Suite-Zero", ("-.367/-.244", "/", "-.340/"))],
     "az_nas": [("AZ-NAS", (".9127/.7409", "/", "/")), ("VKDNW", (".892/.712", ".880/.696", ".859/.673"))],
+}
+_NB301: dict[str, dict[str, float]] = {
+    "GRAF": {
+        "params": 0.459,
+        "macs": 0.422,
+        "l2_norm": 0.457,
+        "grad_norm": -0.035,
+        "snip": -0.040,
+        "grasp": 0.340,
+        "fisher": -0.272,
+        "plain": -0.315,
+        "synflow": 0.176,
+        "jacob_cov": -0.058,
+        "naswot-batch": 0.473,
+        "epe_nas": 0.002,
+        "zen": 0.434,
+    },
+    "L-SWAG": {"tcet_synflow": 0.42, "te_nas": 0.37, "az_nas": 0.70},
+    "MeCo": {"meco": 0.70, "meco_opt": 0.71},
 }
 _DATA_SETS = ("cifar10", "cifar100", "imagenet16-120")
 
@@ -58,6 +86,10 @@ CORRELATIONS = [
     for source, cells in rows
     for data_set, (rho, tau) in zip(_DATA_SETS, (cell.split("/") for cell in cells), strict=True)
     if rho or tau
+] + [
+    Correlation("darts", "cifar10", proxy, rho, None, source)
+    for source, figures in _NB301.items()
+    for proxy, rho in figures.items()
 ]
 
 
