@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         ConfigError: A folder holds no result.
     """
-    parts = [_PREFACE] if len(folders) > 1 else []
+    parts = []
     for group in _grouped(folders):
         result, folder = group[0]
         if len(group) > 1:
@@ -56,9 +58,22 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
             elif not path.exists():
                 continue
             text += f"\n![{name}]({Path(os.path.relpath(path, out.parent)).as_posix()})\n"
-        parts.append(f"#{text}" if len(folders) > 1 else text)
+        parts.append(text)
+    if len(folders) > 1:
+        parts = [_PREFACE + _contents(parts), *(f"#{text}" for text in parts)]
     write_atomically(out, "\n".join(parts))
     return out
+
+
+def _contents(parts: Sequence[str]) -> str:
+    """Links to the parts, as GitHub names their headings."""
+    lines, before = [], Counter[str]()
+    for part in parts:
+        title = part.partition("\n")[0].removeprefix("# ")
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        lines.append(f"- [{title}](#{anchor}{f'-{before[anchor]}' if before[anchor] else ''})\n")
+        before[anchor] += 1
+    return "\n" + "".join(lines)
 
 
 def _grouped(folders: Sequence[Path]) -> Iterable[list[tuple[Result, Path]]]:
@@ -101,14 +116,14 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
         )
     number = next(iter(result["results"].values()))
     size, shape, options = number["networks"] + number["failures"], protocol["networks"], protocol["options"]
+    layers = counted(shape["layers"], get_space(protocol["space"]).layers_mean)
     text = (
-        f"# Proxies on {table['title']}, {table['data_set']}\n\n"
+        f"# Proxies on {table['title']}, {table['data_set']}: {size:,} networks of C={shape['channels']}, {layers}\n\n"
         f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
         f"of the table {_shown(table['best'], 2)} %. Correlations with accuracy '{table['metric']}' are signed: "
         "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks "
         "without a finite score are left out and counted as failed. Published: Spearman / Kendall.\n\n"
         f"{_markdown(header, rows)}\n"
-        f"Networks of C={shape['channels']}, {counted(shape['layers'], get_space(protocol['space']).layers_mean)}, "
         f"{shape['image_size'][0]}x{shape['image_size'][1]} images, {shape['num_classes']} classes; one mini-batch of "
         f"{options['batch_size']} from {_images(protocol)}; {options['weights']} weights; seed {options['seed']}. "
         f"{_surroundings(protocol)}\n"
@@ -146,7 +161,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
             ]
         )
     text = (
-        f"# Scores of operations on {table['title']}, {table['data_set']}\n\n"
+        f"# Scores of operations on {table['title']}, {table['data_set']}, accuracy '{table['metric']}'\n\n"
         "Spearman's correlation over the candidates of an edge, mean over the edges, in the undecided supernet: with "
         "the best (best-acc) and the mean (avg-acc) of the accuracies of all architectures that have the operation "
         f"there. Mean and standard deviation over seeds {_listed(protocol['seeds'])}.\n\n"

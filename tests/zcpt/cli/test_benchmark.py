@@ -30,7 +30,8 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     assert proxies(capsys, table)[:2] == (0, out)
     assert (here / "p" / "result.json").read_bytes() == before
     page = (here / "p" / "report.md").read_text()
-    assert page.startswith("# Proxies on NAS-Bench-201, cifar10\n\n20 of 30 architectures; best of them ")
+    networks = "Proxies on NAS-Bench-201, cifar10: 20 networks of C=2, 1 cell in each of the three stages"
+    assert page.startswith(f"# {networks}\n\n20 of 30 architectures; best of them ")
     assert "0.77 / 0.58 (ZiCo)" in page
     assert "\n![scatter](scatter.png)\n" in page
     for name in ("scatter", "correlations"):
@@ -54,10 +55,11 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     page = (here / "page.md").read_text()
     assert [line for line in page.splitlines() if line.startswith("#")] == [
         "# Results",
-        "## Proxies on NAS-Bench-201, cifar10",
-        "## Scores of operations on NAS-Bench-201, cifar10",
+        f"## {networks}",
+        "## Scores of operations on NAS-Bench-201, cifar10, accuracy 'test'",
         "## Searches on NAS-Bench-201, cifar10",
     ]
+    assert "- [Searches on NAS-Bench-201, cifar10](#searches-on-nas-bench-201-cifar10)\n" in page
     assert "![operations](o/operations.png)" in page
     assert "94.15 +- .22" in page  # published
     picture = (here / "p" / "scatter.png").read_bytes()
