@@ -1,4 +1,4 @@
-"""Which proxy ``--proxy auto`` stands for: one for each use, to be replaced by what measurements say."""
+"""Which proxy ``--proxy auto`` stands for: one for each use, by what docs/defaults.md measures."""
 
 from __future__ import annotations
 
