@@ -69,6 +69,14 @@ class ImageData:
         channels, height, width = self.train[0][0].shape
         return channels, height, width
 
+    def in_memory(self) -> ImageData:
+        """The same images, for who needs all of them, many times: pictures in folders are read at once."""
+        return replace(self, load=lambda train: _stored(self.load(train)))
+
+
+def _stored(images: ImageSet) -> ImageSet:
+    return images.stored() if isinstance(images, FolderImages) else images
+
 
 def load_data(name: str, data_dir: Path | None = None, download: bool = False) -> ImageData:
     """Find a data set.
@@ -99,7 +107,7 @@ def _folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
         root = Path(name.removeprefix("folder:")).expanduser()
     except RuntimeError as error:
         raise DataError(f"{name} cannot be found: {error}") from None
-    return ImageData(folder_classes(root), lambda train: FolderImages(root, train).stored(), name)
+    return ImageData(folder_classes(root), lambda train: FolderImages(root, train), name)
 
 
 def _digits(name: str, data_dir: Path | None, download: bool) -> ImageData:

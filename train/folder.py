@@ -64,34 +64,42 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
 
     If all training pictures have the same size (of the first 2,000 drawn at random), that is the size. Else it
     is a square of the median shorter side, at most 224: the picture is scaled to cover it and cut at the centre.
+    What was decoded once is kept, if all of it will fit into 2 GiB.
     """
 
     def __init__(self, root: Path, train: bool) -> None:
         self.samples = _listed(root, train).samples
-        self.size = _common_size(_listed(root, True).samples)
+        self.size = _common_size(self.samples if train else _listed(root, True).samples)
+        self.fits = len(self) * 3 * self.size[0] * self.size[1] <= _IN_MEMORY
+        self._kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.samples[index]
+        image = self._kept.get(index)
+        if image is None:
+            image = self._decoded(path)
+            if self.fits:
+                self._kept[index] = image
+        return image, label
+
+    def _decoded(self, path: str) -> Tensor:
         try:
             with Image.open(path) as picture:
                 image = F.pil_to_tensor(_as_rgb(picture))
         except _UNREADABLE as error:
             raise _broken(path, error) from None
-        if tuple(image.shape[-2:]) != self.size:
-            image = _fitted(image, self.size)
-        return image, label
+        return image if tuple(image.shape[-2:]) == self.size else _fitted(image, self.size)
 
     def stored(self) -> ImageSet:
-        """All images decoded and kept, where they fit into 2 GiB; else this data set as it is."""
-        height, width = self.size
-        if len(self) * 3 * height * width > _IN_MEMORY:
+        """All images, decoded at once for processes to share, where they fit into 2 GiB; else this data set."""
+        if not self.fits:
             return self
-        images = torch.empty(len(self), 3, height, width, dtype=torch.uint8)
-        for index in tqdm(range(len(self)), "reading pictures", leave=False, disable=None):
-            images[index] = self[index][0]
+        images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
+        for index, (path, _) in enumerate(tqdm(self.samples, "reading pictures", leave=False, disable=None)):
+            images[index] = self._decoded(path)
         return InMemory(images, torch.tensor([label for _, label in self.samples]))
 
 

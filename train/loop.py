@@ -38,6 +38,7 @@ class Training:
     """
 
     def __init__(self, architecture: Architecture, data: ImageData, config: TrainConfig, device: torch.device) -> None:
+        data = data.in_memory()
         channels, height, width = data.image_shape
         if count(data.train) < 2:
             raise DataError(f"{data.name} has {count(data.train)} training image: at least 2 are needed.")

@@ -69,12 +69,31 @@ def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path):
     assert images[0][0].min() == 255
 
 
-def test_small_sets_are_kept_in_memory_and_large_ones_read_on_access(folder, monkeypatch):
-    assert isinstance(load_data(f"folder:{folder}").train, InMemory)
+def test_pictures_are_decoded_when_they_are_asked_for_and_kept_if_all_fit(folder, monkeypatch):
+    decoded = []
+    decode = FolderImages._decoded
+    monkeypatch.setattr(FolderImages, "_decoded", lambda self, path: decoded.append(path) or decode(self, path))
+    images = load_data(f"folder:{folder}").train
+    assert count(images) == 8
+    assert not decoded
+    assert torch.equal(images[5][0], images[5][0])
+    assert len(decoded) == 1
     monkeypatch.setattr("train.folder._IN_MEMORY", 8 * 3 * 120 - 1)
-    lazy = load_data(f"folder:{folder}").train
-    assert isinstance(lazy, FolderImages)
-    assert lazy[5][1] == 1
+    large = load_data(f"folder:{folder}").train
+    assert torch.equal(large[5][0], large[5][0])
+    assert len(decoded) == 3
+
+
+def test_who_needs_all_pictures_reads_them_at_once_unless_they_are_too_many(folder, monkeypatch):
+    data = load_data(f"folder:{folder}")
+    stored = data.in_memory().train
+    assert isinstance(stored, InMemory)
+    assert [label for _, label in (stored[i] for i in range(8))] == [0] * 4 + [1] * 4
+    assert all(torch.equal(stored[i][0], data.train[i][0]) for i in range(8))
+    monkeypatch.setattr("train.folder._IN_MEMORY", 8 * 3 * 120 - 1)
+    large = load_data(f"folder:{folder}").in_memory().train
+    assert isinstance(large, FolderImages)
+    assert large[5][1] == 1
 
 
 def test_pictures_of_16_bits_are_scaled_and_not_clipped(folder):
@@ -87,13 +106,13 @@ def test_pictures_of_16_bits_are_scaled_and_not_clipped(folder):
 def test_pictures_whose_range_is_not_known_are_named(folder):
     Image.fromarray(np.zeros((10, 12), dtype=np.float32)).save(folder / "train" / "cat" / "float.tiff")
     with pytest.raises(DataError, match=r"float.tiff cannot be read \(it holds floating-point numbers"):
-        _ = load_data(f"folder:{folder}").train
+        _ = load_data(f"folder:{folder}").in_memory().train
 
 
 def test_a_picture_of_absurd_size_is_named(folder):
     Image.new("1", (20000, 20000)).save(folder / "train" / "cat" / "huge.png")
     with pytest.raises(DataError, match="huge.png cannot be read"):
-        _ = load_data(f"folder:{folder}").train
+        _ = load_data(f"folder:{folder}").in_memory().train
 
 
 def test_one_class_is_not_enough(tmp_path):
@@ -136,4 +155,4 @@ def test_a_broken_picture_is_named(folder, content):
     path = folder / "train" / "dog" / "2.png"
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(DataError, match=rf"the picture {path} cannot be read"):
-        _ = load_data(f"folder:{folder}").train
+        _ = load_data(f"folder:{folder}").train[6]
