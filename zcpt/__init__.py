@@ -25,7 +25,7 @@ from zcpt.proxies import (
     register_aggregate,
     register_proxy,
 )
-from zcpt.scoring import evaluate, score
+from zcpt.scoring import evaluate, score, score_layers
 from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
 from zcpt.space import Architecture, Choice, SearchSpace, Shape, Size
 from zcpt.spaces import get_space, list_spaces, register_space
@@ -70,6 +70,7 @@ __all__ = [
     "register_space",
     "replay",
     "score",
+    "score_layers",
     "search",
     "select",
 ]

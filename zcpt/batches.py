@@ -99,6 +99,23 @@ def _stacked(images: Sequence[Any]) -> Tensor:
     return torch.stack(list(images))
 
 
+def as_batch(given: object) -> Batch:
+    """A batch, or a pair of images [B, C, H, W] and labels [B], as a batch; ConfigError where it is neither."""
+    if (
+        not isinstance(given, tuple | list)
+        or len(given) not in (2, 3)
+        or not all(isinstance(tensor, Tensor) for tensor in given[:2])
+    ):
+        raise ConfigError("the batch must be a pair of tensors: images [B, C, H, W] and labels [B].")
+    images, labels = given[:2]
+    if labels.shape != images.shape[:1]:
+        raise ConfigError(
+            f"the batch must have one label for each image, not labels {list(labels.shape)} for images "
+            f"{list(images.shape)}: give images [B, C, H, W] and labels [B]."
+        )
+    return Batch(*given)
+
+
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
     """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from, where its sampler
     draws), or a pair of tensors (images [N, C, H, W], labels [N])."""

@@ -62,5 +62,9 @@ class Mixture:
         row = tuple(float(name in kept) for name in self.choices[choice].candidates)
         return self._with_row(choice, row)
 
+    def decides(self, choice: Choice) -> bool:
+        """Whether there is nothing left to choose: no more candidates weigh something than are to be kept."""
+        return sum(weight != 0 for weight in self.weights[choice.name]) <= choice.keep
+
     def _with_row(self, choice: str, row: tuple[float, ...]) -> Mixture:
         return replace(self, weights={**self.weights, choice: row})

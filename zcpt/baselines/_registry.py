@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeGuard, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from zcpt.batches import Batch
+from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, get_criterion
@@ -83,7 +83,7 @@ def get_operation_score(name: str) -> OperationScore:
 def operation_scores(
     method: str | OperationScore,
     net: nn.Module,
-    batches: Batch | Sequence[Batch],
+    batches: Batch | tuple[Tensor, Tensor] | Sequence[Batch],
     proxy: str | Criterion | None = None,
     *,
     choices: Sequence[Choice] | None = None,
@@ -95,10 +95,11 @@ def operation_scores(
     Args:
         method: An operation score, or its name.
         net: A supernet, on its device; it is afterwards what it was.
-        batches: One batch, or several over which the scores of a network are averaged, on the network's device.
+        batches: One batch, which may be a pair of images and labels; or several ``Batch``, over which the scores of a
+            network are averaged. On the network's device.
         proxy: What networks are compared by: a proxy, an aggregate, or the name of one; None for methods that bring
             theirs along or need none.
-        choices: What to score; None means all that the mixture has.
+        choices: What to score; None means all that are not decided.
         mixture: Where some choices are decided already, their decisions; None is the start of a search. Needed where
             the network is no ``Supernet``.
         seed: What random numbers come from.
@@ -107,7 +108,7 @@ def operation_scores(
         For each choice, by name, the importance of each of ``choice.rivals``; larger is to be kept, -inf is not known.
 
     Raises:
-        ConfigError: An unknown method; a proxy is missing, or not wanted.
+        ConfigError: An unknown method; a proxy is missing, or not wanted; a choice is decided, or the mixture's none.
         ProxyError: The proxy is unknown, does not see mixtures, or cannot score the network.
     """
     score = get_operation_score(method) if isinstance(method, str) else method
@@ -115,11 +116,26 @@ def operation_scores(
         if not isinstance(net, Supernet):
             raise ConfigError(f"{type(net).__name__} does not say its choices: pass mixture=Mixture.start(choices).")
         mixture = net.start()
-    several = [batches] if isinstance(batches, Batch) else list(batches)
+    several = [as_batch(each) for each in (batches if _are_several(batches) else [batches])]
     if not several:
         raise ConfigError("there is no batch to score on: pass one, or several.")
-    chosen = tuple(mixture.choices.values()) if choices is None else choices
-    return score.importances(net, mixture, chosen, several, _criterion(score, proxy), seed)
+    return score.importances(net, mixture, _open(mixture, choices), several, _criterion(score, proxy), seed)
+
+
+def _are_several(batches: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(batches, Sequence) and not any(isinstance(part, Tensor) for part in batches)
+
+
+def _open(mixture: Mixture, choices: Sequence[Choice] | None) -> Sequence[Choice]:
+    """The choices, none of which the mixture has decided."""
+    undecided = [choice for choice in mixture.choices.values() if not mixture.decides(choice)]
+    if choices is None:
+        return undecided
+    for choice in choices:
+        if choice not in undecided:
+            what = f"'{choice.name}' is decided" if isinstance(choice, Choice) else f"{choice!r} is no Choice"
+            raise ConfigError(f"{what}: score some of {', '.join(each.name for each in undecided) or 'none'}.")
+    return choices
 
 
 def _criterion(score: OperationScore, proxy: str | Criterion | None) -> Criterion | None:

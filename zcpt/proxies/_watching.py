@@ -67,7 +67,8 @@ class LastMaps:
     """Finds the feature maps that a network pools, or flattens, to classify an image.
 
     They are what the last function reads that reads maps of more than one pixel, or pools maps however small; in a
-    network without pooling whose maps shrink to one pixel, they are what is flattened.
+    network without pooling whose maps shrink to one pixel, they are what is flattened. What comes after the pooling and
+    is no larger than a number for each channel is none, though a LayerNorm may have its channels where pixels are.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -90,7 +91,8 @@ class LastMaps:
             name = getattr(func, "__name__", "")
             pools = name in _GLOBAL or (name == "avg_pool2d" and output.shape[2:].numel() == 1)
             flattens = output.ndim < 4 and not self._pooled
-            if read.shape[2:].numel() > 1 or pools or flattens:
+            after = self._pooled and self._maps is not None and read.numel() <= self._maps.shape[:2].numel()
+            if pools or flattens or (read.shape[2:].numel() > 1 and not after):
                 self._maps, self._pooled, self._tokens, self._features = read, pools, False, None
         elif read.ndim == 3 and func in _OF_TOKENS:
             self._tokens = True

@@ -25,7 +25,8 @@ class _AzNas(Proxy):
     """What the terms have in common: the network, its weights and what it is run on.
 
     Weights are normal with variance 2 / fan-in, BatchNorms use the statistics of the images, and these are standard
-    normal, as many and as large as those of the batch (the paper has 64).
+    normal, as many and as large as those of the batch (the paper has 64). Maps are read as [B, C, H, W]: where blocks
+    hand on [B, H, W, C], as in Swin transformers, rows of pixels stand for channels.
     """
 
     higher_is_better = True
@@ -44,7 +45,7 @@ class _AzNas(Proxy):
     def maps_on(self, net: nn.Module, images: Tensor, seed: int, mixture: Mixture | None = None) -> list[Tensor]:
         """What they give on images [B, C, H, W]: maps."""
         tensors = drawn(net, self.weights, derive(seed, "az_nas"))
-        with norms_as(net, "batch"):
+        with norms_as("batch"):
             return block_outputs(net, tensors, images, mixture, self.name)
 
 
@@ -117,7 +118,7 @@ def entropy(maps: Tensor) -> float:
 
 def random_signs(like: Tensor, seed: int) -> Tensor:
     """-1 and 1 at random, in the shape of a tensor."""
-    signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    signs = torch.randint(2, like.shape, generator=torch.Generator().manual_seed(seed), device="cpu") * 2 - 1
     return signs.to(like)
 
 

@@ -26,7 +26,7 @@ def saliencies(proxy: Proxy, net: nn.Module, batch: Batch, mixture: Mixture | No
     """W and g of every layer, under BatchNorms that use the statistics of the batch."""
     tensors = copied(net)
     weights = weights_of(net, tensors, proxy)
-    with torch.enable_grad(), norms_as(net, "batch"):
+    with torch.enable_grad(), norms_as("batch"):
         slopes = gradients(loss(proxy, run(net, tensors, batch.images, mixture), batch.labels), weights)
     return {layer: (weight.detach(), slopes[layer]) for layer, weight in weights.items()}
 
@@ -98,7 +98,7 @@ class Grasp(_OfLoss):
         tensors = copied(net)
         weights = weights_of(net, tensors, self)
         # The fused attentions have no second derivative.
-        with torch.enable_grad(), norms_as(net, "batch"), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), norms_as("batch"), sdpa_kernel(SDPBackend.MATH):
             value = loss(self, run(net, tensors, batch.images, mixture), batch.labels)
             slopes = gradients(value, weights, create_graph=True)
             product = torch.stack([(slope.detach() * slope).sum() for slope in slopes.values()]).sum()
@@ -139,7 +139,7 @@ class Fisher(_OfLoss):
             return output.clone()  # so that an operation that works in place leaves the output alone
 
         tensors = copied(net)
-        with torch.enable_grad(), norms_as(net, "batch"), observing(names, see):
+        with torch.enable_grad(), norms_as("batch"), observing(names, see):
             value = loss(self, run(net, tensors, batch.images, mixture), batch.labels)
         slopes = gradients(value, {str(index): output for index, (_, output) in enumerate(outputs)})
         gates: dict[str, Tensor] = {}

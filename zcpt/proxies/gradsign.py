@@ -46,7 +46,7 @@ class GradSign(Proxy):
         votes = {layer: torch.zeros_like(weight) for layer, weight in weights.items()}
         for image in parts(batch, len(batch.images)):
             last = LastMaps(image.images)
-            with torch.enable_grad(), norms_as(net, "batch"):
+            with torch.enable_grad(), norms_as("batch"):
                 with last.watching():
                     logits = run(net, tensors, image.images, mixture)
                 slopes = gradients(loss(self, logits, image.labels), weights)

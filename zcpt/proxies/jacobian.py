@@ -23,7 +23,7 @@ def jacobian(net: nn.Module, images: Tensor, mixture: Mixture | None) -> tuple[T
     BatchNorms use the statistics of the batch, and what an image changes in the logits of others is included.
     """
     leaf = images.detach().clone().requires_grad_()
-    with torch.enable_grad(), norms_as(net, "batch"):
+    with torch.enable_grad(), norms_as("batch"):
         logits = run(net, copied(net, gradients=False), leaf, mixture)
         (slopes,) = gradients(logits.sum(), {"images": leaf}).values()
     return slopes.flatten(1).double(), logits.detach()

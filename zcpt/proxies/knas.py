@@ -45,7 +45,7 @@ class Knas(Proxy):
         count = min(_BATCHES, len(batch.images) // 2) // 2 * 2
         rows = []
         for part in parts(batch, count):
-            with torch.enable_grad(), norms_as(net, "batch"):
+            with torch.enable_grad(), norms_as("batch"):
                 slopes = gradients(loss(self, run(net, tensors, part.images, mixture), part.labels), looked_at)
             rows.append(torch.cat([slope.flatten()[:_ENTRIES] for slope in slopes.values()]).double())
         first, second = torch.stack(rows).view(2, count // 2, -1)

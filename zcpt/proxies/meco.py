@@ -23,7 +23,8 @@ class Meco(Proxy):
     containers too, so that what a container's last child gives counts again, as in the authors' code. A correlation
     that there is none of, of a channel that is constant, is 0, which is the authors' definition; what is not finite
     makes the value nan (the authors' code puts 0 there). BatchNorms use the statistics of the image. Where there are
-    fewer positions than channels the eigenvalue is 0 but for rounding.
+    fewer positions than channels the eigenvalue is 0 but for rounding. Channels are the second dimension, whatever a
+    module gives.
 
     Args:
         size: Height and width of the image; 0 takes those of the batch, for networks that have a size of their own.
@@ -58,7 +59,8 @@ class Meco(Proxy):
                 maps = output[0].reshape(len(output[0]), -1) if output[0].ndim else output.reshape(1, -1)
                 found.append(self.term(maps, derive(seed, "channels", indices[module])))
 
-        with norms_as(net, "batch"), observing(indices, see), on_images_of_its_own(self, net, images):
+        remedy = f"try another size, such as {type(self).__name__}(size=0), that of the batch, or another proxy"
+        with norms_as("batch"), observing(indices, see), on_images_of_its_own(self, net, images, remedy):
             run(net, copied(net), images, mixture)
         return sum(found)
 
@@ -82,7 +84,7 @@ class OptimisedMeco(Meco):
 
     def term(self, maps: Tensor, seed: int) -> float:
         channels = len(maps)
-        chosen = torch.randperm(channels, generator=torch.Generator().manual_seed(seed))[: self._CHANNELS]
+        chosen = torch.randperm(channels, generator=torch.Generator().manual_seed(seed), device="cpu")[: self._CHANNELS]
         return smallest_eigenvalue(maps[chosen.to(maps.device)]) * channels / len(chosen)
 
 

@@ -16,7 +16,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
-from zcpt.proxies._running import copied, norms_as, run
+from zcpt.proxies._running import copied, logits_of, norms_as, run
 
 _EXACT_FLOAT32 = 2**24
 
@@ -66,8 +66,7 @@ class Naswot(Proxy):
 
     def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
         """Run the network."""
-        logits: Tensor = net(images) if mixture is None else net(images, mixture)
-        return logits
+        return logits_of(net, net(images) if mixture is None else net(images, mixture))
 
     def nothing_ran(self, net: nn.Module) -> ProxyError:
         """The error of a network in which nothing counts."""
@@ -108,7 +107,7 @@ class BatchNaswot(Naswot):
     cost = 1.2
 
     def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
-        with norms_as(net, "batch"):
+        with norms_as("batch"):
             return run(net, copied(net, gradients=False), images, mixture)
 
 

@@ -16,6 +16,7 @@ from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._running import copied, norms_as, observing, run
 from zcpt.seeding import derive
 
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 _ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__)
 
 
@@ -28,7 +29,8 @@ class Near(Proxy):
     block is taken that starts at a random row of pixels of an image. Where there are fewer than C rows it is all of
     them (the authors' code goes on to further batches), and the rank is at most their number. BatchNorms use the
     statistics of the batch, weights are the given ones. A matrix of zeros has rank 0; nan where an output is not finite
-    (the authors' code puts 0 there).
+    (the authors' code puts 0 there). What linear layers and LayerNorms give has its channels last; of other modules
+    maps are [B, C, H, W].
     """
 
     name = "near"
@@ -51,9 +53,10 @@ class Near(Proxy):
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             index = modules[module]
             if index not in ranks and isinstance(output, Tensor):
-                ranks[index] = effective_rank(_block(output.detach(), derive(batch.seed, "near", index)))
+                seed, last = derive(batch.seed, "near", index), isinstance(module, _CHANNELS_LAST)
+                ranks[index] = effective_rank(_block(output.detach(), seed, last))
 
-        with norms_as(net, "batch"), observing(modules, see):
+        with norms_as("batch"), observing(modules, see):
             run(net, copied(net), batch.images, mixture)
         return sum(ranks.values())
 
@@ -62,15 +65,15 @@ def _counts(module: nn.Module) -> bool:
     return module._parameters.get("weight") is not None or isinstance(module, _ACTIVATIONS)
 
 
-def _block(output: Tensor, seed: int) -> Tensor:
+def _block(output: Tensor, seed: int, channels_last: bool = False) -> Tensor:
     """The rows of an output that count: at most as many as there are columns."""
-    maps = output.ndim == 4
-    step, rows = (output.shape[-1] if maps else 1), (output.movedim(1, -1) if maps else output).flatten(0, -2)
+    output = output if output.ndim != 4 or channels_last else output.movedim(1, -1)
+    step, rows = (output.shape[-2] if output.ndim == 4 else 1), output.flatten(0, -2)
     last = len(rows) - rows.shape[1]
     if last <= 0:
         return rows
     starts = last // step + 1
-    start = step * int(torch.randint(starts, (), generator=torch.Generator().manual_seed(seed)))
+    start = step * int(torch.randint(starts, (), generator=torch.Generator().manual_seed(seed), device="cpu"))
     return rows[start : start + rows.shape[1]]
 
 

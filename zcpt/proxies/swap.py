@@ -61,7 +61,7 @@ class Swap(Proxy):
             ProxyError: No ReLU ran on feature maps.
         """
         units: list[Tensor] = []
-        with norms_as(net, "batch"), watching_relus(lambda output: units.append(_packed(output > 0))):
+        with norms_as("batch"), watching_relus(lambda output: units.append(_packed(output > 0))):
             run(net, tensors, images, mixture)
         if not units:
             raise no_relus(net, self.name)

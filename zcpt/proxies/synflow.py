@@ -44,7 +44,7 @@ def flow(
     weights = weights_of(net, tensors, proxy)
     ones = images.new_ones(1, *images.shape[1:], dtype=torch.float64)
     limits = _WithoutLimits() if norms == "bypassed" else nullcontext()
-    with torch.enable_grad(), norms_as(net, norms), limits:
+    with torch.enable_grad(), norms_as(norms), limits:
         slopes = gradients(run(net, tensors, ones, mixture).sum(), weights)
     _check(proxy, net, all(bool(slope.isfinite().all()) for slope in slopes.values()), "a gradient")
     return {layer: (weight.detach(), slopes[layer]) for layer, weight in weights.items()}

@@ -18,6 +18,9 @@ from zcpt.proxies._running import drawn, mean, normal, norms_as, on_images_of_it
 from zcpt.proxies._watching import no_relus, watching_relus
 from zcpt.seeding import derive
 
+_SINGULAR = 1e-13
+"""Of the largest eigenvalue: what is smaller is rounding, of gradients through many layers in float64."""
+
 
 @register_proxy
 class Ntk(Proxy):
@@ -29,7 +32,7 @@ class Ntk(Proxy):
     rounding. Weights are normal with variance 2 / fan-out. The gradients of all images are kept at once: images x
     weights x 8 bytes.
 
-    inf where the kernel is singular to the precision of float64. It is with two equal images, and where nothing comes
+    inf where the kernel is singular to rounding. It is with two equal images, and where nothing comes
     between a BatchNorm without parameters and the global pooling, as in supernets of DARTS and NAS-Bench-1Shot1: over
     the batch, the pooled features add up to 0 whatever the weights are, and so do the images' gradients. nan where it
     is zero or not finite (the paper's code puts 100000 there).
@@ -70,16 +73,15 @@ class Ntk(Proxy):
         weights = {name: tensor for name, tensor in tensors.items() if "weight" in name and tensor.requires_grad}
         if not weights:
             raise ProxyError(f"proxy 'ntk' looks at parameters named 'weight', and {type(net).__name__} has none.")
-        with torch.enable_grad(), norms_as(net, "batch"):
+        with torch.enable_grad(), norms_as("batch"):
             sums = run(net, tensors, images, mixture).flatten(1).sum(1)
             if not sums.requires_grad:
                 return torch.zeros(len(images), len(images), dtype=torch.float64)
-            rows = []
-            for value in sums:
+            rows = sums.new_empty(len(sums), sum(weight.numel() for weight in weights.values()), requires_grad=False)
+            for row, value in zip(rows, sums, strict=True):
                 slopes = torch.autograd.grad(value, list(weights.values()), retain_graph=True, materialize_grads=True)
-                rows.append(torch.cat([slope.flatten() for slope in slopes]))
-        stacked = torch.stack(rows)
-        return stacked @ stacked.T
+                torch.cat([slope.flatten() for slope in slopes], out=row)
+        return rows @ rows.T
 
 
 def condition(kernel: Tensor) -> float:
@@ -90,7 +92,7 @@ def condition(kernel: Tensor) -> float:
     largest, smallest = float(eigenvalues[-1]), float(eigenvalues[0])
     if largest <= 0:
         return math.nan
-    return largest / smallest if smallest > len(kernel) * torch.finfo(kernel.dtype).eps * largest else math.inf
+    return largest / smallest if smallest > _SINGULAR * largest else math.inf
 
 
 @register_proxy
@@ -146,7 +148,7 @@ class LinearRegions(Proxy):
         def see(output: Tensor) -> None:
             bits.append(np.packbits((output > 0).flatten(1).cpu().numpy(), axis=1))
 
-        with norms_as(net, "batch"), watching_relus(see), on_images_of_its_own(self, net, images):
+        with norms_as("batch"), watching_relus(see), on_images_of_its_own(self, net, images):
             run(net, tensors, images, mixture)
         if not bits:
             raise no_relus(net, self.name)

@@ -74,7 +74,7 @@ class Zen(Proxy):
             moved: The same ones, moved a little.
             mixture: Weights of the supernet's candidates.
         """
-        with norms_as(net, "batch"):
+        with norms_as("batch"):
             before, after = (self._maps(net, tensors, images, mixture) for images in (x, moved))
         change = (after.double() - before.double()).abs().sum() / len(x)
         scales = [tensors[f"{name}.running_var"].double().mean().sqrt().log() for name in batch_norms(net)]

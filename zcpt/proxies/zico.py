@@ -44,7 +44,7 @@ class Zico(Proxy):
         weights = weights_of(net, tensors, self)
         slopes = []
         for half in parts(batch, 2):
-            with torch.enable_grad(), norms_as(net, "batch"):
+            with torch.enable_grad(), norms_as("batch"):
                 found = gradients(loss(self, run(net, tensors, half.images, mixture), half.labels), weights)
             slopes.append(found)
         return sum(self.term(torch.stack([found[layer].double() for found in slopes])) for layer in weights)

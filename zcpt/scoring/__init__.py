@@ -3,7 +3,7 @@
 from zcpt.scoring.evaluate import Evaluator, evaluate
 from zcpt.scoring.importance import importance, most_important
 from zcpt.scoring.panel import Panel, Table, judged, network_values, noted
-from zcpt.scoring.score import score
+from zcpt.scoring.score import score, score_layers
 
 __all__ = [
     "Evaluator",
@@ -16,4 +16,5 @@ __all__ = [
     "network_values",
     "noted",
     "score",
+    "score_layers",
 ]

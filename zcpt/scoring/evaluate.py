@@ -101,8 +101,8 @@ class Evaluator:
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
             self._choose(mixed)  # only now it shows that the network takes mixtures
-        with self._prepared(batch):
-            return torch.tensor(self._scorer.scores(mixtures, batch), dtype=torch.float64)
+        with prepared(self.net, self.proxy, batch):
+            return torch.tensor(self._scorer.scores(mixtures, batch), dtype=torch.float64, device="cpu")
 
     def needs(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
         """An estimate of the bytes that ``scores`` takes at once, beside network and batch; None by the plain engine.
@@ -110,25 +110,27 @@ class Evaluator:
         Raises:
             ConfigError: ``max_memory`` is too little.
         """
-        with self._prepared(batch):
+        with prepared(self.net, self.proxy, batch):
             return self._scorer.needs(mixtures, batch.images) if isinstance(self._scorer, Fast) else None
 
-    @contextmanager
-    def _prepared(self, batch: Batch) -> Iterator[None]:
-        if len(batch.images) < self.proxy.min_batch:
-            raise ProxyError(
-                f"proxy '{self.proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
-                f"use a batch size of at least {self.proxy.min_batch}, such as --batch-size 64."
-            )
-        modules = list(self.net.modules())  # once: going through thousands takes as long as scoring a small network
-        # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            _evaluation_mode(self.net, modules),
-            seeded_modules(modules, batch.seed),
-        ):
-            yield
+
+@contextmanager
+def prepared(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None]:
+    """What a proxy relies on: evaluation mode, no gradients, seeded noise; ProxyError if the batch is too small."""
+    if len(batch.images) < proxy.min_batch:
+        raise ProxyError(
+            f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
+            f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
+        )
+    modules = list(net.modules())  # once: going through thousands takes as long as scoring a small network
+    # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        _evaluation_mode(net, modules),
+        seeded_modules(modules, batch.seed),
+    ):
+        yield
 
 
 def resolved(

@@ -240,3 +240,23 @@ def test_each_has_a_line_and_one_of_ones_own_is_found(monkeypatch, net, picture)
 
     assert operation_scores("alike", net, picture)["node1"] == [0.0] * 4
     assert isinstance(get_operation_score("alike"), Alike)
+
+
+@pytest.mark.parametrize("method", ["zc_pt", "disc_zc", "te_nas", "random"])
+def test_what_is_decided_already_is_not_scored_again(method, net, batch):
+    decided = net.start().select("node1", ("b",))
+    proxy = "linear_regions" if method in ("zc_pt", "disc_zc") else None
+    assert list(operation_scores(method, net, batch, proxy, mixture=decided)) == ["node2"]
+    first = net.start().choices["node1"]
+    with pytest.raises(ConfigError, match="'node1' is decided: score some of node2"):
+        operation_scores(method, net, batch, proxy, mixture=decided, choices=[first])
+    with pytest.raises(ConfigError, match="'node2' is no Choice: score some of node2"):
+        operation_scores(method, net, batch, proxy, mixture=decided, choices=["node2"])
+
+
+def test_a_pair_of_tensors_is_a_batch(net, batch):
+    expected = operation_scores("zc_pt", net, batch, "linear_regions")
+    assert operation_scores("zc_pt", net, tuple(batch)[:2], "linear_regions") == expected
+    assert operation_scores("zc_pt", net, [tuple(batch)[:2]], "linear_regions") == expected
+    with pytest.raises(ConfigError, match="the batch must be a pair of tensors"):
+        operation_scores("zc_pt", net, batch.images, "linear_regions")

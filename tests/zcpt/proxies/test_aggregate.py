@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from scipy import stats
+from torch import nn
 
 import zcpt
 from zcpt import Proxy, ProxyError
@@ -174,7 +175,9 @@ def test_scores_that_are_missing_are_asked_for():
 
 def test_one_network_has_no_place_among_others(batch):
     with pytest.raises(ProxyError, match="'vote' ranks several networks .* score each by synflow, jacob_cov, snip"):
-        zcpt.score(zcpt.get_space("nasbench201"), batch, "vote")
+        zcpt.score(nn.Flatten(), batch, "vote")
+    with pytest.raises(ProxyError, match="'vote' ranks several networks"):
+        zcpt.score(nn.Flatten(), batch, zcpt.get_aggregate("vote"))
 
 
 def test_an_aggregate_of_ones_own(monkeypatch):

@@ -23,6 +23,27 @@ def batch(side=8, classes=5):
     return Batch(torch.randn(4, 3, side, side, generator=generator), torch.tensor([0, 1, 0, 2]))
 
 
+class Handwritten(nn.Module):
+    """A BatchNorm that calls the function itself."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("var", torch.ones(channels))
+
+    def forward(self, x):
+        return F.batch_norm(x, self.mean, self.var, training=self.training)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside = chain(nn.ReLU)
+
+    def forward(self, x):
+        return torch.utils.checkpoint.checkpoint(self.inside, x, use_reentrant=False)
+
+
 class Functional(nn.Module):
     """A convolution, an activation that is a function, and a linear layer."""
 
@@ -230,3 +251,37 @@ def test_small_networks_of_torchvision_and_timm(source, model):
 @pytest.mark.parametrize(("source", "model"), [(source, model) for source in LARGE for model in LARGE[source]])
 def test_networks_of_torchvision_and_timm(source, model):
     check(source, model)
+
+
+@pytest.mark.parametrize("name", ["grad_norm", "naswot-batch", "zico", "synflow_bn", "near"])
+def test_norms_that_call_the_function_themselves_use_the_statistics_of_the_batch_too(name):
+    def built(norm):
+        torch.manual_seed(0)
+        return chain(nn.ReLU, norm)
+
+    expected = zcpt.score(built(lambda channels: nn.BatchNorm2d(channels, affine=False)), batch(), name)
+    if name == "near":  # a BatchNorm without weights is not among its modules either
+        assert zcpt.score(built(nn.BatchNorm2d), batch(), name)[name] > expected[name]
+    assert zcpt.score(built(Handwritten), batch(), name) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_weights_that_are_computed_are_refused_with_the_layer(norm):
+    net = chain(nn.ReLU)
+    norm(net[-1])
+    last = len(net) - 1
+    for name in ("snip", "fisher", "synflow", "zico", "zen", "swap", "lnwot", "l2_norm", "grasp", "gradsign"):
+        with pytest.raises(ProxyError, match=rf"layer '{last}' computes its weight, as weight_norm.* take that off"):
+            zcpt.score(net, batch(), name)
+    assert math.isfinite(zcpt.score(net, batch(), "naswot-batch")["naswot-batch"])
+
+
+@pytest.mark.parametrize("name", ["zico", "snip", "synflow", "fisher", "ntk", "az_trainability"])
+def test_checkpoints_which_would_run_on_other_tensors_are_refused(name):
+    with pytest.raises(ProxyError, match="gradient checkpointing, .*: turn that off, such as by net.set_grad_ch"):
+        zcpt.score(Checkpointed(), batch(), name)
+    torch.manual_seed(0)
+    checkpointed = Checkpointed()
+    assert zcpt.score(checkpointed, batch(), "naswot") == zcpt.score(checkpointed.inside, batch(), "naswot")

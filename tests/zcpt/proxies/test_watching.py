@@ -57,6 +57,8 @@ def last_maps(net, images):
         (torchvision.models.mobilenet_v3_small, "avgpool", 32),
         (torchvision.models.squeezenet1_1, "classifier.3", 64),
         (lambda: timm.create_model("efficientnet_b0"), "global_pool", 32),
+        (torchvision.models.convnext_tiny, "avgpool", 64),  # its head has a LayerNorm after the pooling
+        (lambda: timm.create_model("test_convnext"), "head.global_pool", 64),
     ],
 )
 def test_the_last_maps_are_what_the_pooling_reads(make, pool, size):

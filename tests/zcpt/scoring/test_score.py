@@ -168,3 +168,92 @@ def test_unknown_names_and_single_images_are_refused():
         if zcpt.get_proxy(name).min_batch > 1:
             with pytest.raises(ProxyError, match=f"proxy '{name}' cannot tell networks apart by 1 image"):
                 zcpt.score(appendix.network(), Batch(images[:1], labels[:1]), name)
+
+
+def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps():
+    plain = zcpt.score(appendix.network(), appendix.batch(), ["naswot", "snip", "near", "meco"])
+    wrapped = nn.DataParallel(appendix.network())
+    compiled = torch.compile(appendix.network())
+    assert zcpt.score(wrapped, appendix.batch(), list(plain)) == plain
+    assert zcpt.score(compiled, appendix.batch(), list(plain)) == plain
+
+
+def test_what_the_caller_has_set_for_new_tensors_changes_nothing():
+    names = [*SEEDS, "zico", "near", "meco_opt", "az_trainability", "ntk"]
+    plain = zcpt.score(appendix.network(), appendix.batch(), names)
+    net, batch = appendix.network(), appendix.batch()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert zcpt.score(net, batch, names) == plain
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_batches_made_in_inference_mode_do_as_well():
+    names = [*SEEDS, "zico"]
+    plain = zcpt.score(appendix.network(), appendix.batch(), names)
+    with torch.inference_mode():
+        batch = Batch(*(tensor.clone() for tensor in appendix.batch()[:2]))
+        assert zcpt.score(appendix.network(), batch, names) == plain
+    assert zcpt.score(appendix.network(), batch, names) == plain
+
+
+def scripted():
+    return torch.jit.script(appendix.network())
+
+
+def images_as(change):
+    images, labels = appendix.batch()[:2]
+    return change(images), labels
+
+
+@pytest.mark.parametrize(
+    ("net", "batch", "said"),
+    [
+        (lambda: "resnet18", appendix.batch, "must be a torch.nn.Module, not 'resnet18'"),
+        (scripted, appendix.batch, "torch.jit has taken apart: give the network before that"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), appendix.batch, "has lazy layers, without weights yet: run it"),
+        (appendix.network, lambda: images_as(torch.Tensor.byte), "images are torch.uint8: give floating-point numbers"),
+        (
+            appendix.network,
+            lambda: images_as(torch.Tensor.double),
+            "images are torch.float64 and the weights are torch.float32: bring both to one type",
+        ),
+        (
+            appendix.network,
+            lambda: images_as(lambda images: images.to("meta")),
+            "images are on meta and the network is on cpu: bring them there",
+        ),
+    ],
+)
+def test_networks_and_batches_that_do_not_go_together_are_refused(net, batch, said):
+    with pytest.raises(ConfigError, match=said):
+        zcpt.score(net(), batch(), "naswot")
+
+
+def test_a_mixture_is_for_supernets(batch):
+    start = zcpt.get_space("nasbench201").build_supernet(tiny_shape(zcpt.get_space("nasbench201"))).start()
+    with pytest.raises(ConfigError, match="is no supernet that takes a mixture: leave the mixture out"):
+        zcpt.score(nn.Flatten(), batch, "naswot", start)
+
+
+def test_what_is_no_proxy_or_given_twice_is_refused():
+    for wrong in (zcpt.proxies.Swap, [None], [zcpt.proxies.Swap]):
+        with pytest.raises(ProxyError, match="is no proxy: give names of 'zcpt list proxies', or proxies such as Swap"):
+            zcpt.score(appendix.network(), appendix.batch(), wrong)
+    twice = [zcpt.proxies.Swap(repeats=1), zcpt.proxies.Swap(repeats=2)]
+    with pytest.raises(ProxyError, match="swap comes twice: give it once"):
+        zcpt.score(appendix.network(), appendix.batch(), twice)
+
+
+def test_layers_are_shown_and_nothing_is_left_behind():
+    model = used()
+    before = state(model)
+    for name in SEEDS:
+        if isinstance(zcpt.get_proxy(name), zcpt.proxies.LayerProxy):
+            layers = zcpt.score_layers(model, appendix.batch()[:2], name)
+            assert sum(layers.values()) == zcpt.score(model, appendix.batch(), name)[name]
+    assert state(model) == before
+    with pytest.raises(ProxyError, match="proxy 'naswot' is no sum over layers: give one of fisher, grad_norm, grasp"):
+        zcpt.score_layers(model, appendix.batch(), "naswot")
