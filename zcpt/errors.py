@@ -31,7 +31,7 @@ class DataError(ZcptError):
 
 
 class LostError(Exception):
-    """A search in several processes that has lost one; nothing that the caller gave is wrong, and it can be resumed."""
+    """Work in several processes that has lost one; nothing that the caller gave is wrong, and it can be resumed."""
 
 
 _LISTED = 20

@@ -126,5 +126,5 @@ def _flags(path: Path) -> list[str]:
         if isinstance(value, bool):
             flags.append(flag(str(name)) if value else flag(f"no_{name}"))
         elif value is not None:  # as if the line were not there
-            flags += [flag(str(name)), str(value)]
+            flags += [flag(str(name)), ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return flags

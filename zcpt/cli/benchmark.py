@@ -11,7 +11,9 @@ from typing import Any
 
 from train.data import ImageData, load_data, scoring_batches
 from zcpt.baselines import get_operation_score, list_operation_scores
+from zcpt.batches import fingerprint
 from zcpt.cli._options import add_data_arguments, add_options, given, pick_device
+from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.options import counted
 from zcpt.search import PRESETS, SearchConfig, configure
@@ -112,9 +114,9 @@ class Operations:
         _add_shared(parser)
         _add_accuracy(parser)
         help_methods = f"ways to score operations: {', '.join(list_operation_scores())} (default: zc_pt)"
-        parser.add_argument("--methods", type=_names, metavar="NAME,...", default=["zc_pt"], help=help_methods)
+        parser.add_argument("--methods", type=_names, metavar="NAME,...", help=help_methods)
         help_proxies = "what networks are compared by, for those methods that take any proxy (default: naswot)"
-        parser.add_argument("--proxies", type=_names, metavar="NAME,...", default=["naswot"], help=help_proxies)
+        parser.add_argument("--proxies", type=_names, metavar="NAME,...", help=help_proxies)
         help_scores = "JSON of other scores: name -> choice -> a number for each candidate, larger = keep"
         parser.add_argument("--scores", type=Path, metavar="FILE", help=help_scores)
         add_options(parser, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"])
@@ -125,21 +127,25 @@ class Operations:
         options = given(args, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"])
         table, data = _read(args)
         device = pick_device(args.device)
-        plans: dict[str, tuple[str, dict[str, Any]]] = {}
-        for method in args.methods:
-            takes_any = get_operation_score(method).proxies == "any"
-            for proxy in args.proxies if takes_any else [""]:
-                config = configure(table.space, **options, **({"proxy": proxy} if proxy else {}))
-                plans[f"{method.replace('_', '-')} {proxy}".rstrip()] = (method, settings(config))
+        plans = {
+            f"{method.replace('_', '-')} {proxy or ''}".rstrip(): (method, _settings(table, options, proxy))
+            for method, proxy in _asked(args.methods, args.proxies)
+        }
 
         def of(method: str, options: dict[str, Any], seed: int) -> dict[str, list[float]]:
             config = configure(table.space, **options, seed=seed)
             return scored(method, table.space, scoring_batches(data, seed), config, device)
 
         scores: dict[str, OperationScore] = {name: partial(of, *plan) for name, plan in plans.items()}
+        about: dict[str, Any] = {"dataset": data.name, "scores": {name: plan for name, (_, plan) in plans.items()}}
         if args.scores:
-            scores |= read_scores(args.scores, table.space)
-        about = {"dataset": data.name, "scores": {name: options for name, (_, options) in plans.items()}}
+            others = read_scores(args.scores, table.space)
+            if twice := sorted(set(others) & set(scores)):
+                raise ConfigError(f"{args.scores} has scores named like ours, {', '.join(twice)}: rename them.")
+            scores |= others
+            about["given"] = {name: score(0) for name, score in others.items()}
+        first = scoring_batches(data, args.seeds[0])
+        about["fingerprint"] = fingerprint(first.draw(min(64, len(first)), args.seeds[0]))
         result = measure_operations(
             table,
             scores,
@@ -155,6 +161,22 @@ class Operations:
             said = ", ".join(f"{value:.3f} with {reference}" for reference, value in means.items())
             sys.stdout.write(f"{name:13} Spearman {said}\n")
         _written(args.out)
+
+
+def _asked(methods: list[str] | None, proxies: list[str] | None) -> list[tuple[str, str | None]]:
+    """The ways to score operations that are asked for, each with every proxy that it takes."""
+    for name, asked in (("methods", methods), ("proxies", proxies)):
+        if asked is not None and (not asked or len(set(asked)) < len(asked)):
+            raise ConfigError(f"--{name} must name different {name}, divided by commas, not '{','.join(asked)}'.")
+    methods = methods or ["zc_pt"]
+    takes_any = {method: get_operation_score(method).proxies == "any" for method in methods}
+    if proxies and not any(takes_any.values()):
+        raise ConfigError(f"--proxies is not for {', '.join(methods)}, which have their own or none: leave it out.")
+    return [(m, proxy) for m in methods for proxy in (proxies or ["naswot"] if takes_any[m] else [None])]
+
+
+def _settings(table: Table, options: dict[str, Any], proxy: str | None) -> dict[str, Any]:
+    return settings(configure(table.space, **options, **({"proxy": proxy} if proxy else {})))
 
 
 class Search:

@@ -41,6 +41,9 @@ def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
     """
     document = json.loads(as_json(document))
     if (folder / CONFIG).exists():
+        before = read_json(folder / CONFIG, ["benchmark"])
+        if before["benchmark"] != document["benchmark"]:
+            raise ConfigError(f"{folder} is of 'zcpt benchmark {before['benchmark']}'. Give another --out.")
         before = read_json(folder / CONFIG, document)
         for key, value in document.items():
             if before[key] != value:
@@ -48,7 +51,7 @@ def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
                 if key not in _SURROUNDINGS:
                     raise ConfigError(f"{folder} is of another measurement: its {what}. Give another --out.")
                 _log.warning(f"the measurement in {folder} began elsewhere: its {what}")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
         make_folder(folder, {CONFIG: as_json(document)})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,9 @@ class Row:
         if not text:
             return math.nan
         try:
-            value = float(text)
+            return checked_percent(float(text))
         except ValueError:
-            value = -1.0
-        if not 0 <= value <= 100:
-            raise self.fail(f"'{text}' is no accuracy in percent")
-        return value
+            raise self.fail(f"'{text}' is no accuracy in percent") from None
 
     def parsed(self, parse: Callable[[str], Value], text: str) -> Value:
         """What a space's own notation stands for."""
@@ -65,25 +63,36 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: It is missing, is no CSV with these columns, or a line has more or fewer fields than the header.
     """
-    lines = _lines(path)
-    reader = csv.reader(lines)
-    header = next(reader, [])
+    reader = csv.reader(_lines(path))
+    header = next(_split(reader, path), [])
+    for column in header:
+        if header.count(column) > 1:
+            raise DataError(f"{path}, line 1: there are two columns '{column}': take one of them out.")
     for column in needed:
         if column not in header:
             shown = ", ".join(header[:6]) or "nothing"
             raise DataError(f"{path}, line 1: there is no column '{column}', but {shown}: docs/benchmarks.md has all.")
-    for fields in reader:
+    for fields in _split(reader, path):
         if len(fields) != len(header):
             raise DataError(f"{path}, line {reader.line_num}: it has {len(fields)} fields, the header {len(header)}.")
         yield Row(path, reader.line_num, dict(zip(header, fields, strict=True)))
+
+
+def _split(reader: Any, path: Path) -> Iterator[list[str]]:
+    """The lines that are not blank, as fields."""
+    try:
+        yield from (fields for fields in reader if fields)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: it is no CSV ({error}).") from None
 
 
 def _lines(path: Path) -> Iterator[str]:
     try:
         with open(path, "rb") as probe:
             zipped = probe.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", newline="") if zipped else open(path, newline="") as file:
-            yield from file
+        with gzip.open(path) if zipped else open(path, "rb") as file:
+            # Spreadsheets begin a file with a mark of its encoding, which -sig takes off.
+            yield from io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     except FileNotFoundError:
         raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
     except (EOFError, zlib.error, UnicodeDecodeError, OSError) as error:
@@ -119,11 +128,24 @@ class Builder:
         known = {key: column for key, column in columns.items() if not np.isnan(column).all()}
         if not known:
             raise DataError(f"{self.path} has no accuracies of {self.title}: docs/benchmarks.md lists the columns.")
+        for (data_set, metric), column in known.items():
+            if np.nanmax(column) <= 1:
+                raise DataError(
+                    f"{self.path}: no accuracy '{metric}' of {data_set} is more than {np.nanmax(column):g} %: write "
+                    "percent, not fractions."
+                )
         return Table(self.title, self.space, self.path, self.size, tuple(self._accuracies), known)
 
 
 def _column(values: Iterable[float]) -> NDArray[np.float64]:
     return np.array(list(values), dtype=np.float64)
+
+
+def checked_percent(value: float) -> float:
+    """The value; ValueError where it is no accuracy in percent."""
+    if not 0 <= value <= 100:
+        raise ValueError(f"{value} is no accuracy in percent")
+    return value
 
 
 def mean_and_best(metric: str, runs: Sequence[float]) -> dict[str, float]:

@@ -57,10 +57,10 @@ class Table:
             ConfigError: The file has no such data set, or not this metric of it.
         """
         if data_set not in self.data_sets:
-            raise ConfigError(unknown(f"data set of {self.path}", data_set, self.data_sets))
+            raise ConfigError(unknown(f"value of --accuracy-on for {self.path}", data_set, self.data_sets))
         metrics = [known for found, known in self.columns if found == data_set]
         if metric not in metrics:
-            raise ConfigError(unknown(f"metric of {data_set} in {self.path}", metric, metrics))
+            raise ConfigError(unknown(f"value of --metric for {data_set} in {self.path}", metric, metrics))
         return self.columns[data_set, metric]
 
     def lookup(self, architecture: Architecture, data_set: str, metric: str = "test") -> float | None:

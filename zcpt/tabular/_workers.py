@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -17,7 +18,7 @@ import torch
 
 from zcpt.batches import Batch
 from zcpt.devices import place, place_batch
-from zcpt.errors import ConfigError, ZcptError
+from zcpt.errors import ConfigError, LostError, ZcptError
 from zcpt.proxies import Proxy
 from zcpt.scoring import score
 from zcpt.search.journal import Record
@@ -70,6 +71,7 @@ def records(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
 
     Raises:
         ConfigError: A proxy cannot be sent to other processes.
+        LostError: One of them was killed.
     """
     if workers == 1:
         with _one_thread():
@@ -87,6 +89,11 @@ def records(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise LostError(
+                "a process that scores networks was killed, perhaps for want of memory: the same command goes on where "
+                "this one ended; give it fewer --workers."
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -104,7 +104,8 @@ def agreement(scores: ArrayLike, accuracies: ArrayLike, resamples: int = 0, seed
     Returns:
         ``spearman`` and ``kendall`` with ``low`` and ``high``; both within the best 10 % (``in_best``); the share of
         these best that are among the best by score (``best_found``), and how many of the 64 best by score are in the
-        best 5 % (``of_64``); the accuracy of the best score (``argmax_accuracy``; the mean where several share it).
+        best 5 % (``of_64``; nan where there are no more networks); the accuracy of the best score (``argmax_accuracy``;
+        the mean where several share it).
     """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
     result: dict[str, Any] = {}
@@ -121,7 +122,7 @@ def agreement(scores: ArrayLike, accuracies: ArrayLike, resamples: int = 0, seed
     result["in_best"] = {"spearman": spearman(x[inside], y[inside]), "kendall": kendall(x[inside], y[inside])}
     result["best_found"] = float(best @ among_best(x, count)) / count
     few = among_best(y, max(1, math.ceil(TOP / 2 * len(x))))
-    result["of_64"] = float(few @ among_best(x, min(64, len(x))))
+    result["of_64"] = float(few @ among_best(x, 64)) if len(x) > 64 else math.nan
     result["argmax_accuracy"] = float(y[x == x.max()].mean())
     return result
 

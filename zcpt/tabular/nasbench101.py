@@ -2,7 +2,8 @@
 
 ``adj49`` (``a`` and the 7 x 7 matrix, row by row), ``ops`` (labels of the seven vertices, divided by commas),
 ``test_acc_run1_pct`` to ``test_acc_run3_pct`` and ``valid_acc_run1_pct`` to ``valid_acc_run3_pct`` of 108 epochs, or
-``test_acc_single_run_pct`` and ``valid_acc_single_run_pct``.
+``test_acc_single_run_pct`` and ``valid_acc_single_run_pct``. A cell that is listed several times, in whichever order of
+its vertices, was trained in all of these lines.
 With a column ``space`` (1, 2 or 3) only the lines of that space are read; without it, those that are in the space.
 """
 
@@ -12,12 +13,13 @@ from pathlib import Path
 
 from zcpt.errors import DataError, SpaceError
 from zcpt.space import Architecture, SearchSpace
-from zcpt.tabular._rows import Builder, Row, read_rows
+from zcpt.tabular._rows import Builder, Row, mean_and_best, read_rows
 from zcpt.tabular._table import Table
-from zcpt.tabular.nasbench_macro import keyed, of_runs
+from zcpt.tabular.nasbench_macro import keyed, runs_of
 
 TITLE = "NAS-Bench-101"
 VERTICES = 7
+METRICS = ("test", "valid")
 
 
 def read(path: Path, space: SearchSpace) -> Table:
@@ -31,13 +33,18 @@ def read(path: Path, space: SearchSpace) -> Table:
             f"{path} can only be read by TensorFlow: write a CSV of it with the benchmark's own API, as "
             "docs/benchmarks.md shows, and give that with --table."
         )
-    builder = Builder(TITLE, space, path, space.train_size)
+    listed: dict[str, list[tuple[Architecture, Row]]] = {}
     for row in read_rows(path, ("adj49", "ops")):
         if row.fields.get("space", space.name[-1]) == space.name[-1]:
             architecture = _architecture(row, space)
             if architecture is not None:
-                accuracies = keyed(of_runs(row, "test") | of_runs(row, "valid"))
-                builder.add(architecture, accuracies, f"line {row.line}")
+                listed.setdefault(space.isomorphism_class(architecture), []).append((architecture, row))
+    builder = Builder(TITLE, space, path, space.train_size)
+    for alike in listed.values():
+        metrics = (mean_and_best(name, [run for _, row in alike for run in runs_of(row, name)]) for name in METRICS)
+        accuracies = {name: value for found in metrics for name, value in found.items()}
+        for architecture, row in alike:
+            builder.add(architecture, keyed(accuracies), f"line {row.line}")
     return builder.table()
 
 

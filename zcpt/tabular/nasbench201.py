@@ -10,7 +10,6 @@ CSV: ``arch_str``, and of these what is there, in percent: PREFIX is ``c10``, ``
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 
 import torch
 
-from zcpt.errors import DataError
+from zcpt.errors import DataError, SpaceError
 from zcpt.space import SearchSpace
-from zcpt.tabular._rows import Builder, Row, mean_and_best, read_rows
+from zcpt.tabular._rows import Builder, Row, checked_percent, mean_and_best, read_rows
 from zcpt.tabular._table import Key, Table
 
 TITLE = "NAS-Bench-201"
@@ -46,8 +45,13 @@ def read(path: Path, space: SearchSpace) -> Table:
         document = _loaded(path)
         for index, text in enumerate(document["meta_archs"]):
             if index in document["arch2infos"]:
-                accuracies = dict(_trained(document["arch2infos"][index], path, index))
-                builder.add(space.parse(text), accuracies, f"architecture {index}")
+                try:
+                    accuracies = dict(_trained(document["arch2infos"][index]))
+                    builder.add(space.parse(text), accuracies, f"architecture {index}")
+                except (KeyError, TypeError, IndexError, ValueError, AttributeError, SpaceError) as error:
+                    raise DataError(
+                        f"{path}, architecture {index} is not of the form that {TITLE}'s API reads: {error!r}."
+                    ) from None
     else:
         _refuse_pickles(path)
         for row in read_rows(path, ("arch_str",)):
@@ -79,35 +83,31 @@ def _loaded(path: Path) -> dict[str, Any]:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # pickles of other kinds fail in many ways
         named = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it would call {named[1]}" if named else "it is damaged, or a pickle of another kind"
         raise DataError(
             f"{path} cannot be read as plain data ({reason}): write a CSV of it with the benchmark's own API, as "
             "docs/benchmarks.md shows, and give that with --table."
         ) from None
-    if not isinstance(document, dict) or not {"meta_archs", "arch2infos"} <= set(document):
-        raise DataError(f"{path} is no file of {TITLE}: it has no 'meta_archs' and 'arch2infos'.")
-    return document
+    found: dict[str, Any] = document if isinstance(document, dict) else {}
+    if not isinstance(found.get("meta_archs"), list) or not isinstance(found.get("arch2infos"), dict):
+        raise DataError(f"{path} is no file of {TITLE}: it has no list 'meta_archs' and no dict 'arch2infos'.")
+    return found
 
 
-def _trained(information: Mapping[str, Any], path: Path, index: int) -> Iterator[tuple[Key, float]]:
-    try:
-        for schedule, suffix in (("full", ""), ("less", "-12")):
-            for data_set, metrics in _OFFICIAL.items():
-                for metric, (training, evaluation) in metrics.items():
-                    runs = _runs(information[schedule]["all_results"], training, evaluation)
-                    for name, value in mean_and_best(metric, runs).items():
-                        if not (suffix and name.startswith("best")):
-                            yield (data_set, name + suffix), value
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"{path}, architecture {index}: its results are not of the form that {TITLE}'s API reads ({error!r})."
-        ) from None
+def _trained(information: Mapping[str, Any]) -> Iterator[tuple[Key, float]]:
+    for schedule, suffix in (("full", ""), ("less", "-12")):
+        for data_set, metrics in _OFFICIAL.items():
+            for metric, (training, evaluation) in metrics.items():
+                runs = _runs(information[schedule]["all_results"], training, evaluation)
+                for name, value in mean_and_best(metric, runs).items():
+                    if not (suffix and name.startswith("best")):
+                        yield (data_set, name + suffix), value
 
 
 def _runs(results: Mapping[tuple[str, int], Mapping[str, Any]], training: str, evaluation: str) -> list[float]:
     """The accuracies of the last epoch of all trainings that were evaluated so."""
     of = (result for (name, _), result in results.items() if name == training)
     last = ((result["eval_acc1es"], f"{evaluation}@{result['epochs'] - 1}") for result in of)
-    return [float(accuracies[key]) for accuracies, key in last if key in accuracies]
+    return [checked_percent(float(accuracies[key])) for accuracies, key in last if key in accuracies]

@@ -7,7 +7,6 @@ CSV: ``arch8`` (``m`` and the eight digits), ``test_acc_run1_pct`` to ``test_acc
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,15 +30,14 @@ def read(path: Path, space: SearchSpace) -> Table:
     else:
         for row in read_rows(path, ("arch8", *RUNS)):
             architecture = row.parsed(space.parse, row.text("arch8").removeprefix("m"))
-            builder.add(architecture, keyed(of_runs(row, "test")), f"line {row.line}")
+            builder.add(architecture, keyed(mean_and_best("test", runs_of(row, "test"))), f"line {row.line}")
     return builder.table()
 
 
-def of_runs(row: Row, metric: str) -> dict[str, float]:
-    """Mean and best of up to three trainings, from the columns of a CSV file."""
+def runs_of(row: Row, metric: str) -> list[float]:
+    """The accuracies of up to three trainings, from the columns of a CSV file; nan where there is none."""
     names = ("run1", "run2", "run3", "single_run")
-    runs = [row.percent(row.fields.get(f"{metric}_acc_{name}_pct", "")) for name in names]
-    return {} if all(map(math.isnan, runs)) else mean_and_best(metric, runs)
+    return [row.percent(row.fields.get(f"{metric}_acc_{name}_pct", "")) for name in names]
 
 
 def keyed(metrics: Mapping[str, float]) -> dict[Key, float]:
@@ -49,11 +47,17 @@ def keyed(metrics: Mapping[str, float]) -> dict[Key, float]:
 
 def _json(path: Path) -> dict[str, list[float]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {str(text): list(found["test_acc"]) for text, found in document.items()}
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return {str(text): _listed(found["test_acc"]) for text, found in document.items()}
     except FileNotFoundError:
         raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: it is no JSON ({error.msg}).") from None
     except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} must map digits to a mapping with a list 'test_acc': {error!r}.") from None
+
+
+def _listed(runs: object) -> list[float]:
+    if not isinstance(runs, list):
+        raise TypeError(f"{runs!r} is no list")
+    return runs

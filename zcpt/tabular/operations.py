@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -21,6 +22,7 @@ from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
 from zcpt.search.config import SearchConfig
+from zcpt.search.journal import Journal, Record
 from zcpt.search.propose import Fresh, Seeds
 from zcpt.seeding import derive
 from zcpt.space import Architecture, Choice, SearchSpace, Shape
@@ -123,6 +125,8 @@ def _check(space: SearchSpace, name: str, values: Any, where: str = "") -> None:
         numbers = isinstance(row, Sequence) and all(isinstance(value, int | float) for value in row)
         if not numbers or len(row) != len(wanted[choice]):
             raise ConfigError(f"{where}'{name}' must have a number for each candidate of {choice}: {wanted[choice]}.")
+        if all(map(math.isnan, row)):
+            raise ConfigError(f"{where}'{name}' has no number for any candidate of {choice}: give at least one.")
 
 
 def compare(values: Values, reference: Values) -> dict[str, Any]:
@@ -156,20 +160,24 @@ def measure_operations(
 
     Args:
         table: The architectures and their accuracies.
-        scores: By name; each is called once for every seed.
+        scores: By name, which is not that of a reference; each is called once for every seed.
         folder: Where the journal and the result go. A folder of the same measurement is gone on with.
         seeds: Of the scores.
         data_set: Of the table.
         metric: Of the table.
-        about: What the result notes of how the scores were made.
+        about: What the result notes of how the scores were made. A folder of other scores is refused where this
+            differs.
         device: What the result notes of where they were made.
 
     Returns:
         What ``result.json`` holds.
 
     Raises:
-        ConfigError: A score does not have a number for every candidate of every choice of operations.
+        ConfigError: There is no score, or one is named like a reference or does not have a number for every candidate
+            of every choice of operations.
     """
+    if not scores or set(scores) & set(REFERENCES):
+        raise ConfigError(f"scores of operations must have names other than {', '.join(REFERENCES)}, not {[*scores]}.")
     folder, space = Path(folder), table.space
     references = {name: of(table, data_set, metric) for name, of in REFERENCES.items()}
     document = {
@@ -182,15 +190,7 @@ def measure_operations(
         **surroundings(torch.device(device)),
     }
     with opened(folder, document) as journal:
-        known = {(record["score"], record["seed"]): record for record in journal.records(_FILE)}
-        todo = [(name, seed) for name in scores for seed in seeds if (name, seed) not in known]
-        for name, seed in tqdm(todo, "scores of operations", disable=None):
-            started = time.perf_counter()
-            values = scores[name](seed)
-            _check(space, name, values)
-            rows, seconds = {choice: list(row) for choice, row in values.items()}, time.perf_counter() - started
-            known[name, seed] = {"score": name, "seed": seed, "values": rows, "seconds": seconds}
-            journal.append(_FILE, known[name, seed])
+        known = _computed(scores, seeds, space, journal)
         results = {
             name: _judged(table, [known[name, seed] for seed in seeds], references, data_set, metric) for name in scores
         }
@@ -201,6 +201,22 @@ def measure_operations(
         result = {"protocol": document, "candidates": candidates, "references": references, "results": results}
         write_json(folder / RESULT, result)
     return result
+
+
+def _computed(
+    scores: Mapping[str, OperationScore], seeds: Sequence[int], space: SearchSpace, journal: Journal
+) -> dict[tuple[str, int], Record]:
+    """The values of every score for every seed; those that the journal lacks are computed and appended."""
+    known = {(record["score"], record["seed"]): record for record in journal.records(_FILE)}
+    todo = [(name, seed) for name in scores for seed in seeds if (name, seed) not in known]
+    for name, seed in tqdm(todo, "scores of operations", disable=None):
+        started = time.perf_counter()
+        values = scores[name](seed)
+        _check(space, name, values)
+        rows, seconds = {choice: list(row) for choice, row in values.items()}, time.perf_counter() - started
+        known[name, seed] = {"score": name, "seed": seed, "values": rows, "seconds": seconds}
+        journal.append(_FILE, known[name, seed])
+    return known
 
 
 def _judged(
@@ -225,16 +241,28 @@ def _judged(
 
 
 def _chosen(table: Table, values: Values, data_set: str, metric: str) -> dict[str, Any] | None:
-    """The architecture of the best candidate of every choice, where all choices are of operations."""
+    """The architecture of the best candidate of every choice, where all choices are of operations.
+
+    Where candidates are equally good the accuracy is the mean over all architectures that this leaves (on the spaces
+    that have a benchmark at most 15,625), and the architecture the first one.
+    """
     space = table.space
     choices = operations_of(space)
     if len(choices) < len(space.choices) or any(choice.keep > 1 for choice in choices):
         return None
-    kept = {c.name: (c.rivals[int(np.nanargmax(values[c.name]))],) for c in choices}
-    architecture = Architecture(space.name, kept)
-    accuracy = table.lookup(architecture, data_set, metric)
+    each = itertools.product(*([(choice.name, name) for name in _best(choice, values)] for choice in choices))
+    equals = [Architecture(space.name, {choice: (name,) for choice, name in kept}) for kept in each]
+    accuracies = [table.lookup(architecture, data_set, metric) for architecture in equals]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    accuracy = sum(known) / len(known) if known else None
     rank = None if accuracy is None else table.rank(accuracy, data_set, metric)
-    return {"architecture": space.format(architecture), "accuracy": accuracy, "rank": rank}
+    return {"architecture": space.format(equals[0]), "accuracy": accuracy, "rank": rank, "equals": len(equals)}
+
+
+def _best(choice: Choice, values: Values) -> list[str]:
+    """The candidates of a choice with the highest number."""
+    row = np.asarray(values[choice.name], dtype=np.float64)
+    return [name for name, value in zip(choice.rivals, row, strict=True) if value == np.nanmax(row)]
 
 
 def _mean(values: Iterable[float]) -> float:

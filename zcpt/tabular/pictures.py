@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
+from numpy.typing import NDArray
+
+_LONG = 24  # letters
 
 
 def scatter(accuracies: Sequence[float], scores: Mapping[str, Sequence[float]], title: str = "") -> Figure:
     """A panel for each proxy: scores against accuracies in percent. What is not finite is left out.
 
-    Scores of proxies such as synflow span tens of powers of ten; those that are all positive and do so are drawn on
-    a logarithmic axis.
+    Scores of proxies such as synflow span tens of powers of ten, and may be 0: those that do are drawn on a logarithmic
+    axis, around 0 on a linear one.
     """
     columns = min(4, len(scores))
     rows = math.ceil(len(scores) / columns)
@@ -25,15 +31,32 @@ def scatter(accuracies: Sequence[float], scores: Mapping[str, Sequence[float]], 
         finite = np.isfinite(x)
         x, y = x[finite], y[finite]
         axis.scatter(x, y, s=5, alpha=0.5, linewidths=0, color="#2b5c8a", rasterized=True)
-        if len(x) and x.min() > 0 and x.max() > 1e3 * x.min():
-            axis.set_xscale("log")
-        axis.set_title(name, fontsize=10)
+        _scale(axis, x)
+        axis.set_title(_wrapped(name), fontsize=10 if len(name) <= _LONG else 7)
         axis.tick_params(labelsize=7)
     for axis in list(figure.axes)[len(scores) :]:
         axis.set_axis_off()
     figure.supylabel("accuracy in %", fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _scale(axis: Axes, x: NDArray[np.float64]) -> None:
+    sizes = np.abs(x[x != 0])
+    typical = np.median(sizes) if len(sizes) and (x < 0).any() else sizes.min(initial=np.inf)
+    if len(sizes) and sizes.max() > 1e3 * typical:
+        axis.set_xscale("log") if x.min() > 0 else axis.set_xscale("symlog", linthresh=typical)
+        numbers = SymmetricalLogLocator(base=10, linthresh=typical) if x.min() <= 0 else LogLocator()
+        numbers.set_params(numticks=4)
+        axis.xaxis.set_major_locator(numbers)
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.ticklabel_format(axis="x", scilimits=(-3, 4))
+
+
+def _wrapped(name: str) -> str:
+    """The name of an aggregate in several lines."""
+    return textwrap.fill(name.replace("+", "+ "), _LONG).replace("+ ", "+")
 
 
 def bars(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
@@ -47,10 +70,10 @@ def bars(results: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
             height = place + 0.38 * offset - 0.19
             axis.barh(height, value, 0.36, color=colour, label=measure if place == 0 else None)
             axis.plot([low, high], [height, height], color="black", linewidth=1.2, marker="|", markersize=5)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_yticks(range(len(names)), map(_wrapped, names), fontsize=8)
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_xlabel("rank correlation with trained accuracy, signed by the declared direction", fontsize=8)
+    axis.set_xlabel("rank correlation with trained accuracy,\nsigned by the declared direction", fontsize=8)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure

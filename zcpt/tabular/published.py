@@ -1,18 +1,26 @@
-"""Published figures, to stand beside ours. Protocols differ from source to source, and so do the figures.
-
-Sources: ``ZiCo``: Li et al., ICLR 2023. ``VKDNW``: readme of its code (CVPR 2025). ``ZCN``: notebook of *Zero-Cost
-Proxies for Lightweight NAS* (ICLR 2021), which printed absolute values. ``MONET``: computed from that project's score
-files, by validation accuracy. ``AZ-NAS``: a notebook of its code (CVPR 2024). ``L-SWAG``: its paper (CVPR 2025),
-1,000 networks. ``MeCo`` (NeurIPS 2023) and ``NEAR`` (ICLR 2025): what notes on the papers say. ``Suite-Zero``:
-computed from the scores of NAS-Bench-Suite-Zero (NeurIPS 2022), only of the 9,445 cells whose operations are all
-reachable. ``GRAF``: a notebook of its code (ICML 2024), 11,221 cells with NAS-Bench-301's surrogate. ``Zero-Cost-
-PT``: notebooks and logs of its code (AAAI 2023).
-"""
+"""Published figures, to stand beside ours. Protocols differ from source to source, and so do the figures."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+
+SOURCES = {
+    "ZiCo": "Li et al., ICLR 2023",
+    "VKDNW": "readme of its code (CVPR 2025)",
+    "ZCN": "notebook of *Zero-Cost Proxies for Lightweight NAS* (ICLR 2021), which printed absolute values",
+    "MONET": "computed from that project's score files",
+    "AZ-NAS": "a notebook of its code (CVPR 2024)",
+    "L-SWAG": "its paper (CVPR 2025), 1,000 networks",
+    "MeCo": "notes on the paper (NeurIPS 2023)",
+    "NEAR": "notes on the paper (ICLR 2025)",
+    "Suite-Zero": "computed from the scores of NAS-Bench-Suite-Zero (NeurIPS 2022), 9,445 cells without parts that "
+    "nothing reaches",
+    "GRAF": "a notebook of its code (ICML 2024), 11,221 cells with NAS-Bench-301's surrogate",
+    "Zero-Cost-PT": "notebooks and logs of its code (AAAI 2023)",
+}
+ABSOLUTE = frozenset({"ZCN"})
+"""Sources that lost the signs."""
 
 
 class Correlation(NamedTuple):
@@ -95,13 +103,14 @@ CORRELATIONS = [
 
 
 class OperationAgreement(NamedTuple):
-    """Mean Spearman over the edges at iteration 0, with best-acc and avg-acc, on CIFAR-10."""
+    """Mean Spearman over the edges at iteration 0, with best-acc and avg-acc."""
 
     space: str
     score: str
     best_acc: float
     avg_acc: float
     source: str = "Zero-Cost-PT"
+    data_set: str = "cifar10"
 
 
 AGREEMENTS = [
@@ -150,19 +159,32 @@ SEARCHES = [
 ]
 
 
-def correlations(space: str, data_set: str, proxy: str) -> list[Correlation]:
+def correlations(judged: Judged, proxy: str) -> list[Correlation]:
     """What is known of a proxy, whichever way its name divides words."""
-    return [
-        fact
-        for fact in CORRELATIONS
-        if (fact.space, fact.data_set) == (space, data_set) and _joined(fact.proxy) == _joined(proxy)
-    ]
+    return [fact for fact in CORRELATIONS if judged.like(fact) and _joined(fact.proxy) == _joined(proxy)]
 
 
-def operation_agreement(space: str, score: str) -> OperationAgreement | None:
+def operation_agreement(judged: Judged, score: str) -> OperationAgreement | None:
     """What is known of a score of operations."""
-    found = (fact for fact in AGREEMENTS if fact.space == space and _joined(fact.score) == _joined(score))
-    return next(found, None)
+    return next((fact for fact in AGREEMENTS if judged.like(fact) and _joined(fact.score) == _joined(score)), None)
+
+
+def searches(judged: Judged) -> list[Search]:
+    """What is known of searches."""
+    return [fact for fact in SEARCHES if judged.like(fact)]
+
+
+class Judged(NamedTuple):
+    """What figures are of: published ones stand beside those of the same space and data set after full training."""
+
+    space: str
+    data_set: str
+    metric: str
+
+    def like(self, fact: Correlation | OperationAgreement | Search) -> bool:
+        """Whether a published figure is of the same kind."""
+        metrics = ("valid",) if self.space == "darts" else ("test", "best-test")
+        return (fact.space, fact.data_set) == (self.space, self.data_set) and self.metric in metrics
 
 
 def _joined(name: str) -> str:

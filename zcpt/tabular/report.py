@@ -28,6 +28,7 @@ _PREFACE = """# Results
 
 Measured by `zcpt benchmark`, each with the settings named below its table, and written by `zcpt benchmark report`.
 """
+_SHOWN = ("proxy", "validation_proxy", "order", "proposals", "validation_batches")
 _KEYS = ("protocol.benchmark", "protocol.space", "protocol.table", "results")
 
 
@@ -60,7 +61,9 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
             text += f"\n![{name}]({Path(os.path.relpath(path, out.parent)).as_posix()})\n"
         parts.append(text)
     if len(folders) > 1:
-        parts = [_PREFACE + _contents(parts), *(f"#{text}" for text in parts)]
+        parts = [_PREFACE + _contents(parts) + _sources("".join(parts)), *(f"#{text}" for text in parts)]
+    else:
+        parts = [parts[0] + _sources(parts[0])]
     write_atomically(out, "\n".join(parts))
     return out
 
@@ -85,8 +88,8 @@ def _grouped(folders: Sequence[Path]) -> Iterable[list[tuple[Result, Path]]]:
         kind, table = protocol["benchmark"], protocol["table"]
         if kind not in _PAGES:
             raise ConfigError(f"{folder / RESULT} is damaged: there is no benchmark '{kind}'.")
-        alike = (protocol["space"], table["data_set"], table["metric"]) if kind == "search" else folder
-        groups.setdefault(alike, []).append((result, folder))
+        alike = (protocol["space"], table["data_set"], table["metric"], table["content"])
+        groups.setdefault(alike if kind == "search" else folder, []).append((result, folder))
     return groups.values()
 
 
@@ -111,7 +114,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
                 _shown(found["argmax_accuracy"], 2),
                 _shown(found["seconds"], 3),
                 str(found["failures"]),
-                "; ".join(map(_published, published.correlations(protocol["space"], table["data_set"], name))),
+                "; ".join(map(_published, published.correlations(_judged(protocol), name))),
             ]
         )
     number = next(iter(result["results"].values()))
@@ -122,7 +125,8 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
         f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
         f"of the table {_shown(table['best'], 2)} %. Correlations with accuracy '{table['metric']}' are signed: "
         "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks "
-        "without a finite score are left out and counted as failed. Published: Spearman / Kendall.\n\n"
+        "without a finite score are left out and counted as failed; for an aggregate they are last. Published: "
+        "Spearman / Kendall.\n\n"
         f"{_markdown(header, rows)}\n"
         f"{shape['image_size'][0]}x{shape['image_size'][1]} images, {shape['num_classes']} classes; one mini-batch of "
         f"{options['batch_size']} from {_images(protocol)}; {options['weights']} weights; seed {options['seed']}. "
@@ -146,7 +150,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
     header += "published best-acc / avg-acc"
     rows = []
     for name, found in result["results"].items():
-        known = published.operation_agreement(protocol["space"], name)
+        known = published.operation_agreement(_judged(protocol), name)
         chosen = [each for each in found["chosen"] if each]
         by_reference = [found["agreement"][reference] for reference in ("best-acc", "avg-acc")]
         rows.append(
@@ -154,7 +158,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
                 name,
                 *(_mean_sd(each["spearman"]) for each in by_reference),
                 *(_mean_sd(each["kendall"]) for each in by_reference),
-                ", ".join(_shown(each["accuracy"], 2) for each in chosen),
+                ", ".join(map(_accuracy, chosen)),
                 ", ".join(str(each["rank"] or "-") for each in chosen),
                 _shown(found["seconds"], 1),
                 f"{known.best_acc:g} / {known.avg_acc:g} ({known.source})" if known else "",
@@ -196,6 +200,9 @@ def _search(result: Result, folder: Path) -> tuple[str, Pictures]:
 
 def _searches(results: Sequence[Result]) -> tuple[str, Pictures]:
     """One line for each of several ways of searching, the best first."""
+    each_has = [result["protocol"]["search"] for result in results]
+    others = [name for name in each_has[0] if name not in _SHOWN and len({str(s.get(name)) for s in each_has}) > 1]
+    lacking = ["not in the table"] * any(result["results"]["not_in_table"] for result in results)
     rows = []
     for result in sorted(results, key=lambda each: -(each["results"]["accuracy"]["mean"] or 0.0)):
         summary, settings = result["results"], result["protocol"]["search"]
@@ -209,12 +216,16 @@ def _searches(results: Sequence[Result]) -> tuple[str, Pictures]:
                 ", ".join(_shown(row["accuracy"], 2) for row in result["searches"]),
                 _shown(summary["proposals"], 2),
                 _shown(summary["seconds"], 0),
+                *(str(settings.get(name, "-")) for name in others),
+                *(str(summary["not_in_table"]) for _ in lacking),
             ]
         )
+    header = "proxy | order | N | V | mean | seed by seed | mean of the proposals | seconds"
+    header = " | ".join([header, *others, *lacking])
     protocols = dict.fromkeys(f"{_batches(result)} {_surroundings(result['protocol'])}" for result in results)
     text = (
         f"{_searched(results[0])}, by several ways of searching; {_about_table(results[0])}\n\n"
-        f"{_markdown('proxy | order | N | V | mean | seed by seed | mean of the proposals | seconds', rows)}\n"
+        f"{_markdown(header, rows)}\n"
         f"{' '.join(protocols)}\n"
     )
     return text + _published_searches(results[0]), {}
@@ -251,12 +262,8 @@ def _batches(result: Result) -> str:
 
 
 def _published_searches(result: Result) -> str:
-    judged = result["protocol"]["space"], result["protocol"]["table"]["data_set"]
-    facts = [
-        [fact.method, fact.accuracy, fact.source]
-        for fact in published.SEARCHES
-        if (fact.space, fact.data_set) == judged
-    ]
+    known = published.searches(_judged(result["protocol"]))
+    facts = [[fact.method, fact.accuracy, fact.source] for fact in known]
     return f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""
 
 
@@ -275,11 +282,12 @@ def _read_scores(path: Path, names: Sequence[str]) -> tuple[list[float], dict[st
 
 def _markdown(header: str, rows: Iterable[Sequence[str]]) -> str:
     lines = [f"| {header} |", "|---" * (header.count("|") + 1) + "|"]
-    # A cell of NAS-Bench-201 is written with bars.
-    return (
-        "\n".join(lines + [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows])
-        + "\n"
-    )
+    return "\n".join(lines + [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    """The text of a cell: NAS-Bench-201 writes architectures with bars, and names may have line breaks."""
+    return " ".join(cell.split()).replace("|", "\\|")
 
 
 def _shown(value: float | None, digits: int = 3, percent: bool = False) -> str:
@@ -301,8 +309,25 @@ def _mean_sd(found: Mapping[str, float | None]) -> str:
 
 
 def _published(fact: published.Correlation) -> str:
-    figures = " / ".join("-" if figure is None else f"{figure:g}" for figure in (fact.spearman, fact.kendall))
-    return f"{figures} ({fact.source})"
+    bar = "|" * (fact.source in published.ABSOLUTE)
+    figures = ("-" if figure is None else f"{bar}{figure:g}{bar}" for figure in (fact.spearman, fact.kendall))
+    return f"{' / '.join(figures)} ({fact.source})"
+
+
+def _judged(protocol: Result) -> published.Judged:
+    return published.Judged(protocol["space"], protocol["table"]["data_set"], protocol["table"]["metric"])
+
+
+def _accuracy(chosen: Mapping[str, Any]) -> str:
+    equals = chosen.get("equals", 1)
+    return f"{_shown(chosen['accuracy'], 2)}{f' (mean of {equals} equals)' if equals > 1 else ''}"
+
+
+def _sources(text: str) -> str:
+    """What the names of the sources on a page stand for."""
+    named = [name for name in published.SOURCES if f"({name})" in text or f"| {name} |" in text]
+    lines = "".join(f"- {name}: {published.SOURCES[name]}.\n" for name in named)
+    return f"\nSources of published figures, whose protocols differ:\n\n{lines}" if named else ""
 
 
 def _images(protocol: Result) -> str:

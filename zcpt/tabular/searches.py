@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batches
+from zcpt.batches import Batches, fingerprint
 from zcpt.devices import as_device
 from zcpt.search import Listener, SearchConfig, configure, search
 from zcpt.search.journal import Journal
+from zcpt.seeding import derive
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
 from zcpt.tabular._table import Table
 from zcpt.tabular.measures import mean_interval
@@ -67,7 +68,7 @@ def measure_searches(
         "table": table.document(data_set, metric),
         "seeds": list(seeds),
         "search": {k: v for k, v in asdict(configs[seeds[0]]).items() if k != "seed"},
-        "images": dict(batches(seeds[0]).about),
+        "images": {**batches(seeds[0]).about, "fingerprint": _first_batch(batches(seeds[0]), configs[seeds[0]])},
         **surroundings(device),
     }
     with opened(folder, document) as journal:
@@ -80,6 +81,11 @@ def measure_searches(
         result = {"protocol": document, "searches": rows, "results": _summary(rows)}
         write_json(folder / RESULT, result)
     return result
+
+
+def _first_batch(batches: Batches, config: SearchConfig) -> str:
+    size = min(config.batch_size, len(batches))
+    return fingerprint(batches.draw(size, derive(config.seed, "fingerprint")))
 
 
 def _searched(

@@ -107,6 +107,12 @@ def test_flags_from_yaml(here, capsys, table):
             "unknown space with a benchmark",
         ),
         (["benchmark", "report", "nowhere", "--out", "page.md"], "result.json is missing"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--methods", ""], "--methods must name different methods"),
+        (["benchmark", "operations", "TABLE", "--out", "o", "--proxies", "snip,snip"], "must name different proxies"),
+        (
+            ["benchmark", "operations", "TABLE", "--out", "o", "--methods", "random", "--proxies", "snip"],
+            "--proxies is not for random, which have their own or none: leave it out",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(words, message, here, capsys, table):
@@ -129,3 +135,26 @@ def test_help_of_the_kinds(capsys):
     shown = capsys.readouterr().out
     assert "--validation-batches" in shown
     assert "--seeds INT,..." in shown
+
+
+def test_other_scores_or_another_kind_are_another_measurement(here, capsys, table):
+    words = ["benchmark", "operations", *table, *SMALL, "--methods", "random", "--seeds", "0", "--scores", "s.json"]
+    for numbers in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]):
+        (here / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_edges(), numbers)}))
+        code, _, err = run(capsys, *words, "--out", "o")
+    assert code == 2
+    assert "o is of another measurement" in err
+    (here / "s.json").write_text(json.dumps({"random": dict.fromkeys(_edges(), numbers)}))
+    code, _, err = run(capsys, *words, "--out", "p")
+    assert code == 2
+    assert "s.json has scores named like ours, random: rename them" in err
+    code, _, err = proxies(capsys, table, "--out", "o")
+    assert code == 2
+    assert "o is of 'zcpt benchmark operations'. Give another --out." in err
+
+
+def test_lists_in_yaml_are_lists_of_flags(here, capsys, table):
+    (here / "a.yaml").write_text("seeds: [0, 1]\nmethods: [random]\n")
+    code, _, err = run(capsys, "benchmark", "operations", "-c", "a.yaml", *table, *SMALL, "--out", "o")
+    assert code == 0, err
+    assert json.loads((here / "o" / "result.json").read_text())["protocol"]["seeds"] == [0, 1]

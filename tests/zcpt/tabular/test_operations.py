@@ -148,3 +148,28 @@ def test_scores_of_other_code_are_read_from_a_file(tmp_path):
             read_scores(path, space)
     with pytest.raises(zcpt.ConfigError, match="is missing: give --scores a JSON file"):
         read_scores(tmp_path / "none.json", space)
+    path.write_text(json.dumps({"a": {edge: [math.nan] * 5 for edge in EDGES}}))
+    with pytest.raises(zcpt.ConfigError, match="'a' has no number for any candidate of node1/edge0"):
+        read_scores(path, space)
+
+
+def test_equals_are_averaged_over(chains, tmp_path):
+    constant = {choice.name: [0, 0, 1] for choice in chains.space.choices}
+    first = chains.space.choices[0].name
+    result = measure_operations(
+        chains,
+        {
+            "tied": lambda seed: constant | {first: [1, 1, 0]},
+            "nothing": lambda seed: {name: [0, 0, 0] for name in constant},
+        },
+        tmp_path / "a",
+    )
+    tied, nothing = (result["results"][name]["chosen"][0] for name in ("tied", "nothing"))
+    assert (tied["equals"], nothing["equals"]) == (2, 3**8)
+    assert nothing["accuracy"] == pytest.approx(chains.about("cifar10")["mean"])
+
+
+def test_names_of_references_are_taken(chains, tmp_path):
+    for scores in ({}, {"best-acc": lambda seed: {}}):
+        with pytest.raises(zcpt.ConfigError, match="must have names other than best-acc, avg-acc"):
+            measure_operations(chains, scores, tmp_path / "a")

@@ -39,6 +39,15 @@ class Errors(Proxy):
         return float("nan") if count == 5 + 9 else -float(count)
 
 
+class Killed(Hashed):
+    """Takes its process with it."""
+
+    name = "killed"
+
+    def score(self, net, batch, mixture):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture
 def batches(pictures):
     return DatasetBatches(pictures, num_classes=10, about={"dataset": "noise"})
@@ -136,6 +145,11 @@ def test_two_processes_come_to_what_one_comes_to(nb201, batches, tmp_path):
     measured(nb201, batches, tmp_path / "one", [Hashed(), "naswot"], samples=12)
     measured(nb201, batches, tmp_path / "two", [Hashed(), "naswot"], samples=12, workers=2)
     assert without_seconds(tmp_path / "one") == without_seconds(tmp_path / "two")
+
+
+def test_a_killed_worker_ends_with_a_sentence(nb201, batches, tmp_path):
+    with pytest.raises(zcpt.LostError, match="was killed, perhaps for want of memory: the same command goes on"):
+        measured(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
 
 
 def test_what_the_seed_and_the_weights_change(nb201, batches, tmp_path):

@@ -49,9 +49,9 @@ def test_nasbench201_csv(tmp_path):
 
 def test_a_data_set_or_metric_that_the_file_lacks(nb201):
     table = read_table(nb201, "nasbench201")
-    with pytest.raises(zcpt.ConfigError, match="unknown data set of .* 'cifar': did you mean 'cifar10'"):
+    with pytest.raises(zcpt.ConfigError, match="value of --accuracy-on for .* 'cifar': did you mean 'cifar10'"):
         table.accuracies("cifar")
-    with pytest.raises(zcpt.ConfigError, match="unknown metric of cifar10 in .* 'tset': did you mean 'test'"):
+    with pytest.raises(zcpt.ConfigError, match="value of --metric for cifar10 in .* 'tset': did you mean 'test'"):
         table.accuracies("cifar10", "tset")
 
 
@@ -112,7 +112,14 @@ def test_no_pickle_is_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("document", "word"), [([1], "no file of NAS-Bench-201"), ({"meta_archs": [CELL], "arch2infos": {0: {}}}, "'full'")]
+    ("document", "word"),
+    [
+        ([1], "no file of NAS-Bench-201"),
+        ({"meta_archs": 3, "arch2infos": {}}, "no file of NAS-Bench-201"),
+        ({"meta_archs": [CELL], "arch2infos": {0: {}}}, "architecture 0 is not of the form"),
+        ({"meta_archs": [CELL], "arch2infos": {0: None}}, "architecture 0 is not of the form"),
+        ({"meta_archs": [3], "arch2infos": {0: {}}}, "architecture 0 is not of the form"),
+    ],
 )
 def test_other_data_in_a_pth_file(document, word, tmp_path):
     torch.save(document, tmp_path / "api.pth")
@@ -184,10 +191,46 @@ def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path):
         (["arch_str", "c10_test_acc_200ep_pct"], [["", 9]], ["line 2: 'arch_str' is empty"]),
         (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 9], [CELL, 8]], ["line 3", "that of line 2"]),
         (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 120]], ["line 2: '120' is no accuracy"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, 0.94]], ["is more than 0.94 %: write percent, not fractions"]),
+        (["arch_str", "c10_test_acc_200ep_pct"], [[CELL, "9" * 140_000]], ["line 2: it is no CSV (field larger"]),
+        (["arch_str", "arch_str"], [[CELL, 94]], ["line 1: there are two columns 'arch_str'"]),
     ],
 )
 def test_mistakes_in_a_file_are_said_with_its_line(columns, rows, words, tmp_path):
     refused(written(tmp_path / "t.csv", columns, *rows), "nasbench201", *words)
+
+
+def test_what_spreadsheets_leave_in_a_file_does_no_harm(tmp_path):
+    path = written(tmp_path / "t.csv", ["arch_str", "c10_test_acc_200ep_pct"], [CELL, 94])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")
+    assert read_table(path, "nasbench201").columns["cifar10", "test"].tolist() == [94.0]
+
+
+def test_cells_of_nasbench101_that_are_listed_twice_were_trained_twice(tmp_path):
+    space, one, three = zcpt.get_space("nasbench1shot1-1"), "conv1x1-bn-relu", "conv3x3-bn-relu"
+    both = [side_by_side(space, "maxpool3x3", *convs) for convs in ((one, three), (three, one))]
+    specs = [space.spec(architecture) for architecture in both]
+    rows = [
+        ["a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops), accuracy]
+        for spec, accuracy in zip(specs, (90, 94), strict=True)
+    ]
+    table = read_table(written(tmp_path / "t.csv", ["adj49", "ops", "test_acc_single_run_pct"], *rows), space)
+    assert len(table) == 2
+    for architecture in both:
+        assert table.lookup(architecture, "cifar10") == 92
+        assert table.lookup(architecture, "cifar10", "best-test") == 94
+
+
+def test_accuracies_of_the_api_that_are_none(tmp_path):
+    for wrong in (9000.0, math.nan):
+        document = official(list)
+        document["arch2infos"][0]["full"]["all_results"]["cifar10", 777]["eval_acc1es"]["ori-test@199"] = wrong
+        torch.save(document, tmp_path / "api.pth")
+        refused(tmp_path / "api.pth", "nasbench201", "is no accuracy in percent")
+    (tmp_path / "text.pth").write_text("arch_str,c10_test_acc_200ep_pct")
+    refused(tmp_path / "text.pth", "nasbench201", "cannot be read as plain data")
+    (tmp_path / "macro.json").write_text('{"22222222": {"test_acc": "93"}}')
+    refused(tmp_path / "macro.json", "nasbench-macro", "'93' is no list")
 
 
 def test_files_that_are_no_tables(tmp_path):

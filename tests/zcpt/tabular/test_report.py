@@ -8,17 +8,30 @@ import pytest
 
 import zcpt
 from zcpt.tabular.pictures import bars, scatter
-from zcpt.tabular.published import AGREEMENTS, CORRELATIONS, SEARCHES, correlations, operation_agreement
+from zcpt.tabular.published import (
+    AGREEMENTS,
+    CORRELATIONS,
+    SEARCHES,
+    SOURCES,
+    Judged,
+    correlations,
+    operation_agreement,
+)
 from zcpt.tabular.report import write_page
 
 
 def test_published_figures_are_found_however_names_are_written():
     for name in ("jacob_cov", "jacob-cov"):
-        found = correlations("nasbench201", "cifar100", name)
+        found = correlations(Judged("nasbench201", "cifar100", "test"), name)
         assert [(fact.spearman, fact.source) for fact in found] == [(0.82, "VKDNW"), (0.704, "ZCN")]
-    assert correlations("nasbench201", "cifar10", "nothing") == []
-    assert operation_agreement("nasbench201", "zc-pt naswot").best_acc == 0.77
-    assert operation_agreement("darts", "zc-pt naswot") is None
+    assert correlations(Judged("nasbench201", "cifar10", "test"), "nothing") == []
+    assert operation_agreement(Judged("nasbench201", "cifar10", "best-test"), "zc-pt naswot").best_acc == 0.77
+    for judged in (
+        ("darts", "cifar10", "valid"),
+        ("nasbench201", "cifar100", "test"),
+        ("nasbench201", "cifar10", "valid"),
+    ):
+        assert operation_agreement(Judged(*judged), "zc-pt naswot") is None
 
 
 def test_published_figures_are_correlations_of_known_spaces():
@@ -47,7 +60,9 @@ def test_a_result_of_another_kind_is_refused(tmp_path):
         write_page([tmp_path / "a"], tmp_path / "page.md")
 
 
-def _searched(folder: Path, proxy: str, accuracies: list[float], data_set: str = "cifar10") -> Path:
+def _searched(
+    folder: Path, proxy: str, accuracies: list[float], data_set: str = "cifar10", content: str = "a", **settings: int
+) -> Path:
     mean = sum(accuracies) / len(accuracies)
     searches = [
         {"seed": seed, "architecture": "a|b", "accuracy": accuracy, "rank": 1, "seconds": 2.0}
@@ -63,6 +78,7 @@ def _searched(folder: Path, proxy: str, accuracies: list[float], data_set: str =
             "best": 94.37,
             "mean": 87.06,
             "architectures": 15625,
+            "content": content,
         },
         "search": {
             "proxy": proxy,
@@ -72,6 +88,7 @@ def _searched(folder: Path, proxy: str, accuracies: list[float], data_set: str =
             "validation_batches": 10,
             "batch_size": 64,
             "validation_batch_size": 128,
+            **settings,
         },
         "images": {"dataset": "digits"},
         "hardware": {"name": "a machine", "device": "cpu", "workers": 1, "cores": 2},
@@ -101,3 +118,34 @@ def test_searches_that_are_judged_alike_share_a_table_with_the_best_first(tmp_pa
     assert naswot < synflow < text.index("cifar100\n")
     assert "| 0 | `a\\|b` | 70.00 | 1 | 2 |" in text
     assert text.count("Batches of 64 and 128 from digits.") == 2
+
+
+def test_what_differs_among_searches_has_a_column_and_other_tables_a_page(tmp_path):
+    folders = [
+        _searched(tmp_path / "a", "naswot", [90.0, 91.0], channels=16),
+        _searched(tmp_path / "b", "naswot", [94.0, 93.0], channels=8),
+        _searched(tmp_path / "c", "synflow", [70.0, 70.0], content="b"),
+    ]
+    text = write_page(folders, tmp_path / "page.md").read_text()
+    assert "| mean of the proposals | seconds | channels |" in text
+    assert text.index("| 2 | 8 |") < text.index("| 2 | 16 |")
+    assert text.count("## Searches on NAS-Bench-201, cifar10\n") == 2
+
+
+def test_sources_of_published_figures_are_named_where_they_stand(tmp_path):
+    text = write_page([_searched(tmp_path / "a", "naswot", [90.0])], tmp_path / "page.md").read_text()
+    assert "- ZiCo: Li et al., ICLR 2023." in text
+    assert "VKDNW" not in text
+    assert {fact.source for facts in (CORRELATIONS, AGREEMENTS, SEARCHES) for fact in facts} == set(SOURCES)
+
+
+def test_scores_of_any_span_have_an_axis():
+    spread = {
+        "flow": [0.0, 1e-3, 1e20],
+        "positive": [1e-9, 1.0, 1e9],
+        "low": [-1e6, -0.5, 0.3],
+        "even": [1.0, 2.0, 3.0],
+    }
+    axes = scatter([1.0, 2.0, 3.0], spread).axes
+    assert [axis.get_xscale() for axis in axes] == ["symlog", "log", "symlog", "linear"]
+    assert scatter([1.0], {"nothing": [float("nan")], "zero": [0.0]}).axes[0].get_xscale() == "linear"

@@ -68,3 +68,10 @@ def test_what_the_table_lacks_is_counted(pictures, macro, tmp_path):
     assert [row["rank"] is None for row in result["searches"]] == [
         row["accuracy"] is None for row in result["searches"]
     ]
+
+
+def test_other_pictures_are_another_measurement(whole, pictures, tmp_path):
+    measured(whole, pictures, tmp_path / "a")
+    others = [(1 - image, label) for image, label in pictures]
+    with pytest.raises(zcpt.ConfigError, match="is of another measurement: its fingerprint is"):
+        measured(whole, others, tmp_path / "a")
