@@ -31,6 +31,7 @@ from benchmarks.random_search import random_search
 from benchmarks.report import PAGES, report
 from benchmarks.variants import AGREEMENTS, VARIANTS, settings
 from train.data import ImageData, load_data, scoring_batches
+from zcpt.batches import fingerprint
 from zcpt.files import as_json, write_atomically
 from zcpt.tabular import Table, read_table
 
@@ -98,8 +99,12 @@ def agreeing(bench: Bench, config: zcpt.SearchConfig, variant: str) -> Row:
 def measure(args: argparse.Namespace, path: Path) -> None:
     """Add the rows that are not there yet."""
     space = zcpt.get_space(args.space)
-    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    before = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    rows: list[Row] = before["rows"]
     bench = Bench(read_table(args.table, space), load_data(args.dataset), args.device, rows)
+    about = {"table": bench.table.about("cifar10"), "made_of": sources(bench)}
+    if rows and before["made_of"] != about["made_of"]:
+        sys.exit(f"{path} was measured with another table or other images: move it away to begin anew.")
     plan = [("search", name, VARIANTS[name], searched) for name in args.variants]
     plan += [("random", name, VARIANTS[name], drawn) for name in args.random]
     plan += [("agreement", name, AGREEMENTS[name], agreeing) for name in args.agreement]
@@ -114,7 +119,13 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     for kind, name, config, measured in tqdm(todo, "runs"):
         row = measured(bench, config, name)
         rows.append({"kind": kind, "variant": name, "seed": config.seed, **row, "on": machine(args.device)})
-        write_atomically(path, as_json({"table": bench.table.about("cifar10"), "rows": rows}))
+        write_atomically(path, as_json({**about, "rows": rows}))
+
+
+def sources(bench: Bench) -> dict[str, str]:
+    """What tells tables and images apart."""
+    batch = scoring_batches(bench.data, 0).draw(64, 0)
+    return {"table": bench.table.document("cifar10", "test")["content"], "images": fingerprint(batch)}
 
 
 def machine(device: str) -> dict[str, str]:
@@ -143,7 +154,10 @@ def main() -> None:
     elif args.table is None:
         parser.error("--table is needed to look accuracies up")
     else:
-        measure(args, path)
+        try:
+            measure(args, path)
+        except zcpt.ZcptError as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":
