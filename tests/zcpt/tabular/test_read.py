@@ -1,5 +1,6 @@
 """Files of the benchmarks: what is read from them, and what is said of wrong ones."""
 
+import functools
 import json
 import math
 import pickle
@@ -14,6 +15,9 @@ from tests.zcpt.tabular.conftest import RUNS, cells, written
 from zcpt.tabular import read_table
 
 CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
+
+
+read_once = functools.cache(read_table)
 
 
 def refused(path, space, *words):
@@ -261,7 +265,7 @@ def test_files_that_are_no_tables(tmp_path):
     ],
 )
 def test_published_optima_counts_and_means(file, space, count, key, best, mean, text, real_data):
-    table = read_table(real_data / "tables" / f"{file}.csv.gz", space)
+    table = read_once(real_data / "tables" / f"{file}.csv.gz", space)
     about = table.about(*key)
     assert len(table) == about["architectures"] == count
     assert best is None or about["best"] == pytest.approx(best, abs=1e-3)
