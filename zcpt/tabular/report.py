@@ -121,7 +121,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
     size, shape, options = number["networks"] + number["failures"], protocol["networks"], protocol["options"]
     layers = counted(shape["layers"], get_space(protocol["space"]).layers_mean)
     text = (
-        f"# Proxies on {table['title']}, {table['data_set']}: {size:,} networks of C={shape['channels']}, {layers}\n\n"
+        f"# Proxies on {_title(protocol)}: {size:,} networks of C={shape['channels']}, {layers}\n\n"
         f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
         f"of the table {_shown(table['best'], 2)} %. Correlations with accuracy '{table['metric']}' are signed: "
         "positive is as the proxy declares. In brackets: 95 % intervals by bootstrap over the architectures. Networks "
@@ -138,7 +138,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
             for f in result["failures"]
         )
         text += "\nFailures:\n\n" + "\n".join(lines) + "\n"
-    title = f"{table['title']}, {table['data_set']}, {size:,} networks"
+    title = f"{_title(protocol)}, {size:,} networks"
     scores = folder / SCORES
     drawn = scatter(*_read_scores(scores, list(result["results"])), title) if scores.exists() else None
     return text, {"scatter": drawn, "correlations": bars(result["results"], title)}
@@ -165,14 +165,14 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
             ]
         )
     text = (
-        f"# Scores of operations on {table['title']}, {table['data_set']}, accuracy '{table['metric']}'\n\n"
+        f"# Scores of operations on {_title(protocol)}, accuracy '{table['metric']}'\n\n"
         "Spearman's correlation over the candidates of an edge, mean over the edges, in the undecided supernet: with "
         "the best (best-acc) and the mean (avg-acc) of the accuracies of all architectures that have the operation "
         f"there. Mean and standard deviation over seeds {_listed(protocol['seeds'])}.\n\n"
         f"{_markdown(header, rows)}\n{_supernets(protocol)}{_surroundings(protocol)}\n"
     )
     values = {name: found["values"] for name, found in result["results"].items()}
-    return text, {"operations": heat_maps(values, result["candidates"], f"{table['title']}, {table['data_set']}")}
+    return text, {"operations": heat_maps(values, result["candidates"], _title(protocol))}
 
 
 def _search(result: Result, folder: Path) -> tuple[str, Pictures]:
@@ -233,10 +233,7 @@ def _searches(results: Sequence[Result]) -> tuple[str, Pictures]:
 
 def _searched(result: Result) -> str:
     table = result["protocol"]["table"]
-    return (
-        f"# Searches on {table['title']}, {table['data_set']}\n\n"
-        f"Accuracy '{table['metric']}' in percent of what was found"
-    )
+    return f"# Searches on {_title(result['protocol'])}\n\nAccuracy '{table['metric']}' in percent of what was found"
 
 
 def _about_table(result: Result) -> str:
@@ -312,6 +309,13 @@ def _published(fact: published.Correlation) -> str:
     bar = "|" * (fact.source in published.ABSOLUTE)
     figures = ("-" if figure is None else f"{bar}{figure:g}{bar}" for figure in (fact.spearman, fact.kendall))
     return f"{' / '.join(figures)} ({fact.source})"
+
+
+def _title(protocol: Result) -> str:
+    """The benchmark, with the space where its name is another one, and the data set."""
+    table, space = protocol["table"], protocol["space"]
+    own = table["title"].lower().replace("-", "") == space.replace("-", "")
+    return f"{table['title']}{'' if own else f' ({space})'}, {table['data_set']}"
 
 
 def _judged(protocol: Result) -> published.Judged:
