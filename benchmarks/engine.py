@@ -32,11 +32,11 @@ from benchmarks.engine_setup import BATCHES, ENGINES, random_batch, seconds, sup
 from benchmarks.naive import NaiveEngine
 from zcpt.batches import Batch
 from zcpt.devices import place_batch
-from zcpt.files import as_json, write_atomically
+from zcpt.files import to_json_text, write_atomically
 from zcpt.mixture import Mixture
 from zcpt.proxies import get_proxy
 from zcpt.scoring import Evaluator
-from zcpt.search import Decision, Listener
+from zcpt.search import Callback, Decision
 from zcpt.space import SearchSpace
 from zcpt.supernet import Supernet
 
@@ -44,13 +44,13 @@ RESULT = Path(__file__).parent / "results" / "engine.json"
 Score = Callable[[Sequence[Mixture], Batch], Any]
 
 
-class Decisions(Listener):
+class Decisions(Callback):
     """What was decided in a search."""
 
     def __init__(self) -> None:
         self.all: list[Decision] = []
 
-    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         """Note it."""
         self.all.append(decision)
 
@@ -67,7 +67,7 @@ def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[
     heard = Decisions()
     data = batch.images, batch.labels
     zcpt.search(
-        space, data, proposals=1, batch_size=len(batch.images), device=device, num_classes=10, listeners=[heard]
+        space, data, proposals=1, batch_size=len(batch.images), device=device, num_classes=10, callbacks=[heard]
     )
     mixture, steps = Mixture.start(space.choices), []
     remaining: dict[str, tuple[str, ...]] = {}
@@ -179,10 +179,10 @@ def main() -> None:
         for name in [args.space] if args.space else [] if args.growth else BATCHES:
             mine[name] = measure(name, device, args.repeats, args.samples)
             mine[name]["peak bytes"] = {e: _in_a_process_of_its_own(name, e, args.device) for e in ENGINES}
-            write_atomically(RESULT, as_json(document))
+            write_atomically(RESULT, to_json_text(document))
         if args.growth or not args.space:
             mine |= {"growth": growth(device), "limits": limits(device)}
-            write_atomically(RESULT, as_json(document))
+            write_atomically(RESULT, to_json_text(document))
     write_atomically(RESULT.with_suffix(".md"), report(document))
 
 

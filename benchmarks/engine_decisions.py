@@ -27,14 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import zcpt
 from benchmarks.engine_setup import random_batch
 from zcpt.batches import Batch, as_batches
-from zcpt.files import as_json, write_atomically
+from zcpt.files import to_json_text, write_atomically
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot
 from zcpt.scoring import Evaluator
-from zcpt.search import Decision, Listener, SearchConfig, configure
-from zcpt.search.propose import Fresh, Seeds
-from zcpt.seeding import derive
-from zcpt.space import SearchSpace, Shape
+from zcpt.search import Callback, Decision, SearchConfig, configure
+from zcpt.search.supernets import FreshSupernets, SearchSeeds
+from zcpt.seeding import derive_seed
+from zcpt.space import NetworkConfig, SearchSpace
 
 RESULT = Path(__file__).parent / "results" / "engine_decisions.json"
 SIDE, BATCH, CHANNELS = 16, 16, 8
@@ -43,19 +43,21 @@ LAYERS = {"nasbench201": 2}
 """Where the smallest network is too small to be worth a look; elsewhere it is taken."""
 
 
-class Repeated(Listener):
+class Repeated(Callback):
     """Takes every decision of a proposal again."""
 
-    def __init__(self, space: SearchSpace, config: SearchConfig, shape: Shape, images: Batch, other: str) -> None:
+    def __init__(
+        self, space: SearchSpace, config: SearchConfig, network_config: NetworkConfig, images: Batch, other: str
+    ) -> None:
         self.choices, self.images = {choice.name: choice for choice in space.choices}, images
-        net = Fresh(space, shape, config, torch.device("cpu")).supernet(0)
+        net = FreshSupernets(space, network_config, config, torch.device("cpu")).supernet(0)
         self.mixture, self.left = Mixture.start(space.choices), dict[str, tuple[str, ...]]()
         self.evaluator = (
             Evaluator(net, Naswot(), engine="plain") if other == "plain" else Evaluator(net, Naswot(), precision="bf16")
         )
         self.taken, self.difference, self.differing = 0, 0.0, list[dict[str, Any]]()
 
-    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         """Score the same candidates."""
         choice = self.choices[decision.choice]
         left = self.left.get(choice.name, decision.candidates)
@@ -84,9 +86,9 @@ def compare(name: str, seed: int, other: str) -> Repeated:
     config = configure(space, **settings)
     data = random_batch(BATCH, SIDE)
     source = as_batches((data.images, data.labels), 10)
-    images = source.draw(BATCH, derive(Seeds.derived(seed).batch, 0))
-    repeated = Repeated(space, config, Shape(CHANNELS, config.layers, 10, 3, (SIDE, SIDE)), images, other)
-    zcpt.search(space, source, num_classes=10, listeners=[repeated], engine="fast", **settings)
+    images = source.draw(BATCH, derive_seed(SearchSeeds.derived(seed).batch, 0))
+    repeated = Repeated(space, config, NetworkConfig(CHANNELS, config.layers, 10, 3, (SIDE, SIDE)), images, other)
+    zcpt.search(space, source, num_classes=10, callbacks=[repeated], engine="fast", **settings)
     return repeated
 
 
@@ -113,7 +115,7 @@ def main() -> None:
             "torch": torch.__version__,
             "date": date.today().isoformat(),
         }
-        write_atomically(RESULT, as_json(document))
+        write_atomically(RESULT, to_json_text(document))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _evaluation(
     net = supernet(space, device, channels=channels, layers=layers, image_size=(side, side))
     mixture, edges = Mixture.start(space.choices), [choice for choice in space.choices if not choice.phase]
     for choice in edges if undecided is None else edges[undecided:]:
-        mixture = mixture if undecided is None else mixture.select(choice.name, choice.rivals[-1:])
+        mixture = mixture if undecided is None else mixture.select(choice.name, choice.selectable[-1:])
     evaluator, images = Evaluator(net, Naswot()), place_batch(random_batch(batch, side), device)
     return _median(lambda: evaluator.scores([mixture], images), device)
 
@@ -103,17 +103,17 @@ def limits(device: torch.device) -> dict[str, Any]:
         network = Network(net, tuple(batch.images.shape), torch.float32, device, proxy.counts)
         values = list(_values(network))
         macs = sum(_macs(value) for value in values)
-        counted = sum(value.units for value in network.observed(mixture)) * size * size
+        pluralize = sum(value.units for value in network.observed(mixture)) * size * size
         moved = sum(4 * size * (value.units + sum(source.units for source in value.sources)) for value in values)
         needs = {
             "convolutions": 2 * macs / rates["float32 products a second"],
-            "kernels": 2 * counted / rates["int8 products a second"],
+            "kernels": 2 * pluralize / rates["int8 products a second"],
             "moving": moved / rates["bytes a second"],
         }
         found[name] = {
             "seconds": taken,
             "operations of convolutions": 2 * macs,
-            "operations of kernels": 2 * counted,
+            "operations of kernels": 2 * pluralize,
             "bytes": moved,
             "seconds at the measured rates": needs,
             "share of computing alone": (needs["convolutions"] + needs["kernels"]) / taken,

@@ -11,7 +11,7 @@ import torch
 
 from zcpt.batches import Batch
 from zcpt.devices import place
-from zcpt.space import SearchSpace, Shape
+from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.supernet import Supernet
 
 BATCHES = {"darts": 64, "nasbench201": 256, "proxyless": 64, "nasbench-macro": 256}
@@ -27,9 +27,9 @@ def random_batch(size: int, side: int = 32) -> Batch:
 
 def supernet(space: SearchSpace, device: torch.device, **size: Any) -> Supernet:
     """A supernet as a search has it."""
-    shape = Shape(space.search_size.channels, space.search_size.layers, 10, 3, (32, 32))
+    network_config = NetworkConfig(space.search_size.channels, space.search_size.layers, 10, 3, (32, 32))
     torch.manual_seed(0)
-    return place(space.build_supernet(replace(shape, **size)), device).eval()
+    return place(space.build_supernet(replace(network_config, **size)), device).eval()
 
 
 def seconds(call: Callable[[], Any], device: torch.device) -> float:

@@ -11,11 +11,11 @@ import torch
 import zcpt
 from benchmarks.variants import networks_scored, shape
 from train.data import ImageData, scoring_batches
-from zcpt.devices import as_device
-from zcpt.search.journal import Journal
+from zcpt.architecture import Architecture
+from zcpt.devices import to_device
+from zcpt.journal import Journal
 from zcpt.search.validate import Validator, best
-from zcpt.seeding import derive
-from zcpt.space import Architecture
+from zcpt.seeding import derive_seed
 from zcpt.tabular import Table
 from zcpt.tabular.measures import spearman
 
@@ -36,15 +36,15 @@ def random_search(
         candidates: How many distinct proposals the search had; it compared no others in its stage 2.
     """
     stage1, stage2 = networks_scored(table.space, config, candidates)
-    generator = torch.Generator().manual_seed(derive(config.seed, "random search"))
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "random search"))
     indices = torch.randperm(len(table), generator=generator)[: stage1 + stage2].tolist()
     drawn = [table.architectures[i] for i in indices]
-    batches = scoring_batches(data, config.seed), as_device(device)
+    batches = scoring_batches(data, config.seed), to_device(device)
 
     def scores(config: zcpt.SearchConfig, architectures: Sequence[Architecture]) -> list[list[float]]:
         # One by one: seeds are the same for all of them, and some hundred networks need not be in memory at once.
         parts = table.space, shape(config, data), config, *batches
-        return [Validator(*parts, Journal(), zcpt.Listener()).scores([a])[0] for a in architectures]
+        return [Validator(*parts, Journal(), zcpt.Callback()).scores([a])[0] for a in architectures]
 
     once = replace(config, validation_batches=1, validation_inits=1)
     first = scores(once, drawn)

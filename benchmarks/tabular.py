@@ -32,7 +32,7 @@ from benchmarks.report import PAGES, report
 from benchmarks.variants import AGREEMENTS, VARIANTS, settings
 from train.data import ImageData, load_data, scoring_batches
 from zcpt.batches import fingerprint
-from zcpt.files import as_json, write_atomically
+from zcpt.files import to_json_text, write_atomically
 from zcpt.tabular import Table, read_table
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,13 +53,13 @@ class Bench(NamedTuple):
         return time.process_time() if self.device == "cpu" else time.perf_counter()
 
 
-class Stopwatch(zcpt.Listener):
+class Stopwatch(zcpt.Callback):
     """Seconds of stage 1."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock, self.began, self.stage1 = clock, clock(), 0.0
 
-    def validating(self, candidates: Sequence[zcpt.Architecture]) -> None:
+    def on_validation_start(self, candidates: Sequence[zcpt.Architecture]) -> None:
         self.stage1 = self.clock() - self.began
 
 
@@ -67,7 +67,7 @@ def searched(bench: Bench, config: zcpt.SearchConfig, variant: str) -> Row:
     """One search; the accuracies of what it proposed and of what it chose."""
     space, table, watch = bench.table.space, bench.table, Stopwatch(bench.clock)
     batches = scoring_batches(bench.data, config.seed)
-    result = zcpt.search(space, batches, device=bench.device, listeners=[watch], **asdict(config))
+    result = zcpt.search(space, batches, device=bench.device, callbacks=[watch], **asdict(config))
     proposals = {n: table.lookup(c.architecture, "cifar10") for c in result.candidates for n in c.proposals}
     return {
         "architecture": space.format(result.architecture),
@@ -110,16 +110,16 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     plan += [("agreement", name, AGREEMENTS[name], agreeing) for name in args.agreement]
     known = {(row["kind"], row["variant"], row["seed"]) for row in rows}
     todo = [
-        (kind, name, settings(space, options, seed), measured)
-        for kind, name, options, measured in plan
+        (kind, name, settings(space, options, seed), measure_cost)
+        for kind, name, options, measure_cost in plan
         for seed in args.seeds
         if (kind, name, seed) not in known
     ]
     path.parent.mkdir(exist_ok=True)
-    for kind, name, config, measured in tqdm(todo, "runs"):
-        row = measured(bench, config, name)
+    for kind, name, config, measure_cost in tqdm(todo, "runs"):
+        row = measure_cost(bench, config, name)
         rows.append({"kind": kind, "variant": name, "seed": config.seed, **row, "on": machine(args.device)})
-        write_atomically(path, as_json({**about, "rows": rows}))
+        write_atomically(path, to_json_text({**about, "rows": rows}))
 
 
 def sources(bench: Bench) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from train.data import ImageData
 from zcpt.search import ORDERS, SearchConfig, configure
 from zcpt.search.orders import evaluations
-from zcpt.space import SearchSpace, Shape
+from zcpt.space import NetworkConfig, SearchSpace
 
 PAPER: dict[str, Any] = {"preset": "paper"}
 SHORT: dict[str, Any] = {"validation_batches": 10}
@@ -38,10 +38,10 @@ def settings(space: SearchSpace, options: dict[str, Any], seed: int) -> SearchCo
     return configure(space, **options, seed=seed, valid_only=space.name.startswith("nasbench1shot1"))
 
 
-def shape(config: SearchConfig, data: ImageData) -> Shape:
+def shape(config: SearchConfig, data: ImageData) -> NetworkConfig:
     """The shape of the networks that a search scores."""
     channels, height, width = data.image_shape
-    return Shape(config.channels, config.layers, len(data.classes), channels, (height, width))
+    return NetworkConfig(config.channels, config.layers, len(data.classes), channels, (height, width))
 
 
 def networks_scored(space: SearchSpace, config: SearchConfig, candidates: int) -> tuple[int, int]:

@@ -23,21 +23,11 @@ from darts_space.darts_network import (
 )
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
 from darts_space.operations import OPERATIONS
+from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, Price, classifier_block
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
-from zcpt.space import (
-    Allowed,
-    Architecture,
-    CellGraph,
-    Choice,
-    Completion,
-    Published,
-    SearchSpace,
-    Shape,
-    Size,
-    check_kept,
-)
+from zcpt.space import Allowed, CellGraph, Completion, NetworkConfig, Published, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
 CANDIDATES = (
@@ -71,13 +61,13 @@ Operations = Callable[[str, int], tuple[str, ...]]
 
 
 def darts_choices(
-    operations: Operations, never_kept: tuple[str, ...] = (), nodes: Sequence[int] = NODES
+    operations: Operations, not_selectable: tuple[str, ...] = (), nodes: Sequence[int] = NODES
 ) -> Iterator[Choice]:
     """The choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
     for kind in KINDS:
         for index, (node, source) in enumerate(edges_into(nodes)):
             candidates = operations(kind, index)
-            yield Choice(edge_name(kind, node, source), candidates, group=kind, never_kept=never_kept)
+            yield Choice(edge_name(kind, node, source), candidates, group=kind, not_selectable=not_selectable)
     for kind in KINDS:
         for node in nodes[1:]:
             sources = tuple(str(source) for source in range(node))
@@ -96,10 +86,10 @@ class Darts(SearchSpace):
 
     name = "darts"
     summary = "normal and reduction cell of 14 edges, 7 operations each: about 1.1e18 pairs of cells"
-    layers_mean = "cells"
-    search_size = Size(16, 8)
-    train_size = Size(36, 20)
-    small_size = Size(16, 5)
+    layer_unit = "cells"
+    search_size = WidthDepth(16, 8)
+    train_size = WidthDepth(36, 20)
+    small_size = WidthDepth(16, 5)
     published = Published(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
     """Of a cell; there may be others in subclasses that neither build networks nor tell costs: those have ``NODES``."""
@@ -107,26 +97,26 @@ class Darts(SearchSpace):
     """How many nodes, the last ones, are the output of a cell; there may be fewer in such subclasses."""
     choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
-    def check_shape(self, shape: Shape) -> None:
-        if shape.layers < 3:
+    def check_network_config(self, config: NetworkConfig) -> None:
+        if config.layers < 3:
             raise SpaceError(
-                f"space '{self.name}' needs at least 3 cells, two of them for reduction, not {shape.layers}."
+                f"space '{self.name}' needs at least 3 cells, two of them for reduction, not {config.layers}."
             )
 
-    def build_supernet(self, shape: Shape) -> Supernet:
-        self.check_shape(shape)
+    def build_supernet(self, config: NetworkConfig) -> Supernet:
+        self.check_network_config(config)
         net = Supernet(self.choices)
-        channels = stem_channels(shape, supernet=True)
+        channels = stem_channels(config, supernet=True)
         value = Supernet.IMAGES
         states = []
-        for index, module in enumerate(stem(shape, channels)):
+        for index, module in enumerate(stem(config, channels)):
             value = net.fixed(f"stem.{index}", module, value)
             states.append(value)
         states = [states[0], states[-1]]
-        plans = cell_plans(shape, channels)
+        plans = cell_plans(config, channels)
         for index, plan in enumerate(plans):
             states = [states[1], self._mixed_cell(net, f"cells.{index}", plan, states)]
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].outputs, shape.num_classes))
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].outputs, config.num_classes))
         net.fixed("classifier", head, states[1])
         return net
 
@@ -145,26 +135,28 @@ class Darts(SearchSpace):
             nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
         return net.concat(name, nodes[2:])
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
-        self.check_shape(shape)
-        return DartsNetwork(self._pairs(architecture), shape, auxiliary)
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> DropPathNetwork:
+        self.check_network_config(config)
+        return DartsNetwork(self._pairs(architecture), config, auxiliary)
 
-    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
-        channels = stem_channels(shape, supernet=False)
-        yield from stem_blocks(shape, channels)
-        for plan in cell_plans(shape, channels):
+    def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
+        channels = stem_channels(config, supernet=False)
+        yield from stem_blocks(config, channels)
+        for plan in cell_plans(config, channels):
             yield from plan.preprocess_blocks()
-        yield classifier_block(plan.outputs, shape.num_classes, plan.size)
+        yield classifier_block(plan.outputs, config.num_classes, plan.size)
 
-    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
+    def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         kind, _, place = choice.split("/")
         if place != "inputs":
-            source, plans = int(place.removeprefix("edge")), cell_plans(shape, stem_channels(shape, supernet=False))
+            source, plans = int(place.removeprefix("edge")), cell_plans(config, stem_channels(config, supernet=False))
             yield from (plan.edge_block(candidate, source) for plan in plans if plan.kind == kind)
 
-    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
         """The two cheapest inputs of every node, each by its cheapest operation."""
-        prices = self.prices(shape, price)
+        prices = self.prices(config, price)
 
         def complete(allowed: Allowed) -> Architecture:
             kept: dict[str, tuple[str, ...]] = {}
@@ -214,9 +206,9 @@ class Darts(SearchSpace):
             )
 
     def count(self) -> int:
-        rivals = {choice.name: len(choice.rivals) for choice in self.choices}
+        selectable = {choice.name: len(choice.selectable) for choice in self.choices}
         per_node = (
-            sum(math.prod(rivals[edge_name(kind, node, source)] for source in pair) for pair in pairs)
+            sum(math.prod(selectable[edge_name(kind, node, source)] for source in pair) for pair in pairs)
             for kind in KINDS
             for node in self.nodes
             for pairs in [combinations(range(node), KEPT_INPUTS)]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from darts_space.genotype import KINDS, Pairs
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
-from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, norm_cost
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
-from zcpt.space import Shape
+from zcpt.cost import Block, Cost, Size2d, conv_cost, norm_cost, strided_size
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.space import NetworkConfig
 
 NODES = (2, 3, 4, 5)
 """Intermediate nodes; 0 and 1 are the outputs of the cells before the last one and before."""
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def size(self) -> Size2d:
-        return halved(self.entering[1], 2 if self.kind == "reduce" else 1)
+        return strided_size(self.entering[1], 2 if self.kind == "reduce" else 1)
 
     def preprocess_blocks(self) -> tuple[Block, Block]:
         preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
@@ -62,19 +62,23 @@ class Plan:
         return operation_block(operation, self.channels, self.stride(source), entering)
 
 
-def _has_imagenet_stem(shape: Shape) -> bool:
-    return min(shape.image_size) >= IMAGENET_STEM_FROM
+def _has_imagenet_stem(config: NetworkConfig) -> bool:
+    return min(config.image_size) >= IMAGENET_STEM_FROM
 
 
 @lru_cache(maxsize=16)
-def cell_plans(shape: Shape, entering_channels: int) -> tuple[Plan, ...]:
+def cell_plans(config: NetworkConfig, entering_channels: int) -> tuple[Plan, ...]:
     """The cells of a network, after a stem of so many channels."""
-    inputs, channels, size = (entering_channels, entering_channels), shape.channels, shape.image_size
-    reductions = (shape.layers // 3, 2 * shape.layers // 3)
-    after_reduction = _has_imagenet_stem(shape)
-    entering = (halved(halved(size, 2), 2), halved(halved(halved(size, 2), 2), 2)) if after_reduction else (size, size)
+    inputs, channels, size = (entering_channels, entering_channels), config.channels, config.image_size
+    reductions = (config.layers // 3, 2 * config.layers // 3)
+    after_reduction = _has_imagenet_stem(config)
+    entering = (
+        (strided_size(strided_size(size, 2), 2), strided_size(strided_size(strided_size(size, 2), 2), 2))
+        if after_reduction
+        else (size, size)
+    )
     plans: list[Plan] = []
-    for index in range(shape.layers):
+    for index in range(config.layers):
         reduce = index in reductions
         channels = 2 * channels if reduce else channels
         plans.append(Plan(inputs, entering, channels, KINDS[reduce], after_reduction))
@@ -83,40 +87,40 @@ def cell_plans(shape: Shape, entering_channels: int) -> tuple[Plan, ...]:
     return tuple(plans)
 
 
-def stem_channels(shape: Shape, supernet: bool) -> int:
+def stem_channels(config: NetworkConfig, supernet: bool) -> int:
     """Three times the first cell's; only the discrete ImageNet network has as many as the cell."""
-    return shape.channels if _has_imagenet_stem(shape) and not supernet else 3 * shape.channels
+    return config.channels if _has_imagenet_stem(config) and not supernet else 3 * config.channels
 
 
 def _conv_norm(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
 
 
-def stem(shape: Shape, channels: int) -> nn.ModuleList:
+def stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
     """One module for small images, or the two of the ImageNet stem."""
-    if not _has_imagenet_stem(shape):
-        return nn.ModuleList([nn.Sequential(*_conv_norm(shape.in_channels, channels, 1))])
+    if not _has_imagenet_stem(config):
+        return nn.ModuleList([nn.Sequential(*_conv_norm(config.in_channels, channels, 1))])
     half = channels // 2
-    first = nn.Sequential(*_conv_norm(shape.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
+    first = nn.Sequential(*_conv_norm(config.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
     return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
 
 
-def _stem_module(shape: Shape, channels: int, index: int) -> nn.Module:
-    return stem(shape, channels)[index]
+def _stem_module(config: NetworkConfig, channels: int, index: int) -> nn.Module:
+    return stem(config, channels)[index]
 
 
-def stem_blocks(shape: Shape, channels: int) -> Iterator[Block]:
+def stem_blocks(config: NetworkConfig, channels: int) -> Iterator[Block]:
     """What ``stem`` costs."""
-    inputs, size = shape.in_channels, shape.image_size
-    if _has_imagenet_stem(shape):
-        half, quarter = halved(size, 2), halved(halved(size, 2), 2)
+    inputs, size = config.in_channels, config.image_size
+    if _has_imagenet_stem(config):
+        half, quarter = strided_size(size, 2), strided_size(strided_size(size, 2), 2)
         cost = _conv_norm_cost(inputs, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
-        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, shape, channels, 0))
-        cost = _conv_norm_cost(channels, channels, halved(quarter, 2))
-        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, shape, channels, 1))
+        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, config, channels, 0))
+        cost = _conv_norm_cost(channels, channels, strided_size(quarter, 2))
+        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, config, channels, 1))
     else:
         cost = _conv_norm_cost(inputs, channels, size)
-        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, shape, channels, 0))
+        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, config, channels, 0))
 
 
 def _conv_norm_cost(inputs: int, outputs: int, size: Size2d) -> Cost:
@@ -129,7 +133,7 @@ class _Cell(nn.Module):
         self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
         self.sources = tuple(source for _, source in pairs)
         self.edges = nn.ModuleList(
-            dropped(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
+            with_drop_path(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
             for operation, source in pairs
         )
 
@@ -144,16 +148,16 @@ class _Cell(nn.Module):
 class DartsNetwork(DropPathNetwork):
     """The discrete network of a normal and a reduction cell."""
 
-    def __init__(self, cells: Mapping[str, Pairs], shape: Shape, auxiliary: bool) -> None:
+    def __init__(self, cells: Mapping[str, Pairs], config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        channels = stem_channels(shape, supernet=False)
-        plans = cell_plans(shape, channels)
-        self.stem = stem(shape, channels)
+        channels = stem_channels(config, supernet=False)
+        plans = cell_plans(config, channels)
+        self.stem = stem(config, channels)
         self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
-        self.auxiliary_after = 2 * shape.layers // 3
+        self.classifier = nn.Linear(plans[-1].outputs, config.num_classes)
+        self.auxiliary_after = 2 * config.layers // 3
         tapped = plans[self.auxiliary_after].outputs
-        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         before_last = last = self.stem[0](images)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, Size2d, classifier_block, conv_cost, halved, norm_cost
-from zcpt.errors import SpaceError, unknown
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
-from zcpt.space import Shape
+from zcpt.cost import Block, Cost, Size2d, classifier_block, conv_cost, norm_cost, strided_size
+from zcpt.errors import SpaceError, unknown_name
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.space import NetworkConfig
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
@@ -70,7 +70,7 @@ class CellSpec:
             raise SpaceError(f"the labels of a cell go from '{INPUT}' to '{OUTPUT}', not {list(self.ops)}.")
         for name in self.ops[1:-1]:
             if name not in OPERATIONS:
-                raise SpaceError(unknown("operation", name, OPERATIONS))
+                raise SpaceError(unknown_name("operation", name, OPERATIONS))
 
     @classmethod
     def of(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
@@ -187,12 +187,12 @@ class _Plan:
 
 
 @lru_cache(maxsize=16)
-def _plans(shape: Shape) -> tuple[_Plan, ...]:
-    inputs = outputs = shape.channels
-    size, plans = shape.image_size, []
-    for index in range(shape.layers):
-        if starts_stack(index, shape.layers):
-            outputs, size = 2 * outputs, halved(size, 2)
+def _plans(config: NetworkConfig) -> tuple[_Plan, ...]:
+    inputs = outputs = config.channels
+    size, plans = config.image_size, []
+    for index in range(config.layers):
+        if starts_stack(index, config.layers):
+            outputs, size = 2 * outputs, strided_size(size, 2)
         plans.append(_Plan(inputs, outputs, size))
         inputs = outputs
     return tuple(plans)
@@ -208,7 +208,7 @@ class _Cell(nn.Module):
             if spec.matrix[0][vertex]:
                 self.projections[str(vertex)] = ConvBnRelu(plan.inputs, self.widths[vertex], 1)
             if vertex != spec.output:
-                self.operations[str(vertex)] = dropped(operation(spec.ops[vertex], self.widths[vertex]))
+                self.operations[str(vertex)] = with_drop_path(operation(spec.ops[vertex], self.widths[vertex]))
 
     def forward(self, x: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
@@ -229,17 +229,17 @@ class _Cell(nn.Module):
 class NasBench101Network(DropPathNetwork):
     """The network of a pruned cell: a stem, three stacks of cells with a pooling between them, a linear classifier."""
 
-    def __init__(self, spec: CellSpec, shape: Shape, auxiliary: bool) -> None:
+    def __init__(self, spec: CellSpec, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        plans = _plans(shape)
-        self.stem = ConvBnRelu(shape.in_channels, shape.channels, 3)
+        plans = _plans(config)
+        self.stem = ConvBnRelu(config.in_channels, config.channels, 3)
         # Rounded up, as TensorFlow's padding 'same' is.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].outputs, shape.num_classes)
+        self.classifier = nn.Linear(plans[-1].outputs, config.num_classes)
         # Two thirds into the network, where DARTS has it too.
-        self.auxiliary_after = 2 * shape.layers // 3
-        self.auxiliary = AuxiliaryHead(plans[-1].outputs, shape.num_classes) if auxiliary else None
+        self.auxiliary_after = 2 * config.layers // 3
+        self.auxiliary = AuxiliaryHead(plans[-1].outputs, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, tap = self.stem(images), images
@@ -252,46 +252,46 @@ class NasBench101Network(DropPathNetwork):
         return logits, self.auxiliary(tap)
 
 
-def fixed_blocks(shape: Shape) -> Iterator[Block]:
-    """What all networks of that shape have: stem, poolings between the stacks, classifier."""
-    size = shape.image_size
-    yield _convolution(shape.in_channels, shape.channels, 3, size)
-    for plan in _plans(shape):
+def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:
+    """What all networks of that config have: stem, poolings between the stacks, classifier."""
+    size = config.image_size
+    yield _convolution(config.in_channels, config.channels, 3, size)
+    for plan in _plans(config):
         if plan.inputs != plan.outputs:
             yield Block("pool", plan.inputs, plan.inputs, 2, size, Cost(), partial(nn.MaxPool2d, 2, ceil_mode=True))
         size = plan.size
-    yield classifier_block(plan.outputs, shape.num_classes, size)
+    yield classifier_block(plan.outputs, config.num_classes, size)
 
 
-def widths_by_cell(spec: CellSpec, shape: Shape) -> list[tuple[int, ...]]:
+def widths_by_cell(spec: CellSpec, config: NetworkConfig) -> list[tuple[int, ...]]:
     """Channels of each vertex of a pruned cell, in one cell of the network after the other."""
-    found = {key: spec.widths(*key) for key in {(plan.inputs, plan.outputs) for plan in _plans(shape)}}
-    return list(zip(*(found[plan.inputs, plan.outputs] for plan in _plans(shape)), strict=True))
+    found = {key: spec.widths(*key) for key in {(plan.inputs, plan.outputs) for plan in _plans(config)}}
+    return list(zip(*(found[plan.inputs, plan.outputs] for plan in _plans(config)), strict=True))
 
 
-def operation_blocks(name: str, widths: Sequence[int], shape: Shape) -> Iterator[Block]:
+def operation_blocks(name: str, widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
     """The operation of a vertex that is so wide, in one cell after the other."""
-    for width, plan in zip(widths, _plans(shape), strict=True):
+    for width, plan in zip(widths, _plans(config), strict=True):
         if name in _KERNELS:
             yield _convolution(width, width, _KERNELS[name], plan.size)
         else:
             yield Block(name, width, width, 1, plan.size, Cost(), partial(operation, name, width))
 
 
-def projection_blocks(widths: Sequence[int], shape: Shape) -> Iterator[Block]:
+def projection_blocks(widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
     """The projections of the cell's input to a vertex that is so wide, in one cell after the other."""
-    for width, plan in zip(widths, _plans(shape), strict=True):
+    for width, plan in zip(widths, _plans(config), strict=True):
         yield _convolution(plan.inputs, width, 1, plan.size)
 
 
-def network_blocks(spec: CellSpec, shape: Shape) -> Iterator[Block]:
+def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
     """The operations of the network of a pruned cell without its auxiliary head."""
-    yield from fixed_blocks(shape)
-    for vertex, widths in enumerate(widths_by_cell(spec, shape)):
+    yield from fixed_blocks(config)
+    for vertex, widths in enumerate(widths_by_cell(spec, config)):
         if spec.matrix[0][vertex]:
-            yield from projection_blocks(widths, shape)
+            yield from projection_blocks(widths, config)
         if 0 < vertex < spec.output:
-            yield from operation_blocks(spec.ops[vertex], widths, shape)
+            yield from operation_blocks(spec.ops[vertex], widths, config)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, size: Size2d) -> Block:

@@ -32,21 +32,11 @@ from darts_space.nasbench101 import (
 )
 from darts_space.operations import ReLUConvBN
 from darts_space.topologies import Graph, Topologies
+from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, Price
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
-from zcpt.space import (
-    Allowed,
-    Architecture,
-    CellGraph,
-    Choice,
-    Completion,
-    Published,
-    SearchSpace,
-    Shape,
-    Size,
-    check_kept,
-)
+from zcpt.space import Allowed, CellGraph, Completion, NetworkConfig, Published, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
 VERTICES = 7
@@ -106,9 +96,9 @@ def _bits(sources: Sequence[str]) -> int:
 
 
 @lru_cache(maxsize=8)
-def _topologies(space: NasBench1Shot1, shape: Shape) -> Topologies:
-    space.check_shape(shape)
-    return Topologies(space.graphs(), shape)
+def _topologies(space: NasBench1Shot1, config: NetworkConfig) -> Topologies:
+    space.check_network_config(config)
+    return Topologies(space.graphs(), config)
 
 
 class NasBench1Shot1(SearchSpace):
@@ -120,10 +110,10 @@ class NasBench1Shot1(SearchSpace):
 
     parents: ClassVar[tuple[int, ...]]
     """How many parents node 1, node 2, ... and at last the output have."""
-    layers_mean = "cells"
-    search_size = Size(16, 9)
-    train_size = Size(128, 9)
-    small_size = Size(16, 3)
+    layer_unit = "cells"
+    search_size = WidthDepth(16, 9)
+    train_size = WidthDepth(128, 9)
+    small_size = WidthDepth(16, 3)
     published = Published(batch_size=128, alpha_draw="run")
 
     @property
@@ -131,29 +121,29 @@ class NasBench1Shot1(SearchSpace):
         """Number of the output; 0 is the input, and the nodes are in between."""
         return len(self.parents)
 
-    def check_shape(self, shape: Shape) -> None:
-        if shape.layers % STACKS:
-            raise SpaceError(f"space '{self.name}' has three stacks of equal depth: {shape.layers} cells do not fit.")
-        if shape.channels < self.parents[-1]:
+    def check_network_config(self, config: NetworkConfig) -> None:
+        if config.layers % STACKS:
+            raise SpaceError(f"space '{self.name}' has three stacks of equal depth: {config.layers} cells do not fit.")
+        if config.channels < self.parents[-1]:
             raise SpaceError(
                 f"space '{self.name}' shares the channels of a cell between up to {self.parents[-1]} nodes: "
-                f"{shape.channels} channels are too few."
+                f"{config.channels} channels are too few."
             )
 
-    def build_supernet(self, shape: Shape) -> Supernet:
-        self.check_shape(shape)
+    def build_supernet(self, config: NetworkConfig) -> Supernet:
+        self.check_network_config(config)
         net = Supernet(self.choices)
-        inputs = channels = shape.channels
-        x = net.fixed("stem", ConvBnRelu(shape.in_channels, channels, 3), Supernet.IMAGES)
-        for index in range(shape.layers):
-            if starts_stack(index, shape.layers):
+        inputs = channels = config.channels
+        x = net.fixed("stem", ConvBnRelu(config.in_channels, channels, 3), Supernet.IMAGES)
+        for index in range(config.layers):
+            if starts_stack(index, config.layers):
                 channels *= 2
                 # The published supernet pads here, and so 32 pixels become 17 and then 9.
                 x = net.fixed(f"cells.{index}.pool", nn.MaxPool2d(2, padding=1), x)
             x = self._mixed_cell(net, f"cells.{index}", inputs, channels, x)
             inputs = channels * (self.output - 1)
         x = net.fixed("postprocess", ReLUConvBN(inputs, channels, 1, 1, affine=False), x)
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, shape.num_classes))
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, config.num_classes))
         net.fixed("classifier", head, x)
         return net
 
@@ -173,20 +163,22 @@ class NasBench1Shot1(SearchSpace):
         projection = net.fixed(f"{name}.output.projection", ConvBnRelu(inputs, count * channels, 1), x)
         return net.sum(f"{name}.output", [projection, *slots], parents_name(None))
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
-        self.check_shape(shape)
-        return NasBench101Network(self.spec(architecture).pruned(), shape, auxiliary)
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> DropPathNetwork:
+        self.check_network_config(config)
+        return NasBench101Network(self.spec(architecture).pruned(), config, auxiliary)
 
-    def blocks(self, architecture: Architecture, shape: Shape) -> Iterator[Block]:
-        self.check_shape(shape)
-        return network_blocks(self.spec(architecture).pruned(), shape)
+    def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
+        self.check_network_config(config)
+        return network_blocks(self.spec(architecture).pruned(), config)
 
-    def all_blocks(self, shape: Shape) -> Iterator[Block]:
-        return _topologies(self, shape).blocks()
+    def all_blocks(self, config: NetworkConfig) -> Iterator[Block]:
+        return _topologies(self, config).blocks()
 
-    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
+    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
         """The cheapest of all graphs, each with the cheapest operations of its nodes."""
-        topologies = _topologies(self, shape)
+        topologies = _topologies(self, config)
         priced = topologies.priced(price)
         among = np.array([_feeds_on(graph) for graph in topologies.graphs]) if valid_only else None
 

@@ -10,10 +10,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
-from zcpt.cost import Block, Size2d, classifier_block, conv_cost, halved, norm_cost
+from zcpt.architecture import Architecture, Choice
+from zcpt.cost import Block, Size2d, classifier_block, conv_cost, norm_cost, strided_size
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
-from zcpt.space import Architecture, CellGraph, Choice, Published, SearchSpace, Shape, Size
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.space import CellGraph, NetworkConfig, Published, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -43,13 +44,13 @@ class _Part:
         return self.inputs == self.outputs
 
 
-def _skeleton(shape: Shape) -> Iterator[_Part]:
-    channels, size, index = shape.channels, shape.image_size, 0
+def _skeleton(config: NetworkConfig) -> Iterator[_Part]:
+    channels, size, index = config.channels, config.image_size, 0
     for stage in range(STAGES):
         if stage:
             yield _Part(f"blocks.{index}", channels, 2 * channels, size)
-            channels, size, index = 2 * channels, halved(size, 2), index + 1
-        for _ in range(shape.layers):
+            channels, size, index = 2 * channels, strided_size(size, 2), index + 1
+        for _ in range(config.layers):
             yield _Part(f"blocks.{index}", channels, channels, size)
             index += 1
 
@@ -67,15 +68,15 @@ class _ResidualBlock(nn.Module):
 
     @classmethod
     def block(cls, part: _Part) -> Block:
-        inputs, outputs, size = part.inputs, part.outputs, halved(part.entering, 2)
+        inputs, outputs, size = part.inputs, part.outputs, strided_size(part.entering, 2)
         convs = ReLUConvBN.cost(inputs, outputs, 3, size) + ReLUConvBN.cost(outputs, outputs, 3, size)
         cost = convs + conv_cost(inputs, outputs, 1, size)
         return Block("residual", inputs, outputs, 2, part.entering, cost, partial(cls, inputs, outputs))
 
 
-def _stem(shape: Shape) -> nn.Module:
-    conv = nn.Conv2d(shape.in_channels, shape.channels, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(shape.channels))
+def _stem(config: NetworkConfig) -> nn.Module:
+    conv = nn.Conv2d(config.in_channels, config.channels, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(config.channels))
 
 
 def _norm(last: _Part) -> nn.Module:
@@ -92,7 +93,7 @@ class _Cell(nn.Module):
         self.edges = nn.ModuleDict()
         for node, source in EDGES:
             operation = OPERATIONS[architecture[edge_name(node, source)]]
-            self.edges[f"{node}_{source}"] = dropped(operation.build(channels, 1, True))
+            self.edges[f"{node}_{source}"] = with_drop_path(operation.build(channels, 1, True))
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
@@ -103,19 +104,19 @@ class _Cell(nn.Module):
 
 
 class _Network(DropPathNetwork):
-    def __init__(self, architecture: Architecture, shape: Shape, auxiliary: bool) -> None:
+    def __init__(self, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        self.stem = _stem(shape)
+        self.stem = _stem(config)
         self.blocks = nn.ModuleList(
             _Cell(architecture, block.outputs) if block.is_cell else _ResidualBlock(block.inputs, block.outputs)
-            for block in _skeleton(shape)
+            for block in _skeleton(config)
         )
-        channels = shape.channels * 2 ** (STAGES - 1)
+        channels = config.channels * 2 ** (STAGES - 1)
         self.head = _head(channels)
-        self.classifier = nn.Linear(channels, shape.num_classes)
+        self.classifier = nn.Linear(channels, config.num_classes)
         # Two thirds into the network, where DARTS has it too.
-        self.auxiliary_after = (STAGES - 1) * (shape.layers + 1) - 1
-        self.auxiliary = AuxiliaryHead(channels, shape.num_classes) if auxiliary else None
+        self.auxiliary_after = (STAGES - 1) * (config.layers + 1) - 1
+        self.auxiliary = AuxiliaryHead(channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, tap = self.stem(images), images
@@ -133,23 +134,23 @@ class NasBench201(SearchSpace):
 
     name = "nasbench201"
     summary = "cell of 6 edges, 5 operations each: 15,625 cells with published accuracies"
-    layers_mean = "cells in each of the three stages"
-    search_size = Size(16, 5)
-    train_size = Size(16, 5)
-    small_size = Size(16, 1)
+    layer_unit = "cells in each of the three stages"
+    search_size = WidthDepth(16, 5)
+    train_size = WidthDepth(16, 5)
+    small_size = WidthDepth(16, 1)
     published = Published(batch_size=256, alpha_draw="proposal")
     choices = tuple(Choice(edge_name(node, source), CANDIDATES) for node, source in EDGES)
 
-    def build_supernet(self, shape: Shape) -> Supernet:
+    def build_supernet(self, config: NetworkConfig) -> Supernet:
         net = Supernet(self.choices)
-        x = net.fixed("stem", _stem(shape), Supernet.IMAGES)
-        for block in _skeleton(shape):
+        x = net.fixed("stem", _stem(config), Supernet.IMAGES)
+        for block in _skeleton(config):
             if block.is_cell:
                 x = self._mixed_cell(net, block.name, block.outputs, x)
             else:
                 x = net.fixed(block.name, _ResidualBlock(block.inputs, block.outputs), x)
-        channels = shape.channels * 2 ** (STAGES - 1)
-        net.fixed("classifier", nn.Linear(channels, shape.num_classes), net.fixed("head", _head(channels), x))
+        channels = config.channels * 2 ** (STAGES - 1)
+        net.fixed("classifier", nn.Linear(channels, config.num_classes), net.fixed("head", _head(channels), x))
         return net
 
     @staticmethod
@@ -166,29 +167,31 @@ class NasBench201(SearchSpace):
             nodes.append(net.sum(f"{name}.node{node}", edges))
         return nodes[-1]
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> DropPathNetwork:
         self.check(architecture)
-        return _Network(architecture, shape, auxiliary)
+        return _Network(architecture, config, auxiliary)
 
-    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
-        inputs, channels, size = shape.in_channels, shape.channels, shape.image_size
+    def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
+        inputs, channels, size = config.in_channels, config.channels, config.image_size
         cost = conv_cost(inputs, channels, 3, size) + norm_cost(channels)
-        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem, shape))
-        *_, last = parts = list(_skeleton(shape))
+        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem, config))
+        *_, last = parts = list(_skeleton(config))
         yield from (_ResidualBlock.block(part) for part in parts if not part.is_cell)
         yield Block("norm", last.outputs, last.outputs, 1, last.entering, norm_cost(last.outputs), partial(_norm, last))
-        yield classifier_block(last.outputs, shape.num_classes, last.entering)
+        yield classifier_block(last.outputs, config.num_classes, last.entering)
 
-    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
-        cells = (part for part in _skeleton(shape) if part.is_cell)
+    def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
+        cells = (part for part in _skeleton(config) if part.is_cell)
         return (operation_block(candidate, cell.outputs, 1, cell.entering) for cell in cells)
 
     def parse(self, text: str) -> Architecture:
         """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
         nodes = [re.findall(r"([^|~+]+)~(\d+)\|", part) for part in text.strip().split("+")]
         wanted = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
-        written = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
-        if written != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
+        format_count = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
+        if format_count != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
             raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         kept = {}
         for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):

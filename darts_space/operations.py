@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, measured, norm_cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, measure_cost, norm_cost, strided_size
 from zcpt.errors import SpaceError
 from zcpt.registry import Registry
 from zcpt.supernet import Stochastic
@@ -86,7 +86,7 @@ class FactorizedReduce(nn.Module):
     @classmethod
     def block(cls, inputs: int, outputs: int, entering: Size2d) -> Block:
         """The one of a discrete network, on maps of the size ``entering``."""
-        cost, build = cls.cost(inputs, outputs, halved(entering, 2)), partial(cls, inputs, outputs, True)
+        cost, build = cls.cost(inputs, outputs, strided_size(entering, 2)), partial(cls, inputs, outputs, True)
         return Block("factorized_reduce", inputs, outputs, 2, entering, cost, build)
 
 
@@ -198,7 +198,7 @@ def operation_block(name: str, channels: int, stride: int, entering: Size2d) -> 
     operation = OPERATIONS[name]
     build = partial(operation.build, channels, stride, True)
     if operation.cost is None:
-        cost = measured(build, channels, *entering)
+        cost = measure_cost(build, channels, *entering)
     else:
-        cost = operation.cost(channels, stride, halved(entering, stride))
+        cost = operation.cost(channels, stride, strided_size(entering, stride))
     return Block(name, channels, channels, stride, entering, cost, build)

@@ -22,7 +22,7 @@ from darts_space.nasbench101 import (
     widths_by_cell,
 )
 from zcpt.cost import Block, Price
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 Graph = Mapping[int, tuple[int, ...]]
 """The parents of each vertex that counts; 0 is the input, and the largest vertex is the output."""
@@ -31,15 +31,15 @@ _NOWHERE = -1
 
 
 class Topologies:
-    """The graphs of a space, and what their vertices are at one shape.
+    """The graphs of a space, and what their vertices are at one config.
 
     Args:
         graphs: All graphs, each of them once.
-        shape: Of the networks.
+        config: Of the networks.
     """
 
-    def __init__(self, graphs: Sequence[Graph], shape: Shape) -> None:
-        self.graphs, self.shape = graphs, shape
+    def __init__(self, graphs: Sequence[Graph], config: NetworkConfig) -> None:
+        self.graphs, self.config = graphs, config
         self.output = max(graphs[0])
         self._widths: dict[tuple[int, ...], int] = {}
         # Row by row, what each vertex reads (a bit for each parent) and which of the widths it has.
@@ -55,20 +55,20 @@ class Topologies:
         vertices = [0, *sorted(graph)]
         matrix = [[int(source in graph.get(target, ())) for target in vertices] for source in vertices]
         ops = [INPUT, *[OPERATIONS[0]] * (len(graph) - 1), OUTPUT]
-        return widths_by_cell(CellSpec.of(matrix, ops), self.shape)[1:]
+        return widths_by_cell(CellSpec.of(matrix, ops), self.config)[1:]
 
     def blocks(self) -> Iterator[Block]:
         """Everything that a network may consist of."""
-        yield from fixed_blocks(self.shape)
+        yield from fixed_blocks(self.config)
         for widths in self._widths:
-            yield from projection_blocks(widths, self.shape)
+            yield from projection_blocks(widths, self.config)
             for name in OPERATIONS:
-                yield from operation_blocks(name, widths, self.shape)
+                yield from operation_blocks(name, widths, self.config)
 
     def priced(self, price: Price) -> PricedTopologies:
         """The graphs with a price for every part."""
-        operations = [[sum(map(price, operation_blocks(n, w, self.shape))) for n in OPERATIONS] for w in self._widths]
-        projections = [sum(map(price, projection_blocks(w, self.shape))) for w in self._widths]
+        operations = [[sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._widths]
+        projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._widths]
         base = np.where(self.projected, np.array(projections)[self.kinds], 0.0).sum(axis=1)
         return PricedTopologies(self, np.array(operations, dtype=float), base)
 

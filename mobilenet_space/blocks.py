@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, halved, measured, norm_cost
+from zcpt.cost import Block, Cost, Size2d, conv_cost, measure_cost, norm_cost, strided_size
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPath
 from zcpt.registry import Registry
@@ -30,7 +30,7 @@ class Layer:
     @property
     def size(self) -> Size2d:
         """Height and width of its output."""
-        return halved(self.entering, self.stride)
+        return strided_size(self.entering, self.stride)
 
     @property
     def keeps_shape(self) -> bool:
@@ -161,5 +161,5 @@ def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
     """A candidate operation in the place of ``layer``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, layer, activation, False)
-    cost = operation.cost(layer) if operation.cost else measured(build, layer.inputs, *layer.entering)
+    cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.inputs, *layer.entering)
     return block(name, layer, cost, build)

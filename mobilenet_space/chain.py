@@ -12,10 +12,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mobilenet_space.blocks import IDENTITY, OPERATIONS, Activation, ConvNorm, Layer, MBConv, block, operation_block
+from zcpt.architecture import Architecture
 from zcpt.cost import Block, classifier_block
 from zcpt.errors import SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork
-from zcpt.space import Architecture, CellGraph, SearchSpace, Shape
+from zcpt.space import CellGraph, NetworkConfig, SearchSpace
 from zcpt.supernet import Supernet
 
 
@@ -85,9 +86,9 @@ def _head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
 class ChainNetwork(DropPathNetwork):
     """A discrete network of a chain space."""
 
-    def __init__(self, space: Chain, architecture: Architecture, shape: Shape, auxiliary: bool) -> None:
+    def __init__(self, space: Chain, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        skeleton = space.skeleton(shape)
+        skeleton = space.skeleton(config)
         self.stem = _stem(skeleton, space.activation)
         self.layers = nn.ModuleList(
             OPERATIONS[architecture[choice.name]].build(layer, space.activation, True)
@@ -95,11 +96,11 @@ class ChainNetwork(DropPathNetwork):
         )
         self.head = _head(skeleton, space.activation)
         self.dropout = nn.Dropout(space.dropout)
-        self.classifier = nn.Linear(skeleton.features, shape.num_classes)
+        self.classifier = nn.Linear(skeleton.features, config.num_classes)
         # Two thirds into the network, where DARTS has it too.
         self.auxiliary_after = 2 * len(skeleton.layers) // 3
         tapped = skeleton.layers[self.auxiliary_after].outputs
-        self.auxiliary = AuxiliaryHead(tapped, shape.num_classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x = tapped = self.stem(images)
@@ -113,14 +114,14 @@ class ChainNetwork(DropPathNetwork):
 
 
 @lru_cache(maxsize=16)
-def _layers(space: Chain, shape: Shape) -> dict[str, Layer]:
-    return dict(zip((choice.name for choice in space.choices), space.skeleton(shape).layers, strict=True))
+def _layers(space: Chain, config: NetworkConfig) -> dict[str, Layer]:
+    return dict(zip((choice.name for choice in space.choices), space.skeleton(config).layers, strict=True))
 
 
 class Chain(SearchSpace):
     """A space of chains: stem, layers, head. Every layer is a choice; the number of layers is fixed."""
 
-    layers_mean = "layers"
+    layer_unit = "layers"
     stages: ClassVar[tuple[Stage, ...]]
     """At the published width, for images of the published size."""
     activation: ClassVar[type[nn.Module]]
@@ -130,41 +131,43 @@ class Chain(SearchSpace):
     """Candidates that the published code computes on zeros while they weigh 0 (see ``Mixture.feed_zeros``)."""
 
     @abstractmethod
-    def skeleton(self, shape: Shape) -> Skeleton:
-        """The layers of a network of that shape."""
+    def skeleton(self, config: NetworkConfig) -> Skeleton:
+        """The layers of a network of that config."""
 
-    def check_shape(self, shape: Shape) -> None:
-        if shape.layers != len(self.choices):
+    def check_network_config(self, config: NetworkConfig) -> None:
+        if config.layers != len(self.choices):
             raise SpaceError(
-                f"networks of space '{self.name}' have {len(self.choices)} layers, not {shape.layers}: "
+                f"networks of space '{self.name}' have {len(self.choices)} layers, not {config.layers}: "
                 f"give {len(self.choices)} or leave the number of layers out."
             )
 
-    def build_supernet(self, shape: Shape) -> Supernet:
-        self.check_shape(shape)
-        skeleton = self.skeleton(shape)
+    def build_supernet(self, config: NetworkConfig) -> Supernet:
+        self.check_network_config(config)
+        skeleton = self.skeleton(config)
         net = Supernet(self.choices)
         x = net.fixed("stem", _stem(skeleton, self.activation), Supernet.IMAGES)
         for choice, layer in zip(self.choices, skeleton.layers, strict=True):
             candidates = {name: OPERATIONS[name].build(layer, self.activation, False) for name in choice.candidates}
             x = net.mixed(choice.name, choice.name, candidates, x, self.fed_zeros)
         x = net.fixed("head", _head(skeleton, self.activation), x)
-        net.fixed("classifier", nn.Linear(skeleton.features, shape.num_classes), x)
+        net.fixed("classifier", nn.Linear(skeleton.features, config.num_classes), x)
         return net
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> ChainNetwork:
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> ChainNetwork:
         self.check(architecture)
-        self.check_shape(shape)
-        return ChainNetwork(self, architecture, shape, auxiliary)
+        self.check_network_config(config)
+        return ChainNetwork(self, architecture, config, auxiliary)
 
-    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
-        skeleton = self.skeleton(shape)
+    def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
+        skeleton = self.skeleton(config)
         yield from _stem_blocks(skeleton, self.activation)
         yield _convolution(skeleton.last, 1, self.activation)
-        yield classifier_block(skeleton.features, shape.num_classes, skeleton.last.size)
+        yield classifier_block(skeleton.features, config.num_classes, skeleton.last.size)
 
-    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
-        yield operation_block(candidate, _layers(self, shape)[choice], self.activation)
+    def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
+        yield operation_block(candidate, _layers(self, config)[choice], self.activation)
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """The same network with the identities at the end of their stages.

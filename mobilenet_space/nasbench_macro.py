@@ -8,8 +8,9 @@ from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, Layer
 from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
+from zcpt.architecture import Architecture, Choice
 from zcpt.errors import SpaceError
-from zcpt.space import Architecture, Choice, Published, Shape, Size
+from zcpt.space import NetworkConfig, Published, WidthDepth
 
 CANDIDATES = (IDENTITY, "mb_k3_e3", "mb_k5_e6")
 """In the order of the benchmark's digits."""
@@ -28,9 +29,9 @@ class NasBenchMacro(Chain):
 
     name = "nasbench-macro"
     summary = "chain of 8 layers, 3 operations each: 6,561 networks (3,969 distinct) with published accuracies"
-    search_size = Size(STEM, LAYERS)
-    train_size = Size(STEM, LAYERS)
-    small_size = Size(16, LAYERS)
+    search_size = WidthDepth(STEM, LAYERS)
+    train_size = WidthDepth(STEM, LAYERS)
+    small_size = WidthDepth(16, LAYERS)
     # Its published search weighs undecided candidates 1/3 each, exactly, and has no stage 2.
     published = Published(batch_size=256, alpha_draw="run", alpha_noise=0.0)
     choices = tuple(Choice(layer_name(index), CANDIDATES) for index in range(LAYERS))
@@ -38,10 +39,10 @@ class NasBenchMacro(Chain):
     activation = nn.ReLU
     fed_zeros = (1, 2)  # the identity is fed zeros too, but it has no ReLU to notice them
 
-    def skeleton(self, shape: Shape) -> Skeleton:
-        stem = Layer(shape.in_channels, shape.channels, 1, shape.image_size)
-        stages = [Stage(s.channels // STEM * shape.channels, s.layers, s.stride) for s in STAGES]
-        return Skeleton(stem, (), follow(stem, stages), FEATURES // STEM * shape.channels)
+    def skeleton(self, config: NetworkConfig) -> Skeleton:
+        stem = Layer(config.in_channels, config.channels, 1, config.image_size)
+        stages = [Stage(s.channels // STEM * config.channels, s.layers, s.stride) for s in STAGES]
+        return Skeleton(stem, (), follow(stem, stages), FEATURES // STEM * config.channels)
 
     def parse(self, text: str) -> Architecture:
         """Read the benchmark's eight digits, such as ``22212220``."""

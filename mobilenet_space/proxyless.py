@@ -9,8 +9,9 @@ from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
 from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
-from zcpt.errors import SpaceError, unknown
-from zcpt.space import Architecture, Choice, Published, Shape, Size
+from zcpt.architecture import Architecture, Choice
+from zcpt.errors import SpaceError, unknown_name
+from zcpt.space import NetworkConfig, Published, WidthDepth
 from zcpt.supernet import Supernet
 
 CANDIDATES = (*MB_CONVS, IDENTITY)
@@ -64,28 +65,28 @@ class Proxyless(Chain):
 
     name = "proxyless"
     summary = "ProxylessNAS-like chain of 21 layers, 6 MBConvs or a skip each: about 2.2e17 networks"
-    search_size = Size(STEM, 21)
-    train_size = Size(STEM, 21)
-    small_size = Size(16, 21)
+    search_size = WidthDepth(STEM, 21)
+    train_size = WidthDepth(STEM, 21)
+    small_size = WidthDepth(16, 21)
     published = Published(batch_size=64, alpha_draw="run", validation_batch_size=256)
     choices = tuple(_choices())
     stages = STAGES
     activation = nn.ReLU6
     dropout = 0.2
 
-    def skeleton(self, shape: Shape) -> Skeleton:
-        stem_stride, first_stride = (2, STAGES[0].stride) if min(shape.image_size) >= IMAGENET_FROM else (1, 1)
+    def skeleton(self, config: NetworkConfig) -> Skeleton:
+        stem_stride, first_stride = (2, STAGES[0].stride) if min(config.image_size) >= IMAGENET_FROM else (1, 1)
         strides = (first_stride, *(stage.stride for stage in STAGES[1:]))
-        stem = Layer(shape.in_channels, shape.channels, stem_stride, shape.image_size)
-        before = stem.next(_scaled(BEFORE, shape.channels))
+        stem = Layer(config.in_channels, config.channels, stem_stride, config.image_size)
+        before = stem.next(_scaled(BEFORE, config.channels))
         stages = [
-            Stage(_scaled(stage.channels, shape.channels), stage.layers, stride)
+            Stage(_scaled(stage.channels, config.channels), stage.layers, stride)
             for stage, stride in zip(STAGES, strides, strict=True)
         ]
-        return Skeleton(stem, (before,), follow(before, stages), _scaled(FEATURES, shape.channels))
+        return Skeleton(stem, (before,), follow(before, stages), _scaled(FEATURES, config.channels))
 
-    def build_supernet(self, shape: Shape) -> Supernet:
-        net = super().build_supernet(shape)
+    def build_supernet(self, config: NetworkConfig) -> Supernet:
+        net = super().build_supernet(config)
         # The supernet only: the published discrete networks have PyTorch's initialisation.
         _draw_as_published(net)
         return net
@@ -114,5 +115,5 @@ def _operation(word: str) -> str:
     numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
     known = {word: name for name, word in WORDS.items()} | numbers
     if word not in known:
-        raise SpaceError(unknown("operation", word, known))
+        raise SpaceError(unknown_name("operation", word, known))
     return known[word]

@@ -15,7 +15,8 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from zcpt import Proxy
-from zcpt.space import Architecture, SearchSpace, Shape
+from zcpt.architecture import Architecture
+from zcpt.space import NetworkConfig, SearchSpace
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
 
@@ -51,10 +52,10 @@ def documented_file() -> str:
     return "\n\n".join(documented_blocks())
 
 
-def tiny_shape(space: SearchSpace, **changes: object) -> Shape:
+def tiny_network_config(space: SearchSpace, **changes: object) -> NetworkConfig:
     """The smallest sensible network of a space, for 8x8 RGB images of 10 classes."""
     values = {"channels": 4, "layers": LAYERS[space.name], "image_size": (8, 8), **changes}
-    return Shape(**values)
+    return NetworkConfig(**values)
 
 
 def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> Architecture:
@@ -62,7 +63,7 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> A
     generator = torch.Generator().manual_seed(seed)
     kept = {}
     for choice in space.choices:
-        candidates = [candidate for candidate in choice.rivals if not re.search(without, candidate)]
+        candidates = [candidate for candidate in choice.selectable if not re.search(without, candidate)]
         picked = torch.randperm(len(candidates), generator=generator)[: choice.keep].sort().values
         kept[choice.name] = tuple(candidates[i] for i in picked)
     return space.architecture(kept)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
-from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_shape
-from zcpt.cost import halved
+from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_network_config
+from zcpt.cost import strided_size
 from zcpt.search import ORDERS, PRESETS
 from zcpt.search.propose import Proposer
 
@@ -76,7 +76,7 @@ def test_text_round_trip(space):
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 32), (33, 47), (5, 5), (1, 1)])
 @pytest.mark.parametrize("auxiliary", [False, True])
 def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
-    shape = tiny_shape(space, image_size=size, in_channels=1, num_classes=7)
+    shape = tiny_network_config(space, image_size=size, in_channels=1, num_classes=7)
     network = space.build_network(random_architecture(space, 1), shape, auxiliary=auxiliary)
     network.set_drop_path(0.5)
     images = torch.randn(3, 1, *size)
@@ -96,7 +96,7 @@ def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
     "shape", [{}, {"image_size": (32, 32), "channels": 16}, {"image_size": (9, 20), "in_channels": 1}]
 )
 def test_analytic_cost_is_that_of_the_network(space, shape):
-    shape = tiny_shape(space, **shape)
+    shape = tiny_network_config(space, **shape)
     for seed in range(3):
         architecture = random_architecture(space, seed)
         network = space.build_network(architecture, shape).eval()
@@ -109,35 +109,37 @@ def test_analytic_cost_is_that_of_the_network(space, shape):
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 20), (128, 130)])
 def test_every_block_is_what_it_says(space, size):
-    blocks = set(space.all_blocks(tiny_shape(space, image_size=size)))
+    blocks = set(space.all_blocks(tiny_network_config(space, image_size=size)))
     assert len({block.key for block in blocks}) == len(blocks)
     for block in blocks:
         module = block.build().eval()
         with FlopCounterMode(display=False) as counter:
             output = module(torch.randn(1, block.inputs, *block.entering))
         assert output.shape[1] == block.outputs
-        assert output.ndim == 2 or output.shape[2:] == halved(block.entering, block.stride)
+        assert output.ndim == 2 or output.shape[2:] == strided_size(block.entering, block.stride)
         assert block.cost.params == sum(parameter.numel() for parameter in module.parameters())
         assert 2 * block.cost.macs == counter.get_total_flops()
     for seed in range(3):
-        assert set(space.blocks(random_architecture(space, seed), tiny_shape(space, image_size=size))) <= blocks
+        assert (
+            set(space.blocks(random_architecture(space, seed), tiny_network_config(space, image_size=size))) <= blocks
+        )
 
 
 def partly_decided(space, generator, most=1500):
     """What random decisions leave: few enough architectures to try them all."""
-    allowed = {choice.name: choice.rivals for choice in space.choices}
+    allowed = {choice.name: choice.selectable for choice in space.choices}
     order = [space.choices[i] for i in torch.randperm(len(space.choices), generator=generator).tolist()]
     for choice in order:
         count = math.prod(math.comb(len(allowed[c.name]), c.keep) for c in space.choices)
         if count > most:
-            drawn = torch.randperm(len(choice.rivals), generator=generator).tolist()
+            drawn = torch.randperm(len(choice.selectable), generator=generator).tolist()
             left = choice.keep + int(torch.randint(2, (), generator=generator)) * (count < 100 * most)
-            allowed[choice.name] = tuple(c for i, c in enumerate(choice.rivals) if i in drawn[:left])
+            allowed[choice.name] = tuple(c for i, c in enumerate(choice.selectable) if i in drawn[:left])
     return allowed
 
 
 def test_the_cheapest_is_the_cheapest_of_all(space):
-    shape, generator = tiny_shape(space), torch.Generator().manual_seed(0)
+    shape, generator = tiny_network_config(space), torch.Generator().manual_seed(0)
     for seed in range(3):
 
         def price(block, seed=seed):
@@ -157,7 +159,7 @@ def test_the_cheapest_is_the_cheapest_of_all(space):
 @pytest.mark.parametrize("name", ["nasbench201", "nasbench-macro", "nasbench1shot1-1"])
 def test_the_cheapest_of_a_whole_space(name):
     space = zcpt.get_space(name)
-    shape, generator = tiny_shape(space, channels=8), torch.Generator().manual_seed(1)
+    shape, generator = tiny_network_config(space, channels=8), torch.Generator().manual_seed(1)
 
     def price(block):
         return zlib.crc32(block.key.encode()) % 1000
@@ -178,11 +180,11 @@ def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space):
         architecture = random_architecture(space, seed)
         canonical = space.canonical(architecture)
         assert space.canonical(canonical) == canonical
-        assert space.cost(canonical, tiny_shape(space)) == space.cost(architecture, tiny_shape(space))
+        assert space.cost(canonical, tiny_network_config(space)) == space.cost(architecture, tiny_network_config(space))
 
 
 def test_the_auxiliary_head_is_not_part_of_the_cost(space):
-    architecture, shape = random_architecture(space, 0), tiny_shape(space)
+    architecture, shape = random_architecture(space, 0), tiny_network_config(space)
     network = space.build_network(architecture, shape, auxiliary=True)
     own = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
     assert own == space.cost(architecture, shape).params
@@ -199,7 +201,7 @@ def without_dropout(network):
 def test_drop_path_drops_images_in_training_only(space):
     small = {c.name: [n for n in c.candidates if THREE_BY_THREE.search(n)] for c in space.choices}
     kept = {c.name: tuple(small[c.name] or c.candidates)[: c.keep] for c in space.choices}
-    network = without_dropout(space.build_network(space.architecture(kept), tiny_shape(space)))
+    network = without_dropout(space.build_network(space.architecture(kept), tiny_network_config(space)))
     images = torch.randn(4, 3, 8, 8)
     plain = network.eval()(images)
     network.set_drop_path(0.3)
@@ -211,7 +213,7 @@ def test_drop_path_drops_images_in_training_only(space):
 
 
 def test_networks_do_not_share_state(space):
-    one, other = (space.build_network(random_architecture(space, s), tiny_shape(space)) for s in (0, 1))
+    one, other = (space.build_network(random_architecture(space, s), tiny_network_config(space)) for s in (0, 1))
     without_dropout(other)
     torch.manual_seed(0)  # some operations are noise
     before = other(torch.ones(2, 3, 8, 8))

@@ -11,8 +11,8 @@ import torch
 
 import zcpt
 from tests.conftest import documented_blocks, documented_file, random_architecture
-from zcpt import ProxyError, Shape, SpaceError
-from zcpt.spaces import _SPACES
+from zcpt import NetworkConfig, ProxyError, SpaceError
+from zcpt.space_registry import _SPACES
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def test_the_documented_operation_is_one_of_a_cell_space():
     for seed in range(3):
         architecture = random_architecture(space, seed)
         assert space.parse(space.format(architecture)) == architecture
-        shape = Shape(channels=8, layers=3, image_size=(9, 8))
+        shape = NetworkConfig(channels=8, layers=3, image_size=(9, 8))
         network = space.build_network(architecture, shape).eval()
         assert network(torch.randn(2, 3, 9, 8)).shape == (2, 10)
         assert space.cost(architecture, shape).params == sum(p.numel() for p in network.parameters())

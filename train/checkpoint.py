@@ -14,10 +14,11 @@ from safetensors.torch import save
 from torch import nn
 
 from train.images import Statistics
+from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
-from zcpt.files import with_keys, write_atomically
-from zcpt.space import Architecture, Network, Shape
-from zcpt.spaces import get_space
+from zcpt.files import require_keys, write_atomically
+from zcpt.space import Network, NetworkConfig
+from zcpt.space_registry import get_space
 
 LAST = "last.pt"
 WEIGHTS = "model.safetensors"
@@ -31,7 +32,7 @@ class TrainedNetwork:
 
     network: Network
     architecture: Architecture
-    shape: Shape
+    network_config: NetworkConfig
     statistics: Statistics
     """Mean and standard deviation that its images are normalised with."""
     classes: tuple[str, ...]
@@ -51,7 +52,7 @@ def load_state(path: Path, architecture: Architecture) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, depending on where the file is damaged
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}): the file is damaged.") from error
-    with_keys(state, ("architecture", "network", "optimizer", "rows"), path)
+    require_keys(state, ("architecture", "network", "optimizer", "rows"), path)
     if state["architecture"] != architecture.to_json():
         raise ConfigError(
             f"{path} is a checkpoint of another architecture than the one in {path.parent / 'architecture.json'}: "
@@ -69,7 +70,7 @@ def save_network(path: Path, trained: TrainedNetwork) -> None:
     }
     document = {
         "architecture": trained.architecture.to_json(),
-        "shape": asdict(trained.shape),
+        "shape": asdict(trained.network_config),
         "statistics": trained.statistics,
         "classes": trained.classes,
         "about": trained.about,
@@ -88,19 +89,21 @@ def load_network(path: Path) -> TrainedNetwork:
         raise ConfigError(f"{path} is missing: give the folder that 'zcpt train' wrote, with a finished training.")
     try:
         with safe_open(str(path), framework="pt") as file:
-            document = with_keys(json.loads((file.metadata() or {})["zcpt"]), _DOCUMENT, path)
+            document = require_keys(json.loads((file.metadata() or {})["zcpt"]), _DOCUMENT, path)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is damaged or was not written by zcpt ({error}).") from None
     architecture = Architecture.from_json(json.dumps(document["architecture"]), str(path))
     fields = document["shape"] | {"image_size": tuple(document["shape"]["image_size"])}
-    shape = Shape(**fields)
-    network = get_space(architecture.space).build_network(architecture, shape)
+    network_config = NetworkConfig(**fields)
+    network = get_space(architecture.space).build_network(architecture, network_config)
     load_weights(network, weights, path)
     network.eval()
     mean, std = document["statistics"]
     statistics = tuple(mean), tuple(std)
-    return TrainedNetwork(network, architecture, shape, statistics, tuple(document["classes"]), document["about"])
+    return TrainedNetwork(
+        network, architecture, network_config, statistics, tuple(document["classes"]), document["about"]
+    )
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

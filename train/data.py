@@ -17,7 +17,7 @@ from train.images import ImageSet, InMemory, Pictures, Statistics, Transformed, 
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError
 from zcpt.registry import Registry, first_line
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
     "cifar10": (
@@ -224,7 +224,7 @@ def scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
 
     Which half depends on the seed; it is never the order of the files.
     """
-    generator = torch.Generator().manual_seed(derive(seed, "half"))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "half"))
     half = torch.randperm(count(data.train), generator=generator)[: (count(data.train) + 1) // 2]
     about = {"dataset": data.name, "directory": data.directory and str(data.directory), "images": len(half)}
     transform = scoring_transform(data.image_shape[1:], data.statistics)

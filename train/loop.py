@@ -22,11 +22,12 @@ from train.data import ImageData
 from train.evaluation import measure
 from train.images import Transformed, count
 from train.recipe import TrainConfig
+from zcpt.architecture import Architecture
 from zcpt.devices import place, place_images
-from zcpt.errors import ConfigError, DataError, unknown
-from zcpt.seeding import derive, seeded
-from zcpt.space import Architecture, Shape
-from zcpt.spaces import get_space
+from zcpt.errors import ConfigError, DataError, unknown_name
+from zcpt.seeding import derive_seed, use_seed
+from zcpt.space import NetworkConfig
+from zcpt.space_registry import get_space
 
 Row = dict[str, float]
 
@@ -43,10 +44,12 @@ class Training:
         if count(data.train) < 2:
             raise DataError(f"{data.name} has {count(data.train)} training image: at least 2 are needed.")
         self.architecture, self.data, self.config, self.device = architecture, data, config, device
-        self.shape = Shape(config.channels, config.layers, len(data.classes), channels, (height, width))
-        with seeded(derive(config.seed, "weights")):
+        self.network_config = NetworkConfig(
+            config.channels, config.layers, len(data.classes), channels, (height, width)
+        )
+        with use_seed(derive_seed(config.seed, "weights")):
             space = get_space(architecture.space)
-            network = space.build_network(architecture, self.shape, auxiliary=config.auxiliary_weight > 0)
+            network = space.build_network(architecture, self.network_config, auxiliary=config.auxiliary_weight > 0)
         self.network = place(network, device, config.channels_last)
         self.runs: nn.Module = torch.compile(network) if config.compile else network  # type: ignore[assignment]
         self.optimizer, self.schedule = _optimizer(network, config)
@@ -77,7 +80,7 @@ class Training:
     def run_epoch(self) -> Row:
         """Train for one epoch, measure the test images, and add a row to ``rows``."""
         epoch, started = self.epoch, time.perf_counter()
-        torch.manual_seed(derive(self.config.seed, "epoch", epoch))
+        torch.manual_seed(derive_seed(self.config.seed, "epoch", epoch))
         if self.schedule is not None:
             self.schedule.step(epoch)
         drop_path = self.config.drop_path * epoch / self.config.epochs
@@ -155,7 +158,7 @@ class Training:
             num_workers=self.config.workers,
             # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
             drop_last=images % self.config.batch_size == 1 and images > 1,
-            generator=torch.Generator().manual_seed(derive(self.config.seed, "order", self.epoch)),
+            generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "order", self.epoch)),
             pin_memory=self.device.type == "cuda",
         )
 
@@ -173,7 +176,7 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Opt
     except (ValueError, TypeError, AssertionError, ImportError) as error:
         if config.optimizer in list_optimizers():
             raise ConfigError(f"--optimizer {config.optimizer} cannot be used here: {error}") from None
-        raise ConfigError(unknown("optimiser", config.optimizer, list_optimizers())) from None
+        raise ConfigError(unknown_name("optimiser", config.optimizer, list_optimizers())) from None
     if getattr(optimizer, "is_second_order", False):
         raise ConfigError(f"--optimizer {config.optimizer} needs second derivatives: choose one that does not.")
     schedule, _ = create_scheduler_v2(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, unknown
-from zcpt.options import check_types, flag, option
-from zcpt.space import SearchSpace, Size
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.options import check_types, format_flag, option
+from zcpt.space import SearchSpace, WidthDepth
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class TrainConfig:
         check_types(self)
         for name, least in (("channels", 1), ("layers", 1), ("epochs", 1), ("batch_size", 2)):
             if getattr(self, name) < least:  # the BatchNorms need two images
-                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least {least}.")
+                raise ConfigError(
+                    f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least {least}."
+                )
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, int | float) and value < 0:
-                raise ConfigError(f"{flag(f.name)} {value} must not be negative.")
+                raise ConfigError(f"{format_flag(f.name)} {value} must not be negative.")
         if self.drop_path >= 1 or self.label_smoothing >= 1:
             raise ConfigError("--drop-path and --label-smoothing must be below 1.")
 
@@ -82,7 +84,7 @@ RECIPES = {
 _SMALL_NETWORKS = ("cifar100", "svhn")
 
 
-def _size(space: SearchSpace, recipe: str, dataset: str) -> Size:
+def _size(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:
     if recipe == "digits":
         return space.small_size
     # The published experiments trained on these at the width and depth of the search.
@@ -92,11 +94,11 @@ def _size(space: SearchSpace, recipe: str, dataset: str) -> Size:
 def configure(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
     """The settings for a space and a data set: the recipe's values, width and depth, below the options given."""
     if recipe not in RECIPES:
-        raise ConfigError(unknown("recipe", recipe, RECIPES, "zcpt list recipes"))
+        raise ConfigError(unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
     size = _size(space, recipe, dataset)
     values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values, **options}
     known = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in known:
-            raise ConfigError(unknown("option of train", name, known))
+            raise ConfigError(unknown_name("option of train", name, known))
     return TrainConfig(recipe=recipe, **values)

@@ -20,13 +20,21 @@ from train.data import ImageData
 from train.images import count
 from train.loop import Row, Training
 from train.recipe import TrainConfig
-from zcpt.devices import as_device
+from zcpt.architecture import Architecture
+from zcpt.devices import to_device
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, locked, make_folder, read_run_file, with_keys, write_atomically, yaml_problem
-from zcpt.options import counted
-from zcpt.space import Architecture
-from zcpt.spaces import get_space
-from zcpt.versions import versions
+from zcpt.files import (
+    lock_folder,
+    make_folder,
+    read_run_file,
+    require_keys,
+    to_json_text,
+    write_atomically,
+    yaml_problem,
+)
+from zcpt.options import pluralize
+from zcpt.space_registry import get_space
+from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
 ARGUMENTS = "args.yaml"
@@ -50,10 +58,10 @@ def fit(
         ZcptError: Something given cannot be used, and nothing has been written; or the training failed, and
             ``run_dir`` says how far it came.
     """
-    training = Training(architecture, data, config, as_device(device))
+    training = Training(architecture, data, config, to_device(device))
     if not resume:
         _new_folder(run_dir, training)
-    with locked(run_dir):
+    with lock_folder(run_dir):
         if resume:
             _go_on(run_dir, training)
         _log.info(_announcement(training))
@@ -70,8 +78,8 @@ def _announcement(training: Training) -> str:
     config, space = training.config, get_space(training.architecture.space)
     return (
         f"training {space.format(training.architecture)} on {training.data.name} by recipe {config.recipe}, "
-        f"on {training.device}: C={config.channels}, {counted(config.layers, space.layers_mean)}, "
-        f"{counted(config.epochs, 'epochs')}"
+        f"on {training.device}: C={config.channels}, {pluralize(config.layers, space.layer_unit)}, "
+        f"{pluralize(config.epochs, 'epochs')}"
     )
 
 
@@ -81,10 +89,10 @@ def _finish(run_dir: Path, training: Training) -> TrainedNetwork:
         "test_accuracy": training.rows[-1]["test_accuracy"],
         "epochs": config.epochs,
         "dataset": data.name,
-        "versions": versions(),
+        "versions": get_versions(),
     }
     trained = TrainedNetwork(
-        training.network, training.architecture, training.shape, data.statistics, data.classes, about
+        training.network, training.architecture, training.network_config, data.statistics, data.classes, about
     )
     save_network(run_dir / WEIGHTS, trained)
     return trained
@@ -108,7 +116,7 @@ def _new_folder(run_dir: Path, training: Training) -> None:
     }
     files = {
         ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
-        "architecture.json": as_json(training.architecture.to_json()),
+        "architecture.json": to_json_text(training.architecture.to_json()),
     }
     make_folder(run_dir, files)
 
@@ -137,7 +145,7 @@ def read_arguments(run_dir: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged: {yaml_problem(error)}.") from None
     fields = [f.name for f in dataclasses.fields(TrainConfig)]
     data = [f"data.{key}" for key in ("name", "directory", "train_images", "test_images", "statistics")]
-    return with_keys(arguments, [*fields, *data, "device"], path)
+    return require_keys(arguments, [*fields, *data, "device"], path)
 
 
 def _write_summary(path: Path, rows: list[Row]) -> None:

@@ -7,10 +7,10 @@ result = zcpt.search(space, data_set, proposals=10, seed=0, run_dir="runs/a")
 network = space.network(result.architecture, channels=36, layers=20, num_classes=10)
 """
 
-__version__ = "0.1.0"
-
 from typing import TYPE_CHECKING
 
+from zcpt._version import __version__
+from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch, Batches, DatasetBatches
 from zcpt.cost import Block, Cost
 from zcpt.errors import ConfigError, DataError, InfeasibleError, LostError, ProxyError, SpaceError, ZcptError
@@ -25,10 +25,10 @@ from zcpt.proxies import (
     register_aggregate,
     register_proxy,
 )
-from zcpt.scoring import evaluate, score, score_layers
-from zcpt.search import Listener, SearchConfig, SearchResult, replay, search
-from zcpt.space import Architecture, Choice, SearchSpace, Shape, Size
-from zcpt.spaces import get_space, list_spaces, register_space
+from zcpt.scoring import score, score_layers, score_mixtures
+from zcpt.search import Callback, SearchConfig, SearchResult, replay, search
+from zcpt.space import NetworkConfig, SearchSpace, WidthDepth
+from zcpt.space_registry import get_space, list_spaces, register_space
 from zcpt.supernet import Supernet
 from zcpt.supernet_space import SupernetSpace
 
@@ -38,27 +38,27 @@ __all__ = [
     "Batch",
     "Batches",
     "Block",
+    "Callback",
     "Choice",
     "ConfigError",
     "Cost",
     "DataError",
     "DatasetBatches",
     "InfeasibleError",
-    "Listener",
     "LostError",
     "Mixture",
+    "NetworkConfig",
     "Proxy",
     "ProxyError",
     "SearchConfig",
     "SearchResult",
     "SearchSpace",
-    "Shape",
-    "Size",
     "SpaceError",
     "Supernet",
     "SupernetSpace",
+    "WidthDepth",
     "ZcptError",
-    "evaluate",
+    "__version__",
     "get_aggregate",
     "get_proxy",
     "get_space",
@@ -71,6 +71,7 @@ __all__ = [
     "replay",
     "score",
     "score_layers",
+    "score_mixtures",
     "search",
     "select",
 ]

@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from zcpt.errors import ConfigError, DataError
-from zcpt.seeding import seeded
+from zcpt.seeding import use_seed
 
 
 class Batch(NamedTuple):
@@ -76,7 +76,7 @@ class DatasetBatches:
 
     def draw(self, size: int, seed: int) -> Batch:
         """Different images, drawn and augmented with torch's generator seeded for this batch."""
-        with seeded(seed):
+        with use_seed(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
             images, labels = zip(*(_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
         return Batch(_stacked(images), torch.as_tensor(labels), seed)

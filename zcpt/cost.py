@@ -57,7 +57,7 @@ def total(blocks: Iterable[Block]) -> Cost:
     return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))
 
 
-def halved(size: Size2d, stride: int) -> Size2d:
+def strided_size(size: Size2d, stride: int) -> Size2d:
     """Height and width after a stride-``stride`` operation; odd sizes round up."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
@@ -78,7 +78,7 @@ def linear_cost(inputs: int, outputs: int) -> Cost:
     return Cost(inputs * outputs + outputs, inputs * outputs)
 
 
-def measured(build: Callable[[], nn.Module], *shape: int) -> Cost:
+def measure_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
     """The cost of any module on one input of that shape (channels, height, width), by counting what it computes.
 
     Nothing is computed for it: the module is built and run on torch's device 'meta'. All products of matrices and
@@ -88,10 +88,10 @@ def measured(build: Callable[[], nn.Module], *shape: int) -> Cost:
         module = build().eval()
         module(torch.empty(1, *shape))
     # The counter takes a multiply-accumulate for two operations.
-    return Cost(trainable(module), counter.get_total_flops() // 2)
+    return Cost(count_parameters(module), counter.get_total_flops() // 2)
 
 
-def trainable(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 

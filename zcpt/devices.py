@@ -16,7 +16,7 @@ from zcpt.errors import ConfigError
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def as_device(name: str | torch.device) -> torch.device:
+def to_device(name: str | torch.device) -> torch.device:
     """The device of that name, after trying it; ConfigError if it cannot be used."""
     try:
         device = torch.device(name)

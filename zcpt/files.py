@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     os.replace(partial, path)
 
 
-def as_json(document: Any) -> str:
+def to_json_text(document: Any) -> str:
     """A document as our files hold it."""
     return json.dumps(document, indent=2) + "\n"
 
@@ -49,12 +49,12 @@ def read_run_file(path: Path) -> str:
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Read a JSON object of a run folder; ConfigError when it is missing, damaged, or lacks one of the keys."""
     try:
-        return with_keys(json.loads(read_run_file(path)), keys, path)
+        return require_keys(json.loads(read_run_file(path)), keys, path)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
 
 
-def with_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, Any]:
+def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, Any]:
     """The document, if it is a mapping with these keys; ConfigError if not. ``a.b`` is key b of the mapping a."""
     for key in keys:
         part = document
@@ -75,7 +75,7 @@ def yaml_problem(error: yaml.YAMLError) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; ConfigError if one is in it. A kill gives the folder free."""
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -105,3 +105,11 @@ def make_folder(path: Path, files: Mapping[str, str]) -> None:
             partial.replace(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be made ({error.strerror}): give another folder with --out.") from None
+
+
+def difference(key: str, before: Any, now: Any) -> str:
+    """Where two values of a run folder's document differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        name = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+        return f"{name} is {before.get(name)!r}, not {now.get(name)!r}"
+    return f"{key} is {before!r}, not {now!r}"

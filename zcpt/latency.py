@@ -17,9 +17,9 @@ from tqdm import tqdm
 from zcpt.cost import Block
 from zcpt.devices import device_name, place, place_images
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, read_text, with_keys, write_atomically
-from zcpt.space import SearchSpace, Shape
-from zcpt.versions import versions
+from zcpt.files import read_text, require_keys, to_json_text, write_atomically
+from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.versions import get_versions
 
 _WARM_UP = 3
 _RUNS = 10
@@ -35,7 +35,7 @@ class LatencyTable:
     """Milliseconds of single blocks on one device."""
 
     about: Mapping[str, Any]
-    """Device, its name, date, versions, batch size, space and shape."""
+    """Device, its name, date, versions, batch size, space and network_config."""
     milliseconds: Mapping[str, float]
     """By ``Block.key``, for a whole batch."""
 
@@ -46,7 +46,7 @@ class LatencyTable:
             document = json.loads(read_text(path, "'zcpt latency --out FILE' measures one"))
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path} is damaged: {error}.") from None
-        table = with_keys(document, ("about", "milliseconds"), path)
+        table = require_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
         # The type itself, since True is an int; and JSON has Infinity and NaN in Python.
         if not isinstance(times, dict) or not all(type(v) in (int, float) and 0 <= v < _MOST for v in times.values()):
@@ -55,41 +55,42 @@ class LatencyTable:
 
     def write(self, path: Path) -> None:
         """Write the table as JSON."""
-        write_atomically(path, as_json(asdict(self)))
+        write_atomically(path, to_json_text(asdict(self)))
 
     def price(self, block: Block) -> int:
         """Nanoseconds of a block: as whole numbers they add up to the same in any order."""
         return round(self.milliseconds[block.key] * NANOSECONDS)
 
-    def check(self, space: SearchSpace, shape: Shape, path: str) -> None:
-        """ConfigError unless the table has every block that networks of that shape may consist of."""
-        for block in space.all_blocks(shape):
+    def check(self, space: SearchSpace, network_config: NetworkConfig, path: str) -> None:
+        """ConfigError unless the table has every block that networks of that network_config may consist of."""
+        for block in space.all_blocks(network_config):
             if block.key not in self.milliseconds:
                 raise ConfigError(
                     f"{path} lacks '{block.key}': measure it by 'zcpt latency --space {space.name} "
-                    f"--channels {shape.channels} --layers {shape.layers} --image-size {_size(shape)} "
-                    f"--in-channels {shape.in_channels} --classes {shape.num_classes} --out FILE'."
+                    f"--channels {network_config.channels} --layers {network_config.layers} "
+                    f"--image-size {_size(network_config)} "
+                    f"--in-channels {network_config.in_channels} --classes {network_config.num_classes} --out FILE'."
                 )
 
 
-def _size(shape: Shape) -> str:
-    height, width = shape.image_size
+def _size(network_config: NetworkConfig) -> str:
+    height, width = network_config.image_size
     return str(height) if height == width else f"{height}x{width}"
 
 
 def measure(
-    space: SearchSpace, shape: Shape, device: torch.device, *, batch_size: int = 1, repeats: int = 20
+    space: SearchSpace, network_config: NetworkConfig, device: torch.device, *, batch_size: int = 1, repeats: int = 20
 ) -> LatencyTable:
-    """Measure every block that networks of that shape may consist of.
+    """Measure every block that networks of that network_config may consist of.
 
     Args:
         space: The space.
-        shape: Of the networks.
+        network_config: Of the networks.
         device: Where they are to run.
         batch_size: Images at a time.
         repeats: Measurements of each block, of which the median counts.
     """
-    blocks = {block.key: block for block in space.all_blocks(shape)}
+    blocks = {block.key: block for block in space.all_blocks(network_config)}
     bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
     times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}
     about = {
@@ -97,11 +98,11 @@ def measure(
         "name": device_name(device),
         "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d"),
-        "versions": versions(),
+        "versions": get_versions(),
         "batch_size": batch_size,
         "repeats": repeats,
         "space": space.name,
-        "shape": asdict(shape),
+        "shape": asdict(network_config),
     }
     return LatencyTable(about, times)
 

@@ -36,7 +36,7 @@ class DropPathNetwork(Network):
                 module.probability.fill_(probability)
 
 
-def dropped(operation: nn.Module) -> nn.Module:
+def with_drop_path(operation: nn.Module) -> nn.Module:
     """The operation with DropPath behind it; an identity stays as it is, as in DARTS."""
     return operation if isinstance(operation, nn.Identity) else nn.Sequential(operation, DropPath())
 

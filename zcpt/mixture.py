@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from zcpt.space import Choice
+from zcpt.architecture import Choice
 
 
 @dataclass(frozen=True)

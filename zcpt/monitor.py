@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from zcpt.architecture import Architecture, Choice
 from zcpt.plot import draw_architecture, draw_importance
+from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
-from zcpt.search.events import Decision, Listener
+from zcpt.search.decision import Decision
 from zcpt.search.orders import rehearse
 from zcpt.search.result import Candidate, SearchResult
-from zcpt.space import Architecture, Choice, SearchSpace
+from zcpt.space import SearchSpace
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -47,16 +49,16 @@ def proposal_work(choices: Sequence[Choice], order: str, joint: bool = False) ->
     return [work.of(look.evaluations, look.dropped) for look in rehearse(choices, order, joint)]
 
 
-class Progress(Listener):
+class Progress(Callback):
     """A bar for each stage on a terminal; silent elsewhere."""
 
-    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+    def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._space, self._config = space, config
         self._work = _Work(space.choices)
         one = sum(proposal_work(space.choices, config.order, config.joint))
         self._bar = self._new("proposals", one * config.proposals)
 
-    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         dropped = len(decision.candidates) - len(decision.kept)
         evaluations = 0 if decision.purpose == "settle" else len(decision.candidates)
         self._advance(self._work.of(evaluations, dropped), replayed)
@@ -64,17 +66,17 @@ class Progress(Listener):
             f"proposal {proposal + 1} of {self._config.proposals}, {decision.choice}", refresh=False
         )
 
-    def proposed(self, proposal: int, architecture: Architecture) -> None:
+    def on_proposal(self, proposal: int, architecture: Architecture) -> None:
         self._work = _Work(self._space.choices)
 
-    def validating(self, candidates: Sequence[Architecture]) -> None:
+    def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
         self._bar.close()
         self._bar = self._new(f"validation of {len(candidates)}", self._config.validation_batches)
 
-    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+    def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._advance(1, replayed)
 
-    def closed(self) -> None:
+    def on_close(self) -> None:
         self._bar.close()
 
     def _advance(self, work: float, replayed: bool) -> None:
@@ -96,10 +98,10 @@ def _tag(choice: str, candidate: str) -> str:
 
 def _charts(choices: Sequence[Choice]) -> dict[str, tuple[str, list[str]]]:
     """A chart for each choice, with a line for each candidate; the tab 'custom scalars' shows them."""
-    return {c.name: ("Multiline", [f"^{_tag(c.name, candidate)}$" for candidate in c.rivals]) for c in choices}
+    return {c.name: ("Multiline", [f"^{_tag(c.name, candidate)}$" for candidate in c.selectable]) for c in choices}
 
 
-class TensorBoard(Listener):
+class TensorBoard(Callback):
     """Writes a search to TensorBoard event files.
 
     Importances are shown as differences to the mean of their choice.
@@ -111,7 +113,7 @@ class TensorBoard(Listener):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+    def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         for old in self.folder.glob("events.out.tfevents.*"):
@@ -123,7 +125,7 @@ class TensorBoard(Listener):
         self._sums: list[float] = []
         self._batches = 0
 
-    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         if all(decision.choice != earlier.choice for earlier in self._decisions):
             finite = [value for value in decision.importance if math.isfinite(value)]
             level = sum(finite) / max(len(finite), 1)  # it differs from proposal to proposal, and says nothing
@@ -131,7 +133,7 @@ class TensorBoard(Listener):
                 self._writer.add_scalar(_tag(decision.choice, candidate), value - level, proposal)
         self._decisions.append(decision)
 
-    def proposed(self, proposal: int, architecture: Architecture) -> None:
+    def on_proposal(self, proposal: int, architecture: Architecture) -> None:
         title = f"proposal {proposal}"
         heat_map = draw_importance(self._space.choices, self._decisions, title)
         self._writer.add_figure("proposal/importance", heat_map, proposal)
@@ -140,13 +142,13 @@ class TensorBoard(Listener):
         self._writer.flush()
         self._decisions = []
 
-    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+    def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._sums = [a + b for a, b in zip(self._sums or [0.0] * len(scores), scores, strict=True)]
         self._batches += 1
         for index, total in enumerate(self._sums):
             self._writer.add_scalar(f"validation/candidate_{index:02d}", total / self._batches, self._batches)
 
-    def finished(self, result: SearchResult) -> None:
+    def on_search_end(self, result: SearchResult) -> None:
         text = self._space.format(result.architecture)
         cells = draw_architecture(self._space, result.architecture, "result")
         self._writer.add_text("result/genotype", f"`{text}`")
@@ -156,7 +158,7 @@ class TensorBoard(Listener):
         metrics = {"candidates": len(result.candidates), "validation score": best}
         self._writer.add_hparams(asdict(self._config), metrics, run_name=".")
 
-    def closed(self) -> None:
+    def on_close(self) -> None:
         self._writer.close()
 
     def _table(self, candidates: Sequence[Candidate]) -> str:

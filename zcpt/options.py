@@ -9,7 +9,7 @@ from dataclasses import field, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any, get_args, get_type_hints
 
-from zcpt.errors import ConfigError, unknown
+from zcpt.errors import ConfigError, unknown_name
 
 
 def option(default: Any, help: str, read: Callable[[str], Any] | None = None, shown: str = "") -> Any:
@@ -36,7 +36,7 @@ def number(text: str) -> float:
         raise ValueError(f"'{text}' is no number: write it like 600M, 3.3M, 70k, 1.5G, 600e6 or 600000000") from None
 
 
-def written(value: float, up: bool = False) -> str:
+def format_count(value: float, up: bool = False) -> str:
     """A number with four digits, so that ``number`` can read it; with ``up`` never less than it is."""
     unit, exponent = next((u for u in reversed(_UNITS.items()) if value >= 10 ** u[1]), ("", 0))
     scaled = Decimal(value).scaleb(-exponent)
@@ -45,19 +45,19 @@ def written(value: float, up: bool = False) -> str:
     return f"{rounded.normalize():f}{unit}"
 
 
-def exactly(value: float) -> str:
+def format_exact(value: float) -> str:
     """A number that ``number`` reads as the same, in the shorter way of writing it."""
-    text = written(value)
+    text = format_count(value)
     return text if number(text) == value else f"{value:.15g}"
 
 
-def counted(number: int, things: str) -> str:
+def pluralize(number: int, things: str) -> str:
     """'2 cells in each stage' or '1 cell in each stage': the first plural is what is counted."""
     one = re.sub(r"(?<=ch|ss)es\b|(?<!s)s\b", "", things, count=1)
     return f"{number} {one if number == 1 else things}"
 
 
-def flag(name: str) -> str:
+def format_flag(name: str) -> str:
     """How a field is spelled on the command line."""
     return "--" + name.replace("_", "-")
 
@@ -69,8 +69,8 @@ def check_types(config: Any) -> None:
         value, hint = getattr(config, f.name), hints[f.name]
         if get_args(hint):
             if value not in get_args(hint):
-                raise ConfigError(unknown(f"value of {flag(f.name)}", str(value), map(str, get_args(hint))))
+                raise ConfigError(unknown_name(f"value of {format_flag(f.name)}", str(value), map(str, get_args(hint))))
         elif type(value) is not hint and not (hint is float and type(value) is int):
-            raise ConfigError(f"{flag(f.name)} takes a value of type {hint.__name__}, not {value!r}.")
+            raise ConfigError(f"{format_flag(f.name)} takes a value of type {hint.__name__}, not {value!r}.")
         elif hint is float and not math.isfinite(value):
-            raise ConfigError(f"{flag(f.name)} takes a finite number, not {value}.")
+            raise ConfigError(f"{format_flag(f.name)} takes a finite number, not {value}.")

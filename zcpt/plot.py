@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from zcpt.search.events import Decision
-from zcpt.space import Architecture, CellGraph, Choice, SearchSpace
+from zcpt.architecture import Architecture, Choice
+from zcpt.search.decision import Decision
+from zcpt.space import CellGraph, SearchSpace
 
 
 def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:

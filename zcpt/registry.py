@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from zcpt.errors import ConfigError, ZcptError, unknown
+from zcpt.errors import ConfigError, ZcptError, unknown_name
 
 PLUGINS = "zcpt.plugins"
 """Group of the entry points of packages that bring parts: each one names a module that registers them."""
@@ -52,7 +52,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self:
-            raise self._error(unknown(self._kind, name, self._parts, self._listing))
+            raise self._error(unknown_name(self._kind, name, self._parts, self._listing))
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 
 
-def derive(seed: int, *purpose: int | str) -> int:
-    """Return the 63-bit seed that belongs to one purpose of a run, such as ``derive(0, "order", 3)``.
+def derive_seed(seed: int, *purpose: int | str) -> int:
+    """Return the 63-bit seed that belongs to one purpose of a run, such as ``derive_seed(0, "order", 3)``.
 
     It is a hash and no state advances, so any process may take any proposal or batch, in any order,
     and draws the same numbers.
@@ -21,7 +21,7 @@ def derive(seed: int, *purpose: int | str) -> int:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def use_seed(seed: int) -> Iterator[None]:
     """Seed torch's CPU generator inside the block and put its state back afterwards.
 
     Only the CPU's: networks are built and images augmented there, so that every device gets the same.

@@ -18,7 +18,7 @@ Undo = Callable[[], object]
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
+def preserve(model: nn.Module) -> Iterator[None]:
     """Leave a model bit for bit as it was, and the random generators too, also when the block fails.
 
     That is all that can be reached from it through attributes of modules and tensors, dicts, lists, tuples, sets,

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Price, measured, trainable
+from zcpt.architecture import Architecture
+from zcpt.cost import Block, Price, count_parameters, measure_cost
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, dropped
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
 from zcpt.mixture import Mixture
-from zcpt.space import Architecture, CellGraph, Completion, Published, SearchSpace, Shape
+from zcpt.space import CellGraph, Completion, NetworkConfig, Published, SearchSpace
 from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 
 
@@ -27,7 +28,7 @@ class SupernetSpace(SearchSpace):
     space better, it may override.
     """
 
-    layers_mean: ClassVar[str] = "layers"
+    layer_unit: ClassVar[str] = "layers"
     published: ClassVar[Published] = Published(batch_size=64, alpha_draw="run")
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -37,43 +38,45 @@ class SupernetSpace(SearchSpace):
             if hasattr(cls, "search_size") and not hasattr(cls, name):
                 setattr(cls, name, cls.search_size)
 
-    def check_shape(self, shape: Shape) -> None:
-        """SpaceError unless the supernet of that shape runs, has every choice, and no module serves twice."""
-        _trace(self, shape)
+    def check_network_config(self, config: NetworkConfig) -> None:
+        """SpaceError unless the supernet of that config runs, has every choice, and no module serves twice."""
+        _trace(self, config)
 
-    def build_network(self, architecture: Architecture, shape: Shape, *, auxiliary: bool = False) -> DropPathNetwork:
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> DropPathNetwork:
         self.check(architecture)
-        self.check_shape(shape)
-        tapped = _auxiliary_input(self, architecture, shape) if auxiliary else None
-        net = self.build_supernet(shape)
-        return _Network(_kept(net, _decided(net, architecture)), shape.num_classes, tapped)
+        self.check_network_config(config)
+        tapped = _auxiliary_input(self, architecture, config) if auxiliary else None
+        net = self.build_supernet(config)
+        return _Network(_kept(net, _decided(net, architecture)), config.num_classes, tapped)
 
-    def blocks(self, architecture: Architecture, shape: Shape) -> Iterator[Block]:
+    def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
         self.check(architecture)
-        self.check_shape(shape)
-        traced = _trace(self, shape)
+        self.check_network_config(config)
+        traced = _trace(self, config)
         for step, _ in traced.net.live(_decided(traced.net, architecture)):
             if isinstance(step, Mixed):
                 yield from (traced.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
             elif isinstance(step, Fixed):
                 yield traced.blocks[step.out]
 
-    def fixed_blocks(self, shape: Shape) -> Iterator[Block]:
-        traced = _trace(self, shape)
+    def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
+        traced = _trace(self, config)
         return (traced.blocks[step.out] for step in traced.net.program if isinstance(step, Fixed))
 
-    def chosen_blocks(self, choice: str, candidate: str, shape: Shape) -> Iterator[Block]:
-        traced = _trace(self, shape)
+    def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
+        traced = _trace(self, config)
         steps = (step for step in traced.net.program if isinstance(step, Mixed) and step.choice == choice)
         return (traced.blocks[f"{step.out}.{candidate}"] for step in steps)
 
-    def cheapest(self, shape: Shape, price: Price, valid_only: bool = False) -> Completion:
-        if any(isinstance(step, Sum) and step.choice for step in _trace(self, shape).net.program):
+    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
+        if any(isinstance(step, Sum) and step.choice for step in _trace(self, config).net.program):
             raise SpaceError(
                 f"space '{self.name}' cannot keep budgets: what it computes depends on the inputs that it keeps. "
                 "Leave the budget out, or override SearchSpace.cheapest."
             )
-        return super().cheapest(shape, price, valid_only)
+        return super().cheapest(config, price, valid_only)
 
     def parse(self, text: str) -> Architecture:
         """Read ``choice=candidate, choice=candidate``."""
@@ -81,7 +84,7 @@ class SupernetSpace(SearchSpace):
         for part in text.strip().split(", "):
             name, sign, candidates = part.partition("=")
             if not sign or name in kept:
-                example = ", ".join(f"{c.name}={'+'.join(c.rivals[: c.keep])}" for c in self.choices)
+                example = ", ".join(f"{c.name}={'+'.join(c.selectable[: c.keep])}" for c in self.choices)
                 raise SpaceError(f"'{text.strip()}' is not of the form {example}.")
             kept[name] = tuple(candidates.split("+"))
         architecture = Architecture(self.name, kept)
@@ -117,7 +120,7 @@ def _kept(net: Supernet, mixture: Mixture) -> Supernet:
             weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
             kept = [(name, module) for (name, module), weight in weights if weight]
             if step.out not in alone or len(kept) > 1:
-                kept = [(name, dropped(module)) for name, module in kept]
+                kept = [(name, with_drop_path(module)) for name, module in kept]
             body.sum(step.out, [body.fixed(f"{step.out}.{name}", module, step.source) for name, module in kept])
         elif isinstance(step, Concat):
             body.concat(step.out, reads)
@@ -153,9 +156,9 @@ class _Traced:
 
 
 @lru_cache(maxsize=16)
-def _trace(space: SearchSpace, shape: Shape) -> _Traced:
+def _trace(space: SearchSpace, config: NetworkConfig) -> _Traced:
     with torch.device("meta"), torch.no_grad():
-        net = space.build_supernet(shape)
+        net = space.build_supernet(config)
         if not isinstance(net, Supernet):
             raise SpaceError(f"build_supernet of space '{space.name}' must return the Supernet, not {net!r}.")
         unused = {*net.choices} - {step.choice for step in net.program if isinstance(step, Mixed | Sum)}
@@ -168,12 +171,12 @@ def _trace(space: SearchSpace, shape: Shape) -> _Traced:
                 f"the last value of the supernet of space '{space.name}' does not depend on '{min(unread)}'."
             )
         try:
-            values = net.eval().values(torch.empty(1, shape.in_channels, *shape.image_size), names)
+            values = net.eval().values(torch.empty(1, config.in_channels, *config.image_size), names)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SpaceError(
-                f"the supernet of space '{space.name}' cannot be run on {shape.in_channels}x{shape.image_size[0]}x"
-                f"{shape.image_size[1]} images: {reason}."
+                f"the supernet of space '{space.name}' cannot be run on {config.in_channels}x{config.image_size[0]}x"
+                f"{config.image_size[1]} images: {reason}."
             ) from error
     shapes = {name: value.shape for name, value in zip(names, values, strict=True)}
     blocks = {}
@@ -184,31 +187,31 @@ def _trace(space: SearchSpace, shape: Shape) -> _Traced:
             if isinstance(step, Mixed):
                 parts = [(f"{step.out}.{name}", part) for name, part in module.named_children()]
             for path, part in parts:
-                blocks[path] = _block(space, shape, path, part, shapes[step.source], shapes[step.out])
-    if sum(block.cost.params for block in blocks.values()) != trainable(net):
+                blocks[path] = _block(space, config, path, part, shapes[step.source], shapes[step.out])
+    if sum(block.cost.params for block in blocks.values()) != count_parameters(net):
         raise SpaceError(f"a module serves twice in the supernet of space '{space.name}': give each step its own.")
     return _Traced(net, shapes, blocks)
 
 
 def _block(
-    space: SearchSpace, shape: Shape, path: str, module: nn.Module, source: torch.Size, out: torch.Size
+    space: SearchSpace, config: NetworkConfig, path: str, module: nn.Module, source: torch.Size, out: torch.Size
 ) -> Block:
     _, inputs, *entering = source
     stride = -(-entering[0] // out[2]) if entering and len(out) == 4 else 1
-    cost = measured(lambda: module, *source[1:])
+    cost = measure_cost(lambda: module, *source[1:])
     size = (entering[0], entering[1]) if entering else (1, 1)
-    return Block(path, inputs, out[1], stride, size, cost, partial(_module, space, shape, path, not entering))
+    return Block(path, inputs, out[1], stride, size, cost, partial(_module, space, config, path, not entering))
 
 
-def _module(space: SearchSpace, shape: Shape, path: str, flat: bool) -> nn.Module:
+def _module(space: SearchSpace, config: NetworkConfig, path: str, flat: bool) -> nn.Module:
     """The module of a block; where it reads vectors, maps of one pixel are made vectors for it."""
-    module = space.build_supernet(shape).get_submodule(path)
+    module = space.build_supernet(config).get_submodule(path)
     return nn.Sequential(nn.Flatten(), module) if flat else module
 
 
-def _auxiliary_input(space: SearchSpace, architecture: Architecture, shape: Shape) -> tuple[str, int]:
+def _auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
     """The feature maps two thirds into the network, where DARTS has its auxiliary head, and their channels."""
-    traced = _trace(space, shape)
+    traced = _trace(space, config)
     live = [step.out for step, _ in traced.net.live(_decided(traced.net, architecture))]
     maps = [name for name in live if len(traced.shapes[name]) == 4]
     if not maps:

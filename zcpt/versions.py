@@ -6,9 +6,9 @@ import platform
 
 import torch
 
-from zcpt import __version__
+from zcpt._version import __version__
 
 
-def versions() -> dict[str, str]:
+def get_versions() -> dict[str, str]:
     """What run folders, weights and latency tables note of the software that made them."""
     return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -5,7 +5,7 @@ import torch
 
 import zcpt
 from benchmarks.published_scores import pairs, rows, split
-from zcpt.seeding import seeded
+from zcpt.seeding import use_seed
 from zcpt.tabular.measures import spearman
 
 _EVERY = 40
@@ -37,10 +37,10 @@ def test_scores_rank_networks_as_published_ones_do(real_data):
     }
     some = dict(list(published.items())[::_EVERY])
     space, batch = zcpt.get_space("nasbench201"), (torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))
-    shape = zcpt.Shape(16, 5, 10, 3, (32, 32))  # the benchmark's
+    shape = zcpt.NetworkConfig(16, 5, 10, 3, (32, 32))  # the benchmark's
     ours = {}
     for text in some:
-        with seeded(0):
+        with use_seed(0):
             network = space.build_network(space.parse(text), shape)
         scores = zcpt.score(network, batch, ["synflow", "params"])
         ours[text] = {name: str(score) for name, score in scores.items()}

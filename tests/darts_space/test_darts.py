@@ -6,7 +6,7 @@ from torch import nn
 
 import zcpt
 from zcpt import Architecture, SpaceError
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 DARTS = zcpt.get_space("darts")
 SHORT = {
@@ -25,8 +25,8 @@ PUBLISHED = {
     "in_2": ("s3@0 s5@1 | s3@0 s5@1 | s3@0 s3@3 | s3@3 s5@4", "s5@0 s5@1 | s5@0 s5@1 | sk@0 d5@1 | s3@0 s5@1", 4.826, 6.627, 734, None),
     "in_3": ("s5@0 s3@1 | s5@0 s3@2 | s5@2 s3@3 | s5@0 s5@3", "d3@0 sk@1 | s5@0 s5@1 | s5@0 s5@1 | s5@0 s3@1", 4.920, 6.708, 751, None),
 }  # fmt: skip
-CIFAR = Shape(channels=36, layers=20)
-IMAGENET = Shape(channels=48, layers=14, num_classes=1000, image_size=(224, 224))
+CIFAR = NetworkConfig(channels=36, layers=20)
+IMAGENET = NetworkConfig(channels=48, layers=14, num_classes=1000, image_size=(224, 224))
 
 
 def genotype(name):
@@ -111,7 +111,9 @@ def test_too_few_cells_are_refused():
 
 
 def test_each_cell_reads_the_two_cells_before_it():
-    network = DARTS.build_network(DARTS.parse(genotype("C10_0")), Shape(channels=4, layers=5, image_size=(8, 8)))
+    network = DARTS.build_network(
+        DARTS.parse(genotype("C10_0")), NetworkConfig(channels=4, layers=5, image_size=(8, 8))
+    )
     reads, made = [], []
     stem = []
     for cell in network.cells:

@@ -27,7 +27,7 @@ def test_published_spellings_are_read():
     assert architecture.kept["normal/node4/inputs"] == ("0", "1")
     assert architecture["normal/node4/edge0"] == "skip_connect"
     # 3.3 M without the auxiliary head, as DARTS reports it
-    assert round(zcpt.get_space("darts").cost(architecture, zcpt.space.Shape(36, 20)).params / 1e6, 1) == 3.3
+    assert round(zcpt.get_space("darts").cost(architecture, zcpt.space.NetworkConfig(36, 20)).params / 1e6, 1) == 3.3
 
 
 def test_tuples_lists_json_and_white_space_are_all_the_same():

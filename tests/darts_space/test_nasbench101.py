@@ -10,7 +10,7 @@ import torch
 from darts_space.nasbench101 import CellSpec, NasBench101Network, network_blocks, read_model_spec, write_model_spec
 from zcpt import SpaceError
 from zcpt.cost import total
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 MAX, C3, C1 = "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu"
 # The example of NAS-Bench-101's README; its notebook prints the parameters.
@@ -36,7 +36,7 @@ def cell(edges, ops=None):
 
 
 def test_published_size_of_the_inception_cell():
-    assert total(network_blocks(INCEPTION, Shape(128, 9))).params == 2_694_282
+    assert total(network_blocks(INCEPTION, NetworkConfig(128, 9))).params == 2_694_282
 
 
 # Inputs, outputs and channels of the vertices: the cases of NAS-Bench-101's own test of compute_vertex_channels.
@@ -58,7 +58,7 @@ def test_published_channels_of_the_vertices(edges, inputs, outputs, widths):
 def test_a_cell_computes_what_it_should():
     """Sums into vertices, cut to their width; concatenation and the projected input into the output."""
     spec = cell([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)], [C3, MAX])
-    network = NasBench101Network(spec, Shape(5, 3), auxiliary=False).eval()
+    network = NasBench101Network(spec, NetworkConfig(5, 3), auxiliary=False).eval()
     body = network.cells[0]
     x = torch.randn(2, 5, 6, 6)
     one = body.operations["1"](body.projections["1"](x))
@@ -132,9 +132,9 @@ def test_published_sizes_of_500_networks(real_data):
     for index, row in enumerate(rows):
         spec = CellSpec.of(matrix_of(row), row["ops"].split(",")).pruned()
         params = round(float(row["params_M"]) * 1e6)
-        assert total(network_blocks(spec, Shape(128, 9))).params == params
+        assert total(network_blocks(spec, NetworkConfig(128, 9))).params == params
         if index % 100 == 0 or len(spec.ops) == 2:
-            network = NasBench101Network(spec, Shape(128, 9), auxiliary=False)
+            network = NasBench101Network(spec, NetworkConfig(128, 9), auxiliary=False)
             assert sum(p.numel() for p in network.parameters()) == params
             assert network.eval()(torch.randn(1, 3, 8, 8)).shape == (1, 10)
 

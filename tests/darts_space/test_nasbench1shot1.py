@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 import zcpt
 from darts_space.nasbench101 import OPERATIONS
-from tests.conftest import ONE_SHOT, random_architecture, tiny_shape
+from tests.conftest import ONE_SHOT, random_architecture, tiny_network_config
 from tests.darts_space.test_nasbench101 import C1, C3, MAX, matrix_of
 from zcpt import Architecture, Mixture, SpaceError
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 SPACES = [zcpt.get_space(name) for name in ONE_SHOT]
 ONE, TWO, THREE = SPACES
@@ -69,7 +69,7 @@ def test_every_choice_is_made_in_its_phase_and_starts_with_equal_shares(one_shot
     assert [c.name for c in one_shot.choices if c.phase == 2] == ["output/parents"]
     assert {c.name.split("/")[1] for c in one_shot.choices if c.phase == 1} == {"parents"}
     assert {c.start for c in one_shot.choices} == {"share"}
-    net = one_shot.build_supernet(tiny_shape(one_shot))
+    net = one_shot.build_supernet(tiny_network_config(one_shot))
     assert net.start().weights["output/parents"] == (1 / len(one_shot.parents),) * len(one_shot.parents)
     assert "node1/parents" not in net.choices
     assert ("node2/parents" in net.choices) == (one_shot is not ONE)
@@ -98,7 +98,7 @@ def reference(net, images, mixture, space):
 
 @pytest.mark.parametrize("decided", [False, True])
 def test_the_supernet_computes_what_the_published_one_does(one_shot, decided):
-    net = one_shot.build_supernet(tiny_shape(one_shot)).eval()
+    net = one_shot.build_supernet(tiny_network_config(one_shot)).eval()
     mixture = Mixture.start(one_shot.choices, noise=1.0)
     mixture = mixture.without("output/parents", "1").without("node4/parents", "input").without("node3/operation", C3)
     if decided:
@@ -109,7 +109,7 @@ def test_the_supernet_computes_what_the_published_one_does(one_shot, decided):
 
 
 def test_an_absent_node_is_not_computed():
-    net = ONE.build_supernet(tiny_shape(ONE))
+    net = ONE.build_supernet(tiny_network_config(ONE))
     mixture = net.start().select("output/parents", ("input", "2"))
     steps = [step.out for step, _ in net.live(mixture)]
     assert "cells.0.node2.operation" in steps
@@ -117,7 +117,7 @@ def test_an_absent_node_is_not_computed():
 
 
 def test_batchnorms_and_pools_are_those_of_the_published_supernet(one_shot):
-    net = one_shot.build_supernet(tiny_shape(one_shot))
+    net = one_shot.build_supernet(tiny_network_config(one_shot))
     affine = {name for name, m in net.named_modules() if isinstance(m, torch.nn.BatchNorm2d) and m.affine}
     plain = {name for name, m in net.named_modules() if isinstance(m, torch.nn.BatchNorm2d) and not m.affine}
     assert plain == {"postprocess.2"} | {name for name in plain if ".maxpool3x3." in name}
@@ -168,7 +168,7 @@ def test_the_same_graph_has_the_same_key_whichever_nodes_and_space_it_uses():
     })  # fmt: skip
     assert one != other
     assert ONE.isomorphism_class(one) == ONE.isomorphism_class(other)
-    assert ONE.cost(one, Shape(16, 3)) == ONE.cost(other, Shape(16, 3))
+    assert ONE.cost(one, NetworkConfig(16, 3)) == ONE.cost(other, NetworkConfig(16, 3))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_loose_ends_of_a_cell_that_is_read_are_left_out():
     ("layers", "channels", "complaint"), [(8, 16, "8 cells do not fit"), (3, 2, "2 channels are too few")]
 )
 def test_shapes_that_do_not_work_out_are_refused(layers, channels, complaint):
-    shape = Shape(channels, layers)
+    shape = NetworkConfig(channels, layers)
     architecture = random_architecture(TWO, 0)
     network = partial(TWO.build_network, architecture)
     for build in (TWO.build_supernet, network, partial(TWO.cost, architecture)):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import zcpt
 from zcpt import SpaceError
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 SPACE = zcpt.get_space("nasbench201")
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -22,7 +22,7 @@ def test_published_size_of_the_supernet_and_of_the_space():
 
 
 def test_published_size_of_the_best_cell():
-    cost = SPACE.cost(SPACE.parse(BEST), Shape(16, 5))
+    cost = SPACE.cost(SPACE.parse(BEST), NetworkConfig(16, 5))
     assert (cost.params, cost.macs) == (1_073_466, 153_272_960)
 
 
@@ -91,7 +91,7 @@ def test_sizes_of_every_25th_cell_of_the_benchmark(real_data):
     assert len(rows) == SPACE.count() == len({SPACE.parse(row["arch_str"]) for row in rows})
     for row in rows[::25]:
         architecture = SPACE.parse(row["arch_str"])
-        cost = SPACE.cost(architecture, Shape(16, 5))
+        cost = SPACE.cost(architecture, NetworkConfig(16, 5))
         assert cost.params == int(row["c10_params_count"])
         # The benchmark counts the additions of the classifier's bias, too.
         assert cost.macs + 10 == round(float(row["c10_flops_M"]) * 1e6)

@@ -5,7 +5,7 @@ import torch
 
 import zcpt
 from darts_space.operations import OPERATIONS
-from tests.conftest import ROBUST, random_architecture, tiny_shape
+from tests.conftest import ROBUST, random_architecture, tiny_network_config
 from tests.zcpt.search.conftest import searched
 from zcpt import SpaceError
 from zcpt.search.orders import evaluations
@@ -35,10 +35,10 @@ def test_s1_has_the_published_operations_on_each_edge():
 
 
 def test_none_has_its_share_in_s3_and_is_never_compared_nor_kept(pictures):
-    result, listener = searched(S3, pictures, proxy="hashed")
-    edges = [decision for _, decision in listener.all if "edge" in decision.choice]
+    result, callback = searched(S3, pictures, proxy="hashed")
+    edges = [decision for _, decision in callback.all if "edge" in decision.choice]
     assert {decision.candidates for decision in edges} == {("skip_connect", "sep_conv_3x3")}
-    assert S3.build_supernet(tiny_shape(S3)).start().weights["reduce/node5/edge0"] == (1 / 3,) * 3
+    assert S3.build_supernet(tiny_network_config(S3)).start().weights["reduce/node5/edge0"] == (1 / 3,) * 3
     assert evaluations(S3.choices, "random") == (2 * 14 * 2 + 44,) * 2
     kept = dict(result.architecture.kept)
     name = next(name for name in kept if "edge" in name)
@@ -62,9 +62,9 @@ def test_noise_ignores_its_input_and_follows_its_seed(stride):
 
 def test_scores_of_noisy_networks_repeat_and_depend_on_the_seed_of_the_batch(batch):
     proxy = zcpt.get_proxy("naswot")
-    network = S4.build_network(random_architecture(S4, 0, without="sep"), tiny_shape(S4))
-    for net, mixture in ((S4.build_supernet(tiny_shape(S4)), None), (network, None)):
-        scores = [zcpt.evaluate(net, proxy, [mixture], batch._replace(seed=seed)).item() for seed in (3, 3, 4)]
+    network = S4.build_network(random_architecture(S4, 0, without="sep"), tiny_network_config(S4))
+    for net, mixture in ((S4.build_supernet(tiny_network_config(S4)), None), (network, None)):
+        scores = [zcpt.score_mixtures(net, proxy, [mixture], batch._replace(seed=seed)).item() for seed in (3, 3, 4)]
         assert scores[0] == scores[1] != scores[2]
         torch.manual_seed(0)
         assert not torch.equal(net(batch.images), net(batch.images))  # no seed is left behind

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import zcpt
-from tests.conftest import random_architecture, tiny_shape
+from tests.conftest import random_architecture, tiny_network_config
 from zcpt import SpaceError
 
 SPACES = [zcpt.get_space(name) for name in ("nasbench-macro", "proxyless")]
@@ -34,13 +34,13 @@ def test_canonical_architectures_are_the_same_networks(chain):
         logits = []
         for same in (architecture, other):
             torch.manual_seed(seed)
-            logits.append(chain.build_network(same, tiny_shape(chain)).eval()(images))
+            logits.append(chain.build_network(same, tiny_network_config(chain)).eval()(images))
         assert torch.equal(*logits)
     assert moved
 
 
 def test_the_auxiliary_head_sits_two_thirds_into_the_network(chain):
-    network = chain.build_network(random_architecture(chain, 0), tiny_shape(chain), auxiliary=True)
+    network = chain.build_network(random_architecture(chain, 0), tiny_network_config(chain), auxiliary=True)
     assert network.auxiliary_after == {8: 5, 21: 14}[len(chain.choices)]
 
 

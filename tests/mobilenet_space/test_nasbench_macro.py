@@ -12,10 +12,10 @@ import zcpt
 from mobilenet_space.blocks import MBConv
 from zcpt import SpaceError
 from zcpt.search.propose import Proposer
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 SPACE = zcpt.get_space("nasbench-macro")
-PUBLISHED = Shape(32, 8)
+PUBLISHED = NetworkConfig(32, 8)
 
 
 def every():
@@ -48,7 +48,7 @@ def test_published_sizes_of_the_smallest_and_the_best_network():
 
 
 def test_widths_follow_the_stem():
-    skeleton = SPACE.skeleton(Shape(6, 8))
+    skeleton = SPACE.skeleton(NetworkConfig(6, 8))
     assert [layer.outputs for layer in skeleton.layers] == [12, 12, 24, 24, 24, 48, 48, 48]
     assert (skeleton.features, skeleton.last.size) == (240, (4, 4))
 

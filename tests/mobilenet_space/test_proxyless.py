@@ -9,7 +9,7 @@ from torch import nn
 import zcpt
 from mobilenet_space.proxyless import CANDIDATES
 from zcpt import SpaceError
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 SPACE = zcpt.get_space("proxyless")
 # ProxylessNAS (GPU) as its authors published it; pytorchcv and others count 7,119,848 parameters.
@@ -17,11 +17,11 @@ PROXYLESS_GPU = (
     "k5_e3 skip skip skip k7_e3 skip skip k3_e3 k7_e6 skip skip k5_e3 "
     "k5_e6 skip k3_e3 k5_e3 k7_e6 k7_e6 k7_e6 k5_e6 k7_e6"
 )
-IMAGENET = Shape(40, 21, num_classes=1000, image_size=(224, 224))
+IMAGENET = NetworkConfig(40, 21, num_classes=1000, image_size=(224, 224))
 
 
 def strides(size):
-    skeleton = SPACE.skeleton(Shape(40, 21, image_size=size))
+    skeleton = SPACE.skeleton(NetworkConfig(40, 21, image_size=size))
     return [skeleton.stem.stride, *(layer.stride for layer in skeleton.layers[::4])], skeleton.last.size
 
 
@@ -51,7 +51,7 @@ def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8():
 
 def test_published_widths_come_out_at_the_published_width_and_others_in_proportion():
     def widths(channels):
-        skeleton = SPACE.skeleton(Shape(channels, 21))
+        skeleton = SPACE.skeleton(NetworkConfig(channels, 21))
         before = [layer.outputs for layer in skeleton.before]
         return [skeleton.stem.outputs, *before, *(layer.outputs for layer in skeleton.layers[::4]), skeleton.features]
 
@@ -66,14 +66,14 @@ def test_the_supernet_is_drawn_as_published_and_the_network_as_pytorch_does():
         conv = net.get_submodule(name)
         expected = math.sqrt(2 / (math.prod(conv.kernel_size) * conv.out_channels))
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.1)
-    network = SPACE.build_network(SPACE.parse(" ".join(["k5_e6"] * 21)), Shape(16, 21))
+    network = SPACE.build_network(SPACE.parse(" ".join(["k5_e6"] * 21)), NetworkConfig(16, 21))
     conv = network.get_submodule("layers.9.branch.1.0")
     assert conv.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 25), rel=0.1)
 
 
 def test_only_the_network_has_dropout_and_only_its_features():
     assert not any(isinstance(m, nn.Dropout) for m in SPACE.supernet(channels=4, layers=21).modules())
-    network = SPACE.build_network(SPACE.parse(PROXYLESS_GPU), Shape(4, 21))
+    network = SPACE.build_network(SPACE.parse(PROXYLESS_GPU), NetworkConfig(4, 21))
     (dropout,) = (m for m in network.modules() if isinstance(m, nn.Dropout))
     assert dropout.p == 0.2
     images = torch.randn(2, 3, 8, 8)
@@ -87,7 +87,7 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     # two in each of the 126 MBConvs, one in the layer before them, and those of the stem and of the head
     assert sum("ReLU" in type(m).__name__ for m in net.modules()) == 2 * 126 + 3
     assert sum(type(m) is nn.ReLU6 for m in net.modules()) == 2 * 126 + 3
-    skeleton = SPACE.skeleton(Shape(8, 21, image_size=(16, 16)))
+    skeleton = SPACE.skeleton(NetworkConfig(8, 21, image_size=(16, 16)))
     units = sum(math.prod(layer.size) * layer.inputs for layer in skeleton.before)
     for layer in skeleton.layers:
         units += 3 * (3 + 6) * layer.inputs * (math.prod(layer.entering) + math.prod(layer.size))

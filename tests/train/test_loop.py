@@ -66,7 +66,7 @@ def test_an_epoch_is_the_recipe_step_by_step(few):
     network = plain.network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
     for epoch in range(2):
-        torch.manual_seed(zcpt.seeding.derive(0, "epoch", epoch))
+        torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", epoch))
         plain.rows = [{}] * epoch
         for group in optimizer.param_groups:
             group["lr"] = 0.025 * (1 + math.cos(math.pi * epoch / 4)) / 2
@@ -90,7 +90,7 @@ def test_every_value_of_the_recipe_is_used(few):
     ours.run_epoch()
     network = plain.network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.4, weight_decay=0.01)
-    torch.manual_seed(zcpt.seeding.derive(0, "epoch", 0))
+    torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", 0))
     for images, labels in plain.loader():
         loss = sum(
             weight * F.cross_entropy(logits, labels, label_smoothing=0.3)
@@ -178,7 +178,11 @@ def test_the_folder_holds_what_the_design_promises(finished):
 def test_the_saved_network_classifies_as_the_trained_one(finished, few):
     run, trained = finished
     loaded = load_network(run / "model.safetensors")
-    assert (loaded.architecture, loaded.shape, loaded.classes) == (trained.architecture, trained.shape, trained.classes)
+    assert (loaded.architecture, loaded.network_config, loaded.classes) == (
+        trained.architecture,
+        trained.network_config,
+        trained.classes,
+    )
     images = torch.randn(6, 1, 8, 8)
     torch.testing.assert_close(loaded.network(images), trained.network.eval()(images))
     loss, accuracy = measure(loaded.network, few.test, loaded.statistics, 7, CPU)

@@ -36,7 +36,7 @@ def test_more_processes_than_gpus_are_refused(taken, monkeypatch):
 @pytest.mark.parametrize(("name", "own"), [(None, 1), ("cuda", 1), ("cuda:0", 0), ("cpu", 0)])
 def test_a_device_that_was_named_is_that_of_all(name, own, taken, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("zcpt.cli._options.as_device", torch.device)
+    monkeypatch.setattr("zcpt.cli._options.to_device", torch.device)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert str(pick_device(name)) == (name or "cuda")
     assert len(taken) == own

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from zcpt import ConfigError
-from zcpt.files import as_json, make_folder, read_json, write_atomically, yaml_problem
+from zcpt.files import make_folder, read_json, to_json_text, write_atomically, yaml_problem
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
-    make_folder(tmp_path / "a" / "b", {"x.json": as_json({"n": 1})})
+    make_folder(tmp_path / "a" / "b", {"x.json": to_json_text({"n": 1})})
     assert read_json(tmp_path / "a" / "b" / "x.json", ["n"]) == {"n": 1}
 
     def failing(*_):

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from zcpt import ConfigError
 from zcpt.latency import NANOSECONDS, LatencyTable, measure
-from zcpt.search.budgets import Bounds, Budget
-from zcpt.space import Shape
+from zcpt.search.budgets import Budget, BudgetChecker
+from zcpt.space import NetworkConfig
 
 
 def test_a_measured_table_has_every_block_of_the_space(tmp_path):
     space = zcpt.get_space("nasbench201")
-    shape = tiny_shape(space)
+    shape = tiny_network_config(space)
     table = measure(space, shape, torch.device("cpu"), batch_size=2, repeats=2)
     assert set(table.milliseconds) == {block.key for block in space.all_blocks(shape)}
     assert all(time > 0 for time in table.milliseconds.values())
@@ -28,7 +28,7 @@ def test_a_measured_table_has_every_block_of_the_space(tmp_path):
 def test_the_latency_of_a_network_adds_up():
     """Five cells in each of three stages; what counts is written down here, not asked of the code."""
     space = zcpt.get_space("nasbench201")
-    shape = Shape(4, 5, image_size=(8, 8))
+    shape = NetworkConfig(4, 5, image_size=(8, 8))
     cell = space.parse("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|nor_conv_3x3~0|skip_connect~1|avg_pool_3x3~2|")
     times = {"nor_conv_3x3": 0.25, "nor_conv_1x1": 0.125, "avg_pool_3x3": 0.5, "skip_connect": 0.0, "none": 0.0}
     outside = {"stem": 1.0, "classifier": 2.0}
@@ -38,7 +38,7 @@ def test_the_latency_of_a_network_adds_up():
     rest = {block.name for block in space.fixed_blocks(shape)} - {*outside}
     fixed = 1.0 + 2.0 + 4.0 * sum(block.name in rest for block in space.fixed_blocks(shape))
     budget = Budget("max_latency", "ms", 1e3, table.price, NANOSECONDS)
-    assert Bounds(space, shape, [budget]).totals(cell) == (fixed + 15 * (2 * 0.25 + 0.125 + 0.5),)
+    assert BudgetChecker(space, shape, [budget]).totals(cell) == (fixed + 15 * (2 * 0.25 + 0.125 + 0.5),)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ OPTIONS = {
 
 
 def searched(space, pictures, run, resume=False, **options):
-    listeners = [TensorBoard(run / "tensorboard"), Progress()]
+    callbacks = [TensorBoard(run / "tensorboard"), Progress()]
     options |= {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
-    return zcpt.search(space, pictures, listeners=listeners, **options)
+    return zcpt.search(space, pictures, callbacks=callbacks, **options)
 
 
 def events(run):
@@ -45,9 +45,9 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, p
     result = searched(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")
     for choice in space.choices:
-        for candidate in choice.rivals:
+        for candidate in choice.selectable:
             assert [step for step, _ in scalars[f"importance/{choice.name}/{candidate}"]] == [0, 1]
-        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.rivals), strict=True)
+        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.selectable), strict=True)
         assert all(sum(values) == pytest.approx(0, abs=1e-5) for values in sums)
     assert "custom_scalars__config__" in texts
     assert images == {"proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0]}
@@ -85,10 +85,10 @@ class Terminal:
     """A file that says it is a terminal."""
 
     def __init__(self):
-        self.written = ""
+        self.text = ""
 
     def write(self, text):
-        self.written += text
+        self.text += text
 
     def flush(self):
         pass
@@ -105,10 +105,10 @@ def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, order, pictur
         monkeypatch.setattr("sys.stderr", terminal)
         searched(space, pictures, tmp_path / "run", resume, order=order)
         monkeypatch.undo()
-        assert "proposals: 100%" in terminal.written
-        assert "validation of" in terminal.written
-        assert "proposal 2 of 2" in terminal.written
-        assert re.search(r"proposals:  ..%.*<\d\d:\d\d", terminal.written) or resume  # time left, while it runs
+        assert "proposals: 100%" in terminal.text
+        assert "validation of" in terminal.text
+        assert "proposal 2 of 2" in terminal.text
+        assert re.search(r"proposals:  ..%.*<\d\d:\d\d", terminal.text) or resume  # time left, while it runs
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)

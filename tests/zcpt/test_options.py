@@ -2,7 +2,7 @@
 
 import pytest
 
-from zcpt.options import counted, exactly, number, written
+from zcpt.options import format_count, format_exact, number, pluralize
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_what_is_no_number_is_refused(text):
     ],
 )
 def test_numbers_are_written_with_four_digits(value, text, above):
-    assert written(value) == text
-    assert written(value, up=True) == above
-    assert number(written(value, up=True)) >= value
+    assert format_count(value) == text
+    assert format_count(value, up=True) == above
+    assert number(format_count(value, up=True)) >= value
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_numbers_are_written_with_four_digits(value, text, above):
     [(6e8, "600M"), (289_961.0, "289961"), (0.1, "0.1"), (0.123456, "0.123456"), (1e21, "1000000000000G")],
 )
 def test_limits_are_repeated_exactly(value, text):
-    assert exactly(value) == text
+    assert format_exact(value) == text
     assert number(text) == value
 
 
@@ -51,4 +51,4 @@ def test_one_thing_is_counted_in_the_singular():
         "validation batches": "validation batch",
         "classes": "class",
     }.items():
-        assert [counted(number, many) for number in (0, 1, 2)] == [f"0 {many}", f"1 {one}", f"2 {many}"]
+        assert [pluralize(number, many) for number in (0, 1, 2)] == [f"0 {many}", f"1 {one}", f"2 {many}"]

@@ -2,13 +2,13 @@
 
 import torch
 
-from zcpt.seeding import derive, seeded
+from zcpt.seeding import derive_seed, use_seed
 
 
 def test_seeds_differ_by_seed_and_by_purpose_and_never_change():
-    assert derive(0, "weights", 3) == derive(0, "weights", 3)
-    assert derive(0, "weights") == 7388263408636359099
-    assert len({derive(seed, name, i) for seed in range(5) for name in ("a", "b") for i in range(5)}) == 50
+    assert derive_seed(0, "weights", 3) == derive_seed(0, "weights", 3)
+    assert derive_seed(0, "weights") == 7388263408636359099
+    assert len({derive_seed(seed, name, i) for seed in range(5) for name in ("a", "b") for i in range(5)}) == 50
 
 
 def test_a_seeded_block_draws_its_own_numbers_and_disturbs_nobody():
@@ -16,9 +16,9 @@ def test_a_seeded_block_draws_its_own_numbers_and_disturbs_nobody():
     undisturbed = torch.rand(2)
     torch.manual_seed(7)
     first = torch.rand(1)
-    with seeded(3):
+    with use_seed(3):
         inside = torch.rand(4)
-    with seeded(3):
+    with use_seed(3):
         again = torch.rand(4)
     assert torch.equal(inside, again)
     assert torch.equal(torch.cat([first, torch.rand(1)]), undisturbed)

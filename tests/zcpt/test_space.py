@@ -8,7 +8,7 @@ import pytest
 import zcpt
 from tests.conftest import random_architecture
 from zcpt import Architecture, Choice, ConfigError, SpaceError
-from zcpt.space import Shape
+from zcpt.space import NetworkConfig
 
 
 def test_json_round_trip(space):
@@ -69,11 +69,11 @@ def test_an_unknown_space_is_refused_with_the_nearest_one():
 
 
 def test_a_choice_knows_how_many_looks_it_takes():
-    assert Choice("op", tuple("abcdefg")).looks == (7,)
-    assert Choice("inputs", tuple("01234"), keep=2).looks == (5, 4, 3)
-    assert Choice("inputs", tuple("01"), keep=2).looks == ()
+    assert Choice("op", tuple("abcdefg")).round_sizes == (7,)
+    assert Choice("inputs", tuple("01234"), keep=2).round_sizes == (5, 4, 3)
+    assert Choice("inputs", tuple("01"), keep=2).round_sizes == ()
 
 
 def test_a_shape_must_be_positive():
     with pytest.raises(ConfigError, match="at least 1"):
-        Shape(channels=0, layers=3)
+        NetworkConfig(channels=0, layers=3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import CHAINS, ONE_SHOT, THREE_BY_THREE, random_architecture, tiny_shape
+from tests.conftest import CHAINS, ONE_SHOT, THREE_BY_THREE, random_architecture, tiny_network_config
 from zcpt import Choice, SpaceError, Supernet
 
 
@@ -110,7 +110,7 @@ def test_a_copy_is_independent():
 
 
 def test_parameters_are_named_after_values_and_candidates(space):
-    names = [name for name, _ in space.build_supernet(tiny_shape(space)).named_parameters()]
+    names = [name for name, _ in space.build_supernet(tiny_network_config(space)).named_parameters()]
     wanted = r"\.node3\.edge\d\..*conv_3x3\.1\.weight$"
     if space.name in ONE_SHOT:
         wanted = r"\.node3\.operation\.conv3x3-bn-relu\.0\.weight$"
@@ -122,7 +122,7 @@ def test_parameters_are_named_after_values_and_candidates(space):
 
 
 def test_gradients_reach_every_candidate_but_the_removed_one(space):
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     removed = next(name for name in choice.candidates if THREE_BY_THREE.search(name))
     net(torch.randn(4, 3, 8, 8), net.start().without(choice.name, removed)).square().sum().backward()
@@ -140,7 +140,7 @@ def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
     if space.name == "darts-s1":
         pytest.skip("some edges have nothing but two kinds of pooling")
     architecture = random_architecture(space, 3, without="pool|noise")
-    shape = tiny_shape(space)
+    shape = tiny_network_config(space)
     net, network = space.build_supernet(shape).eval(), space.build_network(architecture, shape).eval()
     mixture = net.start()
     for choice in space.choices:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import zcpt
-from zcpt import Choice, Shape, Size, SpaceError, Supernet, SupernetSpace
+from zcpt import Choice, NetworkConfig, SpaceError, Supernet, SupernetSpace, WidthDepth
 
-SHAPE = Shape(channels=4, layers=1, num_classes=5, image_size=(8, 8))
+SHAPE = NetworkConfig(channels=4, layers=1, num_classes=5, image_size=(8, 8))
 
 
 def conv(kernel, inputs=4, stride=1):
@@ -20,7 +20,7 @@ class Graph(SupernetSpace):
     """Two operations at once, then two of three inputs; every way of building a supernet."""
 
     name = "graph"
-    search_size = Size(4, 1)
+    search_size = WidthDepth(4, 1)
     choices = (
         Choice("first", ("conv3", "conv5", "skip"), keep=2),
         Choice("second", ("conv3", "skip")),
@@ -160,8 +160,8 @@ def test_a_supernet_that_cannot_be_is_refused_before_anything_is_written(build, 
 
 def test_one_size_is_meant_for_all():
     assert GRAPH.train_size == GRAPH.small_size == GRAPH.search_size
-    larger = type("Larger", (Graph,), {"train_size": Size(8, 1)})
-    assert (larger.train_size, larger.small_size) == (Size(8, 1), Size(4, 1))
+    larger = type("Larger", (Graph,), {"train_size": WidthDepth(8, 1)})
+    assert (larger.train_size, larger.small_size) == (WidthDepth(8, 1), WidthDepth(4, 1))
 
 
 def test_the_auxiliary_head_reads_the_maps_two_thirds_in():

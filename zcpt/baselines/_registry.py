@@ -8,13 +8,13 @@ from typing import ClassVar, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
+from zcpt.architecture import Choice
 from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, get_criterion
 from zcpt.registry import Registry
-from zcpt.scoring.panel import refuse_blind
-from zcpt.space import Choice
+from zcpt.scoring.criterion import refuse_blind
 from zcpt.supernet import Supernet
 
 Importances = dict[str, list[float]]
@@ -52,7 +52,7 @@ class OperationScore(ABC):
             seed: What random numbers come from.
 
         Returns:
-            An importance for each of ``choice.rivals``; -inf where there is none.
+            An importance for each of ``choice.selectable``; -inf where there is none.
         """
 
 
@@ -105,7 +105,8 @@ def operation_scores(
         seed: What random numbers come from.
 
     Returns:
-        For each choice, by name, the importance of each of ``choice.rivals``; larger is to be kept, -inf is not known.
+        For each choice, by name, the importance of each of ``choice.selectable``; larger is to be kept,
+        -inf is not known.
 
     Raises:
         ConfigError: An unknown method; a proxy is missing, or not wanted; a choice is decided, or the mixture's none.

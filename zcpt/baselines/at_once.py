@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from zcpt.architecture import Choice
 from zcpt.baselines._registry import Importances, OperationScore, register_operation_score
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, Criterion
-from zcpt.scoring import Panel, Table, importance, judged
-from zcpt.seeding import derive
-from zcpt.space import Choice
+from zcpt.scoring import CriterionEvaluator, Table, compute_importances, importance
+from zcpt.seeding import derive_seed
 
 
 class _Changed(OperationScore):
@@ -27,7 +27,7 @@ class _Changed(OperationScore):
         """The mixture that speaks of a candidate."""
 
     @abstractmethod
-    def judged(self, criterion: Criterion, table: Table) -> list[float]:
+    def compute_importances(self, criterion: Criterion, table: Table) -> list[float]:
         """Importances of the candidates of a choice, from the scores of the changed supernet."""
 
     def importances(
@@ -40,10 +40,10 @@ class _Changed(OperationScore):
         seed: int,
     ) -> Importances:
         assert criterion is not None, "one whose 'proxies' is 'any' is given one"
-        panel, found = Panel(net, criterion), {}
+        panel, found = CriterionEvaluator(net, criterion), {}
         for choice in tqdm(choices, self.name, leave=False, disable=None):
-            mixtures = [self.changed(mixture, choice, candidate) for candidate in choice.rivals]
-            found[choice.name] = self.judged(criterion, averaged(panel, mixtures, batches))
+            mixtures = [self.changed(mixture, choice, candidate) for candidate in choice.selectable]
+            found[choice.name] = self.compute_importances(criterion, averaged(panel, mixtures, batches))
         return found
 
 
@@ -57,8 +57,8 @@ class Perturbation(_Changed):
     def changed(self, mixture: Mixture, choice: Choice, candidate: str) -> Mixture:
         return mixture.without(choice.name, candidate)
 
-    def judged(self, criterion: Criterion, table: Table) -> list[float]:
-        return judged(criterion, table)[1]
+    def compute_importances(self, criterion: Criterion, table: Table) -> list[float]:
+        return compute_importances(criterion, table)[1]
 
 
 @register_operation_score
@@ -71,7 +71,7 @@ class Discretisation(_Changed):
     def changed(self, mixture: Mixture, choice: Choice, candidate: str) -> Mixture:
         return mixture.select(choice.name, (candidate,))
 
-    def judged(self, criterion: Criterion, table: Table) -> list[float]:
+    def compute_importances(self, criterion: Criterion, table: Table) -> list[float]:
         if isinstance(criterion, Aggregate):
             return importance(criterion.values(table), higher_is_better=False)
         return importance(table[criterion.name], not criterion.higher_is_better)
@@ -95,12 +95,14 @@ class Random(OperationScore):
     ) -> Importances:
         found = {}
         for choice in choices:
-            generator = torch.Generator().manual_seed(derive(seed, "operations", choice.name))
-            found[choice.name] = torch.rand(len(choice.rivals), generator=generator, dtype=torch.float64).tolist()
+            generator = torch.Generator().manual_seed(derive_seed(seed, "operations", choice.name))
+            found[choice.name] = torch.rand(len(choice.selectable), generator=generator, dtype=torch.float64).tolist()
         return found
 
 
-def averaged(panel: Panel, mixtures: Sequence[Mixture], batches: Sequence[Batch]) -> dict[str, list[float]]:
+def averaged(
+    panel: CriterionEvaluator, mixtures: Sequence[Mixture], batches: Sequence[Batch]
+) -> dict[str, list[float]]:
     """Mean scores of mixtures over the batches, by proxy; one that is not finite leaves none."""
     tables = [panel.scores(mixtures, batch) for batch in batches]
     return {name: torch.tensor([t[name] for t in tables], dtype=torch.float64).mean(0).tolist() for name in tables[0]}

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from zcpt.architecture import Choice
 from zcpt.baselines._registry import Importances, OperationScore, register_operation_score
 from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, Proxy, parts_of
 from zcpt.scoring import Evaluator
-from zcpt.space import Choice
 
 _DIGITS = 3
 """Relative changes are rounded, so that equals share a rank: one thousandth does not decide."""
@@ -99,12 +99,12 @@ class _Pruned:
 
     def __init__(self, mixture: Mixture, choices: Sequence[Choice], without: Sequence[str]) -> None:
         self.mixture, self.choices = mixture, choices
-        self.left = {c.name: tuple(name for name in c.rivals if name not in without) for c in choices}
+        self.left = {c.name: tuple(name for name in c.selectable if name not in without) for c in choices}
         for choice in choices:
             if len(self.left[choice.name]) < choice.keep:
-                self.left[choice.name] = choice.rivals
+                self.left[choice.name] = choice.selectable
             self.mixture = self._only(choice, self.left[choice.name])
-        self._places = {c.name: dict.fromkeys(c.rivals, 0) for c in choices}
+        self._places = {c.name: dict.fromkeys(c.selectable, 0) for c in choices}
 
     @property
     def to_lose(self) -> int:
@@ -118,16 +118,17 @@ class _Pruned:
     def lose(self, choice: Choice, names: Sequence[str]) -> None:
         """Remove candidates of a choice, the first one first."""
         for name in names:
-            self._places[choice.name][name] = len(choice.rivals) - len(self.left[choice.name])
+            self._places[choice.name][name] = len(choice.selectable) - len(self.left[choice.name])
             self.left[choice.name] = tuple(other for other in self.left[choice.name] if other != name)
         self.mixture = self._only(choice, self.left[choice.name])
 
     def importances(self) -> Importances:
         """The place of every candidate in the order of removal."""
-        last = {c.name: len(c.rivals) - len(self.left[c.name]) for c in self.choices}
+        last = {c.name: len(c.selectable) - len(self.left[c.name]) for c in self.choices}
         return {
             c.name: [
-                float(last[c.name] if name in self.left[c.name] else self._places[c.name][name]) for name in c.rivals
+                float(last[c.name] if name in self.left[c.name] else self._places[c.name][name])
+                for name in c.selectable
             ]
             for c in self.choices
         }

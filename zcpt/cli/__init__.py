@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zcpt
 from zcpt.errors import ConfigError, LostError, ZcptError
-from zcpt.search.ranks import Ranks, launched
+from zcpt.processes import ProcessGroup, launched
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _run(arguments: Sequence[str], ranks: Ranks) -> int:
+def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     for package in ("zcpt", "train"):  # libraries say no more than their warnings
         logging.getLogger(package).setLevel(logging.INFO)

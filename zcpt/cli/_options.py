@@ -16,8 +16,8 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from train.data import ImageData, load_data
-from zcpt.devices import as_device, take_own_gpu
-from zcpt.options import flag
+from zcpt.devices import take_own_gpu, to_device
+from zcpt.options import format_flag
 
 
 def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = ()) -> None:
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
             words["type"] = partial(_with_reason, read) if field.metadata["read"] else read
             names = {str: "NAME", int: "INT", float: "FLOAT"}
             words["metavar"] = "|".join(get_args(hint)) or names.get(read, read.__name__.upper())
-        parser.add_argument(flag(field.name), **words)
+        parser.add_argument(format_flag(field.name), **words)
 
 
 def _with_reason(read: Callable[[str], Any], text: str) -> Any:
@@ -83,7 +83,7 @@ def pick_device(name: str | None) -> torch.device:
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
         take_own_gpu()
-    return as_device(name)
+    return to_device(name)
 
 
 def new_folder(*parts: str) -> Path:

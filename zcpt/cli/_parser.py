@@ -12,9 +12,9 @@ from typing import NoReturn, Protocol
 import yaml
 
 import zcpt
-from zcpt.errors import ConfigError, unknown
+from zcpt.errors import ConfigError, unknown_name
 from zcpt.files import read_text, yaml_problem
-from zcpt.options import flag
+from zcpt.options import format_flag
 
 _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training anything"),
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     words = _joined([_dashed(word) for word in arguments])
     if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
-        raise ConfigError(unknown("command", words[0], _COMMANDS, "zcpt --help"))
+        raise ConfigError(unknown_name("command", words[0], _COMMANDS, "zcpt --help"))
     refuse: argparse.ArgumentParser = parser
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
@@ -84,7 +84,7 @@ def _joined(words: list[str]) -> list[str]:
         return words[1:]
     given = words[1] if words[1:] and not words[1].startswith("-") else ""
     if given not in kinds:
-        raise ConfigError(unknown(f"kind of {words[0]}", given, kinds, "zcpt --help"))
+        raise ConfigError(unknown_name(f"kind of {words[0]}", given, kinds, "zcpt --help"))
     return [f"{words[0]} {given}", *words[2:]]
 
 
@@ -124,7 +124,7 @@ def _flags(path: Path) -> list[str]:
     flags: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
-            flags.append(flag(str(name)) if value else flag(f"no_{name}"))
+            flags.append(format_flag(str(name)) if value else format_flag(f"no_{name}"))
         elif value is not None:  # as if the line were not there
-            flags += [flag(str(name)), ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+            flags += [format_flag(str(name)), ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return flags

@@ -15,7 +15,7 @@ from zcpt.batches import fingerprint
 from zcpt.cli._options import add_data_arguments, add_options, given, pick_device
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
-from zcpt.options import counted
+from zcpt.options import pluralize
 from zcpt.search import PRESETS, SearchConfig, configure
 from zcpt.tabular import Table, read_table
 from zcpt.tabular.operations import OperationScore, measure_operations, read_scores, scored, settings
@@ -100,7 +100,7 @@ class Proxies:
             failed = f", {found['failures']} failed" * bool(found["failures"])
             sys.stdout.write(
                 f"{name:13} Spearman {found['spearman']['value']:.3f}, Kendall {found['kendall']['value']:.3f} over "
-                f"{counted(found['networks'], 'networks')}{failed}\n"
+                f"{pluralize(found['networks'], 'networks')}{failed}\n"
             )
         _written(args.out)
 
@@ -206,7 +206,7 @@ class Search:
             metric=args.metric,
             device=pick_device(args.device),
             preset=args.preset,
-            listeners=[Progress()],
+            callbacks=[Progress()],
             **options,
         )
         for row in result["searches"]:

@@ -14,7 +14,7 @@ from train.run import read_arguments
 from zcpt.cli._options import add_data_arguments, data_again, pick_device
 from zcpt.cli.train import read_architecture
 from zcpt.errors import ConfigError, DataError
-from zcpt.spaces import get_space
+from zcpt.space_registry import get_space
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> None:
     else:
         data = data_again(found["name"], found["directory"], args)
     channels = len(data.test[0][0])
-    if data.classes != trained.classes or channels != trained.shape.in_channels:
+    if data.classes != trained.classes or channels != trained.network_config.in_channels:
         raise DataError(
-            f"the network was trained for {len(trained.classes)} classes of {trained.shape.in_channels}-channel "
-            f"images, and {data.name} has {len(data.classes)} of {channels}: give another --dataset."
+            f"the network was trained for {len(trained.classes)} classes of "
+            f"{trained.network_config.in_channels}-channel images, and "
+            f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
         )
     loss, accuracy = measure(
         trained.network.to(device), data.test, trained.statistics, args.batch_size, device, amp=arguments["amp"]

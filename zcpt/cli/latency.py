@@ -10,9 +10,9 @@ from pathlib import Path
 from zcpt.cli._options import pick_device, this_program
 from zcpt.errors import ConfigError
 from zcpt.latency import measure
-from zcpt.options import counted, flag
-from zcpt.space import Shape
-from zcpt.spaces import get_space
+from zcpt.options import format_flag, pluralize
+from zcpt.space import NetworkConfig
+from zcpt.space_registry import get_space
 
 _log = logging.getLogger(__name__)
 _SIZES = {
@@ -46,27 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_size = "pixels a side of its images, or height and width as 160x224 (default: 32)"
     parser.add_argument("--image-size", type=_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
     for name, text in _SIZES.items():
-        parser.add_argument(flag(name), type=int, metavar="INT", default=_DEFAULTS.get(name), help=text)
+        parser.add_argument(format_flag(name), type=int, metavar="INT", default=_DEFAULTS.get(name), help=text)
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure, and say what to do with the table."""
     for name in _SIZES:
         if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ConfigError(f"{flag(name)} {getattr(args, name)} is too small: it must be at least 1.")
+            raise ConfigError(f"{format_flag(name)} {getattr(args, name)} is too small: it must be at least 1.")
     if args.out.exists():
         raise ConfigError(f"{args.out} exists already: give another file with --out.")
     if not args.out.absolute().parent.is_dir():
         raise ConfigError(f"{args.out} cannot be written: there is no folder {args.out.parent}.")
     space, device = get_space(args.space), pick_device(args.device)
     channels, layers = args.channels or space.train_size.channels, args.layers or space.train_size.layers
-    shape = Shape(channels, layers, args.classes, args.in_channels, args.image_size)
-    space.check_shape(shape)
-    _log.info(f"measuring the operations of {space.name} on {device}, {counted(args.batch_size, 'images')} at a time")
-    table = measure(space, shape, device, batch_size=args.batch_size, repeats=args.repeats)
+    network_config = NetworkConfig(channels, layers, args.classes, args.in_channels, args.image_size)
+    space.check_network_config(network_config)
+    _log.info(f"measuring the operations of {space.name} on {device}, {pluralize(args.batch_size, 'images')} at a time")
+    table = measure(space, network_config, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
     height, width = args.image_size
-    # Other images are those that are searched on: no flag makes images of another shape.
+    # Other images are those that are searched on: no flag makes images of another network_config.
     square = f"--train-image-size {height} " if height == width else ""
     sys.stdout.write(
         f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"

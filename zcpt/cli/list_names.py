@@ -9,12 +9,12 @@ from typing import get_args
 
 from train.data import DATASETS
 from train.recipe import RECIPES
-from zcpt.errors import ConfigError, unknown
+from zcpt.errors import ConfigError, unknown_name
 from zcpt.proxies import Need, Proxy, get_proxy, list_aggregates, list_proxies
 from zcpt.registry import first_line
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
-from zcpt.spaces import get_space, list_spaces
+from zcpt.space_registry import get_space, list_spaces
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Write one line for each name."""
     tables = _tables()
     if args.kind and args.kind not in tables:
-        raise ConfigError(unknown("kind", args.kind, tables))
+        raise ConfigError(unknown_name("kind", args.kind, tables))
     for kind, table in tables.items():
         if args.kind in (None, kind):
             columns = _PROXY_COLUMNS if kind == "proxies" else ()

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     data = data_again(found["dataset"], found.get("directory"), args)
     batches = scoring_batches(data, document["search"]["seed"])
     device = pick_device(args.device or document["device"])
-    outcome = replay(args.folder, batches, device=device, listeners=[Progress()])
+    outcome = replay(args.folder, batches, device=device, callbacks=[Progress()])
     if outcome.difference:
         sys.stdout.write(f"different: {outcome.difference}\n")
         return 1

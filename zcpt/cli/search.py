@@ -23,17 +23,17 @@ from zcpt.cli._options import (
 from zcpt.errors import ConfigError
 from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
-from zcpt.options import counted, flag, written
+from zcpt.options import format_count, format_flag, pluralize
 from zcpt.plot import draw_architecture
+from zcpt.processes import ProcessGroup
 from zcpt.search import PRESETS, SearchConfig, SearchResult, configure
-from zcpt.search.budgets import Bounds
-from zcpt.search.events import Listener
+from zcpt.search.budgets import BudgetChecker
+from zcpt.search.callbacks import Callback
 from zcpt.search.orders import evaluations
-from zcpt.search.ranks import Ranks
 from zcpt.search.result import with_own_table
 from zcpt.search.run import Plan, prepare, start
 from zcpt.space import SearchSpace
-from zcpt.spaces import get_space
+from zcpt.space_registry import get_space
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Search, and say what was found and what to do next."""
-    ranks: Ranks = args.ranks
+    ranks: ProcessGroup = args.ranks
     if args.resume:
         folder, space, data, options, device_name = _resumed(args)
     else:
@@ -85,7 +85,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     fixed = ["space", "dataset", "preset", "out", *given(args, SearchConfig)]
     extra = [name for name in fixed if getattr(args, name) is not None]
     if extra:
-        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
+        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {format_flag(extra[0])}.")
     document = read_json(args.resume / "config.json", ("space", "search", "data", "device"))
     if "dataset" not in document["data"]:
         raise ConfigError(f"{args.resume} was begun from Python: go on there, with zcpt.search(..., resume=True).")
@@ -94,32 +94,32 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, di
     return args.resume, get_space(document["space"]), data, settings, args.device or document["device"]
 
 
-class _Announcement(Listener):
+class _Announcement(Callback):
     """Says what is being searched as soon as nothing can be refused any more."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def started(self, space: SearchSpace, config: SearchConfig) -> None:
+    def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         _log.info(self.text)
 
 
-def _announced(plan: Plan, data: ImageData, ranks: Ranks) -> str:
+def _announced(plan: Plan, data: ImageData, ranks: ProcessGroup) -> str:
     space, config, (channels, height, width) = plan.space, plan.config, data.image_shape
     processes = f" in {ranks.size} processes" if ranks.size > 1 else ""
     least, most = evaluations(space.choices, config.order, config.joint)
     number = str(least) if least == most else f"{least} to {most}"
     inits = min(config.validation_inits, config.validation_batches)
     validation = (
-        f", V={counted(config.validation_batches, 'validation batches')} at R={counted(inits, 'initialisations')}"
+        f", V={pluralize(config.validation_batches, 'validation batches')} at R={pluralize(inits, 'initialisations')}"
         + (f" with {config.validation_proxy}" if config.validation_proxy else "")
     )
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, "
         f"on {plan.device} by the {plan.document['engine']} engine{processes}: "
-        f"N={counted(config.proposals, 'proposals')} of {number} evaluations with {config.proxy} in {config.order} "
+        f"N={pluralize(config.proposals, 'proposals')} of {number} evaluations with {config.proxy} in {config.order} "
         f"order{validation if config.proposals > 1 else ''}; "
-        f"supernet of C={config.channels}, {counted(config.layers, space.layers_mean)}"
+        f"supernet of C={config.channels}, {pluralize(config.layers, space.layer_unit)}"
     )
 
 
@@ -128,7 +128,9 @@ def _limits(plan: Plan) -> str:
     limits += ["in the published list of the space"] * plan.bounds.valid_only
     said = f"; networks {', '.join(limits)}" if limits else ""
     if plan.memory is not None:
-        said += f"; scoring takes about {written(plan.memory)}B of the {written(plan.config.max_memory)}B it may"
+        said += (
+            f"; scoring takes about {format_count(plan.memory)}B of the {format_count(plan.config.max_memory)}B it may"
+        )
     return said
 
 
@@ -141,17 +143,17 @@ def _chosen_from(result: SearchResult) -> str:
     return f"{distinct} distinct of {proposals} proposals{score}"
 
 
-def _answer(space: SearchSpace, result: SearchResult, bounds: Bounds, folder: Path) -> str:
-    shape, (height, width) = bounds.shape, bounds.shape.image_size
+def _answer(space: SearchSpace, result: SearchResult, bounds: BudgetChecker, folder: Path) -> str:
+    shape, (height, width) = bounds.network_config, bounds.network_config.image_size
     cost = space.cost(result.architecture, shape)
     totals = zip(bounds.budgets, bounds.totals(result.architecture), strict=True)
-    kept = ", ".join(f"{written(total)} of {budget.text(budget.limit)}" for budget, total in totals)
+    kept = ", ".join(f"{format_count(total)} of {budget.text(budget.limit)}" for budget, total in totals)
     return (
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
-        f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs "
-        f"(C={shape.channels}, {counted(shape.layers, space.layers_mean)}, {height}x{width} images, "
-        f"{counted(shape.num_classes, 'classes')})\n"
+        f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs "
+        f"(C={shape.channels}, {pluralize(shape.layers, space.layer_unit)}, {height}x{width} images, "
+        f"{pluralize(shape.num_classes, 'classes')})\n"
         + (f"budgets       {kept}\n" if kept else "")
         + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )

@@ -12,6 +12,7 @@ import torch
 from train.data import ImageData, load_data, recipe_for
 from train.recipe import RECIPES, TrainConfig, configure
 from train.run import fit, read_arguments
+from zcpt.architecture import Architecture
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
@@ -23,9 +24,8 @@ from zcpt.cli._options import (
 )
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_json, read_text
-from zcpt.options import counted, flag, written
-from zcpt.space import Architecture
-from zcpt.spaces import get_space
+from zcpt.options import format_count, format_flag, pluralize
+from zcpt.space_registry import get_space
 
 _OWN = ["recipe"]  # chosen before the settings, and after the data set
 
@@ -62,11 +62,11 @@ def run(args: argparse.Namespace) -> None:
         folder = args.out or (searched / "train" / recipe if searched else new_folder(architecture.space, data.name))
     space = get_space(architecture.space)
     trained = fit(architecture, data, config, folder, device=device, resume=args.resume is not None)
-    cost = space.cost(architecture, trained.shape)
+    cost = space.cost(architecture, trained.network_config)
     sys.stdout.write(
         f"test accuracy {trained.about['test_accuracy']:.2f} % after {'the last of ' * (config.epochs > 1)}"
-        f"{counted(config.epochs, 'epochs')}\n"
-        f"size          {written(cost.params)} parameters, {written(cost.macs)} MACs\n"
+        f"{pluralize(config.epochs, 'epochs')}\n"
+        f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
         f"next          {this_program()} evaluate {folder}\n"
     )
@@ -108,7 +108,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Path, Architecture, ImageData, T
     fixed = ["arch", "space", "recipe", "dataset", "out", *given(args, TrainConfig, skip=_OWN)]
     extra = [name for name in fixed if getattr(args, name) is not None]
     if extra:
-        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {flag(extra[0])}.")
+        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {format_flag(extra[0])}.")
     arguments = read_arguments(args.resume)
     found = arguments.pop("data")
     args.device = args.device or arguments["device"]

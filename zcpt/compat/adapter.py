@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zcpt.architecture import Choice
 from zcpt.batches import Batch
 from zcpt.compat.inspection import Anatomy, Edge, unsupported
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
-from zcpt.seeding import derive
-from zcpt.space import Choice
+from zcpt.seeding import derive_seed
 from zcpt.supernet import Stochastic
 
 
@@ -146,7 +146,7 @@ class Adopted(Stochastic):
     def _reseed(self, device: torch.device, *purpose: int | str) -> None:
         if self.seed is None:
             return
-        seed = derive(self.seed, *purpose)
+        seed = derive_seed(self.seed, *purpose)
         torch.default_generator.manual_seed(seed)
         if device.type == "mps":
             torch.mps.manual_seed(seed)

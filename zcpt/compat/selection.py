@@ -12,20 +12,22 @@ from torch import Tensor, nn
 from darts_space.darts import Darts, darts_choices, edge_name, edges_into
 from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
+from zcpt.architecture import Architecture
 from zcpt.batches import Batch, as_batches
 from zcpt.compat.adapter import Adopted
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Anatomy, Primitives, architecture_parameters, examine
-from zcpt.errors import ConfigError, unknown
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.journal import Journal
 from zcpt.mixture import Mixture
-from zcpt.search import Listener, SearchConfig, configure
-from zcpt.search.events import Audience
-from zcpt.search.journal import Journal
-from zcpt.search.propose import Proposer, drawn_start
+from zcpt.search import Callback, SearchConfig, configure
+from zcpt.search.callbacks import CallbackList
+from zcpt.search.propose import Proposer
 from zcpt.search.run import bounds_of, carry_out, check_enough
+from zcpt.search.supernets import draw_start
 from zcpt.search.validate import Validator
-from zcpt.snapshot import preserved
-from zcpt.space import Architecture, Shape
+from zcpt.snapshot import preserve
+from zcpt.space import NetworkConfig
 
 Shares = Literal["equal", "alpha"]
 
@@ -37,7 +39,7 @@ def select(
     preset: str | None = None,
     shares: Shares = "equal",
     primitives: Primitives | None = None,
-    listeners: Sequence[Listener] = (),
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Genotype:
     """Select a genotype from a DARTS-style search network by Zero-Cost-PT, in place of the arg max of alpha.
@@ -59,7 +61,7 @@ def select(
             networks from space 'darts', of the network's width and depth.
 
     Raises:
-        ConfigError: The model has another shape, or an option cannot be used with it; nothing has been scored.
+        ConfigError: The model has another network_config, or an option cannot be used with it; nothing has been scored.
         ZcptError: What else ``zcpt.search`` raises.
     """
     anatomy = examine(model, primitives)
@@ -67,7 +69,7 @@ def select(
     config = _configured(cells, shares, preset, options)
     start = _start(cells, architecture_parameters(anatomy) if shares == "alpha" else None)
     assert isinstance(model, nn.Module)  # or else examine had raised
-    with preserved(model):
+    with preserve(model):
         model.eval()
         for module in model.modules():
             # What module.compile() made would go on with the mixed operations as they are now.
@@ -79,14 +81,14 @@ def select(
         net = Adopted(anatomy, start, probe).eval()
         channels, layers = net.channels // (2 if anatomy.kinds[0] == "reduce" else 1), len(anatomy.kinds)
         _, colours, height, width = probe.images.shape
-        shape = Shape(channels, layers, net.num_classes, colours, (height, width))
+        network_config = NetworkConfig(channels, layers, net.num_classes, colours, (height, width))
         if config.proposals > 1:
-            cells.check_shape(shape)
+            cells.check_network_config(network_config)
         config = replace(config, channels=channels, layers=layers)
-        journal, audience, bounds = Journal(), Audience(listeners), bounds_of(cells, config, shape)
+        journal, audience, bounds = Journal(), CallbackList(callbacks), bounds_of(cells, config, network_config)
         proposer = Proposer(cells, _Given(net, config), config, source, journal, audience, bounds)
         device = next(anatomy.network.parameters()).device
-        result = carry_out(proposer, Validator(cells, shape, config, source, device, journal, audience))
+        result = carry_out(proposer, Validator(cells, network_config, config, source, device, journal, audience))
     return cells.genotype(result.architecture)
 
 
@@ -115,7 +117,7 @@ class AdoptedCells(Darts):
     def obstacle(self) -> str:
         """Why the space 'darts' can neither build nor price these cells; empty if it can."""
         foreign = sorted(
-            {name for choice in self.choices if choice.phase == 0 for name in choice.rivals} - {*OPERATIONS}
+            {name for choice in self.choices if choice.phase == 0 for name in choice.selectable} - {*OPERATIONS}
         )
         if foreign:
             return f"it has no operation '{foreign[0]}'"
@@ -138,7 +140,7 @@ def _configured(cells: AdoptedCells, shares: str, preset: str | None, options: d
         )
     config = configure(cells, preset, **{**({} if preset else {"proposals": 1}), **options})
     if shares not in ("equal", "alpha"):
-        raise ConfigError(unknown("value of shares", str(shares), ("equal", "alpha")))
+        raise ConfigError(unknown_name("value of shares", str(shares), ("equal", "alpha")))
     if shares == "alpha" and config.alpha_noise:
         raise ConfigError("shares='alpha' takes the network's own architecture parameters: give alpha_noise=0.")
     limits = [name for name in ("max_params", "max_macs", "max_latency") if getattr(config, name)]
@@ -184,7 +186,7 @@ class _Given:
 
     def start(self, draw: int) -> Mixture:
         start = self.net.start()
-        return drawn_start(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
+        return draw_start(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
 
     def supernet(self, draw: int) -> Adopted:
         return self.net

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zcpt.errors import ProxyError, unknown
+from zcpt.errors import ProxyError, unknown_name
 from zcpt.proxies._registry import Proxy, get_proxy, list_proxies
 from zcpt.registry import Registry
 
@@ -153,7 +153,7 @@ def get_criterion(text: str) -> Criterion:
         return get_aggregate(text)
     if "+" in text:
         raise ProxyError(f"'{text}' does not say how its proxies become one value: write log_rank:{text}.")
-    raise ProxyError(unknown("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
+    raise ProxyError(unknown_name("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
 
 
 def parts_of(criterion: Criterion) -> tuple[Proxy, ...]:

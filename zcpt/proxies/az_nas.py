@@ -18,7 +18,7 @@ from zcpt.mixture import Mixture
 from zcpt.proxies._blocks import block_outputs
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
 from zcpt.proxies._running import drawn, mean, normal, norms_as
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 
 class _AzNas(Proxy):
@@ -39,12 +39,12 @@ class _AzNas(Proxy):
 
     def maps(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> list[Tensor]:
         """What the blocks of the network give on random images."""
-        images = normal(batch.images.shape, batch.images, derive(batch.seed, "az_nas", "images"))
+        images = normal(batch.images.shape, batch.images, derive_seed(batch.seed, "az_nas", "images"))
         return self.maps_on(net, images, batch.seed, mixture)
 
     def maps_on(self, net: nn.Module, images: Tensor, seed: int, mixture: Mixture | None = None) -> list[Tensor]:
         """What they give on images [B, C, H, W]: maps."""
-        tensors = drawn(net, self.weights, derive(seed, "az_nas"))
+        tensors = drawn(net, self.weights, derive_seed(seed, "az_nas"))
         with norms_as("batch"):
             return block_outputs(net, tensors, images, mixture, self.name)
 
@@ -100,7 +100,7 @@ class Trainability(_AzNas):
             maps = self.maps(net, batch, mixture)
             terms = []
             for index, (before, after) in enumerate(pairwise(maps)):
-                signs = random_signs(after, derive(batch.seed, "az_nas", "signs", index))
+                signs = random_signs(after, derive_seed(batch.seed, "az_nas", "signs", index))
                 terms.append(trainability(backwards(before, after, signs), signs))
         return mean(terms)
 

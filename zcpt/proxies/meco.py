@@ -12,7 +12,7 @@ from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._running import copied, normal, norms_as, observing, on_images_of_its_own, run
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 
 @register_proxy
@@ -46,7 +46,7 @@ class Meco(Proxy):
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         channels, *size = batch.images.shape[1:]
         height, width = (self.size, self.size) if self.size else size
-        image = normal((1, channels, height, width), batch.images, derive(batch.seed, "meco"))
+        image = normal((1, channels, height, width), batch.images, derive_seed(batch.seed, "meco"))
         return self.eigenvalues(net, image, mixture, batch.seed)
 
     def eigenvalues(self, net: nn.Module, images: Tensor, mixture: Mixture | None = None, seed: int = 0) -> float:
@@ -57,7 +57,7 @@ class Meco(Proxy):
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             if isinstance(output, Tensor):
                 maps = output[0].reshape(len(output[0]), -1) if output[0].ndim else output.reshape(1, -1)
-                found.append(self.term(maps, derive(seed, "channels", indices[module])))
+                found.append(self.term(maps, derive_seed(seed, "channels", indices[module])))
 
         remedy = f"try another size, such as {type(self).__name__}(size=0), that of the batch, or another proxy"
         with norms_as("batch"), observing(indices, see), on_images_of_its_own(self, net, images, remedy):

@@ -14,7 +14,7 @@ from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._running import copied, norms_as, observing, run
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 _ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__)
@@ -53,7 +53,7 @@ class Near(Proxy):
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             index = modules[module]
             if index not in ranks and isinstance(output, Tensor):
-                seed, last = derive(batch.seed, "near", index), isinstance(module, _CHANNELS_LAST)
+                seed, last = derive_seed(batch.seed, "near", index), isinstance(module, _CHANNELS_LAST)
                 ranks[index] = effective_rank(_block(output.detach(), seed, last))
 
         with norms_as("batch"), observing(modules, see):

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zcpt.batches import Batch
-from zcpt.cost import trainable
+from zcpt.cost import count_parameters
 from zcpt.mixture import Mixture
 from zcpt.proxies._layers import LayerProxy
 from zcpt.proxies._registry import Proxy, register_proxy
@@ -31,7 +31,7 @@ class Params(Proxy):
     cost = 0.0
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        return float(trainable(net))
+        return float(count_parameters(net))
 
 
 @register_proxy

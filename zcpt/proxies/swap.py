@@ -14,7 +14,7 @@ from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
 from zcpt.proxies._running import copied, drawn, mean, norms_as, run
 from zcpt.proxies._watching import no_relus, watching_relus
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 _WORD = 62
 """Images whose signs go into one integer."""
@@ -49,7 +49,7 @@ class Swap(Proxy):
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         images = batch.images[: self.images]
-        seeds = (derive(batch.seed, "swap", repeat) for repeat in range(self.repeats))
+        seeds = (derive_seed(batch.seed, "swap", repeat) for repeat in range(self.repeats))
         return mean([self.patterns(net, drawn(net, self.weights, seed), images, mixture) for seed in seeds])
 
     def patterns(

@@ -20,7 +20,7 @@ from zcpt.proxies._running import layers, observing, run
 from zcpt.proxies.gradient import Snip, saliencies
 from zcpt.proxies.naswot import agreement, log_determinant
 from zcpt.proxies.synflow import Synflow, flow
-from zcpt.snapshot import preserved
+from zcpt.snapshot import preserve
 
 _PAPER = "Xiang et al., AutoML 2023"
 
@@ -112,7 +112,7 @@ class _Tcet(LayerProxy):
     norms = "mixed"
 
     def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
-        with preserved(net):  # some networks keep what they computed from their weights, which here are copies
+        with preserve(net):  # some networks keep what they computed from their weights, which here are copies
             ratios = self.ratio().per_layer(net, batch, mixture)
         independence = LayerNwot().per_layer(net, batch, mixture)
         # Official: the logarithm of a ratio of 0, as of a layer that R does not depend on, is left out.

@@ -16,7 +16,7 @@ from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
 from zcpt.proxies._running import drawn, mean, normal, norms_as, on_images_of_its_own, run
 from zcpt.proxies._watching import no_relus, watching_relus
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 _SINGULAR = 1e-13
 """Of the largest eigenvalue: what is smaller is rounding, of gradients through many layers in float64."""
@@ -58,7 +58,7 @@ class Ntk(Proxy):
         self.repeats, self.weights = repeats, weights
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        seeds = (derive(batch.seed, "ntk", repeat) for repeat in range(self.repeats))
+        seeds = (derive_seed(batch.seed, "ntk", repeat) for repeat in range(self.repeats))
         draws = (drawn(net, self.weights, seed, torch.float64) for seed in seeds)
         return mean([condition(self.kernel(net, draw, batch.images.double(), mixture)) for draw in draws])
 
@@ -129,8 +129,8 @@ class LinearRegions(Proxy):
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         counts = []
         for draw in range(self.draws):
-            seed = derive(batch.seed, "linear_regions", draw)
-            gray = normal((self.samples, 1, 3, 3), batch.images, derive(seed, "images"))
+            seed = derive_seed(batch.seed, "linear_regions", draw)
+            gray = normal((self.samples, 1, 3, 3), batch.images, derive_seed(seed, "images"))
             images = gray.repeat(1, batch.images.shape[1], 1, 1)
             counts.append(self.regions(net, drawn(net, self.weights, seed), images, mixture))
         return mean(counts)

@@ -13,7 +13,7 @@ from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._running import drawn, mean, normal, norms_as, run
 from zcpt.proxies._watching import LastMaps
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 
 _NOISE = 0.01
 
@@ -56,9 +56,9 @@ class Zen(Proxy):
         statistics = fresh_statistics(net)
         terms = []
         for repeat in range(self.repeats):
-            seed = derive(batch.seed, "zen", repeat)
+            seed = derive_seed(batch.seed, "zen", repeat)
             tensors = drawn(net, "normal", seed) | statistics
-            x, e = (normal(batch.images.shape, batch.images, derive(seed, name)) for name in ("x", "e"))
+            x, e = (normal(batch.images.shape, batch.images, derive_seed(seed, name)) for name in ("x", "e"))
             terms.append(self.term(net, tensors, x, x + _NOISE * e, mixture))
         return mean(terms)
 

@@ -1,20 +1,20 @@
 """From a supernet and a mini-batch to scores, and from scores to the importance of candidates."""
 
-from zcpt.scoring.evaluate import Evaluator, evaluate
+from zcpt.scoring.criterion import CriterionEvaluator, Table, aggregate_scores, component_scores, compute_importances
+from zcpt.scoring.evaluator import Evaluator, score_mixtures
 from zcpt.scoring.importance import importance, most_important
-from zcpt.scoring.panel import Panel, Table, judged, network_values, noted
 from zcpt.scoring.score import score, score_layers
 
 __all__ = [
+    "CriterionEvaluator",
     "Evaluator",
-    "Panel",
     "Table",
-    "evaluate",
+    "aggregate_scores",
+    "component_scores",
+    "compute_importances",
     "importance",
-    "judged",
     "most_important",
-    "network_values",
-    "noted",
     "score",
     "score_layers",
+    "score_mixtures",
 ]

@@ -15,8 +15,8 @@ from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, LayerProxy, Proxy, get_criterion, get_proxy, list_proxies
-from zcpt.scoring.evaluate import evaluate, prepared
-from zcpt.snapshot import preserved
+from zcpt.scoring.evaluator import prepared, score_mixtures
+from zcpt.snapshot import preserve
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
     """Score any network by zero-cost proxies.
 
     The network is afterwards what it was, bit for bit, and so are the random generators, also when it or a proxy fails
-    (``zcpt.snapshot.preserved``). What it draws from torch's generator of the CPU is the same in every call with the
+    (``zcpt.snapshot.preserve``). What it draws from torch's generator of the CPU is the same in every call with the
     same batch.
 
     Args:
@@ -54,7 +54,7 @@ def score(
     scores: dict[str, float] = {}
     for proxy in chosen:
         with _untouched(net, given) as copy:
-            scores[proxy.name] = evaluate(net, proxy, [mixture], copy, engine="plain").item()
+            scores[proxy.name] = score_mixtures(net, proxy, [mixture], copy, engine="plain").item()
     return scores
 
 
@@ -80,7 +80,7 @@ def score_layers(
 @contextmanager
 def _untouched(net: nn.Module, batch: Batch) -> Iterator[Batch]:
     """Leave the network as it was, and give a copy of the batch: a network may begin with what works in place."""
-    with torch.inference_mode(False), preserved(net):
+    with torch.inference_mode(False), preserve(net):
         torch.default_generator.manual_seed(batch.seed)
         yield Batch(batch.images.clone(), batch.labels.clone(), batch.seed)
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from zcpt.architecture import Architecture, Choice
 from zcpt.cost import Block, Price
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
-from zcpt.options import counted, exactly, flag, written
+from zcpt.options import format_count, format_exact, format_flag, pluralize
 from zcpt.search.config import SearchConfig
-from zcpt.space import Allowed, Architecture, Choice, Completion, SearchSpace, Shape
+from zcpt.space import Allowed, Completion, NetworkConfig, SearchSpace
 
 _PARTS = 4
 """Weights of several prices are tried in steps of one part in so many."""
@@ -48,16 +49,16 @@ class Budget:
 
     def text(self, value: float) -> str:
         """A value with its unit."""
-        return f"{written(value)} {self.unit}"
+        return f"{format_count(value)} {self.unit}"
 
     @property
     def given(self) -> str:
         """The flag that sets it."""
-        return f"{flag(self.setting)} {exactly(self.limit)}"
+        return f"{format_flag(self.setting)} {format_exact(self.limit)}"
 
     def at_least(self, least: float) -> str:
         """The least possible value with its unit."""
-        return f"at least {f'{least:,.0f}' if self.scale == 1 else exactly(least)} {self.unit}"
+        return f"at least {f'{least:,.0f}' if self.scale == 1 else format_exact(least)} {self.unit}"
 
 
 def _params(block: Block) -> int:
@@ -68,20 +69,20 @@ def _macs(block: Block) -> int:
     return block.cost.macs
 
 
-def train_shape(config: SearchConfig, searched: Shape) -> Shape:
+def trained_network_config(config: SearchConfig, searched: NetworkConfig) -> NetworkConfig:
     """The network to be trained, which budgets are about.
 
     Args:
         config: The settings.
-        searched: The shape of the supernet, for all that the two have in common.
+        searched: The network_config of the supernet, for all that the two have in common.
     """
     side = config.train_image_size
     size = (side, side) if side else searched.image_size
     classes = config.train_classes or searched.num_classes
-    return Shape(config.train_channels, config.train_layers, classes, searched.in_channels, size)
+    return NetworkConfig(config.train_channels, config.train_layers, classes, searched.in_channels, size)
 
 
-def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Budget, ...]:
+def budgets(space: SearchSpace, config: SearchConfig, network_config: NetworkConfig) -> tuple[Budget, ...]:
     """The budgets that a search was given.
 
     Raises:
@@ -94,26 +95,26 @@ def budgets(space: SearchSpace, config: SearchConfig, shape: Shape) -> tuple[Bud
         found.append(Budget("max_macs", "MACs", config.max_macs, _macs))
     if config.max_latency:
         table = LatencyTable.read(Path(config.latency_table))
-        table.check(space, shape, config.latency_table)
+        table.check(space, network_config, config.latency_table)
         found.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
     return tuple(found)
 
 
-def checksums(space: SearchSpace, shape: Shape, budgets: Sequence[Budget]) -> dict[str, str]:
+def checksums(space: SearchSpace, network_config: NetworkConfig, budgets: Sequence[Budget]) -> dict[str, str]:
     """What a run folder notes of the prices, so that another latency table is noticed."""
     found = {}
     for budget in budgets:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(shape)})
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(network_config)})
         found[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
     return found
 
 
-class Bounds:
+class BudgetChecker:
     """What the proposals of a search have to keep.
 
     Args:
         space: The space.
-        shape: Of the networks that budgets are about.
+        network_config: Of the networks that budgets are about.
         budgets: Each limit.
         valid_only: Whether proposals have to be ``valid`` too.
 
@@ -122,9 +123,13 @@ class Bounds:
     """
 
     def __init__(
-        self, space: SearchSpace, shape: Shape, budgets: Sequence[Budget] = (), valid_only: bool = False
+        self,
+        space: SearchSpace,
+        network_config: NetworkConfig,
+        budgets: Sequence[Budget] = (),
+        valid_only: bool = False,
     ) -> None:
-        self.space, self.shape, self.budgets, self.valid_only = space, shape, budgets, valid_only
+        self.space, self.network_config, self.budgets, self.valid_only = space, network_config, budgets, valid_only
         self._prices: dict[Architecture, tuple[float, ...]] = {}
         self._mixes: list[tuple[tuple[float, ...], Completion]] = []
         self.start: Architecture | None = None
@@ -133,7 +138,7 @@ class Bounds:
             self.start = self._begin()
 
     def _begin(self) -> Architecture:
-        everything = {choice.name: choice.rivals for choice in self.space.choices}
+        everything = {choice.name: choice.selectable for choice in self.space.choices}
         count = len(self.budgets)
         units = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
         alone = [(unit, self._cheapest(unit)) for unit in units]
@@ -162,12 +167,12 @@ class Bounds:
         def price(block: Block) -> float:
             return sum(rate * budget.price(block) for rate, budget in rated)
 
-        return self.space.cheapest(self.shape, price, self.valid_only)
+        return self.space.cheapest(self.network_config, price, self.valid_only)
 
     def totals(self, architecture: Architecture) -> tuple[float, ...]:
         """What an architecture has of each budget, in its unit."""
         if architecture not in self._prices:
-            blocks = list(self.space.blocks(architecture, self.shape))
+            blocks = list(self.space.blocks(architecture, self.network_config))
             self._prices[architecture] = tuple(sum(map(b.price, blocks)) / b.scale for b in self.budgets)
         return self._prices[architecture]
 
@@ -218,10 +223,10 @@ class Bounds:
                 yield {**region, choice.name: tuple(c for c in region[choice.name] if c != lost)}
 
     def _where(self) -> str:
-        height, width = self.shape.image_size
+        height, width = self.network_config.image_size
         return (
-            f"at C={self.shape.channels}, {counted(self.shape.layers, self.space.layers_mean)}, {height}x{width} "
-            f"images and {counted(self.shape.num_classes, 'classes')}"
+            f"at C={self.network_config.channels}, {pluralize(self.network_config.layers, self.space.layer_unit)}, "
+            f"{height}x{width} images and {pluralize(self.network_config.num_classes, 'classes')}"
         )
 
     def _networks(self) -> str:
@@ -230,7 +235,7 @@ class Bounds:
     def _impossible(self, budget: Budget, least: float) -> str:
         return (
             f"{budget.given} cannot be kept: {self._networks()} have {budget.at_least(least)}. "
-            f"Give {flag(budget.setting)} {written(least, up=True)} or more, "
+            f"Give {format_flag(budget.setting)} {format_count(least, up=True)} or more, "
             "or a smaller --train-channels, --train-layers or --train-image-size."
         )
 
@@ -255,12 +260,12 @@ def _mixed(count: int) -> Iterator[tuple[float, ...]]:
             yield tuple(part / _PARTS for part in parts)
 
 
-class Scope:
+class FeasibleSet:
     """What the choices of one proposal may still keep, and which decisions would leave no way to stay in bounds."""
 
-    def __init__(self, bounds: Bounds, choices: Sequence[Choice]) -> None:
+    def __init__(self, bounds: BudgetChecker, choices: Sequence[Choice]) -> None:
         self._bounds = bounds
-        self._allowed: dict[str, tuple[str, ...]] = {choice.name: choice.rivals for choice in choices}
+        self._allowed: dict[str, tuple[str, ...]] = {choice.name: choice.selectable for choice in choices}
         # Found before and still allowed: where there is one, nothing need be looked for.
         self._ways = [] if bounds.start is None else [bounds.start]
 

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, unknown
-from zcpt.options import check_types, flag, number, option
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.options import check_types, format_flag, number, option
 from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
-from zcpt.scoring.evaluate import resolved
-from zcpt.scoring.panel import refuse_blind
+from zcpt.scoring.criterion import refuse_blind
+from zcpt.scoring.evaluator import resolved
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
 
@@ -87,18 +87,18 @@ class SearchConfig:
             criterion = self.criterion(use)
             if getattr(self, name) < criterion.min_batch:
                 raise ConfigError(
-                    f"{flag(name)} {getattr(self, name)} is too small: proxy '{criterion.name}' compares images with "
-                    f"each other and needs at least {criterion.min_batch}, such as {flag(name)} 64."
+                    f"{format_flag(name)} {getattr(self, name)} is too small: proxy '{criterion.name}' compares "
+                    f"images with each other and needs at least {criterion.min_batch}, such as {format_flag(name)} 64."
                 )
         least_one = ("proposals", "validation_batches", "validation_inits", "channels", "layers")
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"{flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
+                raise ConfigError(f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
         self.engines()
         not_negative = ("seed", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
         for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")
+                raise ConfigError(f"{format_flag(name)} {getattr(self, name)} must not be negative.")
         if bool(self.max_latency) != bool(self.latency_table):
             raise ConfigError(
                 "--max-latency MS and --latency-table FILE go together: 'zcpt latency --out FILE' measures a table."
@@ -158,14 +158,14 @@ PRESETS = {"paper": paper}
 def configure(space: SearchSpace, /, preset: str | None = None, **options: Any) -> SearchConfig:
     """The settings for a space: its own width and depth, below a preset, below the options given."""
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(unknown("preset", preset, PRESETS, "zcpt list presets"))
+        raise ConfigError(unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:
-            raise ConfigError(unknown("option of search", name, known))
+            raise ConfigError(unknown_name("option of search", name, known))
     size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
     size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
     config = SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
-    if config.valid_only and not space.leaves_some_out:
+    if config.valid_only and not space.has_invalid_architectures:
         raise ConfigError(f"space '{space.name}' has no published list that leaves some out: leave out --valid-only.")
     return config

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-from zcpt.errors import ConfigError, unknown
-from zcpt.search.events import Decision
-from zcpt.seeding import derive
-from zcpt.space import Choice
+from zcpt.architecture import Choice
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.search.decision import Decision
+from zcpt.seeding import derive_seed
 
 Survey = Callable[[Choice], Decision]
 """Scores the candidates of a choice and decides nothing."""
@@ -73,11 +73,11 @@ ORDERS = {
 def get_order(name: str) -> Order:
     """The order of that name; ConfigError with the nearest name when there is none."""
     if name not in ORDERS:
-        raise ConfigError(unknown("order", name, ORDERS, "zcpt list orders"))
+        raise ConfigError(unknown_name("order", name, ORDERS, "zcpt list orders"))
     return ORDERS[name]
 
 
-class Lane:
+class ChoiceQueue:
     """Choices that are decided one after the other: those of one phase and group."""
 
     def __init__(self, choices: Sequence[Choice], order: Order, generator: torch.Generator) -> None:
@@ -90,11 +90,11 @@ class Lane:
         """Take the next choice, with the look that settles it already if the order is of that kind."""
         look = None
         if not self._surveyed:
-            looks = {choice.name: survey(choice) for choice in self.left}
+            round_sizes = {choice.name: survey(choice) for choice in self.left}
             rank = self.order.rank or _mean
-            self.left.sort(key=lambda choice: -rank(looks[choice.name].importance))
+            self.left.sort(key=lambda choice: -rank(round_sizes[choice.name].importance))
             self._surveyed = not self.order.repeated
-            look = looks[self.left[0].name] if self.order.settles else None
+            look = round_sizes[self.left[0].name] if self.order.settles else None
         return self.left.pop(0), look
 
 
@@ -102,7 +102,7 @@ def _ranked(choices: Sequence[Choice], order: Order) -> bool:
     return order.rank is not None and all(choice.phase == 0 for choice in choices)
 
 
-def phases(choices: Sequence[Choice], order: str, seed: int, joint: bool = False) -> Iterator[list[Lane]]:
+def phases(choices: Sequence[Choice], order: str, seed: int, joint: bool = False) -> Iterator[list[ChoiceQueue]]:
     """The lanes of each phase in turn. A step takes one choice of every lane.
 
     Each group has a lane of its own: with ``random``, normal and reduction cells are permuted separately. With
@@ -113,8 +113,8 @@ def phases(choices: Sequence[Choice], order: str, seed: int, joint: bool = False
         lanes = []
         for group in [None] if joint else dict.fromkeys(choice.group for choice in choices):
             members = [c for c in choices if c.phase == phase and group in (None, c.group)]
-            generator = torch.Generator().manual_seed(derive(seed, phase, group or ""))
-            lanes.append(Lane(members, strategy, generator))
+            generator = torch.Generator().manual_seed(derive_seed(seed, phase, group or ""))
+            lanes.append(ChoiceQueue(members, strategy, generator))
         yield lanes
 
 
@@ -134,8 +134,8 @@ def rehearse(choices: Sequence[Choice], order: str, joint: bool = False) -> Iter
             for lane in filter(lambda lane: lane.left, lanes):
                 surveyed: list[Choice] = []
                 choice, settled = lane.pop(partial(_pretend, surveyed))
-                yield from (Look(seen, len(seen.rivals), 0) for seen in surveyed)
-                for index, count in enumerate(choice.looks):
+                yield from (Look(seen, len(seen.selectable), 0) for seen in surveyed)
+                for index, count in enumerate(choice.round_sizes):
                     dropped = count - 1 if choice.keep == 1 else 1
                     yield Look(choice, count if index or settled is None else 0, dropped)
 
@@ -151,6 +151,6 @@ def evaluations(choices: Sequence[Choice], order: str, joint: bool = False) -> t
     They differ only where an order repeats its survey and choices have different numbers of candidates: what is
     decided late is surveyed often.
     """
-    by_size = sorted(choices, key=lambda choice: len(choice.rivals))
+    by_size = sorted(choices, key=lambda choice: len(choice.selectable))
     most, least = (sum(look.evaluations for look in rehearse(c, order, joint)) for c in (by_size, by_size[::-1]))
     return least, most

@@ -6,96 +6,24 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Protocol
+from dataclasses import fields, replace
+from typing import NamedTuple
 
-import torch
-from torch import nn
-
+from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch, Batches
-from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
+from zcpt.journal import Journal, Record
 from zcpt.mixture import Mixture
-from zcpt.proxies import Use
-from zcpt.scoring import Panel, judged, most_important, noted
-from zcpt.search.budgets import Bounds, Scope
+from zcpt.processes import SINGLE_PROCESS, ProcessGroup
+from zcpt.scoring import CriterionEvaluator, component_scores, compute_importances, most_important
+from zcpt.search.budgets import BudgetChecker, FeasibleSet
+from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
-from zcpt.search.events import Decision, Listener, Purpose
-from zcpt.search.journal import Journal, Record
+from zcpt.search.decision import Decision, Purpose
 from zcpt.search.orders import get_order, phases
-from zcpt.search.ranks import ALONE, Ranks
-from zcpt.seeding import derive, seeded
-from zcpt.space import Architecture, Choice, SearchSpace, Shape
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The separate seeds of a search, all derived from one."""
-
-    weights: int
-    alpha: int
-    order: int
-    batch: int
-    init: int
-    validation: int
-
-    @classmethod
-    def derived(cls, seed: int) -> Seeds:
-        return cls(**{name: derive(seed, name) for name in cls.__dataclass_fields__})
-
-
-class Origin(Protocol):
-    """Where the supernets of a search come from, and the mixtures that they start with."""
-
-    def start(self, draw: int) -> Mixture:
-        """The mixture before any decision, of that draw of architecture parameters."""
-        ...
-
-    def supernet(self, draw: int) -> nn.Module:
-        """The supernet of that draw of weights: on its device, in evaluation mode."""
-        ...
-
-    def place(self, batch: Batch) -> Batch:
-        """Move a batch to the supernet's device, in the layout that suits it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """Supernets of a space, each draw with fresh weights."""
-
-    space: SearchSpace
-    shape: Shape
-    config: SearchConfig
-    device: torch.device
-
-    def start(self, draw: int) -> Mixture:
-        return drawn_start(self.space.choices, self.config, draw)
-
-    def supernet(self, draw: int) -> nn.Module:
-        with seeded(derive(Seeds.derived(self.config.seed).weights, draw)):
-            net = self.space.build_supernet(self.shape)
-        return place(net, self.device).eval()
-
-    def place(self, batch: Batch) -> Batch:
-        return place_batch(batch, self.device)
-
-
-def panel(net: nn.Module, config: SearchConfig, use: Use) -> Panel:
-    """What scores a network as the settings say."""
-    return Panel(
-        net,
-        config.criterion(use),
-        engine=config.engine,
-        precision=config.precision,
-        max_memory=config.max_memory,
-    )
-
-
-def drawn_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
-    """The mixture before any decision, with architecture parameters as the settings draw them."""
-    with seeded(derive(Seeds.derived(config.seed).alpha, draw)):
-        return Mixture.start(choices, config.alpha_noise)
+from zcpt.search.supernets import SearchSeeds, SupernetSource, panel
+from zcpt.seeding import derive_seed
+from zcpt.space import SearchSpace
 
 
 def file_of(proposal: int) -> str:
@@ -118,21 +46,21 @@ class Proposer:
     def __init__(
         self,
         space: SearchSpace,
-        origin: Origin,
+        origin: SupernetSource,
         config: SearchConfig,
         batches: Batches,
         journal: Journal,
-        audience: Listener,
-        bounds: Bounds,
+        audience: Callback,
+        bounds: BudgetChecker,
     ) -> None:
         self.space, self.origin, self.config, self.batches = space, origin, config, batches
         self.journal, self.audience, self.bounds = journal, audience, bounds
         self.criterion = config.criterion("operations")
-        self.seeds = Seeds.derived(config.seed)
-        self._panel: tuple[int, Panel] | None = None
+        self.seeds = SearchSeeds.derived(config.seed)
+        self._panel: tuple[int, CriterionEvaluator] | None = None
         self._batch: tuple[int, Batch] | None = None
 
-    def propose_all(self, ranks: Ranks = ALONE) -> list[Architecture]:
+    def propose_all(self, ranks: ProcessGroup = SINGLE_PROCESS) -> list[Architecture]:
         """Every proposal, each made by one of the processes; what was decided in others is told as if here."""
         made = []
         for start in range(0, self.config.proposals, ranks.size):
@@ -153,8 +81,8 @@ class Proposer:
 
     def _tell(self, proposal: int, report: Report) -> None:
         for index, record in enumerate(report.records):
-            self.audience.decided(proposal, Decision.from_record(record), replayed=index < report.replayed)
-        self.audience.proposed(proposal, report.architecture)
+            self.audience.on_decision(proposal, Decision.from_record(record), replayed=index < report.replayed)
+        self.audience.on_proposal(proposal, report.architecture)
 
     def propose(self, proposal: int) -> Architecture:
         """Decide every choice; what the journal holds already is taken from there.
@@ -164,14 +92,14 @@ class Proposer:
             ConfigError: The journal was written by another search.
         """
         architecture = self.space.architecture(_Pass(self, proposal).decide_all())
-        self.audience.proposed(proposal, architecture)
+        self.audience.on_proposal(proposal, architecture)
         return architecture
 
     def start(self, proposal: int) -> Mixture:
         """The mixture that a proposal starts with."""
         return self.origin.start(proposal if self.config.alpha_draw == "proposal" else 0)
 
-    def panel(self, proposal: int) -> Panel:
+    def panel(self, proposal: int) -> CriterionEvaluator:
         """Scores the supernet that a proposal is made on."""
         draw = proposal if self.config.supernet_weights == "proposal" else 0
         if self._panel is None or self._panel[0] != draw:
@@ -182,7 +110,7 @@ class Proposer:
     def batch(self, proposal: int, step: int, survey: bool) -> Batch:
         """The mini-batch that a look sees. Surveys see another one than decisions, so that they do not repeat them."""
         per_step = (step,) if self.config.scoring_batch == "step" else ()
-        seed = derive(self.seeds.batch, proposal, *per_step, *(("survey",) if survey else ()))
+        seed = derive_seed(self.seeds.batch, proposal, *per_step, *(("survey",) if survey else ()))
         if self._batch is None or self._batch[0] != seed:
             batch = self.batches.draw(self.config.batch_size, seed)
             self._batch = seed, self.origin.place(batch)
@@ -196,13 +124,13 @@ class _Pass:
         self.proposer, self.proposal, self.step = proposer, proposal, 0
         self.order = get_order(proposer.config.order)
         self.mixture = proposer.start(proposal)
-        self.scope = Scope(proposer.bounds, proposer.space.choices)
+        self.scope = FeasibleSet(proposer.bounds, proposer.space.choices)
         self.file = file_of(proposal)
         self.recorded = deque(proposer.journal.records(self.file))
 
     def decide_all(self) -> dict[str, tuple[str, ...]]:
         """What every choice keeps."""
-        config, seed = self.proposer.config, derive(self.proposer.seeds.order, self.proposal)
+        config, seed = self.proposer.config, derive_seed(self.proposer.seeds.order, self.proposal)
         kept = {}
         for lanes in phases(self.proposer.space.choices, config.order, seed, config.joint):
             while any(lane.left for lane in lanes):
@@ -214,10 +142,10 @@ class _Pass:
         return kept
 
     def _survey(self, choice: Choice) -> Decision:
-        return self._look(choice, choice.rivals, "survey")
+        return self._look(choice, choice.selectable, "survey")
 
     def _decide(self, choice: Choice, settled: Decision | None) -> tuple[str, ...]:
-        remaining = choice.rivals
+        remaining = choice.selectable
         while len(remaining) > choice.keep:
             decision = self._look(choice, remaining, "settle" if settled else "decide", settled)
             settled = None
@@ -251,20 +179,20 @@ class _Pass:
                 kept = _kept(choice, remaining, decision.importance, excluded)
                 decision = replace(decision, kept=kept, excluded=excluded)
             self.proposer.journal.append(self.file, decision.to_record())
-        self.proposer.audience.decided(self.proposal, decision, replayed)
+        self.proposer.audience.on_decision(self.proposal, decision, replayed)
         return decision
 
     def _scored(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
         started, proposer, mixture = time.perf_counter(), self.proposer, self.mixture
         if proposer.config.struck_inputs == "absent":
-            mixture = mixture.without(choice.name, *(c for c in choice.rivals if c not in remaining))
+            mixture = mixture.without(choice.name, *(c for c in choice.selectable if c not in remaining))
         removed = [mixture.without(choice.name, candidate) for candidate in remaining]
         # A survey that settles sees what the decision would have seen.
         survey = purpose == "survey" and not self.order.settles
         batch = proposer.batch(self.proposal, self.step, survey)
         table = proposer.panel(self.proposal).scores(removed, batch)
         compare = proposer.config.non_finite == "compare"
-        scores, importances = judged(proposer.criterion, table, compare_infinite=compare)
+        scores, importances = compute_importances(proposer.criterion, table, compare_infinite=compare)
         return Decision(
             self.step,
             choice.name,
@@ -274,7 +202,7 @@ class _Pass:
             remaining,
             time.perf_counter() - started,
             purpose,
-            parts=noted(proposer.criterion, table),
+            parts=component_scores(proposer.criterion, table),
         )
 
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
+from zcpt.architecture import Architecture
 from zcpt.batches import as_batches, fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
-from zcpt.search.events import Decision, Listener
-from zcpt.search.journal import Journal
+from zcpt.journal import Journal
+from zcpt.search.callbacks import Callback
+from zcpt.search.decision import Decision
 from zcpt.search.propose import file_of
 from zcpt.search.result import other_prices, with_own_table
 from zcpt.search.run import prepare, start
-from zcpt.space import Architecture
-from zcpt.spaces import get_space
+from zcpt.space_registry import get_space
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class _DifferenceError(Exception):
     """The search need not be derived any further."""
 
 
-class _Comparison(Listener):
+class _Comparison(Callback):
     def __init__(self, journal: Journal) -> None:
         self.journal, self.decisions, self.largest_gap = journal, 0, 0.0
         self._at: dict[str, int] = {}
 
-    def decided(self, proposal: int, decision: Decision, replayed: bool) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         record = self._next(file_of(proposal))
         where = f"proposal {proposal}, step {decision.step}"
         for name in ("choice", "candidates", "kept"):
@@ -54,7 +55,7 @@ class _Comparison(Listener):
             self._compare(*each)
         self.decisions += 1
 
-    def validated(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+    def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._compare(self._next("validation")["scores"], scores)
 
     def _next(self, name: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class _Comparison(Listener):
 
 
 def replay(
-    run_dir: str | Path, batches: object, *, device: str | torch.device = "cpu", listeners: Sequence[Listener] = ()
+    run_dir: str | Path, batches: object, *, device: str | torch.device = "cpu", callbacks: Sequence[Callback] = ()
 ) -> Replay:
     """Search again with the settings of a finished run folder, and compare every decision; the folder stays as it is.
 
@@ -98,7 +99,7 @@ def replay(
         return Replay(f"{others}.", 0, 0.0)
     comparison = _Comparison(Journal(folder / "journal"))
     try:
-        result = start(plan, [comparison, *listeners])
+        result = start(plan, [comparison, *callbacks])
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
     same = result.architecture == found

@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, read_json, write_atomically
-from zcpt.options import flag
+from zcpt.files import difference, read_json, to_json_text, write_atomically
+from zcpt.options import format_flag
 from zcpt.search.config import SearchConfig
-from zcpt.space import Architecture, SearchSpace
+from zcpt.space import SearchSpace
 
 LATENCY = "latency.json"
 """The latency table in the folder of a search that was given one."""
@@ -78,7 +79,7 @@ def other_prices(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """How the prices that budgets are about differ from those that a run folder notes; empty if they do not."""
     for name in now:
         if before.get(name) != now[name]:
-            what = "the latency table" if name == "max_latency" else f"what {flag(name)} counts"
+            what = "the latency table" if name == "max_latency" else f"what {format_flag(name)} counts"
             return f"{what} has other numbers than the one that the search began with"
     return ""
 
@@ -88,19 +89,11 @@ def with_own_table(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "latency_table": str(folder / LATENCY)} if settings.get("latency_table") else settings
 
 
-def difference(key: str, before: Any, now: Any) -> str:
-    """Where two values of a run folder's document differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        name = next(k for k in {**before, **now} if before.get(k) != now.get(k))
-        return f"{name} is {before.get(name)!r}, not {now.get(name)!r}"
-    return f"{key} is {before!r}, not {now!r}"
-
-
 def write_result(path: Path, space: SearchSpace, result: SearchResult) -> None:
     """Write ``proposals.json``, ``architecture.json`` and ``genotype.txt``."""
     proposals = [_described(space, candidate, result) for candidate in result.candidates]
-    write_atomically(path / "proposals.json", as_json(proposals))
-    write_atomically(path / "architecture.json", as_json(result.architecture.to_json()))
+    write_atomically(path / "proposals.json", to_json_text(proposals))
+    write_atomically(path / "architecture.json", to_json_text(result.architecture.to_json()))
     write_atomically(path / "genotype.txt", space.format(result.architecture) + "\n")
 
 

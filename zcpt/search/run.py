@@ -13,32 +13,25 @@ from typing import Any
 
 import torch
 
+from zcpt.architecture import Architecture
 from zcpt.batches import Batch, Batches, as_batches, fingerprint
-from zcpt.devices import as_device
+from zcpt.devices import to_device
 from zcpt.errors import ConfigError, DataError, LostError
-from zcpt.files import as_json, locked, make_folder, read_text
-from zcpt.options import flag
+from zcpt.files import difference, lock_folder, make_folder, read_text, to_json_text
+from zcpt.journal import Journal
+from zcpt.options import format_flag
+from zcpt.processes import SINGLE_PROCESS, ProcessGroup, joined
 from zcpt.proxies import Use
-from zcpt.search.budgets import Bounds, budgets, checksums, train_shape
+from zcpt.search.budgets import BudgetChecker, budgets, checksums, trained_network_config
+from zcpt.search.callbacks import Callback, CallbackList
 from zcpt.search.config import SearchConfig, configure
-from zcpt.search.events import Audience, Listener
-from zcpt.search.journal import Journal
-from zcpt.search.propose import Fresh, Proposer, Seeds, panel
-from zcpt.search.ranks import ALONE, Ranks, joined
-from zcpt.search.result import (
-    LATENCY,
-    Candidate,
-    SearchResult,
-    check_folder,
-    difference,
-    group,
-    with_own_table,
-    write_result,
-)
+from zcpt.search.propose import Proposer
+from zcpt.search.result import LATENCY, Candidate, SearchResult, check_folder, group, with_own_table, write_result
+from zcpt.search.supernets import FreshSupernets, SearchSeeds, panel
 from zcpt.search.validate import Validator, best
-from zcpt.space import Architecture, SearchSpace, Shape
-from zcpt.spaces import get_space
-from zcpt.versions import versions
+from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.space_registry import get_space
+from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +45,7 @@ def search(
     device: str | torch.device = "cpu",
     preset: str | None = None,
     num_classes: int | None = None,
-    listeners: Sequence[Listener] = (),
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> SearchResult:
     """Find an architecture without training anything (Zero-Cost-PT, arXiv 2106.06799).
@@ -90,7 +83,7 @@ def search(
             num_classes=num_classes,
             **options,
         )
-        return start(plan, listeners, ranks)
+        return start(plan, callbacks, ranks)
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class Plan:
     space: SearchSpace
     config: SearchConfig
     source: Batches
-    shape: Shape
+    network_config: NetworkConfig
     """Of the supernet."""
     device: torch.device
     document: dict[str, Any]
@@ -113,9 +106,9 @@ class Plan:
     """An estimate of the bytes that scoring takes at once, where there is a limit."""
 
     @cached_property
-    def bounds(self) -> Bounds:
+    def bounds(self) -> BudgetChecker:
         """What the proposals have to keep; InfeasibleError if no architecture does."""
-        return bounds_of(self.space, self.config, self.shape)
+        return bounds_of(self.space, self.config, self.network_config)
 
 
 def prepare(
@@ -140,24 +133,26 @@ def prepare(
     check_enough(source, config)
     probe = source.draw(config.batch_size, seed=0)
     _, channels, height, width = probe.images.shape
-    shape = Shape(config.channels, config.layers, source.num_classes, channels, (height, width))
-    space.check_shape(shape)
-    device = as_device(device)
-    memory = _memory(Fresh(space, shape, config, device), config, probe) if config.max_memory else None
-    document = _document(space, config, shape, device)
+    network_config = NetworkConfig(config.channels, config.layers, source.num_classes, channels, (height, width))
+    space.check_network_config(network_config)
+    device = to_device(device)
+    memory = (
+        _memory(FreshSupernets(space, network_config, config, device), config, probe) if config.max_memory else None
+    )
+    document = _document(space, config, network_config, device)
     document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
-    trained = train_shape(config, shape)
-    space.check_shape(trained)
+    trained = trained_network_config(config, network_config)
+    space.check_network_config(trained)
     document |= {"budgets": checksums(space, trained, budgets(space, config, trained))}
     # Before anything is said of budgets: with another latency table it would not be about this search.
     remarks = check_folder(folder, document) if folder and resume else ()
-    return Plan(space, config, source, shape, device, document, folder, resume, tuple(remarks), memory)
+    return Plan(space, config, source, network_config, device, document, folder, resume, tuple(remarks), memory)
 
 
-def start(plan: Plan, listeners: Sequence[Listener] = (), ranks: Ranks = ALONE) -> SearchResult:
+def start(plan: Plan, callbacks: Sequence[Callback] = (), ranks: ProcessGroup = SINGLE_PROCESS) -> SearchResult:
     """Carry out what was prepared."""
     patient = plan.resume and plan.run_dir is not None
-    audience, bounds = Audience(listeners if ranks.first else (), patient), plan.bounds
+    audience, bounds = CallbackList(callbacks if ranks.first else (), patient), plan.bounds
     with _folder(plan) if ranks.first else nullcontext(), ranks.together():
         try:
             _check_same(ranks.gather(plan.document))  # after which the folder is there
@@ -175,11 +170,11 @@ def _folder(plan: Plan) -> Iterator[None]:
         yield
         return
     if not plan.resume:
-        files = {"config.json": as_json(plan.document)}
+        files = {"config.json": to_json_text(plan.document)}
         if plan.config.latency_table:
             files[LATENCY] = read_text(Path(plan.config.latency_table))
         make_folder(plan.run_dir, files)
-    with locked(plan.run_dir):
+    with lock_folder(plan.run_dir):
         try:
             yield
         except LostError:
@@ -208,7 +203,7 @@ def _with_remedy(error: LostError, run_dir: Path | None) -> LostError:
     return LostError(f"{text}; what is done is on disk, and --resume {run_dir} goes on, with any number of processes.")
 
 
-def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Bounds:
+def bounds_of(space: SearchSpace, config: SearchConfig, searched: NetworkConfig) -> BudgetChecker:
     """What the proposals of a search have to keep.
 
     Raises:
@@ -216,43 +211,45 @@ def bounds_of(space: SearchSpace, config: SearchConfig, searched: Shape) -> Boun
         ConfigError: The latency table is missing, damaged, or lacks a block.
         SpaceError: The space has no networks of the width and depth that are to be trained.
     """
-    shape = train_shape(config, searched)
-    space.check_shape(shape)
-    return Bounds(space, shape, budgets(space, config, shape), config.valid_only)
+    network_config = trained_network_config(config, searched)
+    space.check_network_config(network_config)
+    return BudgetChecker(space, network_config, budgets(space, config, network_config), config.valid_only)
 
 
 def _journal(run_dir: Path) -> Path:
     return run_dir / "journal"
 
 
-def _run(plan: Plan, audience: Audience, bounds: Bounds, ranks: Ranks) -> SearchResult:
+def _run(plan: Plan, audience: CallbackList, bounds: BudgetChecker, ranks: ProcessGroup) -> SearchResult:
     journal = Journal(None if plan.run_dir is None else _journal(plan.run_dir))
-    origin = Fresh(plan.space, plan.shape, plan.config, plan.device)
+    origin = FreshSupernets(plan.space, plan.network_config, plan.config, plan.device)
     proposer = Proposer(plan.space, origin, plan.config, plan.source, journal, audience, bounds)
     # A proposal's file has one writer, whoever made it; that of the validation is written by the first process.
     journal = journal if ranks.first else Journal()
-    validator = Validator(plan.space, plan.shape, plan.config, plan.source, plan.device, journal, audience, ranks)
+    validator = Validator(
+        plan.space, plan.network_config, plan.config, plan.source, plan.device, journal, audience, ranks
+    )
     return carry_out(proposer, validator, plan.run_dir)
 
 
 def carry_out(proposer: Proposer, validator: Validator, folder: Path | None = None) -> SearchResult:
     """Make all proposals, validate them and write the result."""
     space, config, audience, ranks = proposer.space, proposer.config, proposer.audience, validator.ranks
-    audience.started(space, config)
+    audience.on_search_start(space, config)
     try:
         proposals = group(space, proposer.propose_all(ranks))
         result = _choose(validator, proposals, folder)
         if folder is not None and ranks.first:
             write_result(folder, space, result)
-        audience.finished(result)
+        audience.on_search_end(result)
     finally:
-        audience.closed()
+        audience.on_close()
     return result
 
 
 def _choose(validator: Validator, proposals: dict[Architecture, tuple[int, ...]], folder: Path | None) -> SearchResult:
     candidates, config = list(proposals), validator.config
-    validator.audience.validating(candidates)
+    validator.audience.on_validation_start(candidates)
     if len(candidates) == 1 < config.proposals and validator.ranks.first:
         _log.info("all proposals are the same architecture, so there is nothing to validate")
     scores = validator.scores(candidates) if len(candidates) > 1 else [[]]
@@ -277,12 +274,12 @@ def check_enough(batches: Batches, config: SearchConfig) -> None:
     for name in ("batch_size", "validation_batch_size") if validated else ("batch_size",):
         if getattr(config, name) > len(batches):
             raise DataError(
-                f"{flag(name)} {getattr(config, name)} is more than the {len(batches)} images that there are to "
-                f"draw from: use {flag(name)} {len(batches)} or less."
+                f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images that there are to "
+                f"draw from: use {format_flag(name)} {len(batches)} or less."
             )
 
 
-def _memory(origin: Fresh, config: SearchConfig, probe: Batch) -> int | None:
+def _memory(origin: FreshSupernets, config: SearchConfig, probe: Batch) -> int | None:
     """Bytes for the first evaluation, to which all others are smaller; ConfigError if that is more than the limit."""
     start = origin.start(0)
     choice = next(iter(start.choices.values()))
@@ -290,17 +287,19 @@ def _memory(origin: Fresh, config: SearchConfig, probe: Batch) -> int | None:
     return panel(origin.supernet(0), config, "operations").needs(removed, origin.place(probe))
 
 
-def _document(space: SearchSpace, config: SearchConfig, shape: Shape, device: torch.device) -> dict[str, Any]:
+def _document(
+    space: SearchSpace, config: SearchConfig, network_config: NetworkConfig, device: torch.device
+) -> dict[str, Any]:
     return {
         "space": space.name,
         "search": asdict(config),
-        "seeds": asdict(Seeds.derived(config.seed)),
+        "seeds": asdict(SearchSeeds.derived(config.seed)),
         "images": {
-            "size": list(shape.image_size),
-            "channels": shape.in_channels,
-            "classes": shape.num_classes,
+            "size": list(network_config.image_size),
+            "channels": network_config.in_channels,
+            "classes": network_config.num_classes,
         },
         "device": str(device),
         "engine": config.engines(),
-        "versions": versions(),
+        "versions": get_versions(),
     }

@@ -11,17 +11,18 @@ from itertools import groupby, zip_longest
 
 import torch
 
+from zcpt.architecture import Architecture
 from zcpt.batches import Batches
 from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, ProxyError
-from zcpt.scoring import Panel, most_important, network_values, noted
+from zcpt.journal import Journal, Record
+from zcpt.processes import SINGLE_PROCESS, ProcessGroup
+from zcpt.scoring import CriterionEvaluator, aggregate_scores, component_scores, most_important
+from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
-from zcpt.search.events import Listener
-from zcpt.search.journal import Journal, Record
-from zcpt.search.propose import Seeds, panel
-from zcpt.search.ranks import ALONE, Ranks
-from zcpt.seeding import derive, seeded
-from zcpt.space import Architecture, SearchSpace, Shape
+from zcpt.search.supernets import SearchSeeds, panel
+from zcpt.seeding import derive_seed, use_seed
+from zcpt.space import NetworkConfig, SearchSpace
 
 _FILE = "validation"
 _Line = tuple[int, int]
@@ -33,13 +34,13 @@ class Validator:
     """Scores the distinct proposals of one search."""
 
     space: SearchSpace
-    shape: Shape
+    network_config: NetworkConfig
     config: SearchConfig
     batches: Batches
     device: torch.device
     journal: Journal
-    audience: Listener
-    ranks: Ranks = ALONE
+    audience: Callback
+    ranks: ProcessGroup = SINGLE_PROCESS
     """Its processes; the journal of the first one holds what was scored before."""
 
     def scores(self, candidates: Sequence[Architecture]) -> list[list[float]]:
@@ -55,11 +56,11 @@ class Validator:
         for line, record in zip(lines, recorded, strict=False):
             scores = _recalled(record, *line, len(candidates))["scores"]
             by_batch[line[1]] = scores
-            self.audience.validated(line[1], scores, replayed=True)
+            self.audience.on_validation_batch(line[1], scores, replayed=True)
         for record in self._made(candidates, lines[len(by_batch) :]):
             self.journal.append(_FILE, record)
             by_batch[record["batch"]] = record["scores"]
-            self.audience.validated(record["batch"], record["scores"], replayed=False)
+            self.audience.on_validation_batch(record["batch"], record["scores"], replayed=False)
         return [[by_batch[batch][i] for batch in range(total)] for i in range(len(candidates))]
 
     def _lines(self) -> list[_Line]:
@@ -70,7 +71,7 @@ class Validator:
     def _made(self, candidates: Sequence[Architecture], lines: Sequence[_Line]) -> Iterator[Record]:
         """The records of these lines in their order, each as soon as it and all before it are there."""
         done: dict[_Line, Record] = {}
-        panels: tuple[int, Sequence[Panel]] | None = None
+        panels: tuple[int, Sequence[CriterionEvaluator]] | None = None
         waiting = deque(lines)
         for share in _rounds(lines, self.ranks.size):
             line, record = share[self.ranks.rank], None
@@ -84,25 +85,25 @@ class Validator:
             while waiting and waiting[0] in done:
                 yield done.pop(waiting.popleft())
 
-    def _panels(self, candidates: Sequence[Architecture], init: int) -> Sequence[Panel]:
-        seed = derive(Seeds.derived(self.config.seed).init, init)
+    def _panels(self, candidates: Sequence[Architecture], init: int) -> Sequence[CriterionEvaluator]:
+        seed = derive_seed(SearchSeeds.derived(self.config.seed).init, init)
         panels = []
         for architecture in candidates:
-            with seeded(seed):
-                network = self.space.build_network(architecture, self.shape)
+            with use_seed(seed):
+                network = self.space.build_network(architecture, self.network_config)
             panels.append(panel(place(network, self.device), self.config, "validation"))
         return panels
 
-    def _score(self, panels: Sequence[Panel], init: int, batch: int) -> Record:
+    def _score(self, panels: Sequence[CriterionEvaluator], init: int, batch: int) -> Record:
         started = time.perf_counter()
-        seed = derive(Seeds.derived(self.config.seed).validation, batch)
+        seed = derive_seed(SearchSeeds.derived(self.config.seed).validation, batch)
         drawn = place_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
         found = [each.scores([None], drawn) for each in panels]
         table = {name: [scores[name][0] for scores in found] for name in found[0]}
         criterion, compare = self.config.criterion("validation"), self.config.non_finite == "compare"
-        scores = network_values(criterion, table, compare_infinite=compare)
+        scores = aggregate_scores(criterion, table, compare_infinite=compare)
         record = {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
-        parts = noted(criterion, table)
+        parts = component_scores(criterion, table)
         return {**record, "parts": parts} if parts else record
 
 

@@ -15,10 +15,9 @@ import torch
 
 from zcpt.devices import device_name
 from zcpt.errors import ConfigError
-from zcpt.files import as_json, locked, make_folder, read_json, write_atomically
-from zcpt.search.journal import Journal
-from zcpt.search.result import difference
-from zcpt.versions import versions
+from zcpt.files import difference, lock_folder, make_folder, read_json, to_json_text, write_atomically
+from zcpt.journal import Journal
+from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
 CONFIG, RESULT, PAGE = "config.json", "result.json", "report.md"
@@ -29,7 +28,7 @@ _SURROUNDINGS = ("versions", "hardware")
 def surroundings(device: torch.device, workers: int = 1) -> dict[str, Any]:
     """What a result notes of the software and the machine that it was made with."""
     hardware = {"device": str(device), "name": device_name(device), "cores": os.cpu_count(), "workers": workers}
-    return {"versions": versions(), "hardware": hardware}
+    return {"versions": get_versions(), "hardware": hardware}
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
     Raises:
         ConfigError: It is of another one, or holds something else, or another process works there.
     """
-    document = json.loads(as_json(document))
+    document = json.loads(to_json_text(document))
     if (folder / CONFIG).exists():
         before = read_json(folder / CONFIG, ["benchmark"])
         if before["benchmark"] != document["benchmark"]:
@@ -54,14 +53,14 @@ def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
-        make_folder(folder, {CONFIG: as_json(document)})
-    with locked(folder):
+        make_folder(folder, {CONFIG: to_json_text(document)})
+    with lock_folder(folder):
         yield Journal(folder / "journal")
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
     """Write a result; numbers that are not finite are null."""
-    write_atomically(path, as_json(_plain(result)))
+    write_atomically(path, to_json_text(_plain(result)))
 
 
 def _plain(value: Any) -> Any:

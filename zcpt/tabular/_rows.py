@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zcpt.architecture import Architecture
 from zcpt.errors import DataError, SpaceError
-from zcpt.space import Architecture, SearchSpace, Size
+from zcpt.space import SearchSpace, WidthDepth
 from zcpt.tabular._table import Key, Table
 
 Value = TypeVar("Value")
@@ -106,7 +107,7 @@ class Builder:
     title: str
     space: SearchSpace
     path: Path
-    size: Size
+    size: WidthDepth
     _accuracies: dict[Architecture, Mapping[Key, float]] = field(default_factory=dict)
     _places: dict[Architecture, object] = field(default_factory=dict)
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zcpt.errors import ConfigError, unknown
-from zcpt.space import Architecture, SearchSpace, Size
+from zcpt.architecture import Architecture
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.space import SearchSpace, WidthDepth
 
 Key = tuple[str, str]
 """A data set and a metric, such as ``("cifar10", "test")``."""
@@ -27,7 +28,7 @@ class Table:
     """Of the benchmark."""
     space: SearchSpace
     path: Path
-    size: Size
+    size: WidthDepth
     """Of the networks that were trained."""
     architectures: tuple[Architecture, ...]
     columns: Mapping[Key, NDArray[np.float64]]
@@ -57,10 +58,10 @@ class Table:
             ConfigError: The file has no such data set, or not this metric of it.
         """
         if data_set not in self.data_sets:
-            raise ConfigError(unknown(f"value of --accuracy-on for {self.path}", data_set, self.data_sets))
+            raise ConfigError(unknown_name(f"value of --accuracy-on for {self.path}", data_set, self.data_sets))
         metrics = [known for found, known in self.columns if found == data_set]
         if metric not in metrics:
-            raise ConfigError(unknown(f"value of --metric for {data_set} in {self.path}", metric, metrics))
+            raise ConfigError(unknown_name(f"value of --metric for {data_set} in {self.path}", metric, metrics))
         return self.columns[data_set, metric]
 
     def lookup(self, architecture: Architecture, data_set: str, metric: str = "test") -> float | None:

@@ -16,14 +16,15 @@ from multiprocessing import get_context, parent_process
 
 import torch
 
+from zcpt.architecture import Architecture
 from zcpt.batches import Batch
 from zcpt.devices import place, place_batch
 from zcpt.errors import ConfigError, LostError, ZcptError
+from zcpt.journal import Record
 from zcpt.proxies import Proxy
 from zcpt.scoring import score
-from zcpt.search.journal import Record
-from zcpt.seeding import derive, seeded
-from zcpt.space import Architecture, SearchSpace, Shape
+from zcpt.seeding import derive_seed, use_seed
+from zcpt.space import NetworkConfig, SearchSpace
 
 Task = tuple[int, Architecture]
 """An architecture, and its place in the table."""
@@ -34,7 +35,7 @@ class Job:
     """How networks are scored. A record depends on this and on its task alone."""
 
     space: SearchSpace
-    shape: Shape
+    network_config: NetworkConfig
     proxies: tuple[Proxy, ...]
     batch: Batch
     seed: int
@@ -46,8 +47,8 @@ class Job:
         """Build one network and score it by all proxies."""
         index, architecture = task
         device = torch.device(self.device)
-        with seeded(derive(self.seed, "weights", *([index] if self.own_weights else []))):
-            network = place(self.space.build_network(architecture, self.shape), device)
+        with use_seed(derive_seed(self.seed, "weights", *([index] if self.own_weights else []))):
+            network = place(self.space.build_network(architecture, self.network_config), device)
         batch = place_batch(self.batch, device)
         scores: dict[str, float] = {}
         seconds: dict[str, float] = {}

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zcpt.architecture import Architecture
 from zcpt.errors import DataError, SpaceError
-from zcpt.space import Architecture, SearchSpace
+from zcpt.space import SearchSpace
 from zcpt.tabular._rows import Builder, Row, mean_and_best, read_rows
 from zcpt.tabular._table import Table
 from zcpt.tabular.nasbench_macro import keyed, runs_of

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from zcpt.space import Architecture, SearchSpace, Size
+from zcpt.architecture import Architecture
+from zcpt.space import SearchSpace, WidthDepth
 from zcpt.tabular._rows import Builder, Row, read_rows
 from zcpt.tabular._table import Table
 
 TITLE = "NAS-Bench-301 (surrogate)"
 ACCURACY = "nb301_surrogate_valid_acc_pct"
-SIZE = Size(32, 8)
+SIZE = WidthDepth(32, 8)
 """Of the networks that the surrogate is about."""
 
 

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from zcpt.architecture import Architecture, Choice
 from zcpt.baselines import get_operation_score, operation_scores
 from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
+from zcpt.journal import Journal, Record
 from zcpt.search.config import SearchConfig
-from zcpt.search.journal import Journal, Record
-from zcpt.search.propose import Fresh, Seeds
-from zcpt.seeding import derive
-from zcpt.space import Architecture, Choice, SearchSpace, Shape
+from zcpt.search.supernets import FreshSupernets, SearchSeeds
+from zcpt.seeding import derive_seed
+from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
 from zcpt.tabular._table import Table
 from zcpt.tabular.measures import kendall, mean_interval, spearman
@@ -67,7 +68,7 @@ def _over_those_with(
             for choice, kept in architecture.kept.items():
                 for candidate in kept:
                     having.setdefault((choice, candidate), []).append(accuracy)
-    groups = {c.name: [having.get((c.name, name)) for name in c.rivals] for c in operations_of(table.space)}
+    groups = {c.name: [having.get((c.name, name)) for name in c.selectable] for c in operations_of(table.space)}
     return {name: [math.nan if group is None else of(group) for group in row] for name, row in groups.items()}
 
 
@@ -79,12 +80,12 @@ def scored(
     Supernet, mixture and mini-batch are those of the first proposal of a search with these settings; of ``zc_pt`` the
     importances are, too.
     """
-    seeds = Seeds.derived(config.seed)
-    batch = batches.draw(config.batch_size, derive(seeds.batch, 0))
+    seeds = SearchSeeds.derived(config.seed)
+    batch = batches.draw(config.batch_size, derive_seed(seeds.batch, 0))
     _, channels, height, width = batch.images.shape
-    shape = Shape(config.channels, config.layers, batches.num_classes, channels, (height, width))
-    space.check_shape(shape)
-    origin = Fresh(space, shape, config, device)
+    network_config = NetworkConfig(config.channels, config.layers, batches.num_classes, channels, (height, width))
+    space.check_network_config(network_config)
+    origin = FreshSupernets(space, network_config, config, device)
     return operation_scores(
         method,
         origin.supernet(0),
@@ -118,7 +119,7 @@ def _given(values: Values, seed: int) -> Values:
 
 
 def _check(space: SearchSpace, name: str, values: Any, where: str = "") -> None:
-    wanted = {choice.name: choice.rivals for choice in operations_of(space)}
+    wanted = {choice.name: choice.selectable for choice in operations_of(space)}
     if not isinstance(values, Mapping) or set(values) != set(wanted):
         raise ConfigError(f"{where}'{name}' must have scores for just these choices: {', '.join(wanted)}.")
     for choice, row in values.items():
@@ -197,7 +198,7 @@ def measure_operations(
         for name, values in references.items():
             record = {"seed": None, "values": values, "seconds": math.nan}
             results[name] = _judged(table, [record], references, data_set, metric)
-        candidates = {choice.name: list(choice.rivals) for choice in operations_of(space)}
+        candidates = {choice.name: list(choice.selectable) for choice in operations_of(space)}
         result = {"protocol": document, "candidates": candidates, "references": references, "results": results}
         write_json(folder / RESULT, result)
     return result
@@ -262,7 +263,7 @@ def _chosen(table: Table, values: Values, data_set: str, metric: str) -> dict[st
 def _best(choice: Choice, values: Values) -> list[str]:
     """The candidates of a choice with the highest number."""
     row = np.asarray(values[choice.name], dtype=np.float64)
-    return [name for name, value in zip(choice.rivals, row, strict=True) if value == np.nanmax(row)]
+    return [name for name, value in zip(choice.selectable, row, strict=True) if value == np.nanmax(row)]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -17,14 +17,14 @@ import torch
 from tqdm import tqdm
 
 from zcpt.batches import Batch, Batches, fingerprint
-from zcpt.devices import as_device
+from zcpt.devices import to_device
 from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
-from zcpt.options import check_types, flag, option
+from zcpt.journal import Journal, Record
+from zcpt.options import check_types, format_flag, option
 from zcpt.proxies import Aggregate, Criterion, get_criterion, parts_of
-from zcpt.search.journal import Journal, Record
-from zcpt.seeding import derive
-from zcpt.space import Shape
+from zcpt.seeding import derive_seed
+from zcpt.space import NetworkConfig
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
 from zcpt.tabular._table import Table
 from zcpt.tabular._workers import Job, Task, records
@@ -56,7 +56,7 @@ class ProxyOptions:
         check_types(self)
         for name in ("samples", "seed", "resamples", "channels", "layers"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{flag(name)} {getattr(self, name)} must not be negative.")
+                raise ConfigError(f"{format_flag(name)} {getattr(self, name)} must not be negative.")
         if self.batch_size < 1:
             raise ConfigError(f"--batch-size {self.batch_size} is too small: it must be at least 1.")
 
@@ -89,12 +89,12 @@ def measure_proxies(
     Raises:
         ZcptError: Something given cannot be used.
     """
-    options, folder, device = options or ProxyOptions(), Path(folder), as_device(device)
+    options, folder, device = options or ProxyOptions(), Path(folder), to_device(device)
     chosen = _proxies(proxies, options)
     if options.batch_size > len(batches):
         raise DataError(f"--batch-size {options.batch_size} is more than the {len(batches)} images to draw from.")
-    batch = batches.draw(options.batch_size, derive(options.seed, "batch"))
-    shape = shape_of(table, batches, batch, options.channels, options.layers)
+    batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
+    network_config = shape_of(table, batches, batch, options.channels, options.layers)
     data_set = data_set_of(table, batches, options.accuracy_on)
     sample = drawn(table.accuracies(data_set, options.metric), options)
     workers = _checked(workers, device)
@@ -104,12 +104,12 @@ def measure_proxies(
         "table": table.document(data_set, options.metric),
         "proxies": [proxy.name for proxy in chosen],
         "options": asdict(options),
-        "networks": asdict(shape),
+        "networks": asdict(network_config),
         "images": {**batches.about, "fingerprint": fingerprint(batch)},
         **surroundings(device, workers),
     }
     parts = tuple({part.name: part for criterion in chosen for part in parts_of(criterion)}.values())
-    job = Job(table.space, shape, parts, batch, options.seed, options.weights == "own", str(device))
+    job = Job(table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device))
     with opened(folder, document) as journal:
         known = _scored(job, [(index, table.architectures[index]) for index in sample], journal, workers)
         found = _with_aggregates([known[index] for index in sample], chosen)
@@ -132,13 +132,15 @@ def _scored(job: Job, tasks: Sequence[Task], journal: Journal, workers: int) -> 
     return known
 
 
-def shape_of(table: Table, batches: Batches, batch: Batch, channels: int, layers: int) -> Shape:
-    """The shape of networks for these images; with the width and depth of those that were trained, where it is 0."""
+def shape_of(table: Table, batches: Batches, batch: Batch, channels: int, layers: int) -> NetworkConfig:
+    """Return the configuration of networks for these images; 0 stands for the width or depth of the trained ones."""
     _, depth, height, width = batch.images.shape
     size = table.size
-    shape = Shape(channels or size.channels, layers or size.layers, batches.num_classes, depth, (height, width))
-    table.space.check_shape(shape)
-    return shape
+    network_config = NetworkConfig(
+        channels or size.channels, layers or size.layers, batches.num_classes, depth, (height, width)
+    )
+    table.space.check_network_config(network_config)
+    return network_config
 
 
 def data_set_of(table: Table, batches: Batches, given: str) -> str:
@@ -154,7 +156,7 @@ def drawn(accuracies: np.ndarray[Any, np.dtype[np.float64]], options: ProxyOptio
         return [int(index) for index in known]
     if options.samples > len(known):
         raise ConfigError(f"--samples {options.samples} is more than the {len(known)} architectures of the table.")
-    generator = torch.Generator().manual_seed(derive(options.seed, "sample"))
+    generator = torch.Generator().manual_seed(derive_seed(options.seed, "sample"))
     picked = torch.randperm(len(known), generator=generator)[: options.samples]
     return [int(known[i]) for i in picked.tolist()]
 
@@ -210,7 +212,7 @@ def _judged(
             "networks": int(finite.sum()),
             "failures": int((~finite).sum()),
             "seconds": median(seconds) if seconds else math.nan,
-            **agreement(values[finite], accuracies[finite], options.resamples, derive(options.seed, "bootstrap")),
+            **agreement(values[finite], accuracies[finite], options.resamples, derive_seed(options.seed, "bootstrap")),
         }
         for record in found:
             if proxy.name in record["failures"]:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from zcpt.batches import Batches, fingerprint
-from zcpt.devices import as_device
-from zcpt.search import Listener, SearchConfig, configure, search
-from zcpt.search.journal import Journal
-from zcpt.seeding import derive
+from zcpt.devices import to_device
+from zcpt.journal import Journal
+from zcpt.search import Callback, SearchConfig, configure, search
+from zcpt.seeding import derive_seed
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
 from zcpt.tabular._table import Table
 from zcpt.tabular.measures import mean_interval
@@ -24,7 +24,7 @@ _FILE = "searches"
 
 def settings(table: Table, seed: int, preset: str | None = None, **options: Any) -> SearchConfig:
     """The settings of one search; it keeps to what the table lists, where the published list leaves some out."""
-    return configure(table.space, preset, **{"valid_only": table.space.leaves_some_out, **options}, seed=seed)
+    return configure(table.space, preset, **{"valid_only": table.space.has_invalid_architectures, **options}, seed=seed)
 
 
 def measure_searches(
@@ -37,7 +37,7 @@ def measure_searches(
     metric: str = "test",
     device: str | torch.device = "cpu",
     preset: str | None = None,
-    listeners: Sequence[Listener] = (),
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Search once for each seed, and look up what was found.
@@ -60,7 +60,7 @@ def measure_searches(
     Raises:
         ZcptError: Something given cannot be used.
     """
-    folder, device = Path(folder), as_device(device)
+    folder, device = Path(folder), to_device(device)
     configs = {seed: settings(table, seed, preset, **options) for seed in seeds}
     document = {
         "benchmark": "search",
@@ -75,7 +75,7 @@ def measure_searches(
         done = {record["seed"]: record for record in journal.records(_FILE)}
         for seed, config in configs.items():
             if seed not in done:
-                done[seed] = _searched(table, batches(seed), config, folder / f"seed_{seed}", device, listeners)
+                done[seed] = _searched(table, batches(seed), config, folder / f"seed_{seed}", device, callbacks)
                 journal.append(_FILE, done[seed])
         rows = [_judged(table, done[seed], data_set, metric) for seed in seeds]
         result = {"protocol": document, "searches": rows, "results": _summary(rows)}
@@ -85,7 +85,7 @@ def measure_searches(
 
 def _first_batch(batches: Batches, config: SearchConfig) -> str:
     size = min(config.batch_size, len(batches))
-    return fingerprint(batches.draw(size, derive(config.seed, "fingerprint")))
+    return fingerprint(batches.draw(size, derive_seed(config.seed, "fingerprint")))
 
 
 def _searched(
@@ -94,11 +94,11 @@ def _searched(
     config: SearchConfig,
     run: Path,
     device: torch.device,
-    listeners: Sequence[Listener],
+    callbacks: Sequence[Callback],
 ) -> dict[str, Any]:
     resume = run.exists()
     result = search(
-        table.space, batches, run_dir=run, resume=resume, device=device, listeners=listeners, **asdict(config)
+        table.space, batches, run_dir=run, resume=resume, device=device, callbacks=callbacks, **asdict(config)
     )
     found = table.space.format(result.architecture)
     proposals = {n: table.space.format(c.architecture) for c in result.candidates for n in c.proposals}

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from torch import nn
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from zcpt import Batch, Choice, ConfigError, Mixture, Proxy, ProxyError, Supernet
 from zcpt.baselines import (
     OperationScore,
@@ -109,11 +109,11 @@ def test_an_aggregate_ranks_the_candidates_of_each_choice(method, net, picture):
 
 
 def test_zc_pt_is_the_first_decision_of_a_search(space, batch):
-    net, naswot = space.build_supernet(tiny_shape(space)), zcpt.get_proxy("naswot")
+    net, naswot = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("naswot")
     choice = space.choices[0]
     found = operation_scores("zc_pt", net, batch, naswot, choices=[choice])
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.rivals]
-    assert found == {choice.name: [-score for score in zcpt.evaluate(net, naswot, removed, batch).tolist()]}
+    removed = [net.start().without(choice.name, candidate) for candidate in choice.selectable]
+    assert found == {choice.name: [-score for score in zcpt.score_mixtures(net, naswot, removed, batch).tolist()]}
 
 
 def test_scores_are_averaged_over_batches_and_what_is_not_finite_leaves_none(net, picture, doubles, monkeypatch):
@@ -175,7 +175,7 @@ def test_te_nas_keeps_as_many_inputs_as_a_node_has_after_all_operations(picture,
     monkeypatch.setitem(WORTH, "inputs", {"0": 1.0, "1": 5.0, "2": 3.0})
     monkeypatch.setitem(WORTH, "op", {"a": 2.0, "b": 1.0, "none": 0.0})
     choices = [
-        Choice("op", ("a", "b", "none"), never_kept=("none",)),
+        Choice("op", ("a", "b", "none"), not_selectable=("none",)),
         Choice("inputs", ("0", "1", "2"), keep=2, start="one", phase=1),
     ]
     net = Supernet(choices)
@@ -236,7 +236,7 @@ def test_each_has_a_line_and_one_of_ones_own_is_found(monkeypatch, net, picture)
         name, proxies = "alike", "none"
 
         def importances(self, net, mixture, choices, batches, criterion, seed):
-            return {choice.name: [0.0] * len(choice.rivals) for choice in choices}
+            return {choice.name: [0.0] * len(choice.selectable) for choice in choices}
 
     assert operation_scores("alike", net, picture)["node1"] == [0.0] * 4
     assert isinstance(get_operation_score("alike"), Alike)

@@ -13,7 +13,7 @@ from PIL import Image
 import zcpt
 from tests.conftest import Hashed, random_architecture
 from tests.zcpt.cli.conftest import QUICK, content, run
-from zcpt.files import locked
+from zcpt.files import lock_folder
 from zcpt.search.propose import Proposer
 
 
@@ -265,7 +265,7 @@ def test_a_folder_that_may_not_be_written_to(here, capsys, monkeypatch):
 def test_a_second_process_in_a_run_folder_is_refused(searched, here, capsys):
     folder = shutil.copytree(searched, here / "run")
     for words, place in ((["search"], folder), (["train"], folder / "train" / "digits")):
-        with locked(place):
+        with lock_folder(place):
             code, _, err = run(capsys, *words, "--resume", place)
         assert code == 2
         assert f"another process is at work in {place}" in err

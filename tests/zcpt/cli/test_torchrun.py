@@ -16,7 +16,7 @@ from tests.processes import forked
 from tests.test_kill import journal
 from tests.zcpt.cli.conftest import QUICK, content
 from zcpt.cli import main
-from zcpt.search.journal import Journal
+from zcpt.journal import Journal
 
 ROOT = Path(__file__).parents[3]
 SEARCH = ["search", "--space", "nasbench201", "--proxy", "hashed", *QUICK, "--proposals", "3"]

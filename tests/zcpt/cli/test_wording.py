@@ -89,7 +89,7 @@ def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
 
 
 def test_list_says_what_each_proxy_declares(capsys, monkeypatch):
-    class Size(Proxy):
+    class WidthDepth(Proxy):
         """Number of weights."""
 
         name, higher_is_better, cost, paper = "size", False, 0.5, "Me, 2020"
@@ -99,7 +99,7 @@ def test_list_says_what_each_proxy_declares(capsys, monkeypatch):
             return 0.0
 
     monkeypatch.setattr(_PROXIES, "_parts", dict(_PROXIES._parts))
-    zcpt.register_proxy(Size)
+    zcpt.register_proxy(WidthDepth)
     _, out, _ = run(capsys, "list", "proxies")
     heading, *lines = (re.split("  +", line.strip()) for line in out.splitlines())
     assert heading == ["proxies", "better", "cost", "norms", "needs", "measures"]

@@ -27,7 +27,7 @@ def some_mixture(net, seed):
     generator = torch.Generator().manual_seed(seed)
     mixture = net.start()
     for choice in mixture.choices.values():
-        picked = [choice.rivals[i] for i in torch.randperm(len(choice.rivals), generator=generator)]
+        picked = [choice.selectable[i] for i in torch.randperm(len(choice.selectable), generator=generator)]
         what = int(torch.randint(3, (), generator=generator))
         if what == 1:
             mixture = mixture.select(choice.name, picked[: choice.keep])
@@ -119,7 +119,10 @@ def test_scores_are_those_of_our_supernet_with_the_same_weights(monkeypatch):
     batch = zcpt.Batch(IMAGES.double(), torch.arange(4))
     proxy = zcpt.get_proxy("naswot")
     torch.testing.assert_close(
-        zcpt.evaluate(net, proxy, mixtures, batch), zcpt.evaluate(supernet, proxy, mixtures, batch), rtol=0, atol=1e-9
+        zcpt.score_mixtures(net, proxy, mixtures, batch),
+        zcpt.score_mixtures(supernet, proxy, mixtures, batch),
+        rtol=0,
+        atol=1e-9,
     )
 
 
@@ -145,19 +148,19 @@ def test_random_operations_repeat_and_do_not_depend_on_each_other(few):
     net, proxy = adopted(model), zcpt.get_proxy("naswot")
     drawn = {}
 
-    def noted(module, given, output):
+    def component_scores(module, given, output):
         drawn[module] = output
 
     noises = [module for module in model.modules() if type(module).__name__ == "Noise"]
     for noise in noises:
-        noise.register_forward_hook(noted)
+        noise.register_forward_hook(component_scores)
     batch = zcpt.Batch(IMAGES, torch.arange(4), seed=11)
-    score = zcpt.evaluate(net, proxy, [net.start()], batch)
+    score = zcpt.score_mixtures(net, proxy, [net.start()], batch)
     first = dict(drawn)
     torch.manual_seed(99)
-    assert torch.equal(zcpt.evaluate(net, proxy, [net.start()], batch), score)
+    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.start()], batch), score)
     drawn.clear()
-    zcpt.evaluate(net, proxy, [net.start().without("normal/node2/edge0", "noise")], batch)
+    zcpt.score_mixtures(net, proxy, [net.start().without("normal/node2/edge0", "noise")], batch)
     assert len(first) == len(noises) == len(drawn) + 1
     assert all(torch.equal(output, first[noise]) for noise, output in drawn.items())
     assert not torch.equal(first[noises[1]], first[noises[2]])

@@ -30,8 +30,8 @@ def test_the_selection_is_that_of_our_supernet_with_the_same_weights(name, optio
     data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
     options = {"seed": 3, "proposals": 1, "batch_size": 5, **options}
     ours, theirs = Decisions(), Decisions()
-    result = zcpt.search(space, data, channels=4, layers=3, listeners=[ours], num_classes=10, **options)
-    genotype = zcpt.select(model, data, listeners=[theirs], **options)
+    result = zcpt.search(space, data, channels=4, layers=3, callbacks=[ours], num_classes=10, **options)
+    genotype = zcpt.select(model, data, callbacks=[theirs], **options)
     assert repr(genotype) == space.format(result.architecture)
     assert len(ours.all) == len(theirs.all) == 28 + 2 * (1 + 2 + 3)
     for (_, one), (_, other) in zip(ours.all, theirs.all, strict=True):
@@ -51,15 +51,15 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
     else:
         model = standin(name)
     images = pictures.tensors[0][:4].double()  # all of them are in every batch
-    listener = Decisions()
+    callback = Decisions()
     genotype = zcpt.select(
-        model.double(), (images, torch.arange(4)), proxy="loudness", order=order, batch_size=4, listeners=[listener]
+        model.double(), (images, torch.arange(4)), proxy="loudness", order=order, batch_size=4, callbacks=[callback]
     )
     model.eval()
-    mixture = Mixture.start(listener.space.choices)
-    for _, decision in listener.all:
+    mixture = Mixture.start(callback.space.choices)
+    for _, decision in callback.all:
         choice = mixture.choices[decision.choice]
-        looked_at = mixture.without(choice.name, *(c for c in choice.rivals if c not in decision.candidates))
+        looked_at = mixture.without(choice.name, *(c for c in choice.selectable if c not in decision.candidates))
         with torch.no_grad():
             plain = [
                 Loudness.of(by_hand(model, looked_at.without(choice.name, candidate), images))
@@ -72,8 +72,8 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
         kept = ranked[:1] if choice.keep == 1 else ranked[:-1]  # what is missed most; or all but what is missed least
         assert sorted(decision.kept) == sorted(kept)
         mixture = mixture.select(choice.name, kept) if len(kept) == choice.keep else mixture
-    (architecture,) = listener.architectures
-    assert genotype == listener.space.genotype(architecture)
+    (architecture,) = callback.architectures
+    assert genotype == callback.space.genotype(architecture)
     for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         for position, (operation, source) in enumerate(pairs):
             node = 2 + position // 2

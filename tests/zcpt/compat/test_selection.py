@@ -13,7 +13,7 @@ from tests.zcpt.search.conftest import Decisions
 from zcpt import ConfigError, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import examine
-from zcpt.snapshot import preserved
+from zcpt.snapshot import preserve
 
 
 class BrokenError(Exception):
@@ -94,7 +94,7 @@ def test_what_cannot_be_put_back_stops_nothing_else(few):
     model.stem.obstinate = Stubborn([1])
 
     def spoil():
-        with preserved(model):
+        with preserve(model):
             model.stem.obstinate.append(2)
             model.classifier.bias.data += 1
             model.zeros.neg_()
@@ -143,13 +143,13 @@ def test_the_model_is_what_it_was_after_its_forward_pass_failed(model, passes, r
 
 
 def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(few, pictures):
-    class Impatient(zcpt.Listener):
-        def decided(self, proposal, decision, replayed):
+    class Impatient(zcpt.Callback):
+        def on_decision(self, proposal, decision, replayed):
             raise BrokenError(decision.scores)
 
     def scores(model, **options):
         with pytest.raises(BrokenError) as broken:
-            zcpt.select(model, pictures, batch_size=6, listeners=[Impatient()], **options)
+            zcpt.select(model, pictures, batch_size=6, callbacks=[Impatient()], **options)
         return broken.value.args[0]
 
     model = used(standin("quark"))
@@ -171,10 +171,10 @@ def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(f
 
 def test_none_has_its_share_and_is_not_kept(few, pictures, diary, monkeypatch):
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
-    listener = Decisions()
-    genotype = zcpt.select(standin("quark"), pictures, proxy="diary", batch_size=4, listeners=[listener])
+    callback = Decisions()
+    genotype = zcpt.select(standin("quark"), pictures, proxy="diary", batch_size=4, callbacks=[callback])
     assert {name for name, _ in genotype.normal + genotype.reduce} == {"skip_connect"}  # the first one of equals
-    assert all("none" not in decision.candidates for _, decision in listener.all)
+    assert all("none" not in decision.candidates for _, decision in callback.all)
     first = diary.shown[0][2]
     assert first.weights["normal/node3/edge2"] == (1 / 3,) * 3
     assert genotype == Genotype(
@@ -189,11 +189,11 @@ def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypa
     built = []
     build = Darts.build_network
 
-    def noted(self, architecture, shape, **more):
+    def component_scores(self, architecture, shape, **more):
         built.append(shape)
         return build(self, architecture, shape, **more)
 
-    monkeypatch.setattr(Darts, "build_network", noted)
+    monkeypatch.setattr(Darts, "build_network", component_scores)
     genotype = zcpt.select(model, pictures, proxy="hashed", validation_batch_size=8, **options)
     assert {(s.channels, s.layers, s.num_classes, s.image_size) for s in built} == {(4, 3, 7, (8, 8))}
     zcpt.get_space("darts").parse(repr(genotype))
@@ -323,13 +323,13 @@ def test_networks_and_data_that_do_not_fit_are_refused_in_one_sentence(few, pict
 
 def test_the_published_procedure(few, pictures):
     sizes = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 1}
-    listener = Decisions()
+    callback = Decisions()
     genotype = zcpt.select(
-        quark.Network(), pictures, preset="paper", proposals=2, proxy="hashed", listeners=[listener], **sizes
+        quark.Network(), pictures, preset="paper", proposals=2, proxy="hashed", callbacks=[callback], **sizes
     )
-    assert listener.config.supernet_weights == "run"
-    assert listener.config.struck_inputs == "present"
-    assert len(listener.architectures) == 2
+    assert callback.config.supernet_weights == "run"
+    assert callback.config.struck_inputs == "present"
+    assert len(callback.architectures) == 2
     zcpt.get_space("darts").parse(repr(genotype))
 
 
@@ -337,9 +337,9 @@ def test_listeners_see_the_nodes_that_cells_join(few, pictures):
     model = quark.Network(steps=3)
     model._multiplier = 2
     model.classifier, model.global_pooling = nn.Flatten(), nn.AdaptiveAvgPool2d(1)
-    listener = Decisions()
-    genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, listeners=[listener])
-    (architecture,), space = listener.architectures, listener.space
+    callback = Decisions()
+    genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, callbacks=[callback])
+    (architecture,), space = callback.architectures, callback.space
     assert genotype.normal_concat == genotype.reduce_concat == range(3, 5)
     assert space.format(architecture) == repr(genotype)
     for cell in space.cells(architecture):

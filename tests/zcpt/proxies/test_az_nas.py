@@ -18,7 +18,7 @@ def test_the_authors_values(monkeypatch):
     net, images = appendix.network().eval(), appendix.batch().images
     for proxy, value in ((Expressivity("given"), 2.276964), (Progressivity("given"), 0.180864)):
         monkeypatch.setattr(proxy, "maps", lambda net, batch, mixture, p=proxy: p.maps_on(net, batch.images, 0))
-        assert zcpt.evaluate(net, proxy, [None], appendix.batch()).item() == pytest.approx(value, rel=1e-4)
+        assert zcpt.score_mixtures(net, proxy, [None], appendix.batch()).item() == pytest.approx(value, rel=1e-4)
     before, after = Trainability("given").maps_on(net, images, 0)
     assert [entropy(before), entropy(after)] == pytest.approx([1.048050, 1.228914], rel=1e-4)
     signs = torch.where(torch.arange(after.numel()) % 3 == 0, -1.0, 1.0).view(after.shape)

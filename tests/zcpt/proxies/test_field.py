@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import FEW, tiny_shape
+from tests.conftest import FEW, tiny_network_config
 from zcpt import Batch, ProxyError
 from zcpt.proxies import (
     Expressivity,
@@ -71,9 +71,9 @@ class Small(nn.Module):
         self.pool, self.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 5)
         self.extra = nn.Linear(30, 2) if extra else None
         self.fail = fail
-        seeded = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         for parameter in self.parameters():
-            parameter.data = 0.3 * torch.randn(parameter.shape, generator=seeded)
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
     def forward(self, x):
         x = self.activate(self.norm1(self.conv1(x)))
@@ -95,7 +95,7 @@ class Function(nn.Module):
 
 
 def scored(net, proxy, batch=None, mixture=None):
-    return zcpt.evaluate(net, proxy, [mixture], batch or pictures()).item()
+    return zcpt.score_mixtures(net, proxy, [mixture], batch or pictures()).item()
 
 
 def snapshot(net):
@@ -238,11 +238,11 @@ def decided():
     made = {}
     for name in FAMILIES:
         space = zcpt.get_space(name)
-        net = space.build_supernet(tiny_shape(space))
+        net = space.build_supernet(tiny_network_config(space))
         first, *others = space.choices
         mixture = net.start()
         for choice in others:
-            kept = ["nor_conv_1x1"] if name == "nasbench201" else choice.rivals[-choice.keep :]
+            kept = ["nor_conv_1x1"] if name == "nasbench201" else choice.selectable[-choice.keep :]
             mixture = mixture.select(choice.name, kept)
         candidate = next(candidate for candidate in first.candidates if "conv" in candidate or "mb_" in candidate)
         made[name] = net, mixture, mixture.without(first.name, candidate)
@@ -261,11 +261,11 @@ def test_a_removed_candidate_changes_the_score_of_a_supernet(proxy, family, deci
     before = snapshot(net)
     if (proxy.name, family) in DEGENERATE:
         with pytest.raises(ProxyError, match=DEGENERATE[proxy.name, family]):
-            zcpt.evaluate(net, proxy, [start], batch)
+            zcpt.score_mixtures(net, proxy, [start], batch)
     elif proxy.name == "ntk" and family in ("darts", "nasbench1shot1-1"):
         assert scored(net, proxy, batch, start) == math.inf  # see Ntk
     elif proxy.name != "linear_regions":  # it is for networks of one channel
-        with_it, without_it = zcpt.evaluate(net, proxy, [start, removed], batch).tolist()
+        with_it, without_it = zcpt.score_mixtures(net, proxy, [start, removed], batch).tolist()
         assert math.isfinite(with_it)
         assert with_it != without_it
         if family == "nasbench201":

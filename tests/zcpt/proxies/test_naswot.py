@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from zcpt import Batch, Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import agreement, log_determinant
-from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.evaluator import seeded_modules
 
 OWN, OFFICIAL = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
 
@@ -60,16 +60,16 @@ def test_a_cell_worked_out_by_hand(removed, kernel):
     assert np.array_equal(OWN.kernel(net, batch.images, mixture).numpy(), kernel)
     (a, b, c), (d, e, f), (g, h, i) = kernel.tolist()
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-    assert zcpt.evaluate(net, OWN, [mixture], batch).item() == pytest.approx(math.log(determinant), rel=1e-12)
+    assert zcpt.score_mixtures(net, OWN, [mixture], batch).item() == pytest.approx(math.log(determinant), rel=1e-12)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
     """Collect what goes into F.relu and ReLU6, compare images in numpy, take numpy's determinant."""
-    net = space.build_supernet(tiny_shape(space)).to(memory_format=layout).eval()
+    net = space.build_supernet(tiny_network_config(space)).to(memory_format=layout).eval()
     batch = Batch(batch.images.to(memory_format=layout), batch.labels)
     mixture = net.start().without(space.choices[0].name, space.choices[0].candidates[1])
-    score = zcpt.evaluate(net, OWN, [mixture], batch, engine="plain").item()
+    score = zcpt.score_mixtures(net, OWN, [mixture], batch, engine="plain").item()
     seen = []
     relu, hardtanh = F.relu, F.hardtanh
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
@@ -119,7 +119,7 @@ def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
 
 def test_official_masking_on_nasbench201_feeds_zeros(batch):
     space = zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     start = net.start()
     before = OFFICIAL.kernel(net, batch.images, start)
     after = OFFICIAL.kernel(net, batch.images, start.without("node3/edge0", "nor_conv_3x3"))
@@ -140,7 +140,7 @@ def test_official_masking_on_nasbench201_feeds_zeros(batch):
 @pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
 def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy, batch):
     space = zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     whole = proxy.kernel(net, batch.images, net.start())
     for choice in space.choices:
         assert torch.equal(proxy.kernel(net, batch.images, net.start().without(choice.name, "none")), whole)
@@ -204,8 +204,8 @@ def test_a_singular_kernel_scores_minus_infinity():
     x = torch.randn(5, 3, 8, 8)
     twins = torch.cat([x, x[:1]])  # two equal images: rounding alone would give some finite number
     net = zcpt.get_space("nasbench201").supernet(channels=8, layers=1)
-    assert zcpt.evaluate(net, OWN, [net.start()], Batch(twins, twins)).item() == -math.inf
-    assert math.isfinite(zcpt.evaluate(net, OWN, [net.start()], Batch(x, x)).item())
+    assert zcpt.score_mixtures(net, OWN, [net.start()], Batch(twins, twins)).item() == -math.inf
+    assert math.isfinite(zcpt.score_mixtures(net, OWN, [net.start()], Batch(x, x)).item())
     assert log_determinant(torch.ones(4, 4, dtype=torch.int64)) == -math.inf
 
 
@@ -220,12 +220,12 @@ def test_log_determinant_equals_the_exact_integer_determinant():
 def test_a_network_whose_output_is_not_finite_scores_nan(batch):
     net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(192, 10))
     net[2].weight.data.fill_(math.inf)
-    assert math.isnan(zcpt.evaluate(net, OWN, [None], batch).item())
+    assert math.isnan(zcpt.score_mixtures(net, OWN, [None], batch).item())
 
 
 def test_a_network_without_relu_is_refused(batch):
     with pytest.raises(ProxyError, match="no nn.ReLU module ran in Sequential"):
-        zcpt.evaluate(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), OWN, [None], batch)
+        zcpt.score_mixtures(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), OWN, [None], batch)
 
 
 def test_an_unknown_proxy_is_refused_with_the_nearest_one():

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import zcpt
-from tests.conftest import CHAINS, THREE_BY_THREE, tiny_shape
+from tests.conftest import CHAINS, THREE_BY_THREE, tiny_network_config
 from tests.zcpt.proxies.appendix import SEEDS
-from tests.zcpt.scoring.test_evaluate import same, snapshot
+from tests.zcpt.scoring.test_evaluator import same, snapshot
 from zcpt import ProxyError
 
 SPACES = zcpt.list_spaces()
@@ -20,7 +20,7 @@ FEW += [pair for pair in PAIRS if pair[0] == "nasbench201"]
 def check(space, name, batch):
     proxy, space = zcpt.get_proxy(name), zcpt.get_space(space)
     torch.manual_seed(0)
-    net = space.build_supernet(tiny_shape(space)).train()
+    net = space.build_supernet(tiny_network_config(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
     before = snapshot(net)
     choice = next(c for c in space.choices if any(map(THREE_BY_THREE.search, c.candidates)))
@@ -28,9 +28,9 @@ def check(space, name, batch):
     mixtures = [net.start(), net.start().without(choice.name, removed), net.start()]
     if name == "synflow_bn" and space.name in CHAINS:
         with pytest.raises(ProxyError, match="single value"):
-            zcpt.evaluate(net, proxy, mixtures, batch, engine="plain")
+            zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain")
     else:
-        start, without, again = zcpt.evaluate(net, proxy, mixtures, batch, engine="plain").tolist()
+        start, without, again = zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain").tolist()
         if name != "synflow_bn":  # whose BatchNorms may leave a difference as small as rounding
             assert abs(without - start) > 1e-9 * abs(start)
         assert again == start  # the same bits
@@ -52,9 +52,9 @@ def test_removing_an_operation_changes_the_score_of_any_space(space, proxy, batc
 @pytest.mark.parametrize("name", [name for name in SEEDS if name not in SEEING])
 def test_a_proxy_that_does_not_see_a_mixture_says_why(name, batch):
     proxy, space = zcpt.get_proxy(name), zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     mixtures = [net.start(), *(net.start().without(choice.name, candidate) for candidate in choice.candidates)]
-    assert len(set(zcpt.evaluate(net, proxy, mixtures, batch, engine="plain").tolist())) == 1
+    assert len(set(zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain").tolist())) == 1
     assert proxy.blind
     assert not proxy.blind.endswith(".")

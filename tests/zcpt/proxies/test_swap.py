@@ -18,7 +18,7 @@ GIVEN = Swap(images=200, repeats=1, weights="given")
 
 
 def test_the_authors_value():
-    assert zcpt.evaluate(appendix.network(), GIVEN, [None], appendix.batch()).item() == 17
+    assert zcpt.score_mixtures(appendix.network(), GIVEN, [None], appendix.batch()).item() == 17
 
 
 @pytest.mark.parametrize("count", [5, 62, 63, 130])
@@ -27,7 +27,7 @@ def test_patterns_against_numpy(count):
     images[:, 0, 0, 0] = images[:, 1, 1, 1]  # two units with one pattern
     net = nn.Sequential(nn.ReLU(), nn.Flatten())
     expected = len(np.unique(images.numpy().reshape(count, -1).T > 0, axis=0))
-    assert zcpt.evaluate(net, GIVEN, [None], Batch(images, torch.zeros(count))).item() == expected
+    assert zcpt.score_mixtures(net, GIVEN, [None], Batch(images, torch.zeros(count))).item() == expected
     assert expected <= 11
 
 

@@ -17,7 +17,7 @@ from zcpt.proxies.te_nas import condition
 
 def test_the_authors_values():
     net, batch = appendix.network().eval(), appendix.batch()
-    found = zcpt.evaluate(net, Ntk(repeats=1, weights="given"), [None], batch).item()
+    found = zcpt.score_mixtures(net, Ntk(repeats=1, weights="given"), [None], batch).item()
     assert found == pytest.approx(413.724, rel=1e-3)  # theirs is of float32
     with torch.no_grad():
         assert LinearRegions().regions(net, drawn(net, "given", 0), batch.images) == 8
@@ -59,7 +59,7 @@ def test_regions_counted_by_hand():
 def test_regions_tell_candidates_of_a_thin_supernet_apart():
     net = zcpt.get_space("nasbench201").supernet(channels=1, layers=1)
     removed = [net.start().without("node1/edge0", name) for name in net.choices["node1/edge0"].candidates]
-    scores = zcpt.evaluate(net, LinearRegions(draws=1), removed, pictures(2)).tolist()
+    scores = zcpt.score_mixtures(net, LinearRegions(draws=1), removed, pictures(2)).tolist()
     assert min(scores) < 1000
     assert len(set(scores)) > 2
 

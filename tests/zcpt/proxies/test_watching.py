@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import random_architecture, tiny_shape
+from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import ProxyError
 from zcpt.proxies._blocks import block_outputs, blocks
@@ -129,7 +129,7 @@ def test_blocks_of_a_residual_network():
 def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space):
     if space.name in ("toy", "nasbench1shot1-2", "nasbench1shot1-3", "darts-s1", "darts-s2", "darts-s3", "darts-s4"):
         return
-    shape = tiny_shape(space)
+    shape = tiny_network_config(space)
     net = space.build_network(random_architecture(space, 0, "identity"), shape)
     cells = {"darts": 3, "nasbench201": 5, "nasbench1shot1-1": 3, "nasbench-macro": 8, "proxyless": 22}[space.name]
     assert len(maps_of(net)) == 1 + cells
@@ -157,7 +157,7 @@ def test_maps_are_not_changed_by_what_works_in_place():
 
 def test_an_identity_that_a_supernet_has_decided_on_is_no_block():
     space = zcpt.get_space("nasbench-macro")
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     name = next(
         choice.name for choice in space.choices if isinstance(net.get_submodule(f"{choice.name}.identity"), nn.Identity)
     )

@@ -32,7 +32,7 @@ def test_running_variances_are_moving_averages_that_go_on_through_the_repeats(mo
         "term",
         lambda self, n, t, *x: shown.append(({k: v.clone() for k, v in t.items()}, x)) or term(self, n, t, *x),
     )
-    found = zcpt.evaluate(net, Zen(repeats=3), [None], pictures()).item()
+    found = zcpt.score_mixtures(net, Zen(repeats=3), [None], pictures()).item()
 
     own = copy.deepcopy(net).train()
     expected = []

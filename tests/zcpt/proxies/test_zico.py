@@ -16,9 +16,9 @@ from zcpt.proxies import PaperZico, Zico
 
 @pytest.mark.parametrize(("proxy", "value"), [(Zico, 19.29433), (PaperZico, 19.81224)])
 def test_the_authors_values(proxy, value):
-    assert zcpt.evaluate(appendix.network(), proxy("given"), [None], appendix.both_batches()).item() == pytest.approx(
-        value, rel=1e-5
-    )
+    assert zcpt.score_mixtures(
+        appendix.network(), proxy("given"), [None], appendix.both_batches()
+    ).item() == pytest.approx(value, rel=1e-5)
 
 
 @pytest.mark.parametrize("proxy", [Zico, PaperZico])
@@ -33,7 +33,7 @@ def test_a_linear_network_worked_out_by_numpy(proxy):
     slopes = np.stack(slopes)
     spread = (np.abs(slopes) if proxy is PaperZico else slopes).std(0)
     expected = math.log((np.abs(slopes).mean(0) / spread).sum())
-    assert zcpt.evaluate(net, proxy("given"), [None], batch).item() == pytest.approx(expected, rel=1e-3)
+    assert zcpt.score_mixtures(net, proxy("given"), [None], batch).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_weights_without_spread_are_left_out():

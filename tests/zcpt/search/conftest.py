@@ -7,7 +7,7 @@ import torch
 
 import zcpt
 from tests.conftest import LAYERS
-from zcpt import Listener, Proxy
+from zcpt import Callback, Proxy
 
 
 @zcpt.register_proxy
@@ -30,25 +30,25 @@ def diary(monkeypatch):
     return Diary
 
 
-class Decisions(Listener):
+class Decisions(Callback):
     def __init__(self):
         self.all, self.architectures = [], []
 
-    def started(self, space, config):
+    def on_search_start(self, space, config):
         self.space, self.config = space, config
 
-    def decided(self, proposal, decision, replayed):
+    def on_decision(self, proposal, decision, replayed):
         self.all.append((proposal, decision))
 
-    def proposed(self, proposal, architecture):
+    def on_proposal(self, proposal, architecture):
         self.architectures.append(architecture)
 
 
 def searched(space, pictures, **options):
-    listener = Decisions()
+    callback = Decisions()
     settings = {
         "proposals": 1, "batch_size": 4, "validation_batches": 2, "validation_inits": 1,
         "validation_batch_size": 4, "channels": 4, "layers": LAYERS[space.name], **options,
     }  # fmt: skip
-    result = zcpt.search(space, pictures, num_classes=10, listeners=[listener], **settings)
-    return result, listener
+    result = zcpt.search(space, pictures, num_classes=10, callbacks=[callback], **settings)
+    return result, callback

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from tests.zcpt.search.conftest import searched
 from tests.zcpt.search.test_run import content
 from zcpt import ConfigError, Proxy, ProxyError
@@ -67,22 +67,22 @@ def proxies():
 
 
 def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(space, batch):
-    net, slope = space.build_supernet(tiny_shape(space)), zcpt.get_proxy("slope")
+    net, slope = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("slope")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     choice = next(choice for choice in reversed(space.choices) if choice.phase == 0)
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.rivals[:2]]
-    scores = zcpt.evaluate(net, slope, removed, batch).tolist()
+    removed = [net.start().without(choice.name, candidate) for candidate in choice.selectable[:2]]
+    scores = zcpt.score_mixtures(net, slope, removed, batch).tolist()
     assert all(map(math.isfinite, scores))
     assert len(set(scores)) == 2, "it sees the mixture"
     other = zcpt.Batch(batch.images, batch.labels.flip(0), batch.seed)
-    assert zcpt.evaluate(net, slope, removed[:1], other).tolist() != scores[:1], "it sees the labels"
+    assert zcpt.score_mixtures(net, slope, removed[:1], other).tolist() != scores[:1], "it sees the labels"
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
 def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures):
-    _, listener = searched(zcpt.get_space("nasbench201"), pictures, proxy="slope")
-    for _, decision in listener.all:
+    _, callback = searched(zcpt.get_space("nasbench201"), pictures, proxy="slope")
+    for _, decision in callback.all:
         assert decision.importance == decision.scores  # low is good, so what it rises without is needed
         assert decision.kept == (decision.candidates[decision.scores.index(max(decision.scores))],)
         assert decision.parts == {}
@@ -92,8 +92,8 @@ def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures):
 def together(tmp_path_factory, pictures):
     """A finished search by three proxies."""
     run = tmp_path_factory.mktemp("together") / "run"
-    _, listener = searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
-    return run, listener
+    _, callback = searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
+    return run, callback
 
 
 SEVERAL = {"proxy": TOGETHER, "proposals": 2, "validation_batches": 3, "validation_inits": 2}
@@ -114,9 +114,9 @@ def test_every_decision_is_that_of_the_ranks_of_its_parts(together):
 
 
 def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candidates(together):
-    run, listener = together
+    run, callback = together
     lines = [json.loads(line) for line in (run / "journal" / "proposal_000.jsonl").read_text().splitlines()]
-    first = next(decision for _, decision in listener.all)
+    first = next(decision for _, decision in callback.all)
     assert lines[0]["parts"] == {name: list(scores) for name, scores in first.parts.items()}
     validation = [json.loads(line) for line in (run / "journal" / "validation.jsonl").read_text().splitlines()]
     aggregate = zcpt.get_aggregate(TOGETHER)

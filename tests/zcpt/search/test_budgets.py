@@ -15,8 +15,8 @@ from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
 from zcpt.search import ORDERS, configure
-from zcpt.search.budgets import Bounds, Budget, Scope
-from zcpt.space import Shape
+from zcpt.search.budgets import Budget, BudgetChecker, FeasibleSet
+from zcpt.space import NetworkConfig
 
 PRICES = {
     "max_params": lambda block: block.cost.params,
@@ -27,7 +27,7 @@ PRICES = {
 
 def small(space):
     """The network to be trained in these tests."""
-    return Shape(4, LAYERS[space.name], image_size=(8, 8))
+    return NetworkConfig(4, LAYERS[space.name], image_size=(8, 8))
 
 
 def limited(space, pictures, **options):
@@ -37,7 +37,7 @@ def limited(space, pictures, **options):
 
 def extreme(space, price, sign=1):
     """The least, or with sign -1 the largest, that a network has."""
-    everything = {choice.name: choice.rivals for choice in space.choices}
+    everything = {choice.name: choice.selectable for choice in space.choices}
     found = space.cheapest(small(space), lambda block: sign * price(block))(everything)
     return sum(map(price, space.blocks(found, small(space))))
 
@@ -62,11 +62,11 @@ def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table
         limit = (least + share * (most - least)) / scale[name]
         options = {name: limit, "seed": index, "order": ("random", "fixed", "reverse")[index // 3 % 3]}
         options |= {"latency_table": table} if name == "max_latency" else {}
-        _, listener = limited(space, pictures, **options)
-        for architecture in listener.architectures:
+        _, callback = limited(space, pictures, **options)
+        for architecture in callback.architectures:
             has = sum(map(PRICES[name], space.blocks(architecture, shape))) / scale[name]
             assert least / scale[name] <= has <= limit
-        excluded += sum(len(decision.excluded) for _, decision in listener.all)
+        excluded += sum(len(decision.excluded) for _, decision in callback.all)
     assert excluded > 20
 
 
@@ -80,8 +80,8 @@ def test_all_budgets_at_once_are_kept(space, pictures, table):
             room = extreme(space, price, -1) - extreme(space, price)
             limits[name] = sum(map(price, space.blocks(model, shape))) + 0.1 * room
         given = {**limits, "max_latency": limits["max_latency"] / 1e6, "latency_table": table}
-        _, listener = limited(space, pictures, seed=seed, **given)
-        for architecture in listener.architectures:
+        _, callback = limited(space, pictures, seed=seed, **given)
+        for architecture in callback.architectures:
             for name, price in PRICES.items():
                 assert sum(map(price, space.blocks(architecture, shape))) <= limits[name]
 
@@ -90,8 +90,8 @@ def test_all_budgets_at_once_are_kept(space, pictures, table):
 def test_the_most_important_of_what_is_not_excluded_is_kept(order, pictures):
     space = zcpt.get_space("nasbench201")
     least, most = (extreme(space, PRICES["max_macs"], sign) for sign in (1, -1))
-    _, listener = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
-    made = [decision for _, decision in listener.all if decision.purpose != "survey"]
+    _, callback = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
+    made = [decision for _, decision in callback.all if decision.purpose != "survey"]
     assert len(made) == 18
     assert any(decision.excluded for decision in made)
     for decision in made:
@@ -105,8 +105,8 @@ def test_an_input_whose_loss_leaves_no_way_stays(pictures):
     least = extreme(space, PRICES["max_macs"])
     found = []
     for seed in range(6):
-        _, listener = limited(space, pictures, max_macs=1.3 * least, seed=seed)
-        for _, decision in listener.all:
+        _, callback = limited(space, pictures, max_macs=1.3 * least, seed=seed)
+        for _, decision in callback.all:
             if decision.choice.endswith("/inputs"):
                 assert set(decision.excluded) <= set(decision.kept)
                 found += decision.excluded
@@ -134,9 +134,9 @@ def test_budgets_that_cannot_be_kept_together_are_refused():
     least = [extreme(space, price) for price in prices]
     budgets = [Budget("max_macs", "MACs", least[0], prices[0]), Budget("max_latency", "ms", least[1], prices[1])]
     for budget in budgets:
-        Bounds(space, small(space), [budget])
+        BudgetChecker(space, small(space), [budget])
     with pytest.raises(InfeasibleError) as caught:
-        Bounds(space, small(space), budgets)
+        BudgetChecker(space, small(space), budgets)
     sentence = str(caught.value)
     assert f"none was found that keeps --max-macs {least[0]} with --max-latency 1 ms"[:-3] in sentence
     assert f"though each of these can be kept alone (they have at least {least[0]:,} MACs, at least " in sentence
@@ -150,7 +150,7 @@ def exact(space, architecture, names=tuple(PRICES)):
 
 def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space):
     for seed in range(5):
-        bounds = Bounds(space, small(space), exact(space, random_architecture(space, seed)))
+        bounds = BudgetChecker(space, small(space), exact(space, random_architecture(space, seed)))
         assert bounds.keeps(bounds.start)
 
 
@@ -162,12 +162,13 @@ def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names)
     dominated = {a for a in cells for b in cells if costs[a] != costs[b] and all(map(int.__ge__, costs[a], costs[b]))}
     answers = set()
     for model in [cell for cell in cells if cell not in dominated][:5]:
-        bounds = Bounds(space, small(space), exact(space, model, names))
+        bounds = BudgetChecker(space, small(space), exact(space, model, names))
         assert bounds.keeps(bounds.start)
         inside = [cell for cell in cells if bounds.keeps(cell)]
         for _ in range(40):
             allowed = {
-                c.name: tuple(r for r in c.rivals if torch.rand(1, generator=generator) < 0.8) for c in space.choices
+                c.name: tuple(r for r in c.selectable if torch.rand(1, generator=generator) < 0.8)
+                for c in space.choices
             }
             if all(allowed.values()):
                 found = bounds.find(allowed)
@@ -193,7 +194,7 @@ def preferring(space, wanted):
 
 
 def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch):
-    space, mobile = zcpt.get_space("darts"), Shape(48, 14, 1000, 3, (224, 224))
+    space, mobile = zcpt.get_space("darts"), NetworkConfig(48, 14, 1000, 3, (224, 224))
     costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
     monkeypatch.setattr(diary, "value", preferring(space, costly))
     options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 10, "batch_size": 4}
@@ -219,7 +220,7 @@ def test_classes_of_the_network_to_be_trained_count(pictures):
     """The classifier of 1000 classes makes the difference between what can be kept and what cannot."""
     space = zcpt.get_space("darts")
     light = random_architecture(space, 0, "conv")
-    least = space.cost(light, Shape(48, 14, 10)).params
+    least = space.cost(light, NetworkConfig(48, 14, 10)).params
     limits = {"max_params": least, "train_channels": 48, "train_layers": 14}
     limited(space, pictures, **limits)
     with pytest.raises(InfeasibleError, match="--max-params .* and 1000 classes have at least 2,413,240 parameters"):
@@ -263,7 +264,7 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictu
 
 
 @pytest.fixture
-def measured(pictures, tmp_path, monkeypatch):
+def latency_run(pictures, tmp_path, monkeypatch):
     """A search with a latency table whose path is relative, and what makes another table in its place."""
     space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
     keys = sorted({block.key for block in space.all_blocks(small(space))})
@@ -277,10 +278,10 @@ def measured(pictures, tmp_path, monkeypatch):
     return partial(limited, space, pictures, **options), write
 
 
-def test_a_run_folder_has_its_latency_table_and_needs_no_other(measured, pictures, tmp_path, monkeypatch):
-    run, _ = measured
-    whole, listener = run()
-    assert any(decision.excluded for _, decision in listener.all)
+def test_a_run_folder_has_its_latency_table_and_needs_no_other(latency_run, pictures, tmp_path, monkeypatch):
+    run, _ = latency_run
+    whole, callback = run()
+    assert any(decision.excluded for _, decision in callback.all)
     assert (tmp_path / "run" / "latency.json").read_text() == (tmp_path / "device.json").read_text()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -291,9 +292,9 @@ def test_a_run_folder_has_its_latency_table_and_needs_no_other(measured, picture
 
 
 @pytest.mark.parametrize("factor", [1.01, 50.0])
-def test_another_latency_table_is_named(factor, measured, pictures, tmp_path):
+def test_another_latency_table_is_named(factor, latency_run, pictures, tmp_path):
     """With 50 times the numbers nothing keeps the budget; what matters is that the numbers are others."""
-    run, write = measured
+    run, write = latency_run
     run()
     write(factor)
     assert zcpt.replay(tmp_path / "run", pictures).difference == ""
@@ -303,8 +304,8 @@ def test_another_latency_table_is_named(factor, measured, pictures, tmp_path):
     assert zcpt.replay(tmp_path / "run", pictures).difference.startswith("the latency table has other numbers than")
 
 
-def test_a_latency_table_may_be_a_path(measured, tmp_path):
-    run, _ = measured
+def test_a_latency_table_may_be_a_path(latency_run, tmp_path):
+    run, _ = latency_run
     assert run(latency_table=tmp_path / "device.json")[0].config.latency_table == str(tmp_path / "device.json")
 
 
@@ -323,8 +324,8 @@ def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkey
         return 0.0 if mixture is None or undecided & free else float("nan")
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    _, listener = limited(space, pictures, **most_light)
-    assert listener.architectures == calm.architectures
+    _, callback = limited(space, pictures, **most_light)
+    assert callback.architectures == calm.architectures
 
 
 def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
@@ -340,13 +341,13 @@ def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
 def test_a_way_that_was_found_is_remembered():
     """With several budgets the search for a way may give up where one was found before."""
     space = zcpt.get_space("nasbench201")
-    bounds = Bounds(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
+    bounds = BudgetChecker(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
     bounds.find = lambda allowed: None
-    scope = Scope(bounds, space.choices)
+    scope = FeasibleSet(bounds, space.choices)
     for choice in space.choices:
-        excluded = scope.excluded(choice, choice.rivals)
+        excluded = scope.excluded(choice, choice.selectable)
         assert len(excluded) == 4
-        (left,) = set(choice.rivals) - set(excluded)
+        (left,) = set(choice.selectable) - set(excluded)
         scope.keep(choice, (left,))
 
 
@@ -357,8 +358,8 @@ def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
         def valid(self, architecture):
             return architecture["node1/edge0"] != "none"
 
-    _, listener = limited(Picky(), pictures, proposals=4, valid_only=True)
-    assert all(map(Picky().valid, listener.architectures))
+    _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)
+    assert all(map(Picky().valid, callback.architectures))
     monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
     with pytest.raises(InfeasibleError, match=r"--valid-only cannot be kept: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
@@ -368,11 +369,11 @@ def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
 
 def test_without_budgets_nothing_is_excluded():
     space = zcpt.get_space("darts")
-    scope = Scope(Bounds(space, small(space)), space.choices)
-    assert all(scope.excluded(choice, choice.rivals) == () for choice in space.choices)
+    scope = FeasibleSet(BudgetChecker(space, small(space)), space.choices)
+    assert all(scope.excluded(choice, choice.selectable) == () for choice in space.choices)
 
 
 def test_valid_only_is_refused_where_the_published_list_has_everything():
-    assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).leaves_some_out} == {*ONE_SHOT}
+    assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).has_invalid_architectures} == {*ONE_SHOT}
     with pytest.raises(ConfigError, match="'darts' has no published list that leaves some out: leave out"):
         configure(zcpt.get_space("darts"), valid_only=True)

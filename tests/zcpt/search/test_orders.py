@@ -7,7 +7,7 @@ import pytest
 import zcpt
 from zcpt import Choice, ConfigError
 from zcpt.search import ORDERS
-from zcpt.search.events import Decision
+from zcpt.search.decision import Decision
 from zcpt.search.orders import evaluations, phases
 
 DARTS = zcpt.get_space("darts").choices

@@ -17,7 +17,7 @@ from zcpt.search.propose import _kept
 def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, diary, pictures):
     space = zcpt.get_space(name)
     searched(space, pictures, proxy="diary", struck_inputs=struck)
-    assert len(diary.shown) == evaluations == sum(sum(choice.looks) for choice in space.choices)
+    assert len(diary.shown) == evaluations == sum(sum(choice.round_sizes) for choice in space.choices)
 
 
 @pytest.mark.few_spaces
@@ -38,8 +38,8 @@ def test_the_most_important_operation_of_all_is_decided_first_and_by_the_survey(
         return -sum(w for name, w in worth.items() if mixture.weights[name][1] == 0)
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    result, listener = searched(space, pictures, proxy="diary", order="global-op-iter")
-    settled = [d.choice for _, d in listener.all if d.purpose == "settle"]
+    result, callback = searched(space, pictures, proxy="diary", order="global-op-iter")
+    settled = [d.choice for _, d in callback.all if d.purpose == "settle"]
     assert settled == sorted(worth, key=worth.__getitem__, reverse=True)
     assert all(result.architecture[choice.name] == choice.candidates[1] for choice in space.choices)
     assert len(diary.shown) == 105
@@ -96,9 +96,9 @@ def test_decisions_in_any_order_belong_to_their_own_node(diary, pictures, monkey
         return -missing
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    _, listener = searched(space, pictures, proxy="diary", proposals=4)
-    assert listener.architectures == [space.architecture(wanted)] * 4
-    last = {decision.choice: decision.kept for _, decision in listener.all}
+    _, callback = searched(space, pictures, proxy="diary", proposals=4)
+    assert callback.architectures == [space.architecture(wanted)] * 4
+    last = {decision.choice: decision.kept for _, decision in callback.all}
     assert {name: set(kept) for name, kept in last.items()} == {name: set(kept) for name, kept in wanted.items()}
 
 
@@ -112,11 +112,11 @@ def test_inputs_are_dropped_one_by_one_until_two_are_left(struck, diary, picture
         return sum(sum(w * x for w, x in zip(row, worth, strict=False)) for row in rows)
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    result, listener = searched(space, pictures, proxy="diary", struck_inputs=struck, order="fixed")
+    result, callback = searched(space, pictures, proxy="diary", struck_inputs=struck, order="fixed")
     assert result.architecture.kept["normal/node5/inputs"] == ("0", "2")
     assert result.architecture.kept["reduce/node3/inputs"] == ("0", "2")
-    looks = [d for _, d in listener.all if d.choice == "normal/node5/inputs"]
-    assert [d.candidates for d in looks] == [("0", "1", "2", "3", "4"), ("0", "2", "3", "4"), ("0", "2", "4")]
+    round_sizes = [d for _, d in callback.all if d.choice == "normal/node5/inputs"]
+    assert [d.candidates for d in round_sizes] == [("0", "1", "2", "3", "4"), ("0", "2", "3", "4"), ("0", "2", "4")]
     # Are the inputs struck before still there while the others are compared?
     second = [
         m.weights["normal/node5/inputs"] for _, _, m in diary.shown if m.weights["normal/node5/inputs"].count(0) >= 1
@@ -148,8 +148,8 @@ def test_what_one_draw_of_weights_serves(what, draws, diary, pictures):
 
 def test_every_proposal_has_its_own_order_and_batch(diary, pictures):
     space = zcpt.get_space("nasbench201")
-    _, listener = searched(space, pictures, proxy="diary", proposals=4)
-    orders = [tuple(d.choice for p, d in listener.all if p == proposal) for proposal in range(4)]
+    _, callback = searched(space, pictures, proxy="diary", proposals=4)
+    orders = [tuple(d.choice for p, d in callback.all if p == proposal) for proposal in range(4)]
     assert len(set(orders)) == 4
     batches = [{tuple(images) for _, images, _ in diary.shown[30 * p : 30 * (p + 1)]} for p in range(4)]
     assert [len(seen) for seen in batches] == [1] * 4

@@ -61,7 +61,7 @@ def test_the_folder_holds_what_the_design_promises(space, finished):
     assert chosen[0]["architecture"] == architecture.to_json()
     assert space.parse((run / "genotype.txt").read_text()) == architecture
     lines = (run / "journal" / "proposal_001.jsonl").read_text().splitlines()
-    assert len(lines) == sum(len(choice.looks) for choice in space.choices)
+    assert len(lines) == sum(len(choice.round_sizes) for choice in space.choices)
 
 
 def test_the_manual_has_every_field_of_the_journal_and_every_file(finished):
@@ -119,9 +119,9 @@ def test_a_search_stopped_anywhere_ends_the_same(space, share, finished, picture
 def test_resuming_a_finished_search_changes_nothing(space, finished, pictures, tmp_path):
     run = shutil.copytree(finished[space.name], tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    result, listener = searched(space, pictures, run_dir=run, resume=True, **SMALL)
+    result, callback = searched(space, pictures, run_dir=run, resume=True, **SMALL)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert len(listener.architectures) == 3
+    assert len(callback.architectures) == 3
     assert result.run_dir == run
 
 
@@ -227,22 +227,22 @@ def test_batches_may_come_from_whatever_people_have(pictures):
 
 
 def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, pictures, monkeypatch):
-    class Ends(zcpt.Listener):
+    class Ends(zcpt.Callback):
         told: ClassVar[list[str]] = []
 
-        def finished(self, result):
+        def on_search_end(self, result):
             self.told.append("finished")
 
-        def closed(self):
+        def on_close(self):
             self.told.append("closed")
 
     space = zcpt.get_space("nasbench201")
     options = {"proposals": 1, "batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
     options |= {"num_classes": 10, "proxy": "diary"}
-    zcpt.search(space, pictures, listeners=[Ends()], **options)
+    zcpt.search(space, pictures, callbacks=[Ends()], **options)
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float("nan")))
     with pytest.raises(zcpt.ProxyError):
-        zcpt.search(space, pictures, listeners=[Ends()], **options)
+        zcpt.search(space, pictures, callbacks=[Ends()], **options)
     assert Ends.told == ["finished", "closed", "closed"]
 
 
@@ -281,14 +281,14 @@ def test_a_resumed_folder_is_left_whatever_happens(diary, pictures, tmp_path, mo
 
 
 def test_a_listener_that_fails_is_not_told_again(pictures):
-    class Fails(zcpt.Listener):
+    class Fails(zcpt.Callback):
         told = 0
 
-        def decided(self, proposal, decision, replayed):
+        def on_decision(self, proposal, decision, replayed):
             self.told += 1
             raise RuntimeError("enough")
 
-    listener, options = Fails(), {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    callback, options = Fails(), {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
     with pytest.raises(RuntimeError, match="enough"):
-        zcpt.search("nasbench201", pictures, listeners=[listener], proxy="hashed", num_classes=10, **options)
-    assert listener.told == 1
+        zcpt.search("nasbench201", pictures, callbacks=[callback], proxy="hashed", num_classes=10, **options)
+    assert callback.told == 1

@@ -11,7 +11,7 @@ from tests.conftest import random_architecture
 RUNS = ["test_acc_run1_pct", "test_acc_run2_pct", "test_acc_run3_pct"]
 
 
-def written(path, columns, *rows):
+def write_csv(path, columns, *rows):
     with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else open(path, "w", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
     return path
@@ -29,7 +29,7 @@ def nb201(tmp_path):
     """A file with thirty cells whose accuracies differ."""
     rows = [[cell, 60 + i % 7 + i / 100, 30 + i / 10] for i, cell in enumerate(cells(30))]
     columns = ["arch_str", "c10_test_acc_200ep_pct", "c100_test_acc_200ep_pct"]
-    return written(tmp_path / "nb201.csv", columns, *rows)
+    return write_csv(tmp_path / "nb201.csv", columns, *rows)
 
 
 @pytest.fixture
@@ -37,4 +37,4 @@ def macro(tmp_path):
     """A file with three chains."""
     texts = ["00000000", "22222222", "11111111"]
     rows = [[f"m{text}", 80 + i, 81 + i, 85 + i] for i, text in enumerate(texts)]
-    return written(tmp_path / "macro.csv.gz", ["arch8", *RUNS], *rows)
+    return write_csv(tmp_path / "macro.csv.gz", ["arch8", *RUNS], *rows)

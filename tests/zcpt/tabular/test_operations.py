@@ -10,7 +10,7 @@ from scipy import stats
 
 import zcpt
 from tests.zcpt.search.conftest import searched
-from tests.zcpt.tabular.conftest import RUNS, written
+from tests.zcpt.tabular.conftest import RUNS, write_csv
 from zcpt.batches import DatasetBatches
 from zcpt.search import configure
 from zcpt.tabular import read_table
@@ -81,7 +81,7 @@ def chains(tmp_path):
     """All chains of identities and 3x3 blocks in the first two layers, of 1 and 2 after them."""
     texts = [first + second + rest * 6 for first in "01" for second in "01" for rest in "12"]
     rows = [[f"m{text}", 50 + i, 50 + i, 50 + i] for i, text in enumerate(texts)]
-    return read_table(written(tmp_path / "t.csv", ["arch8", *RUNS], *rows), "nasbench-macro")
+    return read_table(write_csv(tmp_path / "t.csv", ["arch8", *RUNS], *rows), "nasbench-macro")
 
 
 def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chains):
@@ -100,8 +100,8 @@ def test_perturbation_is_the_first_look_of_a_search(pictures):
     options = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
     batches = DatasetBatches(pictures, num_classes=10)
     found = scored("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
-    _, listener = searched(space, pictures, **options)
-    assert tuple(found[EDGES[0]]) == listener.all[0][1].importance
+    _, callback = searched(space, pictures, **options)
+    assert tuple(found[EDGES[0]]) == callback.all[0][1].importance
     assert list(found) == EDGES
 
 

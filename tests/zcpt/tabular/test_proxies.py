@@ -53,7 +53,7 @@ def batches(pictures):
     return DatasetBatches(pictures, num_classes=10, about={"dataset": "noise"})
 
 
-def measured(nb201, batches, folder, proxies=(HASHED,), workers=1, **options):
+def run_measurement(nb201, batches, folder, proxies=(HASHED,), workers=1, **options):
     table = read_table(nb201, "nasbench201")
     return measure_proxies(table, batches, proxies, folder, ProxyOptions(**{**SMALL, **options}), workers=workers)
 
@@ -68,15 +68,15 @@ def without_seconds(folder):
 
 
 def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batches, tmp_path):
-    result = measured(nb201, batches, tmp_path / "a", ["naswot"])
+    result = run_measurement(nb201, batches, tmp_path / "a", ["naswot"])
     with open(tmp_path / "a" / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     table, space = read_table(nb201, "nasbench201"), zcpt.get_space("nasbench201")
     assert [row["architecture"] for row in rows] == [space.format(a) for a in table.architectures]
     assert [float(row["accuracy"]) for row in rows] == table.accuracies("cifar10").tolist()
-    batch = batches.draw(8, zcpt.seeding.derive(0, "batch"))
+    batch = batches.draw(8, zcpt.seeding.derive_seed(0, "batch"))
     for row in rows[::7]:
-        with zcpt.seeding.seeded(zcpt.seeding.derive(0, "weights")):
+        with zcpt.seeding.use_seed(zcpt.seeding.derive_seed(0, "weights")):
             network = space.network(space.parse(row["architecture"]), channels=2, layers=1, image_size=(8, 8))
         alone = zcpt.score(network, batch, "naswot")["naswot"]
         assert float(row["naswot"]) == pytest.approx(alone, abs=1e-6)
@@ -92,7 +92,7 @@ def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batc
 
 
 def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, batches, tmp_path):
-    result = measured(nb201, batches, tmp_path / "a", [Errors()])
+    result = run_measurement(nb201, batches, tmp_path / "a", [Errors()])
     with open(tmp_path / "a" / "scores.csv") as file:
         known = [(float(row["errors"]), float(row["accuracy"])) for row in csv.DictReader(file) if row["errors"]]
     known = [pair for pair in known if pair[0] == pair[0]]
@@ -107,11 +107,11 @@ def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, 
 
 def test_an_aggregate_ranks_the_networks_of_the_sample(nb201, batches, tmp_path):
     ours = [Errors(), get_aggregate("log_rank:params+l2_norm")]
-    result = measured(nb201, batches, tmp_path / "a", ours)
+    result = run_measurement(nb201, batches, tmp_path / "a", ours)
     with open(tmp_path / "a" / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["index", "architecture", "accuracy", "errors", "log_rank:params+l2_norm"]
-    alone = measured(nb201, batches, tmp_path / "b", ["params", "l2_norm"])
+    alone = run_measurement(nb201, batches, tmp_path / "b", ["params", "l2_norm"])
     with open(tmp_path / "b" / "scores.csv") as file:
         parts = np.array([[float(row["params"]), float(row["l2_norm"])] for row in csv.DictReader(file)])
     expected = np.log(stats.rankdata(parts, axis=0) / len(parts)).sum(1)
@@ -125,36 +125,36 @@ def test_an_aggregate_ranks_the_networks_of_the_sample(nb201, batches, tmp_path)
 
 
 def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(nb201, batches, tmp_path):
-    measured(nb201, batches, tmp_path / "whole")
-    measured(nb201, batches, tmp_path / "run")
+    run_measurement(nb201, batches, tmp_path / "whole")
+    run_measurement(nb201, batches, tmp_path / "run")
     journal = tmp_path / "run" / "journal" / "scores.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     # Workers end in any order, and a kill may cut the last line short.
     journal.write_bytes(b"".join(lines[17:3:-1]) + lines[20][:30])
     for name in ("result.json", "scores.csv"):
         (tmp_path / "run" / name).unlink()
-    measured(nb201, batches, tmp_path / "run")
+    run_measurement(nb201, batches, tmp_path / "run")
     assert without_seconds(tmp_path / "run") == without_seconds(tmp_path / "whole")
     assert len(journal.read_bytes().splitlines()) == 30
     before = (tmp_path / "run" / "result.json").read_bytes()
-    measured(nb201, batches, tmp_path / "run")
+    run_measurement(nb201, batches, tmp_path / "run")
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
 def test_two_processes_come_to_what_one_comes_to(nb201, batches, tmp_path):
-    measured(nb201, batches, tmp_path / "one", [Hashed(), "naswot"], samples=12)
-    measured(nb201, batches, tmp_path / "two", [Hashed(), "naswot"], samples=12, workers=2)
+    run_measurement(nb201, batches, tmp_path / "one", [Hashed(), "naswot"], samples=12)
+    run_measurement(nb201, batches, tmp_path / "two", [Hashed(), "naswot"], samples=12, workers=2)
     assert without_seconds(tmp_path / "one") == without_seconds(tmp_path / "two")
 
 
 def test_a_killed_worker_ends_with_a_sentence(nb201, batches, tmp_path):
     with pytest.raises(zcpt.LostError, match="was killed, perhaps for want of memory: the same command goes on"):
-        measured(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
+        run_measurement(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
 
 
 def test_what_the_seed_and_the_weights_change(nb201, batches, tmp_path):
     def scores(folder, **options):
-        measured(nb201, batches, tmp_path / folder, samples=12, **options)
+        run_measurement(nb201, batches, tmp_path / folder, samples=12, **options)
         with open(tmp_path / folder / "scores.csv") as file:
             return {row["index"]: row["hashed"] for row in csv.DictReader(file)}
 
@@ -169,9 +169,12 @@ def test_what_the_seed_and_the_weights_change(nb201, batches, tmp_path):
 def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201, pictures, tmp_path):
     for name, data_set in (("cifar100", "cifar100"), ("folder:x", "cifar10")):
         batches = DatasetBatches(pictures, num_classes=10, about={"dataset": name})
-        result = measured(nb201, batches, tmp_path / data_set, samples=3)
+        result = run_measurement(nb201, batches, tmp_path / data_set, samples=3)
         assert result["protocol"]["table"]["data_set"] == data_set
-    assert measured(nb201, batches, tmp_path / "g", samples=3, accuracy_on="cifar100")["protocol"]["table"]["best"] < 40
+    assert (
+        run_measurement(nb201, batches, tmp_path / "g", samples=3, accuracy_on="cifar100")["protocol"]["table"]["best"]
+        < 40
+    )
 
 
 @pytest.mark.parametrize(
@@ -192,20 +195,20 @@ def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201, pictur
 )
 def test_mistakes_write_nothing(options, proxies, word, nb201, batches, tmp_path):
     with pytest.raises(zcpt.ZcptError, match=word):
-        measured(nb201, batches, tmp_path / "a", proxies, **options)
+        run_measurement(nb201, batches, tmp_path / "a", proxies, **options)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(nb201, batches, tmp_path):
-    measured(nb201, batches, tmp_path / "a", samples=3)
+    run_measurement(nb201, batches, tmp_path / "a", samples=3)
     with pytest.raises(zcpt.ConfigError, match="another measurement: its samples is 3, not 4. Give another --out"):
-        measured(nb201, batches, tmp_path / "a", samples=4)
+        run_measurement(nb201, batches, tmp_path / "a", samples=4)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "file").write_text("")
     with pytest.raises(zcpt.ConfigError, match="is no folder of a measurement"):
-        measured(nb201, batches, tmp_path / "b")
+        run_measurement(nb201, batches, tmp_path / "b")
     with pytest.raises(zcpt.ConfigError, match="--workers -1"):
-        measured(nb201, batches, tmp_path / "c", workers=-1)
+        run_measurement(nb201, batches, tmp_path / "c", workers=-1)
 
 
 def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201, batches, tmp_path):
@@ -213,9 +216,10 @@ def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201, batches, 
         name = "local"
 
     with pytest.raises(zcpt.ConfigError, match="--workers 1"):
-        measured(nb201, batches, tmp_path / "a", [Local()], workers=2)
+        run_measurement(nb201, batches, tmp_path / "a", [Local()], workers=2)
     assert (
-        measured(nb201, batches, tmp_path / "a", [Local()], samples=0, workers=1)["results"]["local"]["networks"] == 30
+        run_measurement(nb201, batches, tmp_path / "a", [Local()], samples=0, workers=1)["results"]["local"]["networks"]
+        == 30
     )
 
 

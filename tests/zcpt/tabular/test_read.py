@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import zcpt
-from tests.zcpt.tabular.conftest import RUNS, cells, written
+from tests.zcpt.tabular.conftest import RUNS, cells, write_csv
 from zcpt.tabular import read_table
 
 CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
@@ -35,7 +35,7 @@ def test_nasbench201_csv(tmp_path):
     columns = ["arch_str", "c10_test_acc_200ep_pct", "c10valid_valid_acc_12ep_pct", "in16_test_acc_200ep_pct"]
     columns += ["c10_test_acc_200ep_nb201_per_seed_pct", "anything"]
     other = CELL.replace("skip_connect", "none")
-    path = written(tmp_path / "t.csv.gz", columns, [CELL, 51.5, 40, "", "50;53", "x"], [other, 10, 9, 2, "10", ""])
+    path = write_csv(tmp_path / "t.csv.gz", columns, [CELL, 51.5, 40, "", "50;53", "x"], [other, 10, 9, 2, "10", ""])
     table = read_table(path, "nasbench201")
     cell = space.parse(CELL)
     assert [space.format(a) for a in table.architectures] == [CELL, other]
@@ -156,7 +156,7 @@ def test_nasbench1shot1_is_looked_up_by_the_graph(tmp_path):
     spec = space.spec(first)
     bits, ops = "a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops)
     rows = [["1", bits, ops, 90, 91, 95], ["2", "of another space", ops, 1, 1, 1]]
-    table = read_table(written(tmp_path / "t.csv.gz", ["space", "adj49", "ops", *RUNS], *rows), space)
+    table = read_table(write_csv(tmp_path / "t.csv.gz", ["space", "adj49", "ops", *RUNS], *rows), space)
     assert table.architectures == (first,)
     assert table.columns["cifar10", "test"].tolist() == [92.0]
     assert table.columns["cifar10", "best-test"].tolist() == [95.0]
@@ -165,9 +165,9 @@ def test_nasbench1shot1_is_looked_up_by_the_graph(tmp_path):
     # Any table of NAS-Bench-101: cells that are not in the space are left out.
     chain = "a" + "".join("1" if target == source + 1 else "0" for source in range(7) for target in range(7))
     rows = [[chain, ops, 1, 1, 1], [bits, ops, 90, 91, 95]]
-    table = read_table(written(tmp_path / "t.csv", ["adj49", "ops", *RUNS], *rows), space)
+    table = read_table(write_csv(tmp_path / "t.csv", ["adj49", "ops", *RUNS], *rows), space)
     assert table.architectures == (first,)
-    refused(written(tmp_path / "t.csv", ["adj49", "ops", *RUNS], rows[0]), space, "lists no architecture of space")
+    refused(write_csv(tmp_path / "t.csv", ["adj49", "ops", *RUNS], rows[0]), space, "lists no architecture of space")
 
 
 def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path):
@@ -175,12 +175,14 @@ def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path):
     edges += ";dil_conv_5x5~3;sep_conv_5x5~2"
     swapped = "skip_connect~1;sep_conv_3x3~0" + edges[len("sep_conv_3x3~0;skip_connect~1") :]
     columns = ["normal", "reduce", "nb301_surrogate_valid_acc_pct"]
-    path = written(tmp_path / "t.csv", columns, [edges, swapped, 94], [swapped, edges, 92])
+    path = write_csv(tmp_path / "t.csv", columns, [edges, swapped, 94], [swapped, edges, 92])
     table = read_table(path, "darts")
     assert len(table) == 1
     assert table.lookup(table.architectures[0], "cifar10", "valid") == 93
     assert (table.size.channels, table.size.layers) == (32, 8)
-    refused(written(tmp_path / "t.csv", columns, [edges + ";x~1", edges, 9]), "darts", "line 2: 'normal' must be eight")
+    refused(
+        write_csv(tmp_path / "t.csv", columns, [edges + ";x~1", edges, 9]), "darts", "line 2: 'normal' must be eight"
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,11 +203,11 @@ def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path):
     ],
 )
 def test_mistakes_in_a_file_are_said_with_its_line(columns, rows, words, tmp_path):
-    refused(written(tmp_path / "t.csv", columns, *rows), "nasbench201", *words)
+    refused(write_csv(tmp_path / "t.csv", columns, *rows), "nasbench201", *words)
 
 
 def test_what_spreadsheets_leave_in_a_file_does_no_harm(tmp_path):
-    path = written(tmp_path / "t.csv", ["arch_str", "c10_test_acc_200ep_pct"], [CELL, 94])
+    path = write_csv(tmp_path / "t.csv", ["arch_str", "c10_test_acc_200ep_pct"], [CELL, 94])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")
     assert read_table(path, "nasbench201").columns["cifar10", "test"].tolist() == [94.0]
 
@@ -218,7 +220,7 @@ def test_cells_of_nasbench101_that_are_listed_twice_were_trained_twice(tmp_path)
         ["a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops), accuracy]
         for spec, accuracy in zip(specs, (90, 94), strict=True)
     ]
-    table = read_table(written(tmp_path / "t.csv", ["adj49", "ops", "test_acc_single_run_pct"], *rows), space)
+    table = read_table(write_csv(tmp_path / "t.csv", ["adj49", "ops", "test_acc_single_run_pct"], *rows), space)
     assert len(table) == 2
     for architecture in both:
         assert table.lookup(architecture, "cifar10") == 92

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import zcpt
-from tests.zcpt.tabular.conftest import RUNS, written
+from tests.zcpt.tabular.conftest import RUNS, write_csv
 from zcpt.batches import DatasetBatches
 from zcpt.tabular import read_table
 from zcpt.tabular.searches import measure_searches
@@ -20,19 +20,19 @@ def whole(tmp_path):
     texts = [f"{a}{b}{c}{d}{e}{f}{g}{h}" for a in "012" for b in "012" for c in "012" for d in "012" for e in "012"
              for f in "012" for g in "012" for h in "012"]  # fmt: skip
     return read_table(
-        written(tmp_path / "t.csv", ["arch8", *RUNS], *([f"m{t}", *[int(t, 3) / 70] * 3] for t in texts)),
+        write_csv(tmp_path / "t.csv", ["arch8", *RUNS], *([f"m{t}", *[int(t, 3) / 70] * 3] for t in texts)),
         "nasbench-macro",
     )
 
 
-def measured(table, pictures, folder, **options):
+def run_measurement(table, pictures, folder, **options):
     return measure_searches(
         table, lambda seed: DatasetBatches(pictures, num_classes=10), folder, seeds=[0, 1, 2], **{**SMALL, **options}
     )
 
 
 def test_what_each_seed_finds_is_looked_up(whole, pictures, tmp_path):
-    result = measured(whole, pictures, tmp_path / "a")
+    result = run_measurement(whole, pictures, tmp_path / "a")
     for row in result["searches"]:
         run = tmp_path / "a" / f"seed_{row['seed']}"
         found = (run / "genotype.txt").read_text().strip()
@@ -50,20 +50,20 @@ def test_what_each_seed_finds_is_looked_up(whole, pictures, tmp_path):
 
 
 def test_it_goes_on_where_it_was_stopped(whole, pictures, tmp_path):
-    first = measured(whole, pictures, tmp_path / "a")
+    first = run_measurement(whole, pictures, tmp_path / "a")
     journal = tmp_path / "a" / "journal" / "searches.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:1]))
     decisions = tmp_path / "a" / "seed_1" / "journal" / "proposal_001.jsonl"
     decisions.write_bytes(b"".join(decisions.read_bytes().splitlines(keepends=True)[:3]))
-    again = measured(whole, pictures, tmp_path / "a")
+    again = run_measurement(whole, pictures, tmp_path / "a")
     for one, other in zip(first["searches"], again["searches"], strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     with pytest.raises(zcpt.ConfigError, match="another measurement: its proposals is 2, not 3"):
-        measured(whole, pictures, tmp_path / "a", proposals=3)
+        run_measurement(whole, pictures, tmp_path / "a", proposals=3)
 
 
 def test_what_the_table_lacks_is_counted(pictures, macro, tmp_path):
-    result = measured(read_table(macro, "nasbench-macro"), pictures, tmp_path / "a")
+    result = run_measurement(read_table(macro, "nasbench-macro"), pictures, tmp_path / "a")
     assert result["results"]["not_in_table"] == sum(row["accuracy"] is None for row in result["searches"]) > 0
     assert [row["rank"] is None for row in result["searches"]] == [
         row["accuracy"] is None for row in result["searches"]
@@ -71,7 +71,7 @@ def test_what_the_table_lacks_is_counted(pictures, macro, tmp_path):
 
 
 def test_other_pictures_are_another_measurement(whole, pictures, tmp_path):
-    measured(whole, pictures, tmp_path / "a")
+    run_measurement(whole, pictures, tmp_path / "a")
     others = [(1 - image, label) for image, label in pictures]
     with pytest.raises(zcpt.ConfigError, match="is of another measurement: its fingerprint is"):
-        measured(whole, others, tmp_path / "a")
+        run_measurement(whole, others, tmp_path / "a")

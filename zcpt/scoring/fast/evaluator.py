@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
-from zcpt.options import written
+from zcpt.options import format_count
 from zcpt.proxies.naswot import Naswot, log_determinant
 from zcpt.scoring.fast.memory import Packed, packed_bytes, peak
 from zcpt.scoring.fast.network import Network
@@ -157,8 +157,9 @@ class Fast:
 
     def _too_little(self, least: int, images: Tensor) -> ConfigError:
         return ConfigError(
-            f"--max-memory {written(self.max_memory)} is too little: scoring {type(self.net).__name__} on batches of "
-            f"{len(images)} images needs {written(least, up=True)} bytes. Give that or more, or a smaller --batch-size."
+            f"--max-memory {format_count(self.max_memory)} is too little: scoring {type(self.net).__name__} on "
+            f"batches of {len(images)} images needs {format_count(least, up=True)} bytes. Give that or more, or a "
+            "smaller --batch-size."
         )
 
 

@@ -128,9 +128,9 @@ def _avg_pool2d(
 
 
 @lru_cache
-def _share(size: Size, window: Size, stride: Size, padding: Size, counted: bool) -> Tensor:
+def _share(size: Size, window: Size, stride: Size, padding: Size, pluralize: bool) -> Tensor:
     """One over the number of pixels of each window that count."""
-    pixels = F.pad(torch.ones(1, 1, *size), (padding[1], padding[1], padding[0], padding[0]), value=float(counted))
+    pixels = F.pad(torch.ones(1, 1, *size), (padding[1], padding[1], padding[0], padding[0]), value=float(pluralize))
     return F.conv2d(pixels, torch.ones(1, 1, *window), None, stride).reciprocal()
 
 

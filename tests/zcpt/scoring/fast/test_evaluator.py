@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zcpt
-from tests.conftest import random_architecture, tiny_shape
+from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.scoring.fast.conftest import (
     FAMILY,
     NASWOT,
@@ -125,14 +125,14 @@ def kernels_in(way, net, given, mixtures=None, proxy=NASWOT):
 
 def test_no_mixtures_have_no_scores():
     net = small()
-    assert zcpt.evaluate(net, NASWOT, [], zcpt.Batch(images(), torch.arange(6))).shape == (0,)
+    assert zcpt.score_mixtures(net, NASWOT, [], zcpt.Batch(images(), torch.arange(6))).shape == (0,)
     assert zcpt.scoring.Evaluator(net, NASWOT).needs([], zcpt.Batch(images(), torch.arange(6))) == 0
 
 
 @pytest.mark.parametrize("proxy", FAMILY)
 def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
     proxy = zcpt.get_proxy(proxy)
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     seed_modules(net)
     mixtures = [drawn_mixture(net, seed) for seed in range(3)]
     kernels = fast_kernels(net, images(), mixtures, proxy)
@@ -145,7 +145,7 @@ def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
 
 @pytest.mark.few_spaces
 def test_scores_do_not_depend_on_company_order_or_sharing(space):
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     seed_modules(net)
     choice = space.choices[len(space.choices) // 2]
     removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
@@ -161,7 +161,7 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
 
 @pytest.mark.few_spaces
 def test_a_batch_in_parts_gives_the_same_kernels(space):
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     mixtures = [drawn_mixture(net, seed) for seed in range(2)]
     (network,) = looked_into(net, images(), mixtures)
     if not network.per_image:
@@ -183,13 +183,13 @@ def looked_into(net, given, mixtures=(None,), proxy=NASWOT):
 @pytest.mark.parametrize("proxy", FAMILY)
 def test_discrete_networks(space, proxy):
     proxy = zcpt.get_proxy(proxy)
-    network = seed_modules(space.build_network(random_architecture(space, 1), tiny_shape(space)))
+    network = seed_modules(space.build_network(random_architecture(space, 1), tiny_network_config(space)))
     (kernel,) = fast_kernels(network, images(), proxy=proxy)
     assert_same_kernel(kernel, plain_kernel(network, images(), proxy=proxy))
 
 
 def test_only_what_draws_random_numbers_stays_whole(space):
-    for net in (space.build_supernet(tiny_shape(space)), *networks_without_noise(space)):
+    for net in (space.build_supernet(tiny_network_config(space)), *networks_without_noise(space)):
         for network in looked_into(net, images()):
             for value in network.values:
                 if isinstance(value.op, Opaque):
@@ -197,7 +197,7 @@ def test_only_what_draws_random_numbers_stays_whole(space):
 
 
 def networks_without_noise(space):
-    return [space.build_network(random_architecture(space, 2, without="noise"), tiny_shape(space))]
+    return [space.build_network(random_architecture(space, 2, without="noise"), tiny_network_config(space))]
 
 
 def test_what_is_fed_zeros_may_be_any_module():
@@ -253,9 +253,9 @@ def test_double_precision_stays_double(kind):
 @pytest.mark.parametrize("proxy", FAMILY)
 @pytest.mark.parametrize("engine", ["plain", "fast"])
 def test_bf16(space, proxy, engine):
-    net, given = space.build_supernet(tiny_shape(space)), zcpt.Batch(images(), torch.arange(6))
-    score = zcpt.evaluate(net, zcpt.get_proxy(proxy), [net.start()], given, engine=engine, precision="bf16")
-    exact = zcpt.evaluate(net, zcpt.get_proxy(proxy), [net.start()], given)
+    net, given = space.build_supernet(tiny_network_config(space)), zcpt.Batch(images(), torch.arange(6))
+    score = zcpt.score_mixtures(net, zcpt.get_proxy(proxy), [net.start()], given, engine=engine, precision="bf16")
+    exact = zcpt.score_mixtures(net, zcpt.get_proxy(proxy), [net.start()], given)
     assert score.isfinite().all()
     assert abs(score / exact - 1) < 0.05
 
@@ -277,4 +277,4 @@ def test_outputs_that_are_not_finite_have_no_score():
         given[2, 0, 0, 0] = spoilt
         given = zcpt.Batch(given, torch.arange(6))
         for engine in ("plain", "fast"):
-            assert zcpt.evaluate(net, NASWOT, [net.start()], given, engine=engine).isnan().all()
+            assert zcpt.score_mixtures(net, NASWOT, [net.start()], given, engine=engine).isnan().all()

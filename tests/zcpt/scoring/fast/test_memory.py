@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import zcpt
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
 from zcpt import Batch, ConfigError
 from zcpt.options import number
@@ -37,7 +37,7 @@ def test_packed_signs_are_what_they_were(units):
 def wide(request):
     space = zcpt.get_space(request.param)
     torch.manual_seed(0)
-    net = space.build_supernet(tiny_shape(space, channels=16)).eval()
+    net = space.build_supernet(tiny_network_config(space, channels=16)).eval()
     return net, [drawn_mixture(net, seed) for seed in range(2)], images(6, 12)
 
 

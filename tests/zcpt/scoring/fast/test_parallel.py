@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tests.conftest import tiny_shape
+from tests.conftest import tiny_network_config
 from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
 from zcpt.proxies import OfficialNaswot
-from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.evaluator import seeded_modules
 from zcpt.scoring.fast import graph
 from zcpt.scoring.fast.evaluator import Fast
 from zcpt.scoring.fast.operations import Relu
@@ -26,7 +26,7 @@ def threads(request, monkeypatch):
 
 def test_any_number_of_threads_gives_the_same_kernels(space, threads):
     torch.manual_seed(1)
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     given, mixtures = images(7), [drawn_mixture(net, seed) for seed in range(2)]
     with seeded_modules(net.modules(), 0):
         parallel = fast_kernels(net, given, mixtures, OFFICIAL)

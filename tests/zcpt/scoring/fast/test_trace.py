@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from tests.zcpt.scoring.fast.conftest import NASWOT, Calls, assert_same_kernel, fast_kernels, head, images, plain_kernel
-from tests.zcpt.scoring.test_evaluate import same, snapshot
+from tests.zcpt.scoring.test_evaluator import same, snapshot
 from zcpt.scoring.fast import Fast
 from zcpt.scoring.fast.operations import Opaque
 from zcpt.supernet import Stochastic

@@ -6,12 +6,12 @@ import os
 import pytest
 
 from zcpt import ConfigError
-from zcpt.search.journal import Journal
+from zcpt.journal import Journal
 
 RECORDS = [{"step": 0, "scores": [1.5, -math.inf]}, {"step": 1, "scores": [0.1, math.inf]}]
 
 
-def written(folder):
+def write_journal(folder):
     journal = Journal(folder)
     for record in RECORDS:
         journal.append("proposal_000", record)
@@ -19,7 +19,7 @@ def written(folder):
 
 
 def test_what_was_written_is_read_back_exactly(tmp_path):
-    text = written(tmp_path / "journal").read_text()
+    text = write_journal(tmp_path / "journal").read_text()
     assert "Infinity" not in text  # which JSON does not have
     assert Journal(tmp_path / "journal").records("proposal_000") == RECORDS
     assert Journal(tmp_path / "journal").records("proposal_001") == []
@@ -28,13 +28,13 @@ def test_what_was_written_is_read_back_exactly(tmp_path):
 def test_every_line_is_waited_for(tmp_path, monkeypatch):
     on_disk = []
     monkeypatch.setattr("os.fsync", lambda file: on_disk.append(os.fstat(file).st_size))
-    path = written(tmp_path)
+    path = write_journal(tmp_path)
     first = path.read_bytes().index(b"\n") + 1
     assert on_disk == [first, path.stat().st_size]
 
 
 def test_a_line_cut_short_at_any_byte_is_dropped_and_the_next_one_fits(tmp_path):
-    path = written(tmp_path)
+    path = write_journal(tmp_path)
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
     for length in range(first, len(whole)):
@@ -51,7 +51,7 @@ def test_not_a_number_survives(tmp_path):
 
 
 def test_a_damaged_line_is_an_error_that_names_the_file(tmp_path):
-    path = written(tmp_path)
+    path = write_journal(tmp_path)
     path.write_bytes(b"{]\n" + path.read_bytes())
     with pytest.raises(ConfigError, match=r"proposal_000.jsonl is damaged"):
         Journal(tmp_path).records("proposal_000")

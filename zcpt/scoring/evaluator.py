@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ConfigError, ProxyError, unknown
+from zcpt.errors import ConfigError, ProxyError, unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot, Proxy
 from zcpt.scoring.fast import Fast
 from zcpt.scoring.plain import Plain
-from zcpt.seeding import derive
+from zcpt.seeding import derive_seed
 from zcpt.supernet import Stochastic, Supernet
 
 Engine = Literal["auto", "plain", "fast"]
@@ -23,7 +23,7 @@ Precision = Literal["float32", "bf16"]
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def evaluate(
+def score_mixtures(
     net: nn.Module,
     proxy: Proxy,
     mixtures: Sequence[Mixture | None],
@@ -59,7 +59,9 @@ def evaluate(
 
 
 class Evaluator:
-    """Scores one network again and again; its weights must stay what they are. The arguments are those of ``evaluate``.
+    """Scores one network again and again; its weights must stay what they are.
+
+    The arguments are those of ``score_mixtures``.
 
     Raises:
         ConfigError: The engine cannot score the network with the proxy.
@@ -76,7 +78,7 @@ class Evaluator:
     ) -> None:
         for name, given, known in (("engine", engine, get_args(Engine)), ("precision", precision, _DTYPES)):
             if given not in known:
-                raise ConfigError(unknown(f"value of --{name}", str(given), known))
+                raise ConfigError(unknown_name(f"value of --{name}", str(given), known))
         if max_memory < 0:
             raise ConfigError(f"--max-memory {max_memory} must not be negative.")
         self.net, self.proxy = net, proxy
@@ -183,7 +185,7 @@ def seeded_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
     stochastic = [module for module in modules if isinstance(module, Stochastic)]
     before = [module.seed for module in stochastic]
     for index, module in enumerate(stochastic):
-        module.seed = derive(seed, "noise", index)
+        module.seed = derive_seed(seed, "noise", index)
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ _LOST = "another process of the search was lost, or torchrun was stopped"
 Value = TypeVar("Value")
 
 
-class Ranks:
+class ProcessGroup:
     """The processes of a search; this class is the only one of a search in one process."""
 
     rank, size = 0, 1
@@ -64,10 +64,10 @@ class Ranks:
         """Wait until everybody has come to the end, well or not."""
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
-class _Group(Ranks):
+class _Group(ProcessGroup):
     """The processes of torch.distributed's default group."""
 
     def __init__(self) -> None:
@@ -125,10 +125,10 @@ def _portable(error: Exception, rank: int) -> Exception:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined() -> Iterator[ProcessGroup]:
     """The processes of torch.distributed's default group, where there is one; else this one alone."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     ranks = _Group()
     try:
@@ -139,14 +139,14 @@ def joined() -> Iterator[Ranks]:
 
 
 @contextmanager
-def launched() -> Iterator[Ranks]:
+def launched() -> Iterator[ProcessGroup]:
     """The processes that torchrun has started. All but the first one are silent: it speaks for all.
 
     Raises:
         ConfigError: The environment is not as torchrun makes it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     with ExitStack() as left:
         if os.environ.get("RANK", "0") != "0":

@@ -15,9 +15,9 @@ from tests.processes import forked
 from tests.zcpt.search.conftest import searched
 from tests.zcpt.search.test_run import content
 from zcpt.errors import ConfigError, DataError, LostError, ProxyError
-from zcpt.search.journal import Journal
+from zcpt.journal import Journal
+from zcpt.processes import joined
 from zcpt.search.propose import Proposer
-from zcpt.search.ranks import joined
 from zcpt.search.validate import _rounds
 
 SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation_inits": 3, "num_classes": 10}
@@ -36,40 +36,40 @@ def in_processes(size, work, tmp_path, seconds=20):
     return forked(size, member)
 
 
-def search(pictures, run, listeners=(), resume=False, **options):
+def search(pictures, run, callbacks=(), resume=False, **options):
     options = {**SMALL, **options}
-    return zcpt.search("nasbench201", pictures, run_dir=run, resume=resume, listeners=listeners, **options)
+    return zcpt.search("nasbench201", pictures, run_dir=run, resume=resume, callbacks=callbacks, **options)
 
 
-class Heard(zcpt.Listener):
+class Heard(zcpt.Callback):
     """Everything that is told, in its order, without the seconds."""
 
     def __init__(self):
         self.all = []
 
-    def decided(self, proposal, decision, replayed):
+    def on_decision(self, proposal, decision, replayed):
         self.all.append(("decided", proposal, decision.step, decision.choice, decision.scores, replayed))
 
-    def proposed(self, proposal, architecture):
+    def on_proposal(self, proposal, architecture):
         self.all.append(("proposed", proposal, architecture))
 
-    def validating(self, candidates):
+    def on_validation_start(self, candidates):
         self.all.append(("validating", tuple(candidates)))
 
-    def validated(self, batch, scores, replayed):
+    def on_validation_batch(self, batch, scores, replayed):
         self.all.append(("validated", batch, scores, replayed))
 
-    def finished(self, result):
-        self.all.append(("finished", result.architecture))
+    def on_search_end(self, result):
+        self.all.append(("on_search_end", result.architecture))
 
-    def closed(self):
+    def on_close(self):
         self.all.append(("closed",))
 
 
 def heard(pictures, run, **options):
-    listener = Heard()
-    result = search(pictures, run, [listener], **options)
-    return result.architecture, listener.all
+    callback = Heard()
+    result = search(pictures, run, [callback], **options)
+    return result.architecture, callback.all
 
 
 @contextmanager
@@ -133,12 +133,12 @@ def test_what_one_process_has_begun_two_go_on_with(share, alone, pictures, tmp_p
 @pytest.mark.parametrize(("file", "lines"), [("proposal_001", 3), ("proposal_002", 1), ("validation", 4)])
 def test_what_two_processes_have_begun_one_or_three_go_on_with(file, lines, alone, pictures, tmp_path):
     whole, (architecture, _) = alone
-    before, written = Journal.append, []
+    before, names = Journal.append, []
 
     def dies(self, name, record):
         before(self, name, record)
-        written.append(name)
-        if self.folder is not None and written.count(file) == lines:
+        names.append(name)
+        if self.folder is not None and names.count(file) == lines:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def begin(rank):
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_all(rank, alone, pictures, tmp_path):
 
 def test_an_error_when_all_else_is_done_is_heard_too(pictures, tmp_path):
     def begin(rank):
-        with patched(Heard, "finished", lambda self, result: {}["nothing"]):
+        with patched(Heard, "on_search_end", lambda self, result: {}["nothing"]):
             heard(pictures, None)
 
     first, second = in_processes(2, begin, tmp_path)

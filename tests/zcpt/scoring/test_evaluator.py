@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import zcpt
-from tests.conftest import random_architecture, tiny_shape
+from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.scoring.fast.conftest import drawn_mixture
 from tests.zcpt.search.conftest import searched
 from zcpt import Batch, ConfigError, ProxyError, Supernet
 from zcpt.proxies.naswot import log_determinant
-from zcpt.scoring.evaluate import seeded_modules
+from zcpt.scoring.evaluator import seeded_modules
 from zcpt.scoring.fast import Fast
 
 NASWOT = zcpt.get_proxy("naswot")
@@ -31,54 +31,55 @@ def same(one, other):
 
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])  # others: test_perturbation.py
 def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
-    net = space.build_supernet(tiny_shape(space)).train()
+    net = space.build_supernet(tiny_network_config(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
     before = snapshot(net)
     removed = [net.start().without(space.choices[0].name, c) for c in space.choices[0].candidates]
-    zcpt.evaluate(net, zcpt.get_proxy(proxy), removed, batch)
+    zcpt.score_mixtures(net, zcpt.get_proxy(proxy), removed, batch)
     assert same(snapshot(net), before)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
-    net = space.build_supernet(tiny_shape(space)).train()
+    net = space.build_supernet(tiny_network_config(space)).train()
     before = snapshot(net)
     nothing = net.start().without(space.choices[0].name, *space.choices[0].candidates)
     with pytest.raises(zcpt.SpaceError):
-        zcpt.evaluate(net, NASWOT, [nothing], batch)
+        zcpt.score_mixtures(net, NASWOT, [nothing], batch)
     assert same(snapshot(net), before)
 
 
 @pytest.mark.few_spaces
 def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space, batch):
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[-1]
     removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
-    scores = zcpt.evaluate(net, NASWOT, removed, batch)
+    scores = zcpt.score_mixtures(net, NASWOT, removed, batch)
     assert scores.dtype == torch.float64
     assert scores.isfinite().all()
-    assert torch.equal(zcpt.evaluate(net, NASWOT, removed[::-1], batch), scores.flip(0))
-    assert torch.equal(torch.cat([zcpt.evaluate(net, NASWOT, [m], batch) for m in removed]), scores)
+    assert torch.equal(zcpt.score_mixtures(net, NASWOT, removed[::-1], batch), scores.flip(0))
+    assert torch.equal(torch.cat([zcpt.score_mixtures(net, NASWOT, [m], batch) for m in removed]), scores)
 
 
 def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     twin = copy.deepcopy(net).eval()
     assert torch.equal(
-        zcpt.evaluate(net.train(), NASWOT, [net.start()], batch), zcpt.evaluate(twin, NASWOT, [net.start()], batch)
+        zcpt.score_mixtures(net.train(), NASWOT, [net.start()], batch),
+        zcpt.score_mixtures(twin, NASWOT, [net.start()], batch),
     )
 
 
 def test_a_callers_inference_mode_changes_nothing(batch):
     space = zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space))
-    expected = zcpt.evaluate(net, NASWOT, [net.start()], batch)
+    net = space.build_supernet(tiny_network_config(space))
+    expected = zcpt.score_mixtures(net, NASWOT, [net.start()], batch)
     with torch.inference_mode():
-        assert torch.equal(zcpt.evaluate(net, NASWOT, [net.start()], batch), expected)
+        assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.start()], batch), expected)
 
 
 def test_the_memory_layout_changes_no_count(space, batch):
-    net = space.build_supernet(tiny_shape(space)).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
     with seeded_modules(net.modules(), 0):
         plain = NASWOT.kernel(net, batch.images, net.start())
         net.to(memory_format=torch.channels_last)
@@ -90,18 +91,18 @@ def test_the_memory_layout_changes_no_count(space, batch):
 
 
 def test_discrete_networks_are_scored_by_the_same_call(space, batch):
-    network = space.build_network(random_architecture(space, 0), tiny_shape(space))
+    network = space.build_network(random_architecture(space, 0), tiny_network_config(space))
     before = snapshot(network)
-    score = zcpt.evaluate(network, NASWOT, [None], batch)
+    score = zcpt.score_mixtures(network, NASWOT, [None], batch)
     assert score.shape == (1,)
     assert score.isfinite().all()
     assert same(snapshot(network), before)
 
 
 def test_one_image_is_refused_with_a_batch_size_to_use(space, batch):
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     with pytest.raises(ProxyError, match="by 1 image: use a batch size of at least 2, such as --batch-size 64"):
-        zcpt.evaluate(net, NASWOT, [net.start()], Batch(batch.images[:1], batch.labels[:1]))
+        zcpt.score_mixtures(net, NASWOT, [net.start()], Batch(batch.images[:1], batch.labels[:1]))
 
 
 class Wrapped(nn.Module):
@@ -135,26 +136,26 @@ def brighter(net):
 @pytest.mark.parametrize("own", [Wrapped, hooked, brighter])
 def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
     space = zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space))
+    net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
     net = own(net)
-    expected = zcpt.evaluate(net, NASWOT, removed, batch, engine="plain")
-    assert torch.equal(zcpt.evaluate(net, NASWOT, removed, batch), expected)
+    expected = zcpt.score_mixtures(net, NASWOT, removed, batch, engine="plain")
+    assert torch.equal(zcpt.score_mixtures(net, NASWOT, removed, batch), expected)
     with pytest.raises(ConfigError, match=f"--engine fast cannot be used: {type(net).__name__} "):
-        zcpt.evaluate(net, NASWOT, removed, batch, engine="fast")
+        zcpt.score_mixtures(net, NASWOT, removed, batch, engine="fast")
     with pytest.raises(ConfigError, match="only the fast engine keeps --max-memory"):
-        zcpt.evaluate(net, NASWOT, removed, batch, max_memory=1e9)
+        zcpt.score_mixtures(net, NASWOT, removed, batch, max_memory=1e9)
 
 
 @pytest.mark.parametrize("name", ["naswot-batch", "snip"])
 def test_other_proxies_are_left_to_the_plain_engine(name, batch):
     space = zcpt.get_space("nasbench201")
-    net, proxy = space.build_supernet(tiny_shape(space)), zcpt.get_proxy(name)
-    plain = zcpt.evaluate(net, proxy, [net.start()], batch, engine="plain")
-    assert torch.equal(zcpt.evaluate(net, proxy, [net.start()], batch), plain)
+    net, proxy = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy(name)
+    plain = zcpt.score_mixtures(net, proxy, [net.start()], batch, engine="plain")
+    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.start()], batch), plain)
     with pytest.raises(ConfigError, match=f"naswot and naswot-official, not proxy '{name}'"):
-        zcpt.evaluate(net, proxy, [net.start()], batch, engine="fast")
+        zcpt.score_mixtures(net, proxy, [net.start()], batch, engine="fast")
 
 
 def test_what_is_asked_for_in_python_is_checked_too(batch):
@@ -165,20 +166,22 @@ def test_what_is_asked_for_in_python_is_checked_too(batch):
         ({"max_memory": -1}, "--max-memory -1 must not be negative"),
     ):
         with pytest.raises(ConfigError, match=said):
-            zcpt.evaluate(net, NASWOT, [None], batch, **options)
+            zcpt.score_mixtures(net, NASWOT, [None], batch, **options)
 
 
 @pytest.mark.parametrize("engine", ["plain", "fast"])
 def test_weights_that_change_between_two_calls_are_seen(engine, batch):
     space = zcpt.get_space("nasbench201")
-    net = space.build_supernet(tiny_shape(space))
-    first = zcpt.evaluate(net, NASWOT, [net.start()], batch, engine=engine)
+    net = space.build_supernet(tiny_network_config(space))
+    first = zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine=engine)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(-1)
-    second = zcpt.evaluate(net, NASWOT, [net.start()], batch, engine=engine)
+    second = zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine=engine)
     assert abs(first - second) > 1e-3
-    assert torch.allclose(second, zcpt.evaluate(net, NASWOT, [net.start()], batch, engine="plain"), rtol=0, atol=1e-3)
+    assert torch.allclose(
+        second, zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine="plain"), rtol=0, atol=1e-3
+    )
 
 
 @pytest.mark.slow
@@ -186,11 +189,11 @@ def test_weights_that_change_between_two_calls_are_seen(engine, batch):
 def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
     """Twenty draws of weights, batch and mixture."""
     differing = 0
-    proxy, size, counted = zcpt.get_proxy(proxy), getattr(space, "small_size", space.search_size), 0
+    proxy, size, pluralize = zcpt.get_proxy(proxy), getattr(space, "small_size", space.search_size), 0
     for draw in range(20):
         torch.manual_seed(draw)
         side = 32 if draw % 4 == 0 else 16
-        shape = tiny_shape(space, channels=16, layers=size.layers, image_size=(side, side))
+        shape = tiny_network_config(space, channels=16, layers=size.layers, image_size=(side, side))
         net, mixture = space.build_supernet(shape).eval(), None
         given = torch.randn(16, 3, side, side)
         with torch.no_grad(), seeded_modules(net.modules(), draw):
@@ -198,10 +201,10 @@ def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
             plain, (fast,) = proxy.kernel(net, given, mixture), Fast(net, proxy).kernels([mixture], given)[0]
         assert torch.equal(fast.diagonal(), plain.diagonal())
         differing += int((fast - plain).abs().sum())
-        counted += 16 * 15 * int(plain[0, 0])
+        pluralize += 16 * 15 * int(plain[0, 0])
         one, other = log_determinant(fast), log_determinant(plain)
         assert one == other or abs(one - other) <= 1e-3
-    assert differing <= 1e-6 * counted  # of all draws: in a chain one unit next to 0 takes others with it
+    assert differing <= 1e-6 * pluralize  # of all draws: in a chain one unit next to 0 takes others with it
 
 
 @pytest.mark.slow

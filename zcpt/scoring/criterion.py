@@ -12,14 +12,14 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, Criterion, parts_of
-from zcpt.scoring.evaluate import Evaluator
+from zcpt.scoring.evaluator import Evaluator
 from zcpt.scoring.importance import importance
 
 Table = Mapping[str, Sequence[float]]
 """The scores of the same candidates by several proxies, by the proxy's name."""
 
 
-class Panel:
+class CriterionEvaluator:
     """An evaluator for each part of a criterion, on one network.
 
     Args:
@@ -49,14 +49,16 @@ def refuse_blind(criterion: Criterion, remedy: str) -> None:
             raise ProxyError(f"proxy '{part.name}' cannot score operations: {why.rstrip('.')}. {remedy}")
 
 
-def network_values(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> list[float]:
+def aggregate_scores(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> list[float]:
     """What a criterion says of each of several networks: a proxy's own scores, or an aggregate's values."""
     if isinstance(criterion, Aggregate):
         return criterion.values(table, compare_infinite=compare_infinite)
     return list(table[criterion.name])
 
 
-def judged(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> tuple[list[float], list[float]]:
+def compute_importances(
+    criterion: Criterion, table: Table, *, compare_infinite: bool = False
+) -> tuple[list[float], list[float]]:
     """What a criterion says of the candidates of a choice, from scores of the network without each of them.
 
     Returns:
@@ -70,6 +72,6 @@ def judged(criterion: Criterion, table: Table, *, compare_infinite: bool = False
     return scores, importance(scores, criterion.higher_is_better, compare_infinite=compare_infinite)
 
 
-def noted(criterion: Criterion, table: Table) -> dict[str, tuple[float, ...]]:
+def component_scores(criterion: Criterion, table: Table) -> dict[str, tuple[float, ...]]:
     """What a journal keeps beside the scores: of an aggregate those of its parts, of a proxy nothing."""
     return {name: tuple(row) for name, row in table.items()} if isinstance(criterion, Aggregate) else {}
