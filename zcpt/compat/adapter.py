@@ -1,4 +1,4 @@
-"""Somebody else's search network, made to look like a supernet."""
+"""An adapter that lets a mixture steer the mixed operations of another code base's search network."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from torch import Tensor, nn
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
-from zcpt.compat.inspection import Anatomy, Edge, unsupported
+from zcpt.compat.inspection import MixedEdge, SearchNetworkStructure, unsupported
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.seeding import derive_seed
 from zcpt.supernet import Stochastic
 
 
-class Adopted(Stochastic):
-    """A search network whose mixed operations follow a mixture instead of its architecture parameters.
+class SearchNetworkAdapter(Stochastic):
+    """A DARTS-style search network as a supernet: its mixed operations follow a mixture instead of alpha.
 
-    For the time of a forward pass each mixed operation is handed our weights in place of its own, and a list of
-    operations from which those that weigh 0 are missing. What else it does, such as PC-DARTS' shuffle of channels, it
-    goes on doing. An edge without any weight gives zeros and computes nothing.
+    During a forward pass each mixed operation gets the weights of the mixture in place of its own, and a list ``_ops``
+    without the operations of weight 0. The rest of its forward runs unchanged, such as the partial channels and the
+    shuffle of PC-DARTS. An edge whose weights are all 0 gives zeros and computes nothing.
 
     Args:
-        anatomy: The network, in evaluation mode.
+        structure: The network, in evaluation mode.
         start: The mixture in which nothing is decided.
-        batch: Some images [B, C, H, W], to find out the shapes of what edges give.
+        batch: Images [B, C, H, W] for a trial forward pass, which records the shape of each edge's output.
 
     Raises:
-        ConfigError: The forward pass fails, or does not use the mixed operations as those of DARTS does.
+        ConfigError: The forward pass fails, or does not run the mixed operations as DARTS does.
     """
 
-    def __init__(self, anatomy: Anatomy, start: Mixture, batch: Batch) -> None:
+    def __init__(self, structure: SearchNetworkStructure, start: Mixture, batch: Batch) -> None:
         super().__init__()
-        self.network, self._edges, self._start = anatomy.network, anatomy.edges, start
+        self.network = structure.network
+        self._edges = structure.edges
+        self._start = start
         self._forwards = [(edge.module.forward, inspect.signature(edge.module.forward)) for edge in self._edges]
-        self._rows: dict[tuple[float, ...], Tensor] = {}
+        self._weight_tensors: dict[tuple[float, ...], Tensor] = {}
         self._shapes: dict[int, torch.Size] = {}
-        """What each edge gives, without the batch."""
-        self._try(self.place(batch).images)
+        """Shape [C, H, W] of each edge's output."""
+        self._num_classes = self._run_trial(self.place(batch).images)
 
     @property
     def choices(self) -> Mapping[str, Choice]:
@@ -52,20 +54,23 @@ class Adopted(Stochastic):
 
     @property
     def num_classes(self) -> int:
-        """How many logits the network gives."""
+        """Number of classes, which is that of the logits."""
         return self._num_classes
 
     @property
     def channels(self) -> int:
-        """Channels of the first edge."""
+        """Output channels of the first edge."""
         return self._shapes[0][0]
 
     def start(self) -> Mixture:
-        """The mixture in which nothing is decided."""
+        """Return the mixture in which nothing is decided."""
         return self._start
 
     def place(self, batch: Batch) -> Batch:
-        """Make a batch one for this network: of its device and type, and in the layout that ``.view`` needs."""
+        """Move a batch to the device and type of the network.
+
+        The images are contiguous: code that flattens with ``view``, as DARTS does, may fail on channels-last images.
+        """
         like = next(self.network.parameters())
         return Batch(batch.images.to(like).contiguous(), batch.labels.to(like.device), batch.seed)
 
@@ -73,77 +78,89 @@ class Adopted(Stochastic):
         """Run the network.
 
         Args:
-            images: [B, C, H, W], of a batch that ``place`` made.
+            images: Images [B, C, H, W] of a batch from ``place``.
             mixture: Weights of all candidates; None means nothing decided.
 
         Returns:
             Logits [B, classes].
         """
-        with self._taken_over(self.start() if mixture is None else mixture):
+        with self._replace_forwards(self.start() if mixture is None else mixture):
             self._reseed(images.device, "network")
-            logits = self.network(images)
-        first: Tensor = logits[0] if isinstance(logits, tuple) else logits
-        return first
+            output = self.network(images)
+        # Networks with an auxiliary head return (logits, auxiliary logits).
+        logits: Tensor = output[0] if isinstance(output, tuple) else output
+        return logits
 
     @torch.no_grad()
-    def _try(self, images: Tensor) -> None:
-        images = images[:2]
+    def _run_trial(self, images: Tensor) -> int:
+        """Run the network once, check that it runs every edge, and return the number of classes."""
+        name, images = type(self.network).__name__, images[:2]
         try:
             logits = self(images)
-        except Exception as error:  # whatever a stranger's network raises
+        except Exception as error:  # the network is the user's code and may raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             raise ConfigError(
-                f"a trial forward pass, {type(self.network).__name__}(images) with images {list(images.shape)}, failed "
+                f"a trial forward pass, {name}(images) with images {list(images.shape)}, failed "
                 f"({type(error).__name__}: {reason}): pass a network that takes images alone, and images that fit it."
             ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise unsupported(f"the forward pass of {type(self.network).__name__} does not return logits")
+            raise unsupported(f"the forward pass of {name} does not return logits")
         for number, edge in enumerate(self._edges):
             if number not in self._shapes:
-                raise unsupported(f"the forward pass of {type(self.network).__name__} does not run {edge.where}")
-        self._num_classes = logits.shape[1]
+                raise unsupported(f"the forward pass of {name} does not run {edge.path}")
+        return logits.shape[1]
 
     @contextmanager
-    def _taken_over(self, mixture: Mixture) -> Iterator[None]:
-        # Around torch's own setattr: a forward in the module's dictionary comes before the one of its class.
+    def _replace_forwards(self, mixture: Mixture) -> Iterator[None]:
+        """Let the mixed operations follow a mixture for a while."""
+        # ``forward`` is put into the dictionary of the instance, where Python finds it before the method of the class,
+        # so that the class and other instances stay as they are. It goes there directly: setattr would make torch's
+        # nn.Module look for parameters and modules in it, and a user's class may have a __setattr__ of its own. An
+        # entry that was there before (some code wraps ``forward`` per instance) is put back at the end.
         attributes = [vars(edge.module) for edge in self._edges]
-        earlier = [{k: v for k, v in mine.items() if k == "forward"} for mine in attributes]
+        earlier = [{key: value for key, value in own.items() if key == "forward"} for own in attributes]
         try:
-            for number, (edge, mine) in enumerate(zip(self._edges, attributes, strict=True)):
-                mine["forward"] = partial(self._mix, number, _row(edge, mixture))
+            for number, (edge, own) in enumerate(zip(self._edges, attributes, strict=True)):
+                own["forward"] = partial(self._forward_mixed, number, _edge_weights(edge, mixture))
             yield
         finally:
-            for mine, before in zip(attributes, earlier, strict=True):
-                mine.pop("forward", None)
-                mine.update(before)
+            for own, before in zip(attributes, earlier, strict=True):
+                own.pop("forward", None)
+                own.update(before)
 
-    def _mix(self, number: int, row: tuple[float, ...], *args: Any, **kwargs: Any) -> Tensor:
-        """What the mixed operation of an edge does instead of its forward(x, weights)."""
+    def _forward_mixed(self, number: int, row: tuple[float, ...], *args: Any, **kwargs: Any) -> Tensor:
+        """Run a mixed operation with the weights ``row`` in place of those that its cell passes."""
         (forward, signature), module = self._forwards[number], self._edges[number].module
-        given, (source, weights, *_) = signature.bind(*args, **kwargs), signature.parameters
-        x: Tensor = given.arguments[source]
-        live = [index for index, weight in enumerate(row) if weight]
-        if not live:
+        # The first two parameters are input and weights in all three code bases, under various names. Further ones
+        # are passed on.
+        bound, (source, weights, *_) = signature.bind(*args, **kwargs), signature.parameters
+        x: Tensor = bound.arguments[source]
+        present = [index for index, weight in enumerate(row) if weight]
+        if not present:
+            # A sum over an empty ``_ops`` would be the integer 0, which PC-DARTS cannot concatenate.
             return x.new_zeros(len(x), *self._shapes[number])
-        given.arguments[weights] = self._weights(tuple(row[index] for index in live), x)
-        # One seed for each edge: what random operations draw must not depend on whether others are there.
+        bound.arguments[weights] = self._weight_tensor(tuple(row[index] for index in present), x)
+        # One seed for each edge: the numbers that random operations draw (DARTS-PT's 'noise' in space S4) must not
+        # depend on which other edges and operations are present.
         self._reseed(x.device, number)
+        # All three code bases zip the weights with ``self._ops``, so both are shortened. This, too, bypasses setattr.
         operations: Any = module._ops
-        module._modules["_ops"] = nn.ModuleList(operations[index] for index in live)
+        module._modules["_ops"] = nn.ModuleList(operations[index] for index in present)
         try:
-            output: Tensor = forward(*given.args, **given.kwargs)
+            output: Tensor = forward(*bound.args, **bound.kwargs)
         finally:
             module._modules["_ops"] = operations
         self._shapes.setdefault(number, output.shape[1:])
         return output
 
-    def _weights(self, row: tuple[float, ...], x: Tensor) -> Tensor:
-        """The row as a tensor; kept, because copying many small ones to a device takes its time."""
-        if row not in self._rows:
-            self._rows[row] = x.new_tensor(row)
-        return self._rows[row]
+    def _weight_tensor(self, row: tuple[float, ...], x: Tensor) -> Tensor:
+        # Cached: there are few distinct rows, and copying one to a GPU for every edge takes longer than some edges.
+        if row not in self._weight_tensors:
+            self._weight_tensors[row] = x.new_tensor(row)
+        return self._weight_tensors[row]
 
     def _reseed(self, device: torch.device, *purpose: int | str) -> None:
+        # Foreign operations draw from torch's global generators, so those are seeded. ``preserve`` restores them.
         if self.seed is None:
             return
         seed = derive_seed(self.seed, *purpose)
@@ -156,7 +173,8 @@ class Adopted(Stochastic):
                 backend.manual_seed(seed)
 
 
-def _row(edge: Edge, mixture: Mixture) -> tuple[float, ...]:
+def _edge_weights(edge: MixedEdge, mixture: Mixture) -> tuple[float, ...]:
+    """Return the weights of an edge's operations, times the weight of the edge among its node's inputs."""
     row, inputs = mixture.weights[edge.operation], mixture.weights.get(edge.inputs)
     kept = 1.0 if inputs is None else inputs[edge.source]
     return tuple(kept * weight for weight in row)

@@ -1,4 +1,8 @@
-"""Finding cells, edges and candidate operations in somebody else's search network."""
+"""Find the cells, edges and candidate operations of search networks of other DARTS code bases.
+
+Three code bases set what is accepted: DARTS (github.com/quark0/darts), DARTS-PT (github.com/ruocwang/darts-pt) and
+PC-DARTS (github.com/yuhuixu1993/PC-DARTS). All have ``network.cells[i]._ops[edge]._ops[operation]``.
+"""
 
 from __future__ import annotations
 
@@ -16,142 +20,154 @@ from darts_space.genotype import KINDS
 from zcpt.errors import ConfigError
 
 Primitives = Sequence[str] | Sequence[Sequence[str]] | Mapping[str, Sequence[str] | Sequence[Sequence[str]]]
-"""Names of an edge's operations; or a list of them for each edge; or either for normal and for reduction cells, under
-keys such as 'primitives_normal' and 'primitives_reduct'."""
+"""Names of the operations: one list for all edges, or a list for each edge, or a mapping to either of them with one key
+for normal and one for reduction cells, such as 'primitives_normal' and 'primitives_reduct'."""
 
-_WANTED = (
-    "zcpt.select takes search networks in the shape of DARTS': 'cells', each with a flag 'reduction' and a list "
+_SUPPORTED = (
+    "zcpt.select takes search networks of DARTS' form: 'cells', each with a flag 'reduction' and a list "
     "'_ops' of mixed operations, which have their candidates in a list '_ops' and a forward(x, weights)"
 )
 _REMEDY = "Pass the network that is searched, before it is made discrete; zcpt.search has spaces of its own."
 
 
 @dataclass(frozen=True)
-class Edge:
-    """One mixed operation."""
+class MixedEdge:
+    """An edge of one cell with its mixed operation."""
 
-    where: str
-    """Its name in the network."""
+    path: str
+    """Name of the mixed operation in the network, such as 'cells.0._ops.3'."""
     module: nn.Module
     operation: str
-    """The choice of its operation."""
+    """Name of the choice of the edge's operation."""
     inputs: str
-    """The choice of its node's inputs; the first node of a cell has none of that name."""
+    """Name of the choice of its node's inputs; there is none for the first node, which keeps both of its inputs."""
     source: int
-    """Index of its input among those of its node."""
+    """Index of the edge's input among all inputs of its node."""
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What a search network consists of."""
+class SearchNetworkStructure:
+    """Cells, edges and operations of a search network."""
 
     network: nn.Module
     nodes: tuple[int, ...]
-    """Intermediate nodes of a cell: 2, 3, ..."""
+    """Intermediate nodes of a cell: 2, 3, ... (0 and 1 are the cell's inputs)."""
     joined: int
-    """How many of them, the last ones, are the output of a cell."""
+    """Number of nodes, counted from the last, whose outputs are concatenated to the output of a cell."""
     candidates: Mapping[str, tuple[tuple[str, ...], ...]]
-    """For normal and reduction cells the names of each edge's operations."""
-    edges: tuple[Edge, ...]
-    """Of all cells."""
+    """Names of the operations of each edge, for 'normal' and for 'reduce' cells."""
+    edges: tuple[MixedEdge, ...]
+    """Edges of all cells, in order."""
     kinds: tuple[str, ...]
-    """Of all cells, 'normal' or 'reduce'."""
+    """Kind of each cell: 'normal' or 'reduce'."""
 
 
-def unsupported(found: str) -> ConfigError:
-    """The error for a model of another shape."""
-    return ConfigError(f"{_WANTED}; {found}. {_REMEDY}")
+def unsupported(problem: str) -> ConfigError:
+    """Return the error for a model that is not of a supported form."""
+    return ConfigError(f"{_SUPPORTED}; {problem}. {_REMEDY}")
 
 
-def examine(model: object, primitives: Primitives | None = None) -> Anatomy:
-    """Take a search network apart without touching it.
+def inspect_network(model: object, primitives: Primitives | None = None) -> SearchNetworkStructure:
+    """Find the cells, edges and operations of a search network without changing it.
 
     Args:
-        model: The network, or a torch wrapper around it.
-        primitives: Names of the candidate operations; None looks for them where DARTS code bases have them.
+        model: The network; it may be wrapped by torch (``DataParallel``, ``torch.compile``).
+        primitives: Names of the candidate operations; None looks where DARTS code bases have them.
 
     Raises:
-        ConfigError: It has another shape, or the names are not to be found.
+        ConfigError: The network is not of a supported form, or the names cannot be found.
     """
-    network = _unwrapped(model)
-    cells = [(f"cells.{index}", cell) for index, cell in enumerate(_listed(network, "cells", type(model).__name__))]
-    for name, cell in cells:
-        _not_wrapped(name, cell)
-    mixed = {name: list(_mixed_operations(name, cell)) for name, cell in cells}
+    network = _unwrap(model)
+    cells = [
+        (f"cells.{index}", cell) for index, cell in enumerate(_get_modules(network, "cells", type(model).__name__))
+    ]
+    for path, cell in cells:
+        _refuse_compiled(path, cell)
+    mixed = {path: list(_find_mixed_operations(path, cell)) for path, cell in cells}
     kinds = tuple(KINDS[bool(cell.reduction)] for _, cell in cells)
     if set(kinds) != set(KINDS):
         raise unsupported(f"the {len(cells)} cells of {type(network).__name__} are all of kind '{kinds[0]}'")
-    nodes = _nodes(len(mixed[cells[0][0]]))
+    nodes = _nodes_of(len(mixed[cells[0][0]]))
     candidates: dict[str, tuple[tuple[str, ...], ...]] = {}
-    edges: list[Edge] = []
-    for (name, cell), kind in zip(cells, kinds, strict=True):
+    edges: list[MixedEdge] = []
+    for (path, cell), kind in zip(cells, kinds, strict=True):
         names = tuple(
-            _names(primitives, (operation, cell, network), kind, index, f"{name}._ops.{index}")
-            for index, operation in enumerate(mixed[name])
+            _find_names(primitives, (operation, cell, network), kind, index, f"{path}._ops.{index}")
+            for index, operation in enumerate(mixed[path])
         )
+        # All cells of a kind share their choices, as they share alpha in DARTS.
         if candidates.setdefault(kind, names) != names or len(names) != len(edges_into(nodes)):
-            raise unsupported(f"{name} has other edges or operations than the cells before it")
-        for index, ((node, source), module) in enumerate(zip(edges_into(nodes), mixed[name], strict=True)):
+            raise unsupported(f"{path} has other edges or operations than the cells before it")
+        for index, ((node, source), module) in enumerate(zip(edges_into(nodes), mixed[path], strict=True)):
             choices = edge_name(kind, node, source), inputs_name(kind, node)
-            edges.append(Edge(f"{name}._ops.{index}", module, *choices, source))
-    where: dict[nn.Module, str] = {}
+            edges.append(MixedEdge(f"{path}._ops.{index}", module, *choices, source))
+    # The adapter gives each mixed operation the weights of one edge, so no two edges may share a mixed operation.
+    paths: dict[nn.Module, str] = {}
     for edge in edges:
-        if where.setdefault(edge.module, edge.where) != edge.where:
-            raise unsupported(f"{where[edge.module]} and {edge.where} are one and the same mixed operation")
+        if paths.setdefault(edge.module, edge.path) != edge.path:
+            raise unsupported(f"{paths[edge.module]} and {edge.path} are one and the same mixed operation")
+    # DARTS keeps ``_multiplier`` in the network and in its cells. Where neither has it, all nodes are concatenated.
     joined = int(getattr(network, "_multiplier", getattr(cells[0][1], "_multiplier", len(nodes))))
-    return Anatomy(network, nodes, joined, candidates, tuple(edges), kinds)
+    return SearchNetworkStructure(network, nodes, joined, candidates, tuple(edges), kinds)
 
 
-def architecture_parameters(anatomy: Anatomy) -> dict[str, Tensor]:
-    """The architecture parameters [edges, operations] of each kind of cell; ConfigError if there are none."""
-    found = {}
+def read_alphas(structure: SearchNetworkStructure) -> dict[str, Tensor]:
+    """Return the architecture parameters [edges, operations] of each kind of cell, on the CPU in float64.
+
+    Raises:
+        ConfigError: The network has none, or of another shape.
+    """
+    alphas = {}
     for kind in KINDS:
-        alpha = getattr(anatomy.network, f"alphas_{kind}", None)
-        edges = [len(names) for names in anatomy.candidates[kind]]
+        alpha = getattr(structure.network, f"alphas_{kind}", None)
+        edges = [len(names) for names in structure.candidates[kind]]
         if not isinstance(alpha, Tensor) or [len(row) for row in alpha] != edges:
             given = list(alpha.shape) if isinstance(alpha, Tensor) else type(alpha).__name__
             raise ConfigError(
                 f"shares='alpha' reads 'alphas_normal' and 'alphas_reduce' of the network; alphas_{kind} is {given} "
                 f"where {len(edges)} rows of {edges[0]} are needed: leave shares out."
             )
-        found[kind] = alpha.detach().double().cpu()
-    return found
+        alphas[kind] = alpha.detach().double().cpu()
+    return alphas
 
 
-def _unwrapped(model: object) -> nn.Module:
+def _unwrap(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
-        raise unsupported(f"an object of type {type(model).__name__} was given, which is no torch module")
+        raise unsupported(f"an object of type {type(model).__name__} was given, which is not a torch module")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _unwrapped(model.module)
-    return _unwrapped(model._orig_mod) if hasattr(model, "_orig_mod") else model  # of torch.compile
+        return _unwrap(model.module)
+    # torch.compile(model) returns a wrapper that has the original here.
+    return _unwrap(model._orig_mod) if hasattr(model, "_orig_mod") else model
 
 
-def _not_wrapped(where: str, module: nn.Module) -> None:
-    # Around a part it would compile, and guard, what is put in the place of mixed operations for a while.
+def _refuse_compiled(path: str, module: nn.Module) -> None:
+    # torch.compile around the whole network is bypassed by ``_unwrap``. Around a part it stays in the forward pass: it
+    # would compile the temporary forwards of the adapter, and recompile for each mixture.
     if hasattr(module, "_orig_mod"):
-        raise unsupported(f"{where} was replaced by torch.compile({where}), where {where}.compile() would do")
+        raise unsupported(f"{path} was replaced by torch.compile({path}), where {path}.compile() would do")
 
 
-def _listed(owner: nn.Module, attribute: str, where: str) -> Iterable[Any]:
+def _get_modules(owner: nn.Module, attribute: str, path: str) -> Iterable[Any]:
     modules = getattr(owner, attribute, None)
     if not isinstance(modules, nn.ModuleList) or not len(modules):
-        raise unsupported(f"{where} has no list '{attribute}' of modules")
+        raise unsupported(f"{path} has no list '{attribute}' of modules")
     return modules
 
 
-def _mixed_operations(name: str, cell: Any) -> Iterator[nn.Module]:
+def _find_mixed_operations(path: str, cell: Any) -> Iterator[nn.Module]:
     if not hasattr(cell, "reduction"):
-        raise unsupported(f"{name} ({type(cell).__name__}) has no 'reduction'")
-    for index, operation in enumerate(_listed(cell, "_ops", f"{name} ({type(cell).__name__})")):
-        _not_wrapped(f"{name}._ops.{index}", operation)
-        where = f"{name}._ops.{index} ({type(operation).__name__})"
-        _listed(operation, "_ops", where)
+        raise unsupported(f"{path} ({type(cell).__name__}) has no 'reduction'")
+    for index, operation in enumerate(_get_modules(cell, "_ops", f"{path} ({type(cell).__name__})")):
+        _refuse_compiled(f"{path}._ops.{index}", operation)
+        described = f"{path}._ops.{index} ({type(operation).__name__})"
+        _get_modules(operation, "_ops", described)
         if len(inspect.signature(operation.forward).parameters) < 2:
-            raise unsupported(f"the forward of {where} takes no weights")
+            raise unsupported(f"the forward of {described} takes no weights")
         yield operation
 
 
-def _nodes(edges: int) -> tuple[int, ...]:
+def _nodes_of(edges: int) -> tuple[int, ...]:
+    """Return the intermediate nodes of a cell from its number of edges: 2 edges are node 2, 14 are nodes 2 to 5."""
     for last in count(3):
         nodes = tuple(range(2, last))
         if len(edges_into(nodes)) >= edges:
@@ -163,23 +179,29 @@ def _nodes(edges: int) -> tuple[int, ...]:
     return nodes
 
 
-def _names(
-    given: Primitives | None, owners: tuple[nn.Module, nn.Module, nn.Module], kind: str, index: int, where: str
+def _find_names(
+    given: Primitives | None, owners: tuple[nn.Module, nn.Module, nn.Module], kind: str, index: int, path: str
 ) -> tuple[str, ...]:
-    size = len(owners[0]._ops)  # type: ignore[arg-type]  # a ModuleList
-    for source in _sources(*owners) if given is None else (given,):
-        names = _for_edge(source, kind, index)
+    """Return the names of the operations of one edge: ``given``, or the first list of the code base that fits."""
+    size = len(owners[0]._ops)  # type: ignore[arg-type]  # _get_modules has checked that it is a ModuleList
+    for source in _name_sources(*owners) if given is None else (given,):
+        names = _names_of_edge(source, kind, index)
         if names is not None and len(set(names)) == len(names) == size and set(names) != {"none"}:
             return names
-    lacking = "no list PRIMITIVES fits them" if given is None else f"primitives={given!r} does not fit them"
+    missing = "no list PRIMITIVES fits them" if given is None else f"primitives={given!r} does not fit them"
     raise ConfigError(
-        f"zcpt.select needs the names of the {size} operations of {where}, and {lacking}: pass primitives=[...], the "
+        f"zcpt.select needs the names of the {size} operations of {path}, and {missing}: pass primitives=[...], the "
         "names in the order of '_ops', or a mapping with 'normal' and 'reduce' to such a list for every edge."
     )
 
 
-def _sources(*owners: nn.Module) -> Iterator[object]:
-    """Where DARTS code bases keep the names; darts-pt has a class attribute that all networks share, so that last."""
+def _name_sources(*owners: nn.Module) -> Iterator[object]:
+    """Yield the lists of names that code bases have, the most specific first.
+
+    DARTS and PC-DARTS import ``PRIMITIVES`` into the module of their classes. DARTS-PT has ``op_names`` in the network
+    and sets ``PRIMITIVES`` on ``nn.Module`` itself, so that every module has the list of the network that was made
+    last. Therefore attributes of instances come before those of classes. The other spellings occur in forks.
+    """
     spellings = ("primitives", "_primitives", "PRIMITIVES", "op_names")
     yield from (vars(owner)[name] for owner in owners for name in spellings if name in vars(owner))
     yield from (getattr(owner, name) for owner in owners for name in spellings if hasattr(owner, name))
@@ -187,10 +209,11 @@ def _sources(*owners: nn.Module) -> Iterator[object]:
     yield from (vars(module)["PRIMITIVES"] for module in modules if module and "PRIMITIVES" in vars(module))
 
 
-def _for_edge(names: Any, kind: str, index: int) -> tuple[str, ...] | None:
-    """The names for one edge, None if ``names`` is nothing of the kind."""
+def _names_of_edge(names: Any, kind: str, index: int) -> tuple[str, ...] | None:
+    """Return the names for one edge; None if ``names`` is not of a form of ``Primitives``."""
     if isinstance(names, Mapping):
-        keys = [key for key in names if kind[:5] in str(key)]  # darts-pt writes 'reduct'
+        # DARTS-PT has the keys 'primitives_normal' and 'primitives_reduct', hence 'reduc' for 'reduce'.
+        keys = [key for key in names if kind[:5] in str(key)]
         names = names[keys[0]] if keys else None
     if isinstance(names, list | tuple) and index < len(names) and isinstance(names[index], list | tuple):
         names = names[index]

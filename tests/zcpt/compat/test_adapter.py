@@ -8,9 +8,9 @@ from torch import nn
 import zcpt
 from tests.zcpt.compat.conftest import standin
 from tests.zcpt.compat.standins import quark
-from zcpt.compat.adapter import Adopted
-from zcpt.compat.inspection import examine
-from zcpt.compat.selection import AdoptedCells
+from zcpt.compat.adapter import SearchNetworkAdapter
+from zcpt.compat.inspection import inspect_network
+from zcpt.compat.selection import make_space
 from zcpt.mixture import Mixture
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -18,8 +18,8 @@ BATCH = zcpt.Batch(IMAGES, torch.arange(4))
 
 
 def adopted(model):
-    anatomy = examine(model.eval())
-    return Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), BATCH).eval()
+    structure = inspect_network(model.eval())
+    return SearchNetworkAdapter(structure, Mixture.start(make_space(structure).choices), BATCH).eval()
 
 
 def some_mixture(net, seed):
@@ -188,7 +188,7 @@ def test_a_network_that_calls_with_keywords_or_returns_two_outputs(few):
     model = Other(steps=2)
     with torch.no_grad():
         torch.testing.assert_close(
-            adopted(model)(IMAGES), by_hand(model, Mixture.start(AdoptedCells(examine(model)).choices), IMAGES)
+            adopted(model)(IMAGES), by_hand(model, Mixture.start(make_space(inspect_network(model)).choices), IMAGES)
         )
 
 
@@ -205,6 +205,6 @@ def test_edges_that_are_not_run_are_named(few):
     model.global_pooling = nn.Identity()
     model.classifier = nn.Identity()
     model.forward = model.stem.forward
-    anatomy = examine(model.eval())
+    structure = inspect_network(model.eval())
     with pytest.raises(zcpt.ConfigError, match="does not return logits"):
-        Adopted(anatomy, Mixture.start(AdoptedCells(anatomy).choices), BATCH)
+        SearchNetworkAdapter(structure, Mixture.start(make_space(structure).choices), BATCH)

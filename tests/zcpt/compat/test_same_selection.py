@@ -73,7 +73,7 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
         assert sorted(decision.kept) == sorted(kept)
         mixture = mixture.select(choice.name, kept) if len(kept) == choice.keep else mixture
     (architecture,) = callback.architectures
-    assert genotype == callback.space.genotype(architecture)
+    assert genotype == callback.space.to_genotype(architecture)
     for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         for position, (operation, source) in enumerate(pairs):
             node = 2 + position // 2

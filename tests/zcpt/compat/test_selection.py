@@ -12,7 +12,7 @@ from tests.zcpt.compat.standins import quark
 from tests.zcpt.search.conftest import Decisions
 from zcpt import ConfigError, Proxy
 from zcpt.compat.darts import Genotype
-from zcpt.compat.inspection import examine
+from zcpt.compat.inspection import inspect_network
 from zcpt.snapshot import preserve
 
 
@@ -207,7 +207,7 @@ def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypa
         ConfigError, match=r"max_macs is a limit for .*no operation 'sep_conv_9x9'\): leave max_macs out"
     ):
         zcpt.select(model, pictures, max_macs=1e9)
-    with pytest.raises(ConfigError, match=r"join 4 nodes, and these join 2 of 2"):
+    with pytest.raises(ConfigError, match=r"concatenate 4 nodes, and these concatenate 2 of 2"):
         zcpt.select(standin("quark"), pictures, primitives=FEW, **options)
     assert "sep_conv_9x9" in repr(zcpt.select(model, pictures, proxy="hashed", batch_size=4))
 
@@ -232,13 +232,13 @@ def test_what_people_pass(few, pictures, diary):
 def test_names_are_found_where_code_bases_keep_them(few, monkeypatch):
     model = standin("darts_pt")
     normal, reduce = ("noise", "skip_connect", "sep_conv_3x3"), ("skip_connect", "sep_conv_3x3")
-    assert examine(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
+    assert inspect_network(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
     # DARTS-PT leaves them on torch's own base class, where the last network made has the say.
     monkeypatch.setattr(nn.Module, "PRIMITIVES", {"primitives_normal": [["a", "b", "c"]] * 5}, raising=False)
-    assert examine(model).candidates["normal"] == (normal,) * 5
+    assert inspect_network(model).candidates["normal"] == (normal,) * 5
     del model.op_names
     monkeypatch.setattr(nn.Module, "PRIMITIVES", {"primitives_normal": [normal] * 5, "primitives_reduct": [reduce] * 5})
-    assert examine(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
+    assert inspect_network(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
 
 
 def changed(change):
@@ -257,7 +257,7 @@ def weightless(model):
 
 
 UNSUPPORTED = {
-    r"an object of type int was given, which is no torch module": lambda: 3,
+    r"an object of type int was given, which is not a torch module": lambda: 3,
     r"Sequential has no list 'cells' of modules": lambda: nn.Sequential(nn.Linear(2, 2)),
     r"cells\.1 \(Cell\) has no 'reduction'": lambda: changed(lambda m: delattr(m.cells[1], "reduction")),
     r"cells\.1\._ops\.0 \(Layers\) has no list '_ops'": lambda: changed(discrete),
@@ -278,25 +278,25 @@ UNSUPPORTED = {
 
 @pytest.mark.parametrize("sentence", list(UNSUPPORTED))
 def test_networks_of_another_shape_are_refused_in_one_sentence(sentence, few, pictures):
-    with pytest.raises(ConfigError, match=rf"takes search networks in the shape of DARTS'.*; {sentence}.*Pass the net"):
+    with pytest.raises(ConfigError, match=rf"takes search networks of DARTS' form.*; {sentence}.*Pass the net"):
         zcpt.select(UNSUPPORTED[sentence](), pictures)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"channels": 16}, "channels is no option of zcpt.select"),
+        ({"channels": 16}, "channels is not an option of zcpt.select"),
         ({"proposal": 1}, "did you mean 'proposals'"),
         ({"shares": "alfa"}, "did you mean 'alpha'"),
         ({"shares": "alpha", "alpha_noise": 1e-3}, "give alpha_noise=0"),
         ({"shares": "alpha", "preset": "paper"}, "give alpha_noise=0"),
         ({"preset": "papre"}, "did you mean 'paper'"),
-        ({"preset": "paper"}, "proposals=10 are compared as .* join 2 of 2.* use proposals=1"),
+        ({"preset": "paper"}, "proposals=10 are compared as .* concatenate 2 of 2.* use proposals=1"),
         ({"space": "darts"}, "unknown option of search 'space'"),
-        ({"max_params": 3e6}, "max_params is a limit for .* join 2 of 2.*: leave max_params out"),
-        ({"valid_only": True}, "valid_only is no option of zcpt.select"),
-        ({"train_layers": 14}, "train_layers says what budgets are about, and none is given"),
-        ({"validation_batches": 7}, "validation_batches is for comparing proposals, and there is one"),
+        ({"max_params": 3e6}, "max_params is a limit for .* concatenate 2 of 2.*: leave max_params out"),
+        ({"valid_only": True}, "valid_only is not an option of zcpt.select"),
+        ({"train_layers": 14}, "train_layers describes the networks that budgets apply to, and no budget is given"),
+        ({"validation_batches": 7}, "validation_batches applies to the validation of several proposals"),
         ({"primitives": ["a", "b"]}, r"names of the 3 operations of cells\.0\._ops\.0, and primitives=\['a', 'b'\]"),
         ({"order": "randm"}, "did you mean 'random'"),
     ],
@@ -360,7 +360,7 @@ def test_names_or_alpha_that_are_missing_are_asked_for(few, pictures, monkeypatc
 @pytest.mark.parametrize("options", [{"engine": "fast"}, {"max_memory": 1e9}])
 def test_the_fast_engine_is_refused_and_the_model_is_what_it_was(options, model, pictures):
     before = state_of(used(model))
-    with pytest.raises(ConfigError, match="Adopted is a search network of other code, which it cannot look into"):
+    with pytest.raises(ConfigError, match="SearchNetworkAdapter is a search network of other code"):
         zcpt.select(model, pictures, batch_size=4, **options)
     assert state_of(model) == before
 
