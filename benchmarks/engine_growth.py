@@ -100,7 +100,7 @@ def limits(device: torch.device) -> dict[str, Any]:
         evaluator = Evaluator(net, Naswot(), engine="fast")
         taken = _median(lambda e=evaluator, m=mixture, b=batch: e.scores([m], b), device)  # type: ignore[misc]
         proxy = Naswot()
-        network = Network(net, tuple(batch.images.shape), torch.float32, device, proxy.counts)
+        network = Network(net, tuple(batch.images.shape), torch.float32, device, proxy.is_counted)
         values = list(_values(network))
         macs = sum(_macs(value) for value in values)
         pluralize = sum(value.units for value in network.observed(mixture)) * size * size

@@ -66,16 +66,16 @@ def test_published_masking_feeds_zeros_so_that_no_unit_is_lost():
     own, official = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
     images, start = torch.randn(3, 3, 32, 32), net.start()
     removed = start.without("layer03", "mb_k5_e6")
-    before, after = (official.kernel(net, images, mixture) for mixture in (start, removed))
+    before, after = (official.compute_kernel(net, images, mixture) for mixture in (start, removed))
     assert torch.equal(before.diagonal(), after.diagonal())
     # On zeros every two images agree in every unit.
-    lost = own.kernel(net, images, start) - own.kernel(net, images, removed)
+    lost = own.compute_kernel(net, images, start) - own.compute_kernel(net, images, removed)
     block = net.get_submodule("layer03.mb_k5_e6")
     assert isinstance(block, MBConv)
     units = 2 * 6 * 16 * 8 * 8
     assert lost.diagonal().tolist() == [units] * 3
     with torch.no_grad():
-        zeros = own.kernel(block, torch.zeros(3, 16, 8, 8))
+        zeros = own.compute_kernel(block, torch.zeros(3, 16, 8, 8))
     assert zeros.tolist() == [[units] * 3] * 3
 
 

@@ -94,7 +94,7 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     units += math.prod(skeleton.stem.size) * skeleton.stem.outputs + math.prod(skeleton.last.size) * skeleton.features
     for proxy in ("naswot", "naswot-official"):
         with torch.no_grad():
-            kernel = zcpt.get_proxy(proxy).kernel(net, torch.randn(2, 3, 16, 16))
+            kernel = zcpt.get_proxy(proxy).compute_kernel(net, torch.randn(2, 3, 16, 16))
         assert kernel.diagonal().tolist() == [units] * 2
 
 

@@ -73,7 +73,7 @@ class Discretisation(_Changed):
 
     def compute_importances(self, criterion: Criterion, table: Table) -> list[float]:
         if isinstance(criterion, Aggregate):
-            return importance(criterion.values(table), higher_is_better=False)
+            return importance(criterion.compute_values(table), higher_is_better=False)
         return importance(table[criterion.name], not criterion.higher_is_better)
 
 

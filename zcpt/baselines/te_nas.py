@@ -17,7 +17,7 @@ from zcpt.baselines._registry import Importances, OperationScore, register_opera
 from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Criterion, Proxy, parts_of
+from zcpt.proxies import Criterion, Proxy, get_components
 from zcpt.scoring import Evaluator
 
 _DIGITS = 3
@@ -67,7 +67,7 @@ class TeNas(OperationScore):
     ) -> Importances:
         assert criterion is not None, "it is made with 'te_nas'"
         pruned = _Pruned(mixture, choices, self.without)
-        losses = [_Loss(self._network(net, part), part, batches) for part in parts_of(criterion)]
+        losses = [_Loss(self._network(net, part), part, batches) for part in get_components(criterion)]
         with tqdm(total=pruned.to_lose, desc=self.name, leave=False, disable=None) as bar:
             for phase in sorted({choice.phase for choice in choices}):
                 while still := [c for c in choices if c.phase == phase and len(pruned.left[c.name]) > c.keep]:

@@ -10,7 +10,7 @@ from typing import get_args
 from train.data import DATASETS
 from train.recipe import RECIPES
 from zcpt.errors import ConfigError, unknown_name
-from zcpt.proxies import Need, Proxy, get_proxy, list_aggregates, list_proxies
+from zcpt.proxies import Aggregate, Need, Proxy, get_aggregate_class, get_proxy, list_aggregates, list_proxies
 from zcpt.registry import first_line
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
@@ -43,7 +43,7 @@ def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
     return {
         "spaces": {name: (_summary(get_space(name)),) for name in list_spaces()},
         "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
-        "aggregates": {name: (kind.summary or first_line(kind),) for name, kind in list_aggregates().items()},
+        "aggregates": {name: (_summary(get_aggregate_class(name)),) for name in list_aggregates()},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
         "presets": {name: (first_line(preset),) for name, preset in PRESETS.items()},
         "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
@@ -51,8 +51,8 @@ def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
     }
 
 
-def _summary(part: SearchSpace | Proxy) -> str:
-    return part.summary or first_line(type(part))
+def _summary(part: SearchSpace | Proxy | type[Aggregate]) -> str:
+    return part.summary or first_line(part if isinstance(part, type) else type(part))
 
 
 _PROXY_COLUMNS = ("better", "cost", "norms", "needs", "measures")

@@ -6,14 +6,15 @@ from zcpt.proxies.aggregate import (
     Aggregate,
     Criterion,
     get_aggregate,
+    get_aggregate_class,
+    get_components,
     get_criterion,
     list_aggregates,
-    parts_of,
     register_aggregate,
 )
-from zcpt.proxies.auto import AUTO, Use, pick
+from zcpt.proxies.auto import AUTO, Use, resolve_auto
 from zcpt.proxies.az_nas import Expressivity, Progressivity, Trainability
-from zcpt.proxies.gradient import Fisher, GradNorm, Grasp, Plain, Snip
+from zcpt.proxies.gradient import Fisher, GradNorm, Grasp, PlainSaliency, Snip
 from zcpt.proxies.gradsign import GradSign, MeanGradSign
 from zcpt.proxies.jacobian import EpeNas, JacobCov
 from zcpt.proxies.knas import Knas
@@ -57,7 +58,7 @@ __all__ = [
     "OptimisedMeco",
     "PaperZico",
     "Params",
-    "Plain",
+    "PlainSaliency",
     "Progressivity",
     "Proxy",
     "RegularisedSwap",
@@ -74,12 +75,13 @@ __all__ = [
     "Zen",
     "Zico",
     "get_aggregate",
+    "get_aggregate_class",
+    "get_components",
     "get_criterion",
     "get_proxy",
     "list_aggregates",
     "list_proxies",
-    "parts_of",
-    "pick",
     "register_aggregate",
     "register_proxy",
+    "resolve_auto",
 ]

@@ -15,7 +15,7 @@ class LayerProxy(Proxy):
     """A sum over the layers of a network, whose terms can be looked at."""
 
     @abstractmethod
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         """The numbers that ``score`` adds up, by the name of the layer; the network is one in evaluation mode.
 
         Raises:
@@ -23,4 +23,4 @@ class LayerProxy(Proxy):
         """
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        return float(sum(self.per_layer(net, batch, mixture).values()))
+        return float(sum(self.score_layers(net, batch, mixture).values()))

@@ -35,12 +35,10 @@ class Proxy(ABC):
     dtype: ClassVar[Literal["as given", "float64"]] = "as given"
     weights: Weights = "given"
     """A proxy that draws weights may be told others when it is made."""
-    sees_mixture: ClassVar[bool] = True
-    """Whether the value depends on a supernet's mixture, so that it can score operations."""
-    blind: ClassVar[str] = ""
-    """Where it does not see a mixture: why, to go on from 'it cannot score operations: '."""
-    in_chunks: ClassVar[bool] = False
-    """Whether the value of a batch is that of its images one chunk at a time: then chunks may be taken."""
+    depends_on_mixture: ClassVar[bool] = True
+    """Whether the value depends on the mixture of a supernet; if not, the proxy cannot score operations."""
+    independence_reason: ClassVar[str] = ""
+    """Reason for the error message where it does not: 'it reads the weights alone'."""
     cost: ClassVar[float] = 1.0
     """Roughly how many forward passes of the batch it takes."""
     paper: ClassVar[str] = ""

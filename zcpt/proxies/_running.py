@@ -228,7 +228,7 @@ def observing(
             handle.remove()
 
 
-def drawn(net: nn.Module, how: Weights, seed: int, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def draw_weights(net: nn.Module, how: Weights, seed: int, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """``copied``, with weights of convolutions and linear layers drawn anew; the same for the same seed.
 
     ``normal``: N(0, 1). ``kaiming``: normal with variance 2 / fan-in, or 2 / fan-out. Biases of the layers are then 0,

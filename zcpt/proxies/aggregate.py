@@ -34,7 +34,7 @@ class Aggregate(ABC):
     """On an object with parts of the caller's choice, with them: 'log_rank:naswot+synflow'."""
     summary: ClassVar[str] = ""
     """One line for ``zcpt list``; where it is empty, that of the docstring."""
-    own: ClassVar[tuple[str, ...]] = ()
+    component_names: ClassVar[tuple[str, ...]] = ()
     """Names of the proxies that it is made of. Empty: of those that it is given."""
     higher_is_better: ClassVar[bool] = True
     paper: ClassVar[str] = ""
@@ -44,20 +44,20 @@ class Aggregate(ABC):
         if not names or len(set(names)) < len(names):
             given = f"{'+'.join(names)} has one twice" if names else "there is none"
             raise ProxyError(f"aggregate '{self.name}' needs different proxies, and {given}.")
-        self.parts = tuple(parts)
-        if not self.own:
+        self.components = tuple(parts)
+        if not self.component_names:
             self.name = f"{self.name}:{'+'.join(names)}"
 
     @property
     def min_batch(self) -> int:
         """The smallest batch for which all parts say something."""
-        return max(part.min_batch for part in self.parts)
+        return max(part.min_batch for part in self.components)
 
     @abstractmethod
     def combine(self, goods: Values) -> Values:
         """Values [m] from what each part says of each candidate [K, m]: larger is better, -inf says nothing, no nan."""
 
-    def values(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
+    def compute_values(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
         """How good each of m candidates is among them.
 
         Args:
@@ -69,7 +69,9 @@ class Aggregate(ABC):
         """
         return self._combined(scores, 1, compare_infinite)
 
-    def importances(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
+    def compute_importances(
+        self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False
+    ) -> list[float]:
         """How much each of m candidates is needed, from scores of the network without it; larger is to be kept.
 
         What is ranked are the importances that the parts see, so that a score that is not finite speaks for nobody.
@@ -78,15 +80,15 @@ class Aggregate(ABC):
         return [-math.inf if math.isnan(value) else value for value in values]
 
     def _combined(self, scores: Mapping[str, Sequence[float]], sign: int, compare_infinite: bool) -> list[float]:
-        for part in self.parts:
+        for part in self.components:
             if part.name not in scores:
                 raise ProxyError(f"aggregate '{self.name}' has no scores of '{part.name}': give those of every part.")
-        if len({len(scores[part.name]) for part in self.parts}) > 1:
+        if len({len(scores[part.name]) for part in self.components}) > 1:
             raise ProxyError(
                 f"the parts of '{self.name}' have scored different numbers of candidates: score all by each."
             )
-        signs = np.array([[sign if part.higher_is_better else -sign] for part in self.parts])
-        goods = signs * np.array([scores[part.name] for part in self.parts], dtype=np.float64)
+        signs = np.array([[sign if part.higher_is_better else -sign] for part in self.components])
+        goods = signs * np.array([scores[part.name] for part in self.components], dtype=np.float64)
         says = ~np.isnan(goods) if compare_infinite else np.isfinite(goods)
         goods = np.where(says, goods, -math.inf)
         if not (goods > -math.inf).any(axis=1).all():
@@ -114,9 +116,14 @@ def register_aggregate(aggregate: Class) -> Class:
     return aggregate
 
 
-def list_aggregates() -> dict[str, type[Aggregate]]:
-    """All aggregates by name."""
-    return {name: _AGGREGATES[name] for name in sorted(_AGGREGATES)}
+def list_aggregates() -> list[str]:
+    """Return the names of all aggregates, sorted."""
+    return sorted(_AGGREGATES)
+
+
+def get_aggregate_class(name: str) -> type[Aggregate]:
+    """Return the class of the aggregate of that name; ProxyError with the nearest name when there is none."""
+    return _AGGREGATES[name]
 
 
 def get_aggregate(text: str) -> Aggregate:
@@ -127,11 +134,12 @@ def get_aggregate(text: str) -> Aggregate:
     """
     name, colon, listed = text.partition(":")
     kind = _AGGREGATES[name]
-    if colon and kind.own:
+    if colon and kind.component_names:
         raise ProxyError(
-            f"aggregate '{name}' is made of {', '.join(kind.own)}: leave out ':{listed}', or write log_rank:{listed}."
+            f"aggregate '{name}' is made of {', '.join(kind.component_names)}: "
+            f"leave out ':{listed}', or write log_rank:{listed}."
         )
-    names = kind.own or tuple(part.strip() for part in listed.split("+") if part.strip())
+    names = kind.component_names or tuple(part.strip() for part in listed.split("+") if part.strip())
     if not names:
         raise ProxyError(f"aggregate '{name}' does not say of which proxies: write them like {name}:naswot+synflow.")
     for part in names:
@@ -156,9 +164,9 @@ def get_criterion(text: str) -> Criterion:
     raise ProxyError(unknown_name("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
 
 
-def parts_of(criterion: Criterion) -> tuple[Proxy, ...]:
+def get_components(criterion: Criterion) -> tuple[Proxy, ...]:
     """The proxies that a criterion needs the scores of."""
-    return criterion.parts if isinstance(criterion, Aggregate) else (criterion,)
+    return criterion.components if isinstance(criterion, Aggregate) else (criterion,)
 
 
 def ranks(values: Values) -> Values:
@@ -218,20 +226,20 @@ class Vote(Majority):
     """The majority of synflow, jacob_cov and snip."""
 
     name = "vote"
-    own = ("synflow", "jacob_cov", "snip")
+    component_names = ("synflow", "jacob_cov", "snip")
 
 
 @register_aggregate
-class TeNas(RankSum):
+class TeNasAggregate(RankSum):
     """The ranks by the condition of the neural tangent kernel and by the number of linear regions, added."""
 
     name = "te_nas"
-    own = ("ntk", "linear_regions")
+    component_names = ("ntk", "linear_regions")
 
 
 @register_aggregate
-class AzNas(LogRank):
+class AzNasAggregate(LogRank):
     """The log-rank of expressivity, progressivity, trainability and complexity."""
 
     name = "az_nas"
-    own = ("az_expressivity", "az_progressivity", "az_trainability", "macs")
+    component_names = ("az_expressivity", "az_progressivity", "az_trainability", "macs")

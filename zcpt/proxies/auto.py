@@ -11,6 +11,6 @@ AUTO: dict[Use, str] = {"operations": "naswot", "validation": "naswot"}
 """For each use the proxy or the aggregate that was measured to serve it best."""
 
 
-def pick(name: str, use: Use) -> str:
+def resolve_auto(name: str, use: Use) -> str:
     """The name of a proxy or an aggregate, where it may be 'auto'."""
     return AUTO[use] if name == "auto" else name

@@ -17,7 +17,7 @@ from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies._blocks import block_outputs
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
-from zcpt.proxies._running import drawn, mean, normal, norms_as
+from zcpt.proxies._running import draw_weights, mean, normal, norms_as
 from zcpt.seeding import derive_seed
 
 
@@ -44,7 +44,7 @@ class _AzNas(Proxy):
 
     def maps_on(self, net: nn.Module, images: Tensor, seed: int, mixture: Mixture | None = None) -> list[Tensor]:
         """What they give on images [B, C, H, W]: maps."""
-        tensors = drawn(net, self.weights, derive_seed(seed, "az_nas"))
+        tensors = draw_weights(net, self.weights, derive_seed(seed, "az_nas"))
         with norms_as("batch"):
             return block_outputs(net, tensors, images, mixture, self.name)
 

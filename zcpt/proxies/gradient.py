@@ -45,7 +45,7 @@ class _OfWeights(_OfLoss):
     def term(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """What a layer adds."""
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         found = saliencies(self, net, batch, mixture)
         return {layer: float(self.term(weight, gradient)) for layer, (weight, gradient) in found.items()}
 
@@ -75,7 +75,7 @@ class Snip(_OfWeights):
 
 
 @register_proxy
-class Plain(_OfWeights):
+class PlainSaliency(_OfWeights):
     """Sum of W g, signs kept. It is 0 for a layer before a BatchNorm, whose loss does not depend on W's scale."""
 
     name = "plain"
@@ -94,7 +94,7 @@ class Grasp(_OfLoss):
     cost = 8.0
     paper = "Wang et al., ICLR 2020"
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         tensors = copied(net)
         weights = weights_of(net, tensors, self)
         # The fused attentions have no second derivative.
@@ -129,7 +129,7 @@ class Fisher(_OfLoss):
     cost = 3.5
     paper = "Turner et al., ICLR 2020"
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         modules = layers(net, self)
         names = {module: name for name, module in modules.items()}
         outputs: list[tuple[str, Tensor]] = []

@@ -35,11 +35,11 @@ class Naswot(Proxy):
     min_batch = 2
     paper = "Mellor et al., ICML 2021"
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_counted(self, module: nn.Module) -> bool:
         """Whether the input of this module adds a term."""
         return isinstance(module, nn.ReLU | nn.ReLU6)
 
-    def mixture(self, mixture: Mixture | None) -> Mixture | None:
+    def adapt_mixture(self, mixture: Mixture | None) -> Mixture | None:
         """The mixture under which the activations are taken."""
         return mixture
 
@@ -47,7 +47,7 @@ class Naswot(Proxy):
         kernel, logits = self._observed(net, batch.images, mixture)
         return log_determinant(kernel) if bool(torch.isfinite(logits).all()) else math.nan
 
-    def kernel(self, net: nn.Module, images: Tensor, mixture: Mixture | None = None) -> Tensor:
+    def compute_kernel(self, net: nn.Module, images: Tensor, mixture: Mixture | None = None) -> Tensor:
         """The agreement kernel K [B, B], int64, on the CPU; K[i, i] is the number of units counted.
 
         Raises:
@@ -57,18 +57,18 @@ class Naswot(Proxy):
 
     def _observed(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> tuple[Tensor, Tensor]:
         terms = _Terms()
-        mixture = self.mixture(mixture)
-        with _observing((m for m in net.modules() if self.counts(m)), terms.add):
-            logits = self.logits(net, images, mixture)
+        mixture = self.adapt_mixture(mixture)
+        with _observing((m for m in net.modules() if self.is_counted(m)), terms.add):
+            logits = self.compute_logits(net, images, mixture)
         if terms.total is None:
-            raise self.nothing_ran(net)
+            raise self.no_relu_error(net)
         return terms.total.cpu(), logits
 
-    def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
+    def compute_logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
         """Run the network."""
         return logits_of(net, net(images) if mixture is None else net(images, mixture))
 
-    def nothing_ran(self, net: nn.Module) -> ProxyError:
+    def no_relu_error(self, net: nn.Module) -> ProxyError:
         """The error of a network in which nothing counts."""
         return ProxyError(
             f"proxy '{self.name}' compares how ReLUs switch, and no nn.ReLU module ran in "
@@ -87,10 +87,10 @@ class OfficialNaswot(Naswot):
     name = "naswot-official"
     summary = "naswot as the published code counts: composite modules again, masked convolutions fed zeros"
 
-    def counts(self, module: nn.Module) -> bool:
+    def is_counted(self, module: nn.Module) -> bool:
         return "ReLU" in type(module).__name__
 
-    def mixture(self, mixture: Mixture | None) -> Mixture | None:
+    def adapt_mixture(self, mixture: Mixture | None) -> Mixture | None:
         return mixture and replace(mixture, feed_zeros=True)
 
 
@@ -106,7 +106,7 @@ class BatchNaswot(Naswot):
     norms = "batch"
     cost = 1.2
 
-    def logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
+    def compute_logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
         with norms_as("batch"):
             return run(net, copied(net, gradients=False), images, mixture)
 
@@ -122,12 +122,12 @@ class _Terms:
         x: Tensor = inputs[0]
         version, term = self._known.get(x, (-1, None))
         if version != x._version:  # an operation that works in place has changed it since
-            term = agreement(x)
+            term = agreement_kernel(x)
             self._known[x] = (x._version, term)
         self.total = term.clone() if self.total is None else self.total.add_(term)
 
 
-def agreement(x: Tensor) -> Tensor:
+def agreement_kernel(x: Tensor) -> Tensor:
     """Count, for every two samples of ``x`` [B, ...], the units that are positive in both or in neither.
 
     Returns:

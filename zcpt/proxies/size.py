@@ -14,7 +14,7 @@ from zcpt.proxies._layers import LayerProxy
 from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._running import copied, run, weights_of
 
-_BLIND = "it reads the weights alone, and removing a candidate changes none of them; use macs"
+_WEIGHTS_ALONE = "it reads the weights alone, and removing a candidate changes none of them; use macs"
 
 
 @register_proxy
@@ -26,8 +26,8 @@ class Params(Proxy):
     higher_is_better = True
     needs = frozenset()
     norms = "none"
-    sees_mixture = False
-    blind = _BLIND
+    depends_on_mixture = False
+    independence_reason = _WEIGHTS_ALONE
     cost = 0.0
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
@@ -62,11 +62,11 @@ class L2Norm(LayerProxy):
     higher_is_better = True
     needs = frozenset()
     norms = "none"
-    sees_mixture = False
-    blind = _BLIND
+    depends_on_mixture = False
+    independence_reason = _WEIGHTS_ALONE
     cost = 0.0
     paper = "Abdelfattah et al., ICLR 2021"
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         weights = weights_of(net, dict(net.named_parameters()), self)
         return {layer: float(weight.detach().norm()) for layer, weight in weights.items()}

@@ -12,7 +12,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
-from zcpt.proxies._running import copied, drawn, mean, norms_as, run
+from zcpt.proxies._running import copied, draw_weights, mean, norms_as, run
 from zcpt.proxies._watching import no_relus, watching_relus
 from zcpt.seeding import derive_seed
 
@@ -50,7 +50,7 @@ class Swap(Proxy):
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         images = batch.images[: self.images]
         seeds = (derive_seed(batch.seed, "swap", repeat) for repeat in range(self.repeats))
-        return mean([self.patterns(net, drawn(net, self.weights, seed), images, mixture) for seed in seeds])
+        return mean([self.patterns(net, draw_weights(net, self.weights, seed), images, mixture) for seed in seeds])
 
     def patterns(
         self, net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None = None

@@ -92,7 +92,7 @@ class _OfFlow(LayerProxy):
     def term(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """What a layer adds."""
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         found = flow(self, net, batch.images, mixture, self.norms)
         return {layer: float(self.term(weight, gradient)) for layer, (weight, gradient) in found.items()}
 

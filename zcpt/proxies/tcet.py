@@ -18,7 +18,7 @@ from zcpt.proxies._layers import LayerProxy
 from zcpt.proxies._registry import register_proxy
 from zcpt.proxies._running import layers, observing, run
 from zcpt.proxies.gradient import Snip, saliencies
-from zcpt.proxies.naswot import agreement, log_determinant
+from zcpt.proxies.naswot import agreement_kernel, log_determinant
 from zcpt.proxies.synflow import Synflow, flow
 from zcpt.snapshot import preserve
 
@@ -33,7 +33,7 @@ class _Snr(LayerProxy):
     def saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
         """How much each single weight matters, by layer; not negative."""
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         return {name: _ratio(found) for name, found in self.saliencies(net, batch, mixture).items()}
 
 
@@ -86,7 +86,7 @@ class LayerNwot(LayerProxy):
     cost = 1.5
     paper = _PAPER
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         names = {module: name for name, module in layers(net, self).items()}
         images, found = batch.images, dict[str, float]()
 
@@ -100,7 +100,7 @@ class LayerNwot(LayerProxy):
 
 
 def _independence(outputs: Tensor) -> float:
-    determinant = log_determinant(agreement(outputs).cpu())
+    determinant = log_determinant(agreement_kernel(outputs).cpu())
     return determinant if math.isfinite(determinant) and bool((outputs > 0).any()) else 0.0
 
 
@@ -111,10 +111,10 @@ class _Tcet(LayerProxy):
     ratio: type[_Snr]
     norms = "mixed"
 
-    def per_layer(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
         with preserve(net):  # some networks keep what they computed from their weights, which here are copies
-            ratios = self.ratio().per_layer(net, batch, mixture)
-        independence = LayerNwot().per_layer(net, batch, mixture)
+            ratios = self.ratio().score_layers(net, batch, mixture)
+        independence = LayerNwot().score_layers(net, batch, mixture)
         # Official: the logarithm of a ratio of 0, as of a layer that R does not depend on, is left out.
         return {
             name: (math.log(ratio) if ratio else 0.0) * independence[name]

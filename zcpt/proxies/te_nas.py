@@ -14,7 +14,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
-from zcpt.proxies._running import drawn, mean, normal, norms_as, on_images_of_its_own, run
+from zcpt.proxies._running import draw_weights, mean, normal, norms_as, on_images_of_its_own, run
 from zcpt.proxies._watching import no_relus, watching_relus
 from zcpt.seeding import derive_seed
 
@@ -59,10 +59,10 @@ class Ntk(Proxy):
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         seeds = (derive_seed(batch.seed, "ntk", repeat) for repeat in range(self.repeats))
-        draws = (drawn(net, self.weights, seed, torch.float64) for seed in seeds)
-        return mean([condition(self.kernel(net, draw, batch.images.double(), mixture)) for draw in draws])
+        draws = (draw_weights(net, self.weights, seed, torch.float64) for seed in seeds)
+        return mean([condition(self.compute_kernel(net, draw, batch.images.double(), mixture)) for draw in draws])
 
-    def kernel(
+    def compute_kernel(
         self, net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None = None
     ) -> Tensor:
         """The kernel [B, B] over images [B, C, H, W], with these parameters and buffers.
@@ -132,7 +132,7 @@ class LinearRegions(Proxy):
             seed = derive_seed(batch.seed, "linear_regions", draw)
             gray = normal((self.samples, 1, 3, 3), batch.images, derive_seed(seed, "images"))
             images = gray.repeat(1, batch.images.shape[1], 1, 1)
-            counts.append(self.regions(net, drawn(net, self.weights, seed), images, mixture))
+            counts.append(self.regions(net, draw_weights(net, self.weights, seed), images, mixture))
         return mean(counts)
 
     def regions(

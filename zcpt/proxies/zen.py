@@ -11,7 +11,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, register_proxy
-from zcpt.proxies._running import drawn, mean, normal, norms_as, run
+from zcpt.proxies._running import draw_weights, mean, normal, norms_as, run
 from zcpt.proxies._watching import LastMaps
 from zcpt.seeding import derive_seed
 
@@ -57,7 +57,7 @@ class Zen(Proxy):
         terms = []
         for repeat in range(self.repeats):
             seed = derive_seed(batch.seed, "zen", repeat)
-            tensors = drawn(net, "normal", seed) | statistics
+            tensors = draw_weights(net, "normal", seed) | statistics
             x, e = (normal(batch.images.shape, batch.images, derive_seed(seed, name)) for name in ("x", "e"))
             terms.append(self.term(net, tensors, x, x + _NOISE * e, mixture))
         return mean(terms)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Proxy, Weights, register_proxy
-from zcpt.proxies._running import drawn, gradients, loss, norms_as, parts, run, weights_of
+from zcpt.proxies._running import draw_weights, gradients, loss, norms_as, parts, run, weights_of
 from zcpt.seeding import derive_seed
 
 
@@ -40,7 +40,7 @@ class Zico(Proxy):
         self.weights = weights
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        tensors = drawn(net, self.weights, derive_seed(batch.seed, "zico"))
+        tensors = draw_weights(net, self.weights, derive_seed(batch.seed, "zico"))
         weights = weights_of(net, tensors, self)
         slopes = []
         for half in parts(batch, 2):

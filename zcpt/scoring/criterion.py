@@ -11,7 +11,7 @@ from torch import nn
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Aggregate, Criterion, parts_of
+from zcpt.proxies import Aggregate, Criterion, get_components
 from zcpt.scoring.evaluator import Evaluator
 from zcpt.scoring.importance import importance
 
@@ -29,7 +29,7 @@ class CriterionEvaluator:
     """
 
     def __init__(self, net: nn.Module, criterion: Criterion, **settings: Any) -> None:
-        self._each = {part.name: Evaluator(net, part, **settings) for part in parts_of(criterion)}
+        self._each = {part.name: Evaluator(net, part, **settings) for part in get_components(criterion)}
 
     def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> dict[str, list[float]]:
         """Scores of P mixtures by each part, all on the same batch; the errors are those of ``Evaluator.scores``."""
@@ -43,16 +43,16 @@ class CriterionEvaluator:
 
 def refuse_blind(criterion: Criterion, remedy: str) -> None:
     """ProxyError, which ends in what to do, where a part of a criterion cannot score the operations of a supernet."""
-    for part in parts_of(criterion):
-        if not part.sees_mixture:
-            why = part.blind or "its value does not depend on the mixture of a supernet"
+    for part in get_components(criterion):
+        if not part.depends_on_mixture:
+            why = part.independence_reason or "its value does not depend on the mixture of a supernet"
             raise ProxyError(f"proxy '{part.name}' cannot score operations: {why.rstrip('.')}. {remedy}")
 
 
 def aggregate_scores(criterion: Criterion, table: Table, *, compare_infinite: bool = False) -> list[float]:
     """What a criterion says of each of several networks: a proxy's own scores, or an aggregate's values."""
     if isinstance(criterion, Aggregate):
-        return criterion.values(table, compare_infinite=compare_infinite)
+        return criterion.compute_values(table, compare_infinite=compare_infinite)
     return list(table[criterion.name])
 
 
@@ -66,7 +66,7 @@ def compute_importances(
         its scores are minus that.
     """
     if isinstance(criterion, Aggregate):
-        found = criterion.importances(table, compare_infinite=compare_infinite)
+        found = criterion.compute_importances(table, compare_infinite=compare_infinite)
         return [0.0 - value if math.isfinite(value) else math.nan for value in found], found
     scores = list(table[criterion.name])
     return scores, importance(scores, criterion.higher_is_better, compare_infinite=compare_infinite)

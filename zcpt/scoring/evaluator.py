@@ -165,8 +165,8 @@ def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
     if (
         not isinstance(proxy, Naswot)
         or type(proxy).score is not Naswot.score
-        or type(proxy).kernel is not Naswot.kernel
-        or type(proxy).logits is not Naswot.logits
+        or type(proxy).compute_kernel is not Naswot.compute_kernel
+        or type(proxy).compute_logits is not Naswot.compute_logits
     ):
         return f"it knows naswot and naswot-official, not proxy '{proxy.name}'"
     if isinstance(net, Supernet):

@@ -74,7 +74,7 @@ def score_layers(
         those = [name for name in list_proxies() if isinstance(get_proxy(name), LayerProxy)]
         raise ProxyError(f"proxy '{chosen.name}' is no sum over layers: give one of {', '.join(those)}.")
     with _untouched(net, given) as copy, prepared(net, chosen, copy):
-        return chosen.per_layer(net, copy, mixture)
+        return chosen.score_layers(net, copy, mixture)
 
 
 @contextmanager
@@ -130,10 +130,10 @@ def _listed(things: Iterable[object]) -> str:
 def _single(given: object) -> Proxy:
     found: object = get_criterion(given) if isinstance(given, str) else given
     if isinstance(found, Aggregate):
-        parts = ", ".join(part.name for part in found.parts)
+        parts = ", ".join(part.name for part in found.components)
         raise ProxyError(
             f"aggregate '{found.name}' ranks several networks by each other and has no value for one: score each by "
-            f"{parts}, and give the scores to zcpt.get_aggregate('{found.name}').values."
+            f"{parts}, and give the scores to zcpt.get_aggregate('{found.name}').compute_values."
         )
     if not isinstance(found, Proxy):
         raise ProxyError(f"{found!r} is no proxy: give names of 'zcpt list proxies', or proxies such as Swap().")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from zcpt.errors import ConfigError, unknown_name
 from zcpt.options import check_types, format_flag, number, option
-from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
+from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
 from zcpt.scoring.criterion import refuse_blind
 from zcpt.scoring.evaluator import resolved
 from zcpt.search.orders import ORDERS, get_order
@@ -79,8 +79,8 @@ class SearchConfig:
         check_types(self)
         # What is written down is what 'auto' stood for.
         after = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
-        object.__setattr__(self, "proxy", pick(self.proxy, "operations"))
-        object.__setattr__(self, "validation_proxy", pick(after, "validation"))
+        object.__setattr__(self, "proxy", resolve_auto(self.proxy, "operations"))
+        object.__setattr__(self, "validation_proxy", resolve_auto(after, "validation"))
         get_order(self.order)
         self._check_operations()
         for use, name in _BATCH_SIZES.items():
@@ -125,7 +125,7 @@ class SearchConfig:
         Raises:
             ConfigError: One of them cannot do what the settings ask for.
         """
-        parts = [part for use in _BATCH_SIZES for part in parts_of(self.criterion(use))]
+        parts = [part for use in _BATCH_SIZES for part in get_components(self.criterion(use))]
         return " and ".join(sorted({resolved(self.engine, part, self.max_memory) for part in parts}))
 
 

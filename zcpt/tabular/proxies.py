@@ -22,7 +22,7 @@ from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
 from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option
-from zcpt.proxies import Aggregate, Criterion, get_criterion, parts_of
+from zcpt.proxies import Aggregate, Criterion, get_components, get_criterion
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
@@ -108,7 +108,7 @@ def measure_proxies(
         "images": {**batches.about, "fingerprint": fingerprint(batch)},
         **surroundings(device, workers),
     }
-    parts = tuple({part.name: part for criterion in chosen for part in parts_of(criterion)}.values())
+    parts = tuple({part.name: part for criterion in chosen for part in get_components(criterion)}.values())
     job = Job(table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device))
     with opened(folder, document) as journal:
         known = _scored(job, [(index, table.architectures[index]) for index in sample], journal, workers)
@@ -180,9 +180,9 @@ def _with_aggregates(found: Sequence[Record], chosen: Sequence[Criterion]) -> li
     extended = [{**record, "scores": dict(record["scores"]), "seconds": dict(record["seconds"])} for record in found]
     for criterion in chosen:
         if isinstance(criterion, Aggregate):
-            names = [part.name for part in criterion.parts]
+            names = [part.name for part in criterion.components]
             scores = {name: [record["scores"].get(name, math.nan) for record in found] for name in names}
-            for record, value in zip(extended, criterion.values(scores), strict=True):
+            for record, value in zip(extended, criterion.compute_values(scores), strict=True):
                 record["scores"][criterion.name] = value
                 record["seconds"][criterion.name] = sum(record["seconds"].get(name, 0.0) for name in names)
     return extended

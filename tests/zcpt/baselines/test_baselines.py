@@ -57,7 +57,8 @@ def doubles(monkeypatch):
             return 100 + weighed(mixture, WORTH)
 
     class Blind(Proxy):
-        name, higher_is_better, sees_mixture, blind = "blind", True, False, "it looks away"
+        name, higher_is_better, depends_on_mixture = "blind", True, False
+        independence_reason = "it looks away"
 
         def score(self, net, batch, mixture):
             return 0.0

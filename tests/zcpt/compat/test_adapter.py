@@ -131,7 +131,7 @@ def test_each_operation_counts_by_its_own_relus(few):
     proxy = zcpt.get_proxy("naswot")
 
     def units(mixture):
-        return int(proxy.kernel(net, IMAGES, mixture)[0, 0])
+        return int(proxy.compute_kernel(net, IMAGES, mixture)[0, 0])
 
     start = net.start()
     everything = units(start)

@@ -10,7 +10,7 @@ from torch import nn
 
 import zcpt
 from zcpt import Proxy, ProxyError
-from zcpt.proxies import get_criterion, parts_of
+from zcpt.proxies import get_components, get_criterion
 from zcpt.proxies._registry import _PROXIES
 from zcpt.proxies.aggregate import _AGGREGATES, ranks
 
@@ -34,7 +34,7 @@ def named(title, better=True, least=1):
 def doubles(monkeypatch):
     doubles = [named(UP), named(DOWN, better=False, least=5), named(THIRD)]
     kinds = _AGGREGATES._parts.values()
-    doubles += [named(part, better=part != "ntk") for kind in kinds for part in kind.own]
+    doubles += [named(part, better=part != "ntk") for kind in kinds for part in kind.component_names]
     monkeypatch.setattr(_PROXIES, "_parts", {**_PROXIES._parts, **{double.name: double for double in doubles}})
 
 
@@ -53,29 +53,29 @@ def test_ranks_are_those_of_scipy(levels):
 def test_log_rank_by_hand():
     aggregate = zcpt.get_aggregate("log_rank:up+down")
     # up ranks 1, 3, 2; down, where low is good, ranks 3, 1.5, 1.5.
-    values = aggregate.values({UP: [1.0, 30.0, 2.0], DOWN: [-8.0, 4.0, 4.0]})
+    values = aggregate.compute_values({UP: [1.0, 30.0, 2.0], DOWN: [-8.0, 4.0, 4.0]})
     expected = [math.log(1 / 3), math.log(1.5 / 3), math.log(2 / 3) + math.log(1.5 / 3)]
     assert values == pytest.approx([expected[0] + math.log(3 / 3), math.log(3 / 3) + expected[1], expected[2]])
 
 
 def test_rank_sum_by_hand():
-    assert zcpt.get_aggregate("rank_sum:up+down").values({UP: [1, 30, 2], DOWN: [-8, 4, 4]}) == [4.0, 4.5, 3.5]
+    assert zcpt.get_aggregate("rank_sum:up+down").compute_values({UP: [1, 30, 2], DOWN: [-8, 4, 4]}) == [4.0, 4.5, 3.5]
 
 
 def test_the_parts_of_all_aggregates_are_registered():
     for kind in _AGGREGATES._parts.values():
-        assert set(kind.own) <= REGISTERED, kind.name
+        assert set(kind.component_names) <= REGISTERED, kind.name
 
 
 def test_te_nas_is_the_rank_sum_of_a_low_condition_and_many_regions():
     scores = {"ntk": [10.0, 500.0, 20.0], "linear_regions": [90.0, 80.0, 100.0]}
-    assert zcpt.get_aggregate("te_nas").values(scores) == [5.0, 2.0, 5.0]
+    assert zcpt.get_aggregate("te_nas").compute_values(scores) == [5.0, 2.0, 5.0]
 
 
 @pytest.mark.parametrize("levels", [4, 1000])
 def test_a_majority_orders_pairs_as_two_of_three_do(levels):
     scores = drawn(("synflow", "jacob_cov", "snip"), 40, seed=1, levels=levels)
-    points = zcpt.get_aggregate("vote").values(scores)
+    points = zcpt.get_aggregate("vote").compute_values(scores)
     expected = [0.0] * 40
     for i, j in combinations(range(40), 2):
         signs = [np.sign(row[i] - row[j]) for row in scores.values()]
@@ -87,28 +87,28 @@ def test_a_majority_orders_pairs_as_two_of_three_do(levels):
 
 def test_two_against_one_settle_an_order_that_they_agree_on():
     scores = {UP: [1, 2, 3, 4], DOWN: [-1, -2, -3, -4], THIRD: [4, 3, 2, 1]}
-    assert zcpt.get_aggregate("majority:up+down+third").values(scores) == [0, 1, 2, 3]
+    assert zcpt.get_aggregate("majority:up+down+third").compute_values(scores) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["log_rank", "rank_sum", "majority"])
 def test_what_every_rule_keeps(name):
     aggregate, parts = zcpt.get_aggregate(f"{name}:{UP}+{DOWN}+{THIRD}"), (UP, DOWN, THIRD)
     scores = drawn(parts, 30, seed=2)
-    values = np.array(aggregate.values(scores))
+    values = np.array(aggregate.compute_values(scores))
     # Only the order counts, and the direction of each.
     bent = {UP: np.exp(np.array(scores[UP]) / 99), DOWN: np.array(scores[DOWN]) ** 3, THIRD: scores[THIRD]}
-    assert np.array_equal(aggregate.values(bent), values)
+    assert np.array_equal(aggregate.compute_values(bent), values)
     # Candidates and parts have no order.
     shuffle = np.random.default_rng(3).permutation(30)
     moved = {part: np.array(scores[part])[shuffle] for part in reversed(parts)}
-    assert np.allclose(aggregate.values(moved), values[shuffle])
+    assert np.allclose(aggregate.compute_values(moved), values[shuffle])
     # Who is better by all is better.
     goods = np.array([scores[UP], [-s for s in scores[DOWN]], scores[THIRD]])
     for i, j in combinations(range(30), 2):
         if (goods[:, i] > goods[:, j]).all():
             assert values[i] > values[j]
     # What is needed most is what the network is worst without, by each of its parts.
-    without = np.array(aggregate.importances(scores))
+    without = np.array(aggregate.compute_importances(scores))
     if name != "log_rank":
         assert np.array_equal(without.argsort(kind="stable"), (-values).argsort(kind="stable"))
 
@@ -116,7 +116,7 @@ def test_what_every_rule_keeps(name):
 def test_importances_rank_what_each_part_finds_important():
     aggregate = zcpt.get_aggregate("log_rank:up+down")
     # Without the first candidate 'up' falls most and 'down', which should be low, rises most.
-    found = aggregate.importances({UP: [1, 2, 3], DOWN: [9, 8, 7]})
+    found = aggregate.compute_importances({UP: [1, 2, 3], DOWN: [9, 8, 7]})
     assert found == pytest.approx([0, 2 * math.log(2 / 3), 2 * math.log(1 / 3)])
 
 
@@ -124,17 +124,17 @@ def test_what_is_not_finite_ranks_last_and_speaks_for_nobody():
     aggregate = zcpt.get_aggregate("rank_sum:up+down")
     scores = {UP: [math.inf, 5.0, 7.0, math.nan], DOWN: [1.0, -math.inf, 3.0, 2.0]}
     # up: equal last are the first and the fourth (1.5), then 3, 4; down: the second is last (1), then 4, 2, 3.
-    assert aggregate.values(scores) == [1.5 + 4, 3 + 1, 4 + 2, 1.5 + 3]
+    assert aggregate.compute_values(scores) == [1.5 + 4, 3 + 1, 4 + 2, 1.5 + 3]
     # As candidates: up: 1.5, 4, 3, 1.5, for without the second it is lowest; down: 2, 1, 4, 3.
-    assert aggregate.importances(scores) == [1.5 + 2, 4 + 1, 3 + 4, 1.5 + 3]
+    assert aggregate.compute_importances(scores) == [1.5 + 2, 4 + 1, 3 + 4, 1.5 + 3]
     # Compared as numbers the infinite up is best, and the infinite down too, as it should be low.
-    assert aggregate.values(scores, compare_infinite=True) == [4 + 3, 2 + 4, 3 + 1, 1 + 2]
+    assert aggregate.compute_values(scores, compare_infinite=True) == [4 + 3, 2 + 4, 3 + 1, 1 + 2]
 
 
 def test_nobody_has_a_value_where_a_part_has_none_for_anybody():
     aggregate, scores = zcpt.get_aggregate("log_rank:up+third"), {UP: [1.0, 2.0], THIRD: [math.nan, math.inf]}
-    assert all(map(math.isnan, aggregate.values(scores)))
-    assert aggregate.importances(scores) == [-math.inf] * 2
+    assert all(map(math.isnan, aggregate.compute_values(scores)))
+    assert aggregate.compute_importances(scores) == [-math.inf] * 2
 
 
 @pytest.mark.parametrize(
@@ -161,16 +161,16 @@ def test_what_a_text_names():
     assert get_criterion("naswot").name == "naswot"
     several = get_criterion("log_rank: up + down")
     assert (several.name, several.min_batch) == ("log_rank:up+down", 5)
-    assert [part.name for part in parts_of(several)] == [UP, DOWN]
+    assert [part.name for part in get_components(several)] == [UP, DOWN]
     assert get_criterion("vote").name == "vote"
-    assert [part.name for part in parts_of(get_criterion(UP))] == [UP]
+    assert [part.name for part in get_components(get_criterion(UP))] == [UP]
 
 
 def test_scores_that_are_missing_are_asked_for():
     with pytest.raises(ProxyError, match="has no scores of 'down'"):
-        zcpt.get_aggregate("log_rank:up+down").values({UP: [1.0]})
+        zcpt.get_aggregate("log_rank:up+down").compute_values({UP: [1.0]})
     with pytest.raises(ProxyError, match="different numbers of candidates"):
-        zcpt.get_aggregate("log_rank:up+down").values({UP: [1.0], DOWN: [1.0, 2.0]})
+        zcpt.get_aggregate("log_rank:up+down").compute_values({UP: [1.0], DOWN: [1.0, 2.0]})
 
 
 def test_one_network_has_no_place_among_others(batch):
@@ -192,7 +192,7 @@ def test_an_aggregate_of_ones_own(monkeypatch):
         def combine(self, goods):
             return ranks(goods).min(axis=0)
 
-    assert zcpt.get_aggregate("worst:up+third").values({UP: [1, 2, 3], THIRD: [3, 2, 1]}) == [1, 2, 1]
+    assert zcpt.get_aggregate("worst:up+third").compute_values({UP: [1, 2, 3], THIRD: [3, 2, 1]}) == [1, 2, 1]
     assert "worst" in zcpt.list_aggregates()
     with pytest.raises(ProxyError, match="has no name"):
         zcpt.register_aggregate(type("Nameless", (zcpt.Aggregate,), {}))

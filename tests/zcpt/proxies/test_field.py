@@ -116,7 +116,7 @@ def test_declares_what_it_is(proxy):
     assert type(made) is type(proxy)
     assert made.paper
     assert made.norms == "batch"
-    assert made.sees_mixture
+    assert made.depends_on_mixture
     assert len(made.summary) < 110
     assert made.higher_is_better == (proxy.name != "ntk")
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import zcpt
 from tests.conftest import tiny_network_config
 from zcpt import Batch, Choice, ProxyError, Supernet
-from zcpt.proxies.naswot import agreement, log_determinant
+from zcpt.proxies.naswot import agreement_kernel, log_determinant
 from zcpt.scoring.evaluator import seeded_modules
 
 OWN, OFFICIAL = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
@@ -57,7 +57,7 @@ DIFFERENCE = np.array([[2, 2, 0], [2, 2, 0], [0, 0, 2]])
 def test_a_cell_worked_out_by_hand(removed, kernel):
     net, batch = by_hand()
     mixture = net.start().without("edge", *removed)
-    assert np.array_equal(OWN.kernel(net, batch.images, mixture).numpy(), kernel)
+    assert np.array_equal(OWN.compute_kernel(net, batch.images, mixture).numpy(), kernel)
     (a, b, c), (d, e, f), (g, h, i) = kernel.tolist()
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     assert zcpt.score_mixtures(net, OWN, [mixture], batch).item() == pytest.approx(math.log(determinant), rel=1e-12)
@@ -96,7 +96,7 @@ def test_published_counts_of_the_official_convention(name, units, relus, composi
     assert names.count("ReLU") == relus
     assert names.count("ReLUConvBN") == composites
     with torch.no_grad():
-        kernel = OFFICIAL.kernel(net, torch.randn(2, 3, 32, 32))
+        kernel = OFFICIAL.compute_kernel(net, torch.randn(2, 3, 32, 32))
     assert kernel.diagonal().tolist() == [units] * 2
 
 
@@ -111,9 +111,9 @@ def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
     net = zcpt.get_space("darts").supernet(channels=16, layers=8).eval()
     images, start = torch.randn(2, 3, 32, 32), net.start()
     with torch.no_grad():
-        before = OFFICIAL.kernel(net, images, start)[0, 0]
+        before = OFFICIAL.compute_kernel(net, images, start)[0, 0]
         for candidate in net.choices[choice].candidates:
-            after = OFFICIAL.kernel(net, images, start.without(choice, candidate))[0, 0]
+            after = OFFICIAL.compute_kernel(net, images, start.without(choice, candidate))[0, 0]
             assert after - before == next(change for part, change in changes.items() if part in candidate)
 
 
@@ -121,17 +121,17 @@ def test_official_masking_on_nasbench201_feeds_zeros(batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
     start = net.start()
-    before = OFFICIAL.kernel(net, batch.images, start)
-    after = OFFICIAL.kernel(net, batch.images, start.without("node3/edge0", "nor_conv_3x3"))
+    before = OFFICIAL.compute_kernel(net, batch.images, start)
+    after = OFFICIAL.compute_kernel(net, batch.images, start.without("node3/edge0", "nor_conv_3x3"))
     assert torch.equal(before.diagonal(), after.diagonal())
     own_before, own_after = (
-        OWN.kernel(net, batch.images, m)[0, 0] for m in (start, start.without("node3/edge0", "nor_conv_3x3"))
+        OWN.compute_kernel(net, batch.images, m)[0, 0] for m in (start, start.without("node3/edge0", "nor_conv_3x3"))
     )
     units = 4 * 8 * 8 + 8 * 4 * 4 + 16 * 2 * 2  # the operation's own ReLU in the three stages
     assert own_before - own_after == units
     # On all-zero inputs every two images agree in every unit: the composite's term stays, the ReLU's is full.
     removed = start.select("node3/edge0", ("none",))
-    difference = OFFICIAL.kernel(net, batch.images, removed) - OFFICIAL.kernel(net, batch.images, start)
+    difference = OFFICIAL.compute_kernel(net, batch.images, removed) - OFFICIAL.compute_kernel(net, batch.images, start)
     assert torch.equal(difference.diagonal(), torch.zeros(6, dtype=torch.int64))
     with torch.no_grad():
         assert torch.equal(net(batch.images, removed), net(batch.images, net.start().select("node3/edge0", ("none",))))
@@ -141,14 +141,14 @@ def test_official_masking_on_nasbench201_feeds_zeros(batch):
 def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy, batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
-    whole = proxy.kernel(net, batch.images, net.start())
+    whole = proxy.compute_kernel(net, batch.images, net.start())
     for choice in space.choices:
-        assert torch.equal(proxy.kernel(net, batch.images, net.start().without(choice.name, "none")), whole)
+        assert torch.equal(proxy.compute_kernel(net, batch.images, net.start().without(choice.name, "none")), whole)
 
 
 def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monkeypatch):
     computed = []
-    monkeypatch.setattr("zcpt.proxies.naswot.agreement", lambda x: computed.append(x) or agreement(x))
+    monkeypatch.setattr("zcpt.proxies.naswot.agreement_kernel", lambda x: computed.append(x) or agreement_kernel(x))
 
     class Twice(nn.Module):
         def __init__(self):
@@ -159,9 +159,9 @@ def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monke
             return self.one(x) + self.other(x) + self.inplace(x.clone())
 
     x = torch.randn(4, 3, 2, 2)
-    kernel = OWN.kernel(Twice(), x)
+    kernel = OWN.compute_kernel(Twice(), x)
     assert len(computed) == 2
-    assert torch.equal(kernel, 3 * agreement(x))
+    assert torch.equal(kernel, 3 * agreement_kernel(x))
 
 
 def test_a_tensor_that_changed_in_place_is_looked_at_again():
@@ -177,27 +177,27 @@ def test_a_tensor_that_changed_in_place_is_looked_at_again():
             return first + self.relu(x)
 
     x = torch.randn(5, 7)
-    assert torch.equal(OWN.kernel(Flipping(), x), agreement(x) + agreement(x - 1))
+    assert torch.equal(OWN.compute_kernel(Flipping(), x), agreement_kernel(x) + agreement_kernel(x - 1))
 
 
 def test_integer_counts_stay_exact_beyond_float32(monkeypatch):
     x = torch.randn(3, 4, 5, 6)
-    whole = agreement(x)
+    whole = agreement_kernel(x)
     monkeypatch.setattr("zcpt.proxies.naswot._EXACT_FLOAT32", 7)
-    assert torch.equal(agreement(x), whole)
+    assert torch.equal(agreement_kernel(x), whole)
     many = torch.ones(2, 2**24 + 3, dtype=torch.int8)
     monkeypatch.undo()
-    assert agreement(many).tolist() == [[2**24 + 3] * 2] * 2
+    assert agreement_kernel(many).tolist() == [[2**24 + 3] * 2] * 2
 
 
 @pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
 def test_relu6_counts_as_relu_does(proxy):
     x = torch.randn(5, 3, 4, 4)
-    assert torch.equal(proxy.kernel(nn.ReLU6(), 10 * x), proxy.kernel(nn.ReLU(), x))
+    assert torch.equal(proxy.compute_kernel(nn.ReLU6(), 10 * x), proxy.compute_kernel(nn.ReLU(), x))
 
 
 def test_leaky_relu_does_not_count():
-    assert not OWN.counts(nn.LeakyReLU())
+    assert not OWN.is_counted(nn.LeakyReLU())
 
 
 def test_a_singular_kernel_scores_minus_infinity():
@@ -212,7 +212,7 @@ def test_a_singular_kernel_scores_minus_infinity():
 def test_log_determinant_equals_the_exact_integer_determinant():
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        kernel = agreement(torch.randn(4, 50, generator=generator))
+        kernel = agreement_kernel(torch.randn(4, 50, generator=generator))
         exact = round(float(np.linalg.det(kernel.numpy().astype(np.longdouble).astype(float))))
         assert log_determinant(kernel) == pytest.approx(math.log(exact), abs=1e-9)
 

@@ -135,7 +135,7 @@ def test_a_network_scores_the_same_however_it_is_written(name):
 
 @pytest.mark.parametrize("name", LAYERED)
 def test_a_layer_that_never_runs_adds_nothing(name):
-    layers = zcpt.get_proxy(name).per_layer(built("twice and never").eval(), batch())
+    layers = zcpt.get_proxy(name).score_layers(built("twice and never").eval(), batch())
     assert set(layers) - {"never"} == {"stem", "again", "head"}
     if name == "l2_norm":
         assert layers["never"] > 0  # which does not run anything

@@ -10,7 +10,7 @@ from tests.zcpt.scoring.test_evaluator import same, snapshot
 from zcpt import ProxyError
 
 SPACES = zcpt.list_spaces()
-SEEING = [name for name in SEEDS if zcpt.get_proxy(name).sees_mixture]
+SEEING = [name for name in SEEDS if zcpt.get_proxy(name).depends_on_mixture]
 PAIRS = [(space, proxy) for space in SPACES for proxy in SEEING]
 FEW = [(space, SEEING[-1 - number]) for number, space in enumerate(SPACES) if space != "nasbench201"]
 FEW += [pair for pair in PAIRS if pair[0] == "nasbench201"]
@@ -56,5 +56,5 @@ def test_a_proxy_that_does_not_see_a_mixture_says_why(name, batch):
     choice = space.choices[0]
     mixtures = [net.start(), *(net.start().without(choice.name, candidate) for candidate in choice.candidates)]
     assert len(set(zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain").tolist())) == 1
-    assert proxy.blind
-    assert not proxy.blind.endswith(".")
+    assert proxy.independence_reason
+    assert not proxy.independence_reason.endswith(".")

@@ -79,7 +79,7 @@ def test_network_scores(name):
 def test_layer_scores(name):
     proxy, net = zcpt.get_proxy(name), appendix.network().eval()
     with torch.no_grad():
-        layers = proxy.per_layer(net, appendix.batch())
+        layers = proxy.score_layers(net, appendix.batch())
     assert tuple(layers) == appendix.LAYERS
     assert tuple(layers.values()) == pytest.approx(LAYER_SCORES[name], rel=1e-4, abs=1e-6)
 
@@ -109,7 +109,7 @@ def test_flow_is_conserved_through_layers_without_biases():
 
     torch.manual_seed(0)
     net, images = Branching().eval(), torch.randn(2, 3, 8, 8)
-    layers = zcpt.get_proxy("synflow").per_layer(net, Batch(images, torch.zeros(2)))
+    layers = zcpt.get_proxy("synflow").score_layers(net, Batch(images, torch.zeros(2)))
     with torch.no_grad():
         absolute = {name: p.abs().double() for name, p in net.named_parameters()}
         x = F.conv2d(torch.ones(1, 3, 8, 8, dtype=torch.float64), absolute["stem.weight"])
@@ -201,7 +201,7 @@ def test_fisher_is_the_squared_derivative_by_gates_on_the_channels():
         net.get_submodule(name).weight[0].numel() / 2 * gate.grad.flatten(1).square().mean(0).sum().item()
         for name, gate in gates.items()
     ]
-    layers = zcpt.get_proxy("fisher").per_layer(net.eval(), batch)
+    layers = zcpt.get_proxy("fisher").score_layers(net.eval(), batch)
     assert layers == dict(zip(shapes, map(pytest.approx, expected), strict=True))
 
 
@@ -254,7 +254,7 @@ def test_tcet_joins_by_name_and_not_by_the_order_of_running():
 
     torch.manual_seed(0)
     net, batch = Backwards(nn.Conv2d(8, 4, 3), nn.Conv2d(3, 8, 3)).eval(), appendix.batch()
-    ratios, terms, both = (zcpt.get_proxy(n).per_layer(net, batch) for n in ("snr_synflow", "lnwot", "tcet_synflow"))
+    ratios, terms, both = (zcpt.get_proxy(n).score_layers(net, batch) for n in ("snr_synflow", "lnwot", "tcet_synflow"))
     assert list(terms) == ["0", "1"]
     assert both == {name: pytest.approx(math.log(ratios[name]) * terms[name]) for name in "01"}
 
@@ -272,7 +272,7 @@ def test_lnwot_is_zero_where_nothing_is_positive_or_images_look_alike():
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 40), nn.ReLU(), nn.Linear(40, 5))
     net[1].weight.data.fill_(0)
     net[1].bias.data.fill_(-1)
-    assert zcpt.get_proxy("lnwot").per_layer(net.eval(), appendix.batch()) == {"1": 0.0, "3": 0.0}
+    assert zcpt.get_proxy("lnwot").score_layers(net.eval(), appendix.batch()) == {"1": 0.0, "3": 0.0}
 
 
 def test_macs_of_attention_are_counted_whichever_way_it_is_computed():

@@ -11,7 +11,7 @@ from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import Batch, ProxyError
 from zcpt.proxies import LinearRegions, Ntk
-from zcpt.proxies._running import drawn
+from zcpt.proxies._running import draw_weights
 from zcpt.proxies.te_nas import condition
 
 
@@ -20,14 +20,14 @@ def test_the_authors_values():
     found = zcpt.score_mixtures(net, Ntk(repeats=1, weights="given"), [None], batch).item()
     assert found == pytest.approx(413.724, rel=1e-3)  # theirs is of float32
     with torch.no_grad():
-        assert LinearRegions().regions(net, drawn(net, "given", 0), batch.images) == 8
+        assert LinearRegions().regions(net, draw_weights(net, "given", 0), batch.images) == 8
 
 
 def test_the_kernel_of_a_linear_network_is_that_of_its_inputs():
     net, batch = nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), pictures(6)
     inputs = batch.images.flatten(1).double()
     with torch.no_grad():
-        kernel = Ntk().kernel(net, drawn(net, "given", 0, torch.float64), batch.images.double())
+        kernel = Ntk().compute_kernel(net, draw_weights(net, "given", 0, torch.float64), batch.images.double())
     assert torch.allclose(kernel, 5 * inputs @ inputs.T)
     assert condition(kernel) == pytest.approx(float(torch.linalg.cond(5 * inputs @ inputs.T)))
 
@@ -42,7 +42,9 @@ def test_equal_images_make_the_kernel_singular_and_nothing_makes_it_nan():
 
 def test_the_mean_is_taken_over_draws_with_variance_2_by_fan_out():
     net = nn.Sequential(nn.Conv2d(3, 400, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(400, 5))
-    assert float(drawn(net, "kaiming fan-out", 0)["0.weight"].detach().var()) == pytest.approx(2 / 3600, rel=0.05)
+    assert float(draw_weights(net, "kaiming fan-out", 0)["0.weight"].detach().var()) == pytest.approx(
+        2 / 3600, rel=0.05
+    )
     net, batch = appendix.network(), pictures(4)
     one, three = (zcpt.score(net, batch, Ntk(repeats=n))["ntk"] for n in (1, 3))
     assert one != three

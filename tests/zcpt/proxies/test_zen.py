@@ -12,14 +12,14 @@ from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import ProxyError
 from zcpt.proxies import Zen
-from zcpt.proxies._running import drawn
+from zcpt.proxies._running import draw_weights
 from zcpt.proxies.zen import fresh_statistics
 
 
 def test_the_authors_value():
     net, batch, other = appendix.network().eval(), appendix.batch(), appendix.batch(1)
     with torch.no_grad():
-        term = Zen().term(net, drawn(net, "given", 0), batch.images, batch.images + 0.01 * other.images)
+        term = Zen().term(net, draw_weights(net, "given", 0), batch.images, batch.images + 0.01 * other.images)
     assert term == pytest.approx(-0.574495, rel=1e-4)
 
 

@@ -81,9 +81,9 @@ def test_a_callers_inference_mode_changes_nothing(batch):
 def test_the_memory_layout_changes_no_count(space, batch):
     net = space.build_supernet(tiny_network_config(space)).eval()
     with seeded_modules(net.modules(), 0):
-        plain = NASWOT.kernel(net, batch.images, net.start())
+        plain = NASWOT.compute_kernel(net, batch.images, net.start())
         net.to(memory_format=torch.channels_last)
-        other = NASWOT.kernel(net, batch.images.to(memory_format=torch.channels_last), net.start())
+        other = NASWOT.compute_kernel(net, batch.images.to(memory_format=torch.channels_last), net.start())
     # Sums are taken in another order, so a unit next to 0 may switch: at most one in a million, and in the long
     # chain of 'proxyless' some of those that follow it.
     share = 1e-4 if space.name == "proxyless" else 1e-6
@@ -198,7 +198,7 @@ def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
         given = torch.randn(16, 3, side, side)
         with torch.no_grad(), seeded_modules(net.modules(), draw):
             mixture = drawn_mixture(net, draw)
-            plain, (fast,) = proxy.kernel(net, given, mixture), Fast(net, proxy).kernels([mixture], given)[0]
+            plain, (fast,) = proxy.compute_kernel(net, given, mixture), Fast(net, proxy).kernels([mixture], given)[0]
         assert torch.equal(fast.diagonal(), plain.diagonal())
         differing += int((fast - plain).abs().sum())
         pluralize += 16 * 15 * int(plain[0, 0])

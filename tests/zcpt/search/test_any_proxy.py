@@ -52,8 +52,8 @@ def proxies():
     class Weight(Proxy):
         """Number of parameters, which no mixture changes."""
 
-        name, higher_is_better, sees_mixture = "weight", True, False
-        blind = "removing a candidate changes no weight"
+        name, higher_is_better, depends_on_mixture = "weight", True, False
+        independence_reason = "removing a candidate changes no weight"
 
         def score(self, net, batch, mixture):
             return float(sum(p.numel() for p in net.parameters()))
@@ -121,7 +121,7 @@ def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candid
     validation = [json.loads(line) for line in (run / "journal" / "validation.jsonl").read_text().splitlines()]
     aggregate = zcpt.get_aggregate(TOGETHER)
     for line in validation:
-        assert line["scores"] == aggregate.values(line["parts"])
+        assert line["scores"] == aggregate.compute_values(line["parts"])
     means = [sum(column) for column in zip(*(line["scores"] for line in validation), strict=True)]
     proposals = json.loads((run / "proposals.json").read_text())
     assert [proposal["chosen"] for proposal in proposals] == [mean == max(means) for mean in means]

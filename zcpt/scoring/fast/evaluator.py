@@ -60,7 +60,7 @@ class Fast:
         return [log_determinant(k) if ok else math.nan for k, ok in zip(kernels, finite, strict=True)]
 
     def kernels(self, mixtures: Sequence[Mixture | None], images: Tensor) -> _Kernels:
-        """The agreement kernels [B, B] of P mixtures, as ``Naswot.kernel``, and whether their outputs are finite.
+        """The agreement kernels [B, B] of P mixtures, as by ``Naswot.compute_kernel``, and whether outputs are finite.
 
         Raises:
             ConfigError: ``max_memory`` is too little.
@@ -104,7 +104,7 @@ class Fast:
     def _seen(self, mixture: Mixture | None) -> Mixture | None:
         if mixture is None and isinstance(self.net, Supernet):
             mixture = self.net.start()
-        return self.proxy.mixture(mixture)
+        return self.proxy.adapt_mixture(mixture)
 
     def _in_precision(self, images: Tensor) -> Tensor:
         # As by the plain engine, float32 is what networks usually have, and not what those of float64 are made.
@@ -133,7 +133,7 @@ class Fast:
                 finite.append(all(map(bool, each)))
         # The diagonal is how many units count.
         if len(kernels) < len(mixtures) or not all(bool(kernel[0, 0]) for kernel in kernels):
-            raise self.proxy.nothing_ran(self.net)
+            raise self.proxy.no_relu_error(self.net)
         return kernels, finite
 
     def _estimated(
@@ -152,7 +152,9 @@ class Fast:
         shape, feed_zeros = (way.images, *images.shape[1:]), any(m is not None and m.feed_zeros for m in mixtures)
         key = (shape, images.dtype, images.device, feed_zeros)
         if key not in self._networks:
-            self._networks[key] = Network(self.net, shape, images.dtype, images.device, self.proxy.counts, feed_zeros)
+            self._networks[key] = Network(
+                self.net, shape, images.dtype, images.device, self.proxy.is_counted, feed_zeros
+            )
         return self._networks[key]
 
     def _too_little(self, least: int, images: Tensor) -> ConfigError:

@@ -52,7 +52,7 @@ class Tally(Count):
         self._units.update(other._units)
 
     def kernels(self) -> list[Tensor]:
-        """K [B, B], int64, on the CPU, for each mixture: as ``Naswot.kernel`` has it."""
+        """K [B, B], int64, on the CPU, for each mixture: as ``Naswot.compute_kernel`` has it."""
         totals: list[Tensor] = []
         for times, both in self._both.items():
             both = both.cpu()

@@ -20,7 +20,7 @@ def images(batch=6, size=8, seed=0):
 
 def plain_kernel(net, given, mixture=None, proxy=NASWOT):
     with torch.no_grad():
-        return proxy.kernel(net.eval(), given.clone(), mixture)
+        return proxy.compute_kernel(net.eval(), given.clone(), mixture)
 
 
 def fast_kernels(net, given, mixtures=(None,), proxy=NASWOT, **options):

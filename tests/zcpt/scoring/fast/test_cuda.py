@@ -24,7 +24,7 @@ def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
     removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
     with torch.no_grad(), seeded_modules(net.modules(), 0):
         kernels, finite = Fast(net, naswot).kernels(removed, batch.images)
-        expected = [naswot.kernel(net, batch.images, mixture) for mixture in removed]
+        expected = [naswot.compute_kernel(net, batch.images, mixture) for mixture in removed]
     assert all(finite)
     for kernel, wanted in zip(kernels, expected, strict=True):
         # A unit next to 0 may switch by rounding: with one of one image changes what it has in common with all others.

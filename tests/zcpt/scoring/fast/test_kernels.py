@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.zcpt.scoring.fast.conftest import images
-from zcpt.proxies.naswot import agreement
+from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring.fast import kernels
 from zcpt.scoring.fast.kernels import Tally, both_positive, positive
 
@@ -52,7 +52,7 @@ def test_a_tally_counts_as_the_proxy_does(name):
     tally.add((0, 1, 1), x[:, :2])
     units = x[0].numel()
     tally.add_signs((0, 0, 3), positive(x, tally.room(x, units)))
-    whole, part = agreement(x), agreement(x[:, :2])
+    whole, part = agreement_kernel(x), agreement_kernel(x[:, :2])
     expected = [2 * whole, part, 7 * whole + part]
     assert all(torch.equal(one, other) for one, other in zip(tally.kernels(), expected, strict=True))
 

@@ -10,7 +10,7 @@ from tests.conftest import tiny_network_config
 from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
 from zcpt import Batch, ConfigError
 from zcpt.options import number
-from zcpt.proxies.naswot import agreement
+from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring import Evaluator
 from zcpt.scoring.fast import Fast
 from zcpt.scoring.fast.memory import Packed, _pack, _unpack
@@ -29,8 +29,8 @@ def test_packed_signs_are_what_they_were(units):
         packed.add((1, 0), x[part])
         packed.add_signs((0, 2), signs[part])
     kernels = packed.tally().kernels()
-    assert torch.equal(kernels[0], agreement(x))
-    assert torch.equal(kernels[1], 2 * agreement(signs))
+    assert torch.equal(kernels[0], agreement_kernel(x))
+    assert torch.equal(kernels[1], 2 * agreement_kernel(signs))
 
 
 @pytest.fixture(params=["nasbench201", "proxyless", "toy"])

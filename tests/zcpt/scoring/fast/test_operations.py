@@ -102,7 +102,7 @@ def test_outputs_are_those_of_the_network(size):
         net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), convolution, norm, nn.ReLU()).eval()
         given = images(3, size)
         with torch.no_grad():
-            network = Network(net, tuple(given.shape), torch.float32, given.device, NASWOT.counts)
+            network = Network(net, tuple(given.shape), torch.float32, given.device, NASWOT.is_counted)
             values = {}
             for value in network.values:
                 values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else given
