@@ -31,7 +31,7 @@ from benchmarks.engine_report import report
 from benchmarks.engine_setup import BATCHES, ENGINES, random_batch, seconds, supernet
 from benchmarks.naive import NaiveEngine
 from zcpt.batches import Batch
-from zcpt.devices import place_batch
+from zcpt.devices import move_batch
 from zcpt.files import to_json_text, write_atomically
 from zcpt.mixture import Mixture
 from zcpt.proxies import get_proxy
@@ -85,7 +85,7 @@ def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[
 
 def measure(name: str, device: torch.device, repeats: int, samples: int) -> dict[str, Any]:
     """Seconds of a proposal by each engine."""
-    space, batch = zcpt.get_space(name), place_batch(random_batch(BATCHES[name]), device)
+    space, batch = zcpt.get_space(name), move_batch(random_batch(BATCHES[name]), device)
     steps, whole = trajectory(space, batch, device)
     at = np.unique(np.linspace(0, len(steps) - 1, samples).round().astype(int))
     counts = [len(step) for step in steps]
@@ -131,8 +131,8 @@ def peak_memory(name: str, engine: str, device: torch.device) -> int:
     net, start = supernet(space, device), Mixture.start(space.choices)
     choice = space.choices[0]
     removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
-    score, batch = scorer(engine, net), place_batch(random_batch(BATCHES[name]), device)
-    score(removed[:1], place_batch(random_batch(2), device))
+    score, batch = scorer(engine, net), move_batch(random_batch(BATCHES[name]), device)
+    score(removed[:1], move_batch(random_batch(2), device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -12,7 +12,7 @@ import torch
 
 import zcpt
 from benchmarks.engine_setup import BATCHES, random_batch, seconds, supernet
-from zcpt.devices import place_batch
+from zcpt.devices import move_batch
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot
 from zcpt.scoring import Evaluator
@@ -67,7 +67,7 @@ def _evaluation(
     mixture, edges = Mixture.start(space.choices), [choice for choice in space.choices if not choice.phase]
     for choice in edges if undecided is None else edges[undecided:]:
         mixture = mixture if undecided is None else mixture.select(choice.name, choice.selectable[-1:])
-    evaluator, images = Evaluator(net, Naswot()), place_batch(random_batch(batch, side), device)
+    evaluator, images = Evaluator(net, Naswot()), move_batch(random_batch(batch, side), device)
     return _median(lambda: evaluator.scores([mixture], images), device)
 
 
@@ -95,7 +95,7 @@ def limits(device: torch.device) -> dict[str, Any]:
     found: dict[str, Any] = {"rates": rates}
     for name in ("darts", "nasbench201"):
         space, size = zcpt.get_space(name), BATCHES[name]
-        net, batch = supernet(space, device), place_batch(random_batch(size), device)
+        net, batch = supernet(space, device), move_batch(random_batch(size), device)
         mixture = Mixture.start(space.choices)
         evaluator = Evaluator(net, Naswot(), engine="fast")
         taken = _median(lambda e=evaluator, m=mixture, b=batch: e.scores([m], b), device)  # type: ignore[misc]

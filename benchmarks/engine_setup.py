@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from zcpt.batches import Batch
-from zcpt.devices import place
+from zcpt.devices import move_network
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.supernet import Supernet
 
@@ -29,7 +29,7 @@ def supernet(space: SearchSpace, device: torch.device, **size: Any) -> Supernet:
     """A supernet as a search has it."""
     network_config = NetworkConfig(space.search_size.channels, space.search_size.layers, 10, 3, (32, 32))
     torch.manual_seed(0)
-    return place(space.build_supernet(replace(network_config, **size)), device).eval()
+    return move_network(space.build_supernet(replace(network_config, **size)), device).eval()
 
 
 def seconds(call: Callable[[], Any], device: torch.device) -> float:

@@ -31,7 +31,7 @@ from benchmarks.random_search import random_search
 from benchmarks.report import PAGES, report
 from benchmarks.variants import AGREEMENTS, VARIANTS, settings
 from train.data import ImageData, load_data, scoring_batches
-from zcpt.batches import fingerprint
+from zcpt.batches import compute_fingerprint
 from zcpt.files import to_json_text, write_atomically
 from zcpt.tabular import Table, read_table
 
@@ -125,7 +125,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
 def sources(bench: Bench) -> dict[str, str]:
     """What tells tables and images apart."""
     batch = scoring_batches(bench.data, 0).draw(64, 0)
-    return {"table": bench.table.document("cifar10", "test")["content"], "images": fingerprint(batch)}
+    return {"table": bench.table.document("cifar10", "test")["content"], "images": compute_fingerprint(batch)}
 
 
 def machine(device: str) -> dict[str, str]:

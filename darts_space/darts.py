@@ -14,8 +14,8 @@ from torch import nn
 from darts_space.darts_network import (
     KEPT_INPUTS,
     NODES,
+    CellPlan,
     DartsNetwork,
-    Plan,
     cell_plans,
     stem,
     stem_blocks,
@@ -24,10 +24,18 @@ from darts_space.darts_network import (
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
 from darts_space.operations import OPERATIONS
 from zcpt.architecture import Architecture, Choice, check_kept
-from zcpt.cost import Block, Price, classifier_block
+from zcpt.cost import Block, BlockPrice, classifier_block
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
-from zcpt.space import Allowed, CellGraph, Completion, NetworkConfig, Published, SearchSpace, WidthDepth
+from zcpt.space import (
+    AllowedCandidates,
+    CellGraph,
+    CheapestFinder,
+    NetworkConfig,
+    PublishedSettings,
+    SearchSpace,
+    WidthDepth,
+)
 from zcpt.supernet import Supernet
 
 CANDIDATES = (
@@ -90,7 +98,7 @@ class Darts(SearchSpace):
     search_size = WidthDepth(16, 8)
     train_size = WidthDepth(36, 20)
     small_size = WidthDepth(16, 5)
-    published = Published(batch_size=64, alpha_draw="run")
+    published = PublishedSettings(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
     """Of a cell; there may be others in subclasses that neither build networks nor tell costs: those have ``NODES``."""
     joined: int = len(NODES)
@@ -116,12 +124,14 @@ class Darts(SearchSpace):
         plans = cell_plans(config, channels)
         for index, plan in enumerate(plans):
             states = [states[1], self._mixed_cell(net, f"cells.{index}", plan, states)]
-        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].outputs, config.num_classes))
+        head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plans[-1].out_channels, config.num_classes)
+        )
         net.fixed("classifier", head, states[1])
         return net
 
     @staticmethod
-    def _mixed_cell(net: Supernet, name: str, plan: Plan, states: list[str]) -> str:
+    def _mixed_cell(net: Supernet, name: str, plan: CellPlan, states: list[str]) -> str:
         entries = zip(plan.preprocess(affine=False), states, strict=True)
         nodes = [net.fixed(f"{name}.preprocess{i}", module, state) for i, (module, state) in enumerate(entries)]
         for node in NODES:
@@ -146,7 +156,7 @@ class Darts(SearchSpace):
         yield from stem_blocks(config, channels)
         for plan in cell_plans(config, channels):
             yield from plan.preprocess_blocks()
-        yield classifier_block(plan.outputs, config.num_classes, plan.size)
+        yield classifier_block(plan.out_channels, config.num_classes, plan.size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         kind, _, place = choice.split("/")
@@ -154,11 +164,13 @@ class Darts(SearchSpace):
             source, plans = int(place.removeprefix("edge")), cell_plans(config, stem_channels(config, supernet=False))
             yield from (plan.edge_block(candidate, source) for plan in plans if plan.kind == kind)
 
-    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
+    def build_cheapest_finder(
+        self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
+    ) -> CheapestFinder:
         """The two cheapest inputs of every node, each by its cheapest operation."""
         prices = self.prices(config, price)
 
-        def complete(allowed: Allowed) -> Architecture:
+        def complete(allowed: AllowedCandidates) -> Architecture:
             kept: dict[str, tuple[str, ...]] = {}
             for kind, node in product(KINDS, self.nodes):
                 edges = {}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from darts_space.genotype import KINDS, Pairs
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
-from zcpt.cost import Block, Cost, Size2d, conv_cost, norm_cost, strided_size
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, norm_cost
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.space import NetworkConfig
 
 NODES = (2, 3, 4, 5)
@@ -23,18 +23,18 @@ IMAGENET_STEM_FROM = 128
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellPlan:
     """One cell of a network: channels and sizes of its two inputs, and channels of its nodes."""
 
-    inputs: tuple[int, int]
-    entering: tuple[Size2d, Size2d]
+    in_channels: tuple[int, int]
+    input_size: tuple[HeightWidth, HeightWidth]
     channels: int
     kind: str
     after_reduction: bool
     """The first input is twice as large as the second one."""
 
     @property
-    def outputs(self) -> int:
+    def out_channels(self) -> int:
         return len(NODES) * self.channels
 
     def stride(self, source: int) -> int:
@@ -43,23 +43,23 @@ class Plan:
     def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
         first: nn.Module
         if self.after_reduction:
-            first = FactorizedReduce(self.inputs[0], self.channels, affine)
+            first = FactorizedReduce(self.in_channels[0], self.channels, affine)
         else:
-            first = ReLUConvBN(self.inputs[0], self.channels, 1, 1, affine)
-        return first, ReLUConvBN(self.inputs[1], self.channels, 1, 1, affine)
+            first = ReLUConvBN(self.in_channels[0], self.channels, 1, 1, affine)
+        return first, ReLUConvBN(self.in_channels[1], self.channels, 1, 1, affine)
 
     @property
-    def size(self) -> Size2d:
-        return strided_size(self.entering[1], 2 if self.kind == "reduce" else 1)
+    def size(self) -> HeightWidth:
+        return compute_output_size(self.input_size[1], 2 if self.kind == "reduce" else 1)
 
     def preprocess_blocks(self) -> tuple[Block, Block]:
         preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
-        first = preprocess(self.inputs[0], self.channels, self.entering[0])
-        return first, ReLUConvBN.pointwise(self.inputs[1], self.channels, self.entering[1])
+        first = preprocess(self.in_channels[0], self.channels, self.input_size[0])
+        return first, ReLUConvBN.pointwise(self.in_channels[1], self.channels, self.input_size[1])
 
     def edge_block(self, operation: str, source: int) -> Block:
-        entering = self.entering[1] if source < 2 else self.size
-        return operation_block(operation, self.channels, self.stride(source), entering)
+        input_size = self.input_size[1] if source < 2 else self.size
+        return operation_block(operation, self.channels, self.stride(source), input_size)
 
 
 def _has_imagenet_stem(config: NetworkConfig) -> bool:
@@ -67,23 +67,26 @@ def _has_imagenet_stem(config: NetworkConfig) -> bool:
 
 
 @lru_cache(maxsize=16)
-def cell_plans(config: NetworkConfig, entering_channels: int) -> tuple[Plan, ...]:
+def cell_plans(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]:
     """The cells of a network, after a stem of so many channels."""
-    inputs, channels, size = (entering_channels, entering_channels), config.channels, config.image_size
+    in_channels, channels, size = (stem_outputs, stem_outputs), config.channels, config.image_size
     reductions = (config.layers // 3, 2 * config.layers // 3)
     after_reduction = _has_imagenet_stem(config)
-    entering = (
-        (strided_size(strided_size(size, 2), 2), strided_size(strided_size(strided_size(size, 2), 2), 2))
+    input_size = (
+        (
+            compute_output_size(compute_output_size(size, 2), 2),
+            compute_output_size(compute_output_size(compute_output_size(size, 2), 2), 2),
+        )
         if after_reduction
         else (size, size)
     )
-    plans: list[Plan] = []
+    plans: list[CellPlan] = []
     for index in range(config.layers):
         reduce = index in reductions
         channels = 2 * channels if reduce else channels
-        plans.append(Plan(inputs, entering, channels, KINDS[reduce], after_reduction))
-        inputs, after_reduction = (inputs[1], plans[-1].outputs), reduce
-        entering = entering[1], plans[-1].size
+        plans.append(CellPlan(in_channels, input_size, channels, KINDS[reduce], after_reduction))
+        in_channels, after_reduction = (in_channels[1], plans[-1].out_channels), reduce
+        input_size = input_size[1], plans[-1].size
     return tuple(plans)
 
 
@@ -92,8 +95,8 @@ def stem_channels(config: NetworkConfig, supernet: bool) -> int:
     return config.channels if _has_imagenet_stem(config) and not supernet else 3 * config.channels
 
 
-def _conv_norm(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+def _conv_norm(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out_channels)
 
 
 def stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
@@ -111,29 +114,29 @@ def _stem_module(config: NetworkConfig, channels: int, index: int) -> nn.Module:
 
 def stem_blocks(config: NetworkConfig, channels: int) -> Iterator[Block]:
     """What ``stem`` costs."""
-    inputs, size = config.in_channels, config.image_size
+    in_channels, size = config.in_channels, config.image_size
     if _has_imagenet_stem(config):
-        half, quarter = strided_size(size, 2), strided_size(strided_size(size, 2), 2)
-        cost = _conv_norm_cost(inputs, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
-        yield Block("stem.0", inputs, channels, 4, size, cost, partial(_stem_module, config, channels, 0))
-        cost = _conv_norm_cost(channels, channels, strided_size(quarter, 2))
+        half, quarter = compute_output_size(size, 2), compute_output_size(compute_output_size(size, 2), 2)
+        cost = _conv_norm_cost(in_channels, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
+        yield Block("stem.0", in_channels, channels, 4, size, cost, partial(_stem_module, config, channels, 0))
+        cost = _conv_norm_cost(channels, channels, compute_output_size(quarter, 2))
         yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, config, channels, 1))
     else:
-        cost = _conv_norm_cost(inputs, channels, size)
-        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem_module, config, channels, 0))
+        cost = _conv_norm_cost(in_channels, channels, size)
+        yield Block("stem", in_channels, channels, 1, size, cost, partial(_stem_module, config, channels, 0))
 
 
-def _conv_norm_cost(inputs: int, outputs: int, size: Size2d) -> Cost:
-    return conv_cost(inputs, outputs, 3, size) + norm_cost(outputs)
+def _conv_norm_cost(in_channels: int, out_channels: int, size: HeightWidth) -> Cost:
+    return conv_cost(in_channels, out_channels, 3, size) + norm_cost(out_channels)
 
 
 class _Cell(nn.Module):
-    def __init__(self, pairs: Pairs, plan: Plan) -> None:
+    def __init__(self, pairs: Pairs, plan: CellPlan) -> None:
         super().__init__()
         self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
         self.sources = tuple(source for _, source in pairs)
         self.edges = nn.ModuleList(
-            with_drop_path(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
+            add_drop_path(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
             for operation, source in pairs
         )
 
@@ -154,9 +157,9 @@ class DartsNetwork(DropPathNetwork):
         plans = cell_plans(config, channels)
         self.stem = stem(config, channels)
         self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].outputs, config.num_classes)
+        self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
         self.auxiliary_after = 2 * config.layers // 3
-        tapped = plans[self.auxiliary_after].outputs
+        tapped = plans[self.auxiliary_after].out_channels
         self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, Size2d, classifier_block, conv_cost, norm_cost, strided_size
-from zcpt.errors import SpaceError, unknown_name
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.cost import Block, Cost, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
+from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.space import NetworkConfig
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
@@ -31,14 +31,14 @@ class ConvBnRelu(nn.Sequential):
     second time only where its class is named after 'ReLU'.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
     @staticmethod
-    def cost(inputs: int, outputs: int, kernel: int, size: Size2d) -> Cost:
+    def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Cost:
         """Cost with an output of ``size``."""
-        return conv_cost(inputs, outputs, kernel, size) + norm_cost(outputs)
+        return conv_cost(in_channels, out_channels, kernel, size) + norm_cost(out_channels)
 
 
 def operation(name: str, channels: int) -> nn.Module:
@@ -70,7 +70,7 @@ class CellSpec:
             raise SpaceError(f"the labels of a cell go from '{INPUT}' to '{OUTPUT}', not {list(self.ops)}.")
         for name in self.ops[1:-1]:
             if name not in OPERATIONS:
-                raise SpaceError(unknown_name("operation", name, OPERATIONS))
+                raise SpaceError(describe_unknown_name("operation", name, OPERATIONS))
 
     @classmethod
     def of(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
@@ -110,15 +110,15 @@ class CellSpec:
         matrix = tuple(tuple(self.matrix[source][target] for target in live) for source in live)
         return CellSpec(matrix, tuple(self.ops[vertex] for vertex in live))
 
-    def widths(self, inputs: int, outputs: int) -> tuple[int, ...]:
+    def widths(self, in_channels: int, out_channels: int) -> tuple[int, ...]:
         """Channels of every vertex of a pruned cell, as NAS-Bench-101's ``compute_vertex_channels`` has them.
 
         The vertices that feed the output share its channels, the first ones taking one more where that does not
         come out even; any other vertex is as wide as the widest one that it feeds.
         """
         feeding = [vertex for vertex in self.parents(self.output) if vertex]
-        share, rest = divmod(outputs, max(len(feeding), 1))
-        widths = {0: inputs, self.output: outputs}
+        share, rest = divmod(out_channels, max(len(feeding), 1))
+        widths = {0: in_channels, self.output: out_channels}
         widths |= {vertex: share + (position < rest) for position, vertex in enumerate(feeding)}
         for vertex in range(self.output - 1, 0, -1):
             if vertex not in widths:
@@ -181,34 +181,34 @@ def starts_stack(index: int, layers: int) -> bool:
 class _Plan:
     """One cell of a network: its channels and the size of its output."""
 
-    inputs: int
-    outputs: int
-    size: Size2d
+    in_channels: int
+    out_channels: int
+    size: HeightWidth
 
 
 @lru_cache(maxsize=16)
 def _plans(config: NetworkConfig) -> tuple[_Plan, ...]:
-    inputs = outputs = config.channels
+    in_channels = out_channels = config.channels
     size, plans = config.image_size, []
     for index in range(config.layers):
         if starts_stack(index, config.layers):
-            outputs, size = 2 * outputs, strided_size(size, 2)
-        plans.append(_Plan(inputs, outputs, size))
-        inputs = outputs
+            out_channels, size = 2 * out_channels, compute_output_size(size, 2)
+        plans.append(_Plan(in_channels, out_channels, size))
+        in_channels = out_channels
     return tuple(plans)
 
 
 class _Cell(nn.Module):
     def __init__(self, spec: CellSpec, plan: _Plan) -> None:
         super().__init__()
-        self.spec, self.widths = spec, spec.widths(plan.inputs, plan.outputs)
+        self.spec, self.widths = spec, spec.widths(plan.in_channels, plan.out_channels)
         self.projections = nn.ModuleDict()
         self.operations = nn.ModuleDict()
         for vertex in range(1, spec.output + 1):
             if spec.matrix[0][vertex]:
-                self.projections[str(vertex)] = ConvBnRelu(plan.inputs, self.widths[vertex], 1)
+                self.projections[str(vertex)] = ConvBnRelu(plan.in_channels, self.widths[vertex], 1)
             if vertex != spec.output:
-                self.operations[str(vertex)] = with_drop_path(operation(spec.ops[vertex], self.widths[vertex]))
+                self.operations[str(vertex)] = add_drop_path(operation(spec.ops[vertex], self.widths[vertex]))
 
     def forward(self, x: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
@@ -236,10 +236,10 @@ class NasBench101Network(DropPathNetwork):
         # Rounded up, as TensorFlow's padding 'same' is.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].outputs, config.num_classes)
+        self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
         # Two thirds into the network, where DARTS has it too.
         self.auxiliary_after = 2 * config.layers // 3
-        self.auxiliary = AuxiliaryHead(plans[-1].outputs, config.num_classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(plans[-1].out_channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, tap = self.stem(images), images
@@ -257,16 +257,18 @@ def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:
     size = config.image_size
     yield _convolution(config.in_channels, config.channels, 3, size)
     for plan in _plans(config):
-        if plan.inputs != plan.outputs:
-            yield Block("pool", plan.inputs, plan.inputs, 2, size, Cost(), partial(nn.MaxPool2d, 2, ceil_mode=True))
+        if plan.in_channels != plan.out_channels:
+            yield Block(
+                "pool", plan.in_channels, plan.in_channels, 2, size, Cost(), partial(nn.MaxPool2d, 2, ceil_mode=True)
+            )
         size = plan.size
-    yield classifier_block(plan.outputs, config.num_classes, size)
+    yield classifier_block(plan.out_channels, config.num_classes, size)
 
 
 def widths_by_cell(spec: CellSpec, config: NetworkConfig) -> list[tuple[int, ...]]:
     """Channels of each vertex of a pruned cell, in one cell of the network after the other."""
-    found = {key: spec.widths(*key) for key in {(plan.inputs, plan.outputs) for plan in _plans(config)}}
-    return list(zip(*(found[plan.inputs, plan.outputs] for plan in _plans(config)), strict=True))
+    found = {key: spec.widths(*key) for key in {(plan.in_channels, plan.out_channels) for plan in _plans(config)}}
+    return list(zip(*(found[plan.in_channels, plan.out_channels] for plan in _plans(config)), strict=True))
 
 
 def operation_blocks(name: str, widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
@@ -281,7 +283,7 @@ def operation_blocks(name: str, widths: Sequence[int], config: NetworkConfig) ->
 def projection_blocks(widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
     """The projections of the cell's input to a vertex that is so wide, in one cell after the other."""
     for width, plan in zip(widths, _plans(config), strict=True):
-        yield _convolution(plan.inputs, width, 1, plan.size)
+        yield _convolution(plan.in_channels, width, 1, plan.size)
 
 
 def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
@@ -294,6 +296,9 @@ def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
             yield from operation_blocks(spec.ops[vertex], widths, config)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, size: Size2d) -> Block:
-    cost, build = ConvBnRelu.cost(inputs, outputs, kernel, size), partial(ConvBnRelu, inputs, outputs, kernel)
-    return Block(f"conv{kernel}x{kernel}-bn-relu", inputs, outputs, 1, size, cost, build)
+def _convolution(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Block:
+    cost, build = (
+        ConvBnRelu.cost(in_channels, out_channels, kernel, size),
+        partial(ConvBnRelu, in_channels, out_channels, kernel),
+    )
+    return Block(f"conv{kernel}x{kernel}-bn-relu", in_channels, out_channels, 1, size, cost, build)

@@ -33,10 +33,18 @@ from darts_space.nasbench101 import (
 from darts_space.operations import ReLUConvBN
 from darts_space.topologies import Graph, Topologies
 from zcpt.architecture import Architecture, Choice, check_kept
-from zcpt.cost import Block, Price
+from zcpt.cost import Block, BlockPrice
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
-from zcpt.space import Allowed, CellGraph, Completion, NetworkConfig, Published, SearchSpace, WidthDepth
+from zcpt.space import (
+    AllowedCandidates,
+    CellGraph,
+    CheapestFinder,
+    NetworkConfig,
+    PublishedSettings,
+    SearchSpace,
+    WidthDepth,
+)
 from zcpt.supernet import Supernet
 
 VERTICES = 7
@@ -114,7 +122,7 @@ class NasBench1Shot1(SearchSpace):
     search_size = WidthDepth(16, 9)
     train_size = WidthDepth(128, 9)
     small_size = WidthDepth(16, 3)
-    published = Published(batch_size=128, alpha_draw="run")
+    published = PublishedSettings(batch_size=128, alpha_draw="run")
 
     @property
     def output(self) -> int:
@@ -176,13 +184,15 @@ class NasBench1Shot1(SearchSpace):
     def all_blocks(self, config: NetworkConfig) -> Iterator[Block]:
         return _topologies(self, config).blocks()
 
-    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
+    def build_cheapest_finder(
+        self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
+    ) -> CheapestFinder:
         """The cheapest of all graphs, each with the cheapest operations of its nodes."""
         topologies = _topologies(self, config)
         priced = topologies.priced(price)
         among = np.array([_feeds_on(graph) for graph in topologies.graphs]) if valid_only else None
 
-        def complete(allowed: Allowed) -> Architecture | None:
+        def complete(allowed: AllowedCandidates) -> Architecture | None:
             operations = {node: allowed[operation_name(node)] for node in range(1, self.output)}
             found = priced.cheapest({v: _bits(allowed[n]) for v, n in self._parent_choices()}, operations, among)
             return None if found is None else self._architecture(*found)
@@ -235,7 +245,7 @@ class NasBench1Shot1(SearchSpace):
         found = (self._reached(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
         return [dict(graph) for graph in dict.fromkeys(tuple(graph.items()) for graph in found)]
 
-    def valid(self, architecture: Architecture) -> bool:
+    def is_valid(self, architecture: Architecture) -> bool:
         """Whether the published list of the space has the cell.
 
         The list is one of cells without loose ends, and no architecture here has any. But what made the list

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
 from zcpt.architecture import Architecture, Choice
-from zcpt.cost import Block, Size2d, classifier_block, conv_cost, norm_cost, strided_size
+from zcpt.cost import Block, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
-from zcpt.space import CellGraph, NetworkConfig, Published, SearchSpace, WidthDepth
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.space import CellGraph, NetworkConfig, PublishedSettings, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -34,14 +34,14 @@ class _Part:
     """One part of the skeleton: a cell, or the residual block that halves the image and doubles the channels."""
 
     name: str
-    inputs: int
-    outputs: int
-    entering: Size2d
+    in_channels: int
+    out_channels: int
+    input_size: HeightWidth
     """Height and width of its input."""
 
     @property
     def is_cell(self) -> bool:
-        return self.inputs == self.outputs
+        return self.in_channels == self.out_channels
 
 
 def _skeleton(config: NetworkConfig) -> Iterator[_Part]:
@@ -49,18 +49,20 @@ def _skeleton(config: NetworkConfig) -> Iterator[_Part]:
     for stage in range(STAGES):
         if stage:
             yield _Part(f"blocks.{index}", channels, 2 * channels, size)
-            channels, size, index = 2 * channels, strided_size(size, 2), index + 1
+            channels, size, index = 2 * channels, compute_output_size(size, 2), index + 1
         for _ in range(config.layers):
             yield _Part(f"blocks.{index}", channels, channels, size)
             index += 1
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv_a = ReLUConvBN(inputs, outputs, 3, 2, affine=True)
-        self.conv_b = ReLUConvBN(outputs, outputs, 3, 1, affine=True)
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False))
+        self.conv_a = ReLUConvBN(in_channels, out_channels, 3, 2, affine=True)
+        self.conv_b = ReLUConvBN(out_channels, out_channels, 3, 1, affine=True)
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.conv_b(self.conv_a(x)) + self.shortcut(x)
@@ -68,10 +70,14 @@ class _ResidualBlock(nn.Module):
 
     @classmethod
     def block(cls, part: _Part) -> Block:
-        inputs, outputs, size = part.inputs, part.outputs, strided_size(part.entering, 2)
-        convs = ReLUConvBN.cost(inputs, outputs, 3, size) + ReLUConvBN.cost(outputs, outputs, 3, size)
-        cost = convs + conv_cost(inputs, outputs, 1, size)
-        return Block("residual", inputs, outputs, 2, part.entering, cost, partial(cls, inputs, outputs))
+        in_channels, out_channels, size = part.in_channels, part.out_channels, compute_output_size(part.input_size, 2)
+        convs = ReLUConvBN.cost(in_channels, out_channels, 3, size) + ReLUConvBN.cost(
+            out_channels, out_channels, 3, size
+        )
+        cost = convs + conv_cost(in_channels, out_channels, 1, size)
+        return Block(
+            "residual", in_channels, out_channels, 2, part.input_size, cost, partial(cls, in_channels, out_channels)
+        )
 
 
 def _stem(config: NetworkConfig) -> nn.Module:
@@ -80,7 +86,7 @@ def _stem(config: NetworkConfig) -> nn.Module:
 
 
 def _norm(last: _Part) -> nn.Module:
-    return nn.Sequential(nn.BatchNorm2d(last.outputs), nn.ReLU())
+    return nn.Sequential(nn.BatchNorm2d(last.out_channels), nn.ReLU())
 
 
 def _head(channels: int) -> nn.Module:
@@ -93,7 +99,7 @@ class _Cell(nn.Module):
         self.edges = nn.ModuleDict()
         for node, source in EDGES:
             operation = OPERATIONS[architecture[edge_name(node, source)]]
-            self.edges[f"{node}_{source}"] = with_drop_path(operation.build(channels, 1, True))
+            self.edges[f"{node}_{source}"] = add_drop_path(operation.build(channels, 1, True))
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
@@ -108,7 +114,9 @@ class _Network(DropPathNetwork):
         super().__init__()
         self.stem = _stem(config)
         self.blocks = nn.ModuleList(
-            _Cell(architecture, block.outputs) if block.is_cell else _ResidualBlock(block.inputs, block.outputs)
+            _Cell(architecture, block.out_channels)
+            if block.is_cell
+            else _ResidualBlock(block.in_channels, block.out_channels)
             for block in _skeleton(config)
         )
         channels = config.channels * 2 ** (STAGES - 1)
@@ -138,7 +146,7 @@ class NasBench201(SearchSpace):
     search_size = WidthDepth(16, 5)
     train_size = WidthDepth(16, 5)
     small_size = WidthDepth(16, 1)
-    published = Published(batch_size=256, alpha_draw="proposal")
+    published = PublishedSettings(batch_size=256, alpha_draw="proposal")
     choices = tuple(Choice(edge_name(node, source), CANDIDATES) for node, source in EDGES)
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
@@ -146,9 +154,9 @@ class NasBench201(SearchSpace):
         x = net.fixed("stem", _stem(config), Supernet.IMAGES)
         for block in _skeleton(config):
             if block.is_cell:
-                x = self._mixed_cell(net, block.name, block.outputs, x)
+                x = self._mixed_cell(net, block.name, block.out_channels, x)
             else:
-                x = net.fixed(block.name, _ResidualBlock(block.inputs, block.outputs), x)
+                x = net.fixed(block.name, _ResidualBlock(block.in_channels, block.out_channels), x)
         channels = config.channels * 2 ** (STAGES - 1)
         net.fixed("classifier", nn.Linear(channels, config.num_classes), net.fixed("head", _head(channels), x))
         return net
@@ -174,24 +182,32 @@ class NasBench201(SearchSpace):
         return _Network(architecture, config, auxiliary)
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        inputs, channels, size = config.in_channels, config.channels, config.image_size
-        cost = conv_cost(inputs, channels, 3, size) + norm_cost(channels)
-        yield Block("stem", inputs, channels, 1, size, cost, partial(_stem, config))
+        in_channels, channels, size = config.in_channels, config.channels, config.image_size
+        cost = conv_cost(in_channels, channels, 3, size) + norm_cost(channels)
+        yield Block("stem", in_channels, channels, 1, size, cost, partial(_stem, config))
         *_, last = parts = list(_skeleton(config))
         yield from (_ResidualBlock.block(part) for part in parts if not part.is_cell)
-        yield Block("norm", last.outputs, last.outputs, 1, last.entering, norm_cost(last.outputs), partial(_norm, last))
-        yield classifier_block(last.outputs, config.num_classes, last.entering)
+        yield Block(
+            "norm",
+            last.out_channels,
+            last.out_channels,
+            1,
+            last.input_size,
+            norm_cost(last.out_channels),
+            partial(_norm, last),
+        )
+        yield classifier_block(last.out_channels, config.num_classes, last.input_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         cells = (part for part in _skeleton(config) if part.is_cell)
-        return (operation_block(candidate, cell.outputs, 1, cell.entering) for cell in cells)
+        return (operation_block(candidate, cell.out_channels, 1, cell.input_size) for cell in cells)
 
     def parse(self, text: str) -> Architecture:
         """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
         nodes = [re.findall(r"([^|~+]+)~(\d+)\|", part) for part in text.strip().split("+")]
         wanted = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
-        format_count = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
-        if format_count != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
+        rendered = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
+        if rendered != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
             raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         kept = {}
         for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):

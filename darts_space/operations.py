@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, measure_cost, norm_cost, strided_size
+from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, measure_cost, norm_cost
 from zcpt.errors import SpaceError
 from zcpt.registry import Registry
 from zcpt.supernet import Stochastic
@@ -20,11 +20,11 @@ from zcpt.supernet import Stochastic
 class ReLUConvBN(nn.Sequential):
     """ReLU, convolution (padded to keep the size at stride 1), BatchNorm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, affine: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, affine: bool) -> None:
         super().__init__(
             nn.ReLU(),
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, affine=affine),
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
         )
 
     def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
@@ -33,15 +33,17 @@ class ReLUConvBN(nn.Sequential):
         return output
 
     @staticmethod
-    def cost(inputs: int, outputs: int, kernel: int, size: Size2d) -> Cost:
+    def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Cost:
         """Cost with an affine BatchNorm and an output of ``size``."""
-        return conv_cost(inputs, outputs, kernel, size) + norm_cost(outputs)
+        return conv_cost(in_channels, out_channels, kernel, size) + norm_cost(out_channels)
 
     @classmethod
-    def pointwise(cls, inputs: int, outputs: int, size: Size2d) -> Block:
+    def pointwise(cls, in_channels: int, out_channels: int, size: HeightWidth) -> Block:
         """The 1x1 one of a discrete network, on maps of ``size``."""
-        build = partial(cls, inputs, outputs, 1, 1, True)
-        return Block("relu_conv_bn_1x1", inputs, outputs, 1, size, cls.cost(inputs, outputs, 1, size), build)
+        build = partial(cls, in_channels, out_channels, 1, 1, True)
+        return Block(
+            "relu_conv_bn_1x1", in_channels, out_channels, 1, size, cls.cost(in_channels, out_channels, 1, size), build
+        )
 
 
 class SeparableConv(nn.Sequential):
@@ -63,12 +65,12 @@ class SeparableConv(nn.Sequential):
 class FactorizedReduce(nn.Module):
     """Halve height and width: two 1x1 convolutions of stride 2, the second one on the input shifted by a pixel."""
 
-    def __init__(self, inputs: int, outputs: int, affine: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
         self.relu = nn.ReLU()
-        self.conv1 = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.conv2 = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, affine=affine)
+        self.conv1 = nn.Conv2d(in_channels, out_channels // 2, 1, 2, bias=False)
+        self.conv2 = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
@@ -79,15 +81,18 @@ class FactorizedReduce(nn.Module):
         return output
 
     @staticmethod
-    def cost(inputs: int, outputs: int, size: Size2d) -> Cost:
+    def cost(in_channels: int, out_channels: int, size: HeightWidth) -> Cost:
         """Cost with an affine BatchNorm and an output of ``size``."""
-        return conv_cost(inputs, outputs, 1, size) + norm_cost(outputs)
+        return conv_cost(in_channels, out_channels, 1, size) + norm_cost(out_channels)
 
     @classmethod
-    def block(cls, inputs: int, outputs: int, entering: Size2d) -> Block:
-        """The one of a discrete network, on maps of the size ``entering``."""
-        cost, build = cls.cost(inputs, outputs, strided_size(entering, 2)), partial(cls, inputs, outputs, True)
-        return Block("factorized_reduce", inputs, outputs, 2, entering, cost, build)
+    def block(cls, in_channels: int, out_channels: int, input_size: HeightWidth) -> Block:
+        """The one of a discrete network, on maps of the size ``input_size``."""
+        cost, build = (
+            cls.cost(in_channels, out_channels, compute_output_size(input_size, 2)),
+            partial(cls, in_channels, out_channels, True),
+        )
+        return Block("factorized_reduce", in_channels, out_channels, 2, input_size, cost, build)
 
 
 class Zero(nn.Module):
@@ -112,45 +117,45 @@ class Noise(Stochastic):
         return self.normal_like(x[:, :, :: self.stride, :: self.stride])
 
 
-Build = Callable[[int, int, bool], nn.Module]
-Builder = TypeVar("Builder", bound=Build)
+BuildOperation = Callable[[int, int, bool], nn.Module]
+Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
-class Operation:
+class CellOperation:
     """A candidate operation, which keeps the number of channels."""
 
-    build: Build
+    build: BuildOperation
     """(channels, stride, affine) -> module."""
-    cost: Callable[[int, int, Size2d], Cost] | None = None
+    cost: Callable[[int, int, HeightWidth], Cost] | None = None
     """(channels, stride, output height and width) -> cost with affine BatchNorms. None: count what the module does."""
 
 
-def _free(channels: int, stride: int, size: Size2d) -> Cost:
+def _free(channels: int, stride: int, size: HeightWidth) -> Cost:
     return Cost()
 
 
-def _conv(kernel: int) -> Operation:
-    return Operation(
+def _conv(kernel: int) -> CellOperation:
+    return CellOperation(
         lambda c, stride, affine: ReLUConvBN(c, c, kernel, stride, affine),
         lambda c, stride, size: ReLUConvBN.cost(c, c, kernel, size),
     )
 
 
-def _separable(kernel: int, dilation: int, depth: int) -> Operation:
-    def cost(channels: int, stride: int, size: Size2d) -> Cost:
+def _separable(kernel: int, dilation: int, depth: int) -> CellOperation:
+    def cost(channels: int, stride: int, size: HeightWidth) -> Cost:
         depthwise = conv_cost(channels, channels, kernel, size, groups=channels)
         once = depthwise + conv_cost(channels, channels, 1, size) + norm_cost(channels)
         return sum([once] * depth, Cost())
 
-    return Operation(lambda c, stride, affine: SeparableConv(c, kernel, stride, affine, dilation, depth), cost)
+    return CellOperation(lambda c, stride, affine: SeparableConv(c, kernel, stride, affine, dilation, depth), cost)
 
 
 def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
 
 
-def _skip_cost(channels: int, stride: int, size: Size2d) -> Cost:
+def _skip_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
     return Cost() if stride == 1 else FactorizedReduce.cost(channels, channels, size)
 
 
@@ -159,11 +164,11 @@ def _average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 _OWN = {
-    "none": Operation(lambda c, stride, affine: Zero(stride), _free),
-    "noise": Operation(lambda c, stride, affine: Noise(stride), _free),
-    "skip_connect": Operation(_skip, _skip_cost),
-    "avg_pool_3x3": Operation(_average_pool, _free),
-    "max_pool_3x3": Operation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _free),
+    "none": CellOperation(lambda c, stride, affine: Zero(stride), _free),
+    "noise": CellOperation(lambda c, stride, affine: Noise(stride), _free),
+    "skip_connect": CellOperation(_skip, _skip_cost),
+    "avg_pool_3x3": CellOperation(_average_pool, _free),
+    "max_pool_3x3": CellOperation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _free),
     "nor_conv_1x1": _conv(1),
     "nor_conv_3x3": _conv(3),
     "sep_conv_3x3": _separable(3, dilation=1, depth=2),
@@ -173,7 +178,7 @@ _OWN = {
 }
 
 
-OPERATIONS: Registry[Operation] = Registry("operation", SpaceError, own=_OWN)
+OPERATIONS: Registry[CellOperation] = Registry("operation", SpaceError, own=_OWN)
 
 
 def register_operation(name: str) -> Callable[[Builder], Builder]:
@@ -185,20 +190,15 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
     Raises:
         SpaceError: The name is taken.
     """
-
-    def add(build: Builder) -> Builder:
-        OPERATIONS.register(name, Operation(build), build)
-        return build
-
-    return add
+    return OPERATIONS.decorator(name, convert=CellOperation)
 
 
-def operation_block(name: str, channels: int, stride: int, entering: Size2d) -> Block:
-    """An operation of a discrete network, on maps of the size ``entering``."""
+def operation_block(name: str, channels: int, stride: int, input_size: HeightWidth) -> Block:
+    """An operation of a discrete network, on maps of the size ``input_size``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, channels, stride, True)
     if operation.cost is None:
-        cost = measure_cost(build, channels, *entering)
+        cost = measure_cost(build, channels, *input_size)
     else:
-        cost = operation.cost(channels, stride, strided_size(entering, stride))
-    return Block(name, channels, channels, stride, entering, cost, build)
+        cost = operation.cost(channels, stride, compute_output_size(input_size, stride))
+    return Block(name, channels, channels, stride, input_size, cost, build)

@@ -21,7 +21,7 @@ from darts_space.nasbench101 import (
     projection_blocks,
     widths_by_cell,
 )
-from zcpt.cost import Block, Price
+from zcpt.cost import Block, BlockPrice
 from zcpt.space import NetworkConfig
 
 Graph = Mapping[int, tuple[int, ...]]
@@ -65,7 +65,7 @@ class Topologies:
             for name in OPERATIONS:
                 yield from operation_blocks(name, widths, self.config)
 
-    def priced(self, price: Price) -> PricedTopologies:
+    def priced(self, price: BlockPrice) -> PricedTopologies:
         """The graphs with a price for every part."""
         operations = [[sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._widths]
         projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._widths]

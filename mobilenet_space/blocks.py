@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, Size2d, conv_cost, measure_cost, norm_cost, strided_size
+from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, measure_cost, norm_cost
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPath
 from zcpt.registry import Registry
@@ -21,25 +21,25 @@ Activation = Callable[[], nn.Module]
 class Layer:
     """What a layer of a chain has to do, whichever operation does it."""
 
-    inputs: int
-    outputs: int
+    in_channels: int
+    out_channels: int
     stride: int
-    entering: Size2d
+    input_size: HeightWidth
     """Height and width of its input."""
 
     @property
-    def size(self) -> Size2d:
+    def size(self) -> HeightWidth:
         """Height and width of its output."""
-        return strided_size(self.entering, self.stride)
+        return compute_output_size(self.input_size, self.stride)
 
     @property
     def keeps_shape(self) -> bool:
         """Whether its output has the shape of its input."""
-        return self.stride == 1 and self.inputs == self.outputs
+        return self.stride == 1 and self.in_channels == self.out_channels
 
-    def next(self, outputs: int, stride: int = 1) -> Layer:
+    def next(self, out_channels: int, stride: int = 1) -> Layer:
         """The layer behind this one."""
-        return Layer(self.outputs, outputs, stride, self.size)
+        return Layer(self.out_channels, out_channels, stride, self.size)
 
 
 # No class here has 'ReLU' in its name: the published code would count its inputs once more (OfficialNaswot).
@@ -48,20 +48,20 @@ class ConvNorm(nn.Sequential):
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        in_channels: int,
+        out_channels: int,
         kernel: int,
         stride: int = 1,
         groups: int = 1,
         activation: Activation | None = None,
     ) -> None:
-        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), *([activation()] if activation else []))
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels), *([activation()] if activation else []))
 
     @staticmethod
-    def cost(inputs: int, outputs: int, kernel: int, size: Size2d, groups: int = 1) -> Cost:
+    def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth, groups: int = 1) -> Cost:
         """Cost with an output of ``size``."""
-        return conv_cost(inputs, outputs, kernel, size, groups) + norm_cost(outputs)
+        return conv_cost(in_channels, out_channels, kernel, size, groups) + norm_cost(out_channels)
 
 
 class MBConv(nn.Module):
@@ -72,12 +72,12 @@ class MBConv(nn.Module):
 
     def __init__(self, layer: Layer, kernel: int, expansion: int, activation: Activation, drop_path: bool) -> None:
         super().__init__()
-        hidden = expansion * layer.inputs
-        widen = [] if expansion == 1 else [ConvNorm(layer.inputs, hidden, 1, activation=activation)]
+        hidden = expansion * layer.in_channels
+        widen = [] if expansion == 1 else [ConvNorm(layer.in_channels, hidden, 1, activation=activation)]
         self.branch = nn.Sequential(
             *widen,
             ConvNorm(hidden, hidden, kernel, layer.stride, groups=hidden, activation=activation),
-            ConvNorm(hidden, layer.outputs, 1),
+            ConvNorm(hidden, layer.out_channels, 1),
         )
         self.residual = layer.keeps_shape
         self.drop = DropPath() if drop_path and self.residual else nn.Identity()
@@ -91,47 +91,47 @@ class MBConv(nn.Module):
     @staticmethod
     def cost(layer: Layer, kernel: int, expansion: int) -> Cost:
         """Cost in the place of ``layer``."""
-        hidden = expansion * layer.inputs
-        widen = Cost() if expansion == 1 else ConvNorm.cost(layer.inputs, hidden, 1, layer.entering)
+        hidden = expansion * layer.in_channels
+        widen = Cost() if expansion == 1 else ConvNorm.cost(layer.in_channels, hidden, 1, layer.input_size)
         depthwise = ConvNorm.cost(hidden, hidden, kernel, layer.size, groups=hidden)
-        return widen + depthwise + ConvNorm.cost(hidden, layer.outputs, 1, layer.size)
+        return widen + depthwise + ConvNorm.cost(hidden, layer.out_channels, 1, layer.size)
 
 
-Build = Callable[[Layer, Activation, bool], nn.Module]
-Builder = TypeVar("Builder", bound=Build)
+BuildOperation = Callable[[Layer, Activation, bool], nn.Module]
+Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
-class Operation:
+class ChainOperation:
     """A candidate operation."""
 
-    build: Build
+    build: BuildOperation
     """(layer, activation, whether drop path is wanted) -> module."""
     cost: Callable[[Layer], Cost] | None = None
     """None: count what the module does."""
 
 
-def mb_conv(kernel: int, expansion: int) -> Operation:
+def mb_conv(kernel: int, expansion: int) -> ChainOperation:
     """An MBConv of that kernel size and expansion."""
-    return Operation(
+    return ChainOperation(
         lambda layer, activation, drop_path: MBConv(layer, kernel, expansion, activation, drop_path),
         lambda layer: MBConv.cost(layer, kernel, expansion),
     )
 
 
 def _identity(layer: Layer, activation: Activation, drop_path: bool) -> nn.Module:
-    return nn.Identity() if layer.keeps_shape else ConvNorm(layer.inputs, layer.outputs, 1, layer.stride)
+    return nn.Identity() if layer.keeps_shape else ConvNorm(layer.in_channels, layer.out_channels, 1, layer.stride)
 
 
 def _identity_cost(layer: Layer) -> Cost:
-    return Cost() if layer.keeps_shape else ConvNorm.cost(layer.inputs, layer.outputs, 1, layer.size)
+    return Cost() if layer.keeps_shape else ConvNorm.cost(layer.in_channels, layer.out_channels, 1, layer.size)
 
 
 IDENTITY = "identity"
 """Nothing; where the shape changes, a 1x1 convolution with the stride, and BatchNorm."""
 MB_CONVS = {f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)}
-OPERATIONS: Registry[Operation] = Registry(
-    "operation", SpaceError, own={**MB_CONVS, IDENTITY: Operation(_identity, _identity_cost)}
+OPERATIONS: Registry[ChainOperation] = Registry(
+    "operation", SpaceError, own={**MB_CONVS, IDENTITY: ChainOperation(_identity, _identity_cost)}
 )
 
 
@@ -144,22 +144,17 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
     Raises:
         SpaceError: The name is taken.
     """
-
-    def add(build: Builder) -> Builder:
-        OPERATIONS.register(name, Operation(build), build)
-        return build
-
-    return add
+    return OPERATIONS.decorator(name, convert=ChainOperation)
 
 
 def block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
     """What does the work of ``layer`` in a discrete network."""
-    return Block(name, layer.inputs, layer.outputs, layer.stride, layer.entering, cost, build)
+    return Block(name, layer.in_channels, layer.out_channels, layer.stride, layer.input_size, cost, build)
 
 
 def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
     """A candidate operation in the place of ``layer``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, layer, activation, False)
-    cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.inputs, *layer.entering)
+    cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.in_channels, *layer.input_size)
     return block(name, layer, cost, build)

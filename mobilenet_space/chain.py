@@ -70,8 +70,8 @@ def _stem_blocks(skeleton: Skeleton, activation: Activation) -> Iterator[Block]:
 
 
 def _convolution(layer: Layer, kernel: int, activation: Activation) -> Block:
-    cost = ConvNorm.cost(layer.inputs, layer.outputs, kernel, layer.size)
-    build = partial(ConvNorm, layer.inputs, layer.outputs, kernel, layer.stride, activation=activation)
+    cost = ConvNorm.cost(layer.in_channels, layer.out_channels, kernel, layer.size)
+    build = partial(ConvNorm, layer.in_channels, layer.out_channels, kernel, layer.stride, activation=activation)
     return block(f"conv_{kernel}x{kernel}", layer, cost, build)
 
 
@@ -86,7 +86,7 @@ def _head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
 class ChainNetwork(DropPathNetwork):
     """A discrete network of a chain space."""
 
-    def __init__(self, space: Chain, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
+    def __init__(self, space: ChainSpace, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
         skeleton = space.skeleton(config)
         self.stem = _stem(skeleton, space.activation)
@@ -99,7 +99,7 @@ class ChainNetwork(DropPathNetwork):
         self.classifier = nn.Linear(skeleton.features, config.num_classes)
         # Two thirds into the network, where DARTS has it too.
         self.auxiliary_after = 2 * len(skeleton.layers) // 3
-        tapped = skeleton.layers[self.auxiliary_after].outputs
+        tapped = skeleton.layers[self.auxiliary_after].out_channels
         self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -114,11 +114,11 @@ class ChainNetwork(DropPathNetwork):
 
 
 @lru_cache(maxsize=16)
-def _layers(space: Chain, config: NetworkConfig) -> dict[str, Layer]:
+def _layers(space: ChainSpace, config: NetworkConfig) -> dict[str, Layer]:
     return dict(zip((choice.name for choice in space.choices), space.skeleton(config).layers, strict=True))
 
 
-class Chain(SearchSpace):
+class ChainSpace(SearchSpace):
     """A space of chains: stem, layers, head. Every layer is a choice; the number of layers is fixed."""
 
     layer_unit = "layers"
@@ -169,7 +169,7 @@ class Chain(SearchSpace):
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         yield operation_block(candidate, _layers(self, config)[choice], self.activation)
 
-    def canonical(self, architecture: Architecture) -> Architecture:
+    def canonicalize(self, architecture: Architecture) -> Architecture:
         """The same network with the identities at the end of their stages.
 
         Behind the first layer of a stage all layers have one shape, so it makes no difference where an identity

@@ -7,10 +7,10 @@ import re
 from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, Layer
-from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
+from mobilenet_space.chain import ChainSpace, Skeleton, Stage, follow, layer_name
 from zcpt.architecture import Architecture, Choice
 from zcpt.errors import SpaceError
-from zcpt.space import NetworkConfig, Published, WidthDepth
+from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
 
 CANDIDATES = (IDENTITY, "mb_k3_e3", "mb_k5_e6")
 """In the order of the benchmark's digits."""
@@ -21,7 +21,7 @@ STAGES = (Stage(64, 2, 2), Stage(128, 3, 2), Stage(256, 3, 2))
 LAYERS = sum(stage.layers for stage in STAGES)
 
 
-class NasBenchMacro(Chain):
+class NasBenchMacro(ChainSpace):
     """Chains of eight layers: 6,561 digit strings for 3,969 distinct networks, all trained and published.
 
     ``channels`` are those of the stem; all other widths are the published multiples of it.
@@ -33,7 +33,7 @@ class NasBenchMacro(Chain):
     train_size = WidthDepth(STEM, LAYERS)
     small_size = WidthDepth(16, LAYERS)
     # Its published search weighs undecided candidates 1/3 each, exactly, and has no stage 2.
-    published = Published(batch_size=256, alpha_draw="run", alpha_noise=0.0)
+    published = PublishedSettings(batch_size=256, alpha_draw="run", alpha_noise=0.0)
     choices = tuple(Choice(layer_name(index), CANDIDATES) for index in range(LAYERS))
     stages = STAGES
     activation = nn.ReLU

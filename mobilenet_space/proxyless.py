@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
-from mobilenet_space.chain import Chain, Skeleton, Stage, follow, layer_name
+from mobilenet_space.chain import ChainSpace, Skeleton, Stage, follow, layer_name
 from zcpt.architecture import Architecture, Choice
-from zcpt.errors import SpaceError, unknown_name
-from zcpt.space import NetworkConfig, Published, WidthDepth
+from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
 from zcpt.supernet import Supernet
 
 CANDIDATES = (*MB_CONVS, IDENTITY)
@@ -56,7 +56,7 @@ def _draw_as_published(net: nn.Module) -> None:
             nn.init.normal_(module.weight, std=math.sqrt(2 / (math.prod(module.kernel_size) * module.out_channels)))
 
 
-class Proxyless(Chain):
+class Proxyless(ChainSpace):
     """Chains of 21 layers: six MBConvs for each, or nothing where it does not begin a stage.
 
     ``channels`` are those of the stem; the other widths are the published ones in proportion, rounded to
@@ -68,7 +68,7 @@ class Proxyless(Chain):
     search_size = WidthDepth(STEM, 21)
     train_size = WidthDepth(STEM, 21)
     small_size = WidthDepth(16, 21)
-    published = Published(batch_size=64, alpha_draw="run", validation_batch_size=256)
+    published = PublishedSettings(batch_size=64, alpha_draw="run", validation_batch_size=256)
     choices = tuple(_choices())
     stages = STAGES
     activation = nn.ReLU6
@@ -115,5 +115,5 @@ def _operation(word: str) -> str:
     numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
     known = {word: name for name, word in WORDS.items()} | numbers
     if word not in known:
-        raise SpaceError(unknown_name("operation", word, known))
+        raise SpaceError(describe_unknown_name("operation", word, known))
     return known[word]

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
 from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_network_config
-from zcpt.cost import strided_size
+from zcpt.cost import compute_output_size
 from zcpt.search import ORDERS, PRESETS
 from zcpt.search.propose import Proposer
 
@@ -114,9 +114,9 @@ def test_every_block_is_what_it_says(space, size):
     for block in blocks:
         module = block.build().eval()
         with FlopCounterMode(display=False) as counter:
-            output = module(torch.randn(1, block.inputs, *block.entering))
-        assert output.shape[1] == block.outputs
-        assert output.ndim == 2 or output.shape[2:] == strided_size(block.entering, block.stride)
+            output = module(torch.randn(1, block.in_channels, *block.input_size))
+        assert output.shape[1] == block.out_channels
+        assert output.ndim == 2 or output.shape[2:] == compute_output_size(block.input_size, block.stride)
         assert block.cost.params == sum(parameter.numel() for parameter in module.parameters())
         assert 2 * block.cost.macs == counter.get_total_flops()
     for seed in range(3):
@@ -145,7 +145,7 @@ def test_the_cheapest_is_the_cheapest_of_all(space):
         def price(block, seed=seed):
             return zlib.crc32(f"{seed} {block.key}".encode()) % 1000
 
-        complete, allowed = space.cheapest(shape, price), partly_decided(space, generator)
+        complete, allowed = space.build_cheapest_finder(shape, price), partly_decided(space, generator)
         rows = product(*(combinations(allowed[choice.name], choice.keep) for choice in space.choices))
         names = [choice.name for choice in space.choices]
         every = {space.architecture(dict(zip(names, row, strict=True))) for row in rows}
@@ -164,7 +164,7 @@ def test_the_cheapest_of_a_whole_space(name):
     def price(block):
         return zlib.crc32(block.key.encode()) % 1000
 
-    names, complete = [choice.name for choice in space.choices], space.cheapest(shape, price)
+    names, complete = [choice.name for choice in space.choices], space.build_cheapest_finder(shape, price)
     rows = product(*(combinations(choice.candidates, choice.keep) for choice in space.choices))
     every = {space.architecture(dict(zip(names, row, strict=True))) for row in rows}
     totals = {architecture: sum(map(price, space.blocks(architecture, shape))) for architecture in every}
@@ -178,8 +178,8 @@ def test_the_cheapest_of_a_whole_space(name):
 def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space):
     for seed in range(5):
         architecture = random_architecture(space, seed)
-        canonical = space.canonical(architecture)
-        assert space.canonical(canonical) == canonical
+        canonical = space.canonicalize(architecture)
+        assert space.canonicalize(canonical) == canonical
         assert space.cost(canonical, tiny_network_config(space)) == space.cost(architecture, tiny_network_config(space))
 
 

@@ -101,7 +101,7 @@ def test_a_plugin_that_breaks_is_named(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "zcpt: plugin 'broken' of package 'broken' cannot be loaded (ModuleNotFoundError: No module named "
-        "'nowhere'): mend it, or type 'pip uninstall broken'.\n"
+        "'nowhere'): fix it, or type 'pip uninstall broken'.\n"
     )
 
 

@@ -17,7 +17,7 @@ from train.images import Statistics
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
 from zcpt.files import require_keys, write_atomically
-from zcpt.space import Network, NetworkConfig
+from zcpt.space import DiscreteNetwork, NetworkConfig
 from zcpt.space_registry import get_space
 
 LAST = "last.pt"
@@ -30,7 +30,7 @@ _DOCUMENT = ("architecture", "shape.image_size", "statistics", "classes", "about
 class TrainedNetwork:
     """A trained network with everything needed to use it."""
 
-    network: Network
+    network: DiscreteNetwork
     architecture: Architecture
     network_config: NetworkConfig
     statistics: Statistics

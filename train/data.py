@@ -16,7 +16,7 @@ from train.folder import FolderImages, folder_classes
 from train.images import ImageSet, InMemory, Pictures, Statistics, Transformed, count, measured_statistics
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError
-from zcpt.registry import Registry, first_line
+from zcpt.registry import Registry, get_docstring_summary
 from zcpt.seeding import derive_seed
 
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
@@ -200,7 +200,7 @@ def register_dataset(name: str, recipe: str = "cifar") -> Callable[[Find], Find]
         DataError: The name is taken.
     """
 
-    def add(function: Find) -> Find:
+    def to_source(function: Find) -> Source:
         def find(name: str, data_dir: Path | None, download: bool) -> ImageData:
             folder = data_dir or Path("data")
             found = function(folder, download)
@@ -213,10 +213,9 @@ def register_dataset(name: str, recipe: str = "cifar") -> Callable[[Find], Find]
                 directory=folder,
             )
 
-        DATASETS.register(name, Source(first_line(function), find, recipe), function)
-        return function
+        return Source(get_docstring_summary(function), find, recipe)
 
-    return add
+    return DATASETS.decorator(name, convert=to_source)
 
 
 def scoring_batches(data: ImageData, seed: int) -> DatasetBatches:

@@ -12,11 +12,11 @@ from torchvision.transforms import v2
 
 from train.augment import normalisation
 from train.images import ImageSet, Statistics, Transformed, count
-from zcpt.space import Network
+from zcpt.space import DiscreteNetwork
 
 
 def measure(
-    network: Network,
+    network: DiscreteNetwork,
     images: ImageSet,
     statistics: Statistics,
     batch_size: int,

@@ -23,8 +23,8 @@ from train.evaluation import measure
 from train.images import Transformed, count
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
-from zcpt.devices import place, place_images
-from zcpt.errors import ConfigError, DataError, unknown_name
+from zcpt.devices import move_images, move_network
+from zcpt.errors import ConfigError, DataError, describe_unknown_name
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig
 from zcpt.space_registry import get_space
@@ -50,7 +50,7 @@ class Training:
         with use_seed(derive_seed(config.seed, "weights")):
             space = get_space(architecture.space)
             network = space.build_network(architecture, self.network_config, auxiliary=config.auxiliary_weight > 0)
-        self.network = place(network, device, config.channels_last)
+        self.network = move_network(network, device, config.channels_last)
         self.runs: nn.Module = torch.compile(network) if config.compile else network  # type: ignore[assignment]
         self.optimizer, self.schedule = _optimizer(network, config)
         self.rows: list[Row] = []
@@ -144,7 +144,7 @@ class Training:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in self.loader():
-            yield place_images(images, self.device, self.config.channels_last), labels.to(self.device)
+            yield move_images(images, self.device, self.config.channels_last), labels.to(self.device)
 
     def loader(self) -> DataLoader[Any]:
         """The training images of the next epoch, shuffled and augmented."""
@@ -176,7 +176,7 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Opt
     except (ValueError, TypeError, AssertionError, ImportError) as error:
         if config.optimizer in list_optimizers():
             raise ConfigError(f"--optimizer {config.optimizer} cannot be used here: {error}") from None
-        raise ConfigError(unknown_name("optimiser", config.optimizer, list_optimizers())) from None
+        raise ConfigError(describe_unknown_name("optimiser", config.optimizer, list_optimizers())) from None
     if getattr(optimizer, "is_second_order", False):
         raise ConfigError(f"--optimizer {config.optimizer} needs second derivatives: choose one that does not.")
     schedule, _ = create_scheduler_v2(

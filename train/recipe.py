@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.options import check_types, format_flag, option
 from zcpt.space import SearchSpace, WidthDepth
 
@@ -94,11 +94,11 @@ def _size(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:
 def configure(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
     """The settings for a space and a data set: the recipe's values, width and depth, below the options given."""
     if recipe not in RECIPES:
-        raise ConfigError(unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
+        raise ConfigError(describe_unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
     size = _size(space, recipe, dataset)
     values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values, **options}
     known = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in known:
-            raise ConfigError(unknown_name("option of train", name, known))
+            raise ConfigError(describe_unknown_name("option of train", name, known))
     return TrainConfig(recipe=recipe, **values)

@@ -21,16 +21,16 @@ from train.images import count
 from train.loop import Row, Training
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
-from zcpt.devices import to_device
+from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
 from zcpt.files import (
+    create_folder,
+    describe_yaml_error,
     lock_folder,
-    make_folder,
     read_run_file,
     require_keys,
     to_json_text,
     write_atomically,
-    yaml_problem,
 )
 from zcpt.options import pluralize
 from zcpt.space_registry import get_space
@@ -58,7 +58,7 @@ def fit(
         ZcptError: Something given cannot be used, and nothing has been written; or the training failed, and
             ``run_dir`` says how far it came.
     """
-    training = Training(architecture, data, config, to_device(device))
+    training = Training(architecture, data, config, resolve_device(device))
     if not resume:
         _new_folder(run_dir, training)
     with lock_folder(run_dir):
@@ -78,8 +78,8 @@ def _announcement(training: Training) -> str:
     config, space = training.config, get_space(training.architecture.space)
     return (
         f"training {space.format(training.architecture)} on {training.data.name} by recipe {config.recipe}, "
-        f"on {training.device}: C={config.channels}, {pluralize(config.layers, space.layer_unit)}, "
-        f"{pluralize(config.epochs, 'epochs')}"
+        f"on {training.device}: C={config.channels}, {space.describe_layers(config.layers)}, "
+        f"{pluralize(config.epochs, 'epoch')}"
     )
 
 
@@ -118,7 +118,7 @@ def _new_folder(run_dir: Path, training: Training) -> None:
         ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
         "architecture.json": to_json_text(training.architecture.to_json()),
     }
-    make_folder(run_dir, files)
+    create_folder(run_dir, files)
 
 
 def _go_on(run_dir: Path, training: Training) -> None:
@@ -142,7 +142,7 @@ def read_arguments(run_dir: Path) -> dict[str, Any]:
     try:
         arguments = yaml.safe_load(read_run_file(path))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is damaged: {yaml_problem(error)}.") from None
+        raise ConfigError(f"{path} is damaged: {describe_yaml_error(error)}.") from None
     fields = [f.name for f in dataclasses.fields(TrainConfig)]
     data = [f"data.{key}" for key in ("name", "directory", "train_images", "test_images", "statistics")]
     return require_keys(arguments, [*fields, *data, "device"], path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from zcpt.errors import SpaceError, unknown_name
+from zcpt.errors import SpaceError, describe_unknown_name
 
 SCHEMA = 1
 
@@ -35,7 +35,7 @@ class Choice:
         try:
             return self.candidates.index(candidate)
         except ValueError:
-            message = unknown_name(f"candidate of {self.name}", candidate, self.candidates)
+            message = describe_unknown_name(f"candidate of {self.name}", candidate, self.candidates)
             raise SpaceError(message) from None
 
     @property

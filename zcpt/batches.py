@@ -151,7 +151,7 @@ def _drawn_by(loader: DataLoader[Any]) -> Sequence[int]:
     )
 
 
-def fingerprint(batch: Batch) -> str:
+def compute_fingerprint(batch: Batch) -> str:
     """A hash of a batch: drawn with a fixed seed, it tells whether images, order and augmentation are the same."""
     digest = hashlib.sha256()
     for tensor in (batch.images, batch.labels):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-Size2d = tuple[int, int]
+HeightWidth = tuple[int, int]
 """Height and width in pixels."""
 
 
@@ -30,11 +30,11 @@ class Block:
     """One operation at one place of a discrete network; equal blocks do the same on inputs of the same shape."""
 
     name: str
-    inputs: int
+    in_channels: int
     """Channels of its input."""
-    outputs: int
+    out_channels: int
     stride: int
-    entering: Size2d
+    input_size: HeightWidth
     """Height and width of its input."""
     cost: Cost = field(compare=False)
     build: Callable[[], nn.Module] = field(compare=False, repr=False)
@@ -43,28 +43,28 @@ class Block:
     @property
     def key(self) -> str:
         """The name under which tables hold it."""
-        height, width = self.entering
-        return f"{self.name} {self.inputs}->{self.outputs} stride {self.stride} at {height}x{width}"
+        height, width = self.input_size
+        return f"{self.name} {self.in_channels}->{self.out_channels} stride {self.stride} at {height}x{width}"
 
 
-Price = Callable[[Block], float]
+BlockPrice = Callable[[Block], float]
 """What one block counts; a network counts the sum of its blocks."""
 
 
-def total(blocks: Iterable[Block]) -> Cost:
+def sum_costs(blocks: Iterable[Block]) -> Cost:
     """The cost of all blocks together."""
     costs = [block.cost for block in blocks]
     return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))
 
 
-def strided_size(size: Size2d, stride: int) -> Size2d:
+def compute_output_size(size: HeightWidth, stride: int) -> HeightWidth:
     """Height and width after a stride-``stride`` operation; odd sizes round up."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def conv_cost(inputs: int, outputs: int, kernel: int, size: Size2d, groups: int = 1) -> Cost:
+def conv_cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth, groups: int = 1) -> Cost:
     """A convolution without bias whose output is ``size`` (height, width)."""
-    params = inputs // groups * outputs * kernel * kernel
+    params = in_channels // groups * out_channels * kernel * kernel
     return Cost(params, params * size[0] * size[1])
 
 
@@ -73,9 +73,9 @@ def norm_cost(channels: int) -> Cost:
     return Cost(2 * channels, 0)
 
 
-def linear_cost(inputs: int, outputs: int) -> Cost:
+def linear_cost(in_channels: int, out_channels: int) -> Cost:
     """A linear layer with bias; adding the bias is no multiplication."""
-    return Cost(inputs * outputs + outputs, inputs * outputs)
+    return Cost(in_channels * out_channels + out_channels, in_channels * out_channels)
 
 
 def measure_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
@@ -96,7 +96,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def classifier_block(features: int, classes: int, size: Size2d) -> Block:
+def classifier_block(features: int, classes: int, size: HeightWidth) -> Block:
     """Global average pooling of maps of ``size``, and a linear layer with bias."""
     return Block(
         "classifier",

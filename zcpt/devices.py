@@ -16,7 +16,7 @@ from zcpt.errors import ConfigError
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def to_device(name: str | torch.device) -> torch.device:
+def resolve_device(name: str | torch.device) -> torch.device:
     """The device of that name, after trying it; ConfigError if it cannot be used."""
     try:
         device = torch.device(name)
@@ -27,7 +27,7 @@ def to_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def take_own_gpu() -> None:
+def select_local_gpu() -> None:
     """Let 'cuda' mean the GPU with the number of this process among those that torchrun started on this machine."""
     number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= count > 0:
@@ -39,7 +39,7 @@ def take_own_gpu() -> None:
         torch.cuda.set_device(number)
 
 
-def device_name(device: torch.device) -> str:
+def get_device_name(device: torch.device) -> str:
     """What hardware it is, such as the model of the GPU or of the processor."""
     module = getattr(torch, device.type)
     if hasattr(module, "get_device_name"):
@@ -50,7 +50,7 @@ def device_name(device: torch.device) -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:
+def move_network(net: Net, device: torch.device, channels_last: bool = True) -> Net:
     """Move a network in place, and return it.
 
     With channels last, depthwise convolutions and pooling run several times faster on CPUs; no value changes.
@@ -60,11 +60,11 @@ def place(net: Net, device: torch.device, channels_last: bool = True) -> Net:
     return net
 
 
-def place_images(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:
-    """Move images [B, C, H, W], in the layout of ``place``."""
+def move_images(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:
+    """Move images [B, C, H, W], in the layout of ``move_network``."""
     return images.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def place_batch(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch, in the layout of ``place``."""
-    return Batch(place_images(batch.images, device), batch.labels.to(device), batch.seed)
+def move_batch(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch, in the layout of ``move_network``."""
+    return Batch(move_images(batch.images, device), batch.labels.to(device), batch.seed)

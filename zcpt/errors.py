@@ -37,7 +37,7 @@ class LostError(Exception):
 _LISTED = 20
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:
+def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:
     """One sentence for a name that nothing is registered under, with the nearest one that is.
 
     Args:

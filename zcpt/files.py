@@ -67,7 +67,7 @@ def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str
     return document
 
 
-def yaml_problem(error: yaml.YAMLError) -> str:
+def describe_yaml_error(error: yaml.YAMLError) -> str:
     """What is wrong with a YAML text, in one line."""
     mark: yaml.Mark | None = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -84,30 +84,37 @@ def lock_folder(folder: Path) -> Iterator[None]:
         raise ConfigError(f"another process is at work in {folder}: wait for it, or stop it first.") from None
 
 
-def make_folder(path: Path, files: Mapping[str, str]) -> None:
-    """Make a new folder together with its first files.
+def create_folder(path: Path, files: Mapping[str, str]) -> bool:
+    """Create a run folder together with its first files. An empty folder of the user is filled.
+
+    Returns:
+        True if the folder is new, False if it was there and empty. A caller that cleans up after a failure removes
+        only a folder that is new.
 
     Raises:
-        ConfigError: There is something already, or the folder cannot be made.
+        ConfigError: The path is taken, or the folder cannot be created.
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
                 f"{path} exists already: give another folder with --out, or continue it with --resume {path}."
             )
-        partial = path if path.exists() else path.with_name(f".{path.name}.partial")
-        if partial != path:
+        is_new = not path.exists()
+        # A new folder is filled under another name first, so that a kill never leaves one that lacks a file.
+        partial = path.with_name(f".{path.name}.partial") if is_new else path
+        if is_new:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         for name, text in files.items():
             write_atomically(partial / name, text)
-        if partial != path:
+        if is_new:
             partial.replace(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be made ({error.strerror}): give another folder with --out.") from None
+    return is_new
 
 
-def difference(key: str, before: Any, now: Any) -> str:
+def describe_difference(key: str, before: Any, now: Any) -> str:
     """Where two values of a run folder's document differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         name = next(k for k in {**before, **now} if before.get(k) != now.get(k))

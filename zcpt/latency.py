@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from zcpt.cost import Block
-from zcpt.devices import device_name, place, place_images
+from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError
 from zcpt.files import read_text, require_keys, to_json_text, write_atomically
 from zcpt.space import NetworkConfig, SearchSpace
@@ -95,7 +95,7 @@ def measure(
     times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}
     about = {
         "device": str(device),
-        "name": device_name(device),
+        "name": get_device_name(device),
         "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d"),
         "versions": get_versions(),
@@ -108,8 +108,8 @@ def measure(
 
 
 def _milliseconds(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
-    module = place(block.build(), device).eval()
-    images = place_images(torch.randn(batch_size, block.inputs, *block.entering), device)
+    module = move_network(block.build(), device).eval()
+    images = move_images(torch.randn(batch_size, block.in_channels, *block.input_size), device)
     synchronize = _synchronize(device)
     times = []
     with torch.inference_mode():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zcpt.space import Network
+from zcpt.space import DiscreteNetwork
 
 
 class DropPath(nn.Module):
@@ -27,7 +27,7 @@ class DropPath(nn.Module):
         return x * ((drawn < keep) / keep).to(x.dtype)
 
 
-class DropPathNetwork(Network):
+class DropPathNetwork(DiscreteNetwork):
     """A discrete network whose operations are followed by DropPath where dropping makes sense."""
 
     def set_drop_path(self, probability: float) -> None:
@@ -36,7 +36,7 @@ class DropPathNetwork(Network):
                 module.probability.fill_(probability)
 
 
-def with_drop_path(operation: nn.Module) -> nn.Module:
+def add_drop_path(operation: nn.Module) -> nn.Module:
     """The operation with DropPath behind it; an identity stays as it is, as in DARTS."""
     return operation if isinstance(operation, nn.Identity) else nn.Sequential(operation, DropPath())
 

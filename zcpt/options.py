@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import field, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any, get_args, get_type_hints
 
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 
 
 def option(default: Any, help: str, read: Callable[[str], Any] | None = None, shown: str = "") -> Any:
@@ -27,7 +26,7 @@ def option(default: Any, help: str, read: Callable[[str], Any] | None = None, sh
 _UNITS = {"k": 3, "M": 6, "G": 9}
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
     """Read 600M, 3.3M, 600e6 or 600000000; ValueError with a sentence for the user if it is no number."""
     exponent = _UNITS.get(text[-1:], 0)
     try:
@@ -37,7 +36,7 @@ def number(text: str) -> float:
 
 
 def format_count(value: float, up: bool = False) -> str:
-    """A number with four digits, so that ``number`` can read it; with ``up`` never less than it is."""
+    """A number with four digits, so that ``parse_number`` can read it; with ``up`` never less than it is."""
     unit, exponent = next((u for u in reversed(_UNITS.items()) if value >= 10 ** u[1]), ("", 0))
     scaled = Decimal(value).scaleb(-exponent)
     digits = Decimal(1).scaleb(scaled.adjusted() - 3)
@@ -46,15 +45,14 @@ def format_count(value: float, up: bool = False) -> str:
 
 
 def format_exact(value: float) -> str:
-    """A number that ``number`` reads as the same, in the shorter way of writing it."""
+    """A number that ``parse_number`` reads as the same, in the shorter way of writing it."""
     text = format_count(value)
-    return text if number(text) == value else f"{value:.15g}"
+    return text if parse_number(text) == value else f"{value:.15g}"
 
 
-def pluralize(number: int, things: str) -> str:
-    """'2 cells in each stage' or '1 cell in each stage': the first plural is what is counted."""
-    one = re.sub(r"(?<=ch|ss)es\b|(?<!s)s\b", "", things, count=1)
-    return f"{number} {one if number == 1 else things}"
+def pluralize(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun: '1 cell', '2 cells', '2 batches'. Without ``plural`` the noun takes an 's'."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def format_flag(name: str) -> str:
@@ -69,7 +67,9 @@ def check_types(config: Any) -> None:
         value, hint = getattr(config, f.name), hints[f.name]
         if get_args(hint):
             if value not in get_args(hint):
-                raise ConfigError(unknown_name(f"value of {format_flag(f.name)}", str(value), map(str, get_args(hint))))
+                raise ConfigError(
+                    describe_unknown_name(f"value of {format_flag(f.name)}", str(value), map(str, get_args(hint)))
+                )
         elif type(value) is not hint and not (hint is float and type(value) is int):
             raise ConfigError(f"{format_flag(f.name)} takes a value of type {hint.__name__}, not {value!r}.")
         elif hint is float and not math.isfinite(value):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from zcpt.errors import ConfigError, ZcptError, unknown_name
+from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 
 PLUGINS = "zcpt.plugins"
 """Group of the entry points of packages that bring parts: each one names a module that registers them."""
 
 T = TypeVar("T")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -35,24 +36,47 @@ class Registry(Mapping[str, T], Generic[T]):
         self._parts: dict[str, T] = dict(own or {})
         self._origins: dict[str, str] = {}
 
-    def register(self, name: str, part: T, defined: type | Callable[..., Any]) -> None:
-        """Add a part.
+    def decorator(
+        self, name: str | None = None, *, convert: Callable[[Any], T] | None = None, required: Sequence[str] = ("name",)
+    ) -> Callable[[Decorated], Decorated]:
+        """Return a decorator that registers a class or function and leaves it unchanged.
+
+        Defining the same class or function again, as when a notebook cell is run twice, replaces the earlier one.
 
         Args:
-            name: Its name.
-            part: The part.
-            defined: The class or function that was decorated. When it is defined anew, as in a notebook, the new one
-                takes the place of the old one; another one cannot have the name.
+            name: Name to register under; None takes the class attribute ``name``.
+            convert: Makes the registered part from what is decorated; None registers that itself.
+            required: Attributes that a class must have if ``name`` is None.
+
+        Returns:
+            The decorator. It raises the registry's error if the name is taken or an attribute is missing.
         """
-        origin = f"{defined.__module__}.{defined.__qualname__}"
-        if name in self._parts and self._origins.get(name) != origin:
-            article = "an" if self._kind[0] in "aeio" else "a"
-            raise self._error(f"{article} {self._kind} named '{name}' exists already: choose another name.")
-        self._parts[name], self._origins[name] = part, origin
+
+        def register(decorated: Decorated) -> Decorated:
+            if name is None:
+                self._check_attributes(decorated, required)
+            key = getattr(decorated, "name", "") if name is None else name
+            # A class keeps its module and qualified name when it is defined again; another class has a different one.
+            origin = f"{decorated.__module__}.{decorated.__qualname__}"
+            if key in self._parts and self._origins.get(key) != origin:
+                article = "an" if self._kind[0] in "aeio" else "a"
+                raise self._error(f"{article} {self._kind} named '{key}' exists already: choose another name.")
+            self._parts[key] = convert(decorated) if convert else cast(T, decorated)
+            self._origins[key] = origin
+            return decorated
+
+        return register
+
+    def _check_attributes(self, decorated: Callable[..., Any], required: Sequence[str]) -> None:
+        for attribute in required:
+            if not hasattr(decorated, attribute):
+                raise self._error(
+                    f"{self._kind} {decorated.__name__} has no {attribute}: write '{attribute} = ...' into the class."
+                )
 
     def __getitem__(self, name: str) -> T:
         if name not in self:
-            raise self._error(unknown_name(self._kind, name, self._parts, self._listing))
+            raise self._error(describe_unknown_name(self._kind, name, self._parts, self._listing))
         return self._parts[name]
 
     def __contains__(self, name: object) -> bool:
@@ -84,11 +108,11 @@ def load_plugins() -> None:
             reason = str(error).rstrip(".") or "no reason given"
             raise ConfigError(
                 f"plugin '{plugin.name}' of package '{package}' cannot be loaded ({type(error).__name__}: {reason}): "
-                f"mend it, or type 'pip uninstall {package}'."
+                f"fix it, or type 'pip uninstall {package}'."
             ) from error
 
 
-def first_line(documented: Callable[..., Any] | type) -> str:
+def get_docstring_summary(documented: Callable[..., Any] | type) -> str:
     """What the first line of a docstring says, without its full stop; empty where there is none."""
     lines = (inspect.getdoc(documented) or "").splitlines()
     return lines[0].rstrip(".") if lines else ""

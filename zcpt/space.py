@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torch import Tensor, nn
 
 from zcpt.architecture import Architecture, Choice, check_kept
-from zcpt.cost import Block, Cost, Price, total
+from zcpt.cost import Block, BlockPrice, Cost, sum_costs
 from zcpt.errors import ConfigError, SpaceError
+from zcpt.options import pluralize
 from zcpt.supernet import Supernet
 
 
@@ -42,7 +43,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSettings:
     """Settings of the published Zero-Cost-PT experiments on one space."""
 
     batch_size: int
@@ -63,7 +64,7 @@ class CellGraph:
     arrows: tuple[tuple[str, str, str], ...]
 
 
-class Network(nn.Module, ABC):
+class DiscreteNetwork(nn.Module, ABC):
     """A discrete network, to be trained. ``forward`` returns logits [B, classes]; in training mode with an
     auxiliary head it returns ``(logits, auxiliary logits)``."""
 
@@ -76,9 +77,9 @@ class Network(nn.Module, ABC):
         def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]: ...
 
 
-Allowed = Mapping[str, Sequence[str]]
+AllowedCandidates = Mapping[str, Sequence[str]]
 """For every choice the candidates that may still be kept."""
-Completion = Callable[[Allowed], Architecture | None]
+CheapestFinder = Callable[[AllowedCandidates], Architecture | None]
 """From what may still be kept to an architecture that keeps nothing else; None where there is none."""
 
 
@@ -96,7 +97,7 @@ class SearchSpace(ABC):
     """Width and depth of the network that is trained on CIFAR-10."""
     small_size: ClassVar[WidthDepth]
     """Width and depth that suit small images such as the embedded digits."""
-    published: ClassVar[Published]
+    published: ClassVar[PublishedSettings]
     """What the published experiments did differently from one space to the other."""
 
     choices: tuple[Choice, ...]
@@ -123,7 +124,7 @@ class SearchSpace(ABC):
         in_channels: int = 3,
         image_size: tuple[int, int] = (32, 32),
         auxiliary: bool = False,
-    ) -> Network:
+    ) -> DiscreteNetwork:
         """Build the discrete network of an architecture; its fresh weights come from torch's generator.
 
         Raises:
@@ -137,7 +138,9 @@ class SearchSpace(ABC):
         """What ``supernet`` calls."""
 
     @abstractmethod
-    def build_network(self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False) -> Network:
+    def build_network(
+        self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
+    ) -> DiscreteNetwork:
         """What ``network`` calls; it starts with ``self.check(architecture)``."""
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterable[Block]:
@@ -147,7 +150,8 @@ class SearchSpace(ABC):
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterable[Block]:
         """What a candidate adds to a network that keeps it, whatever else the network keeps.
 
-        A space whose choices depend on each other overrides ``blocks``, ``all_blocks`` and ``cheapest`` instead.
+        A space whose choices depend on each other overrides ``blocks``, ``all_blocks`` and
+        ``build_cheapest_finder`` instead.
         """
         raise SpaceError(f"space '{self.name}' has no chosen_blocks: it cannot tell costs and keep budgets without.")
 
@@ -169,40 +173,42 @@ class SearchSpace(ABC):
 
     def cost(self, architecture: Architecture, config: NetworkConfig) -> Cost:
         """Parameters and MACs of the network without its auxiliary head, by formula."""
-        return total(self.blocks(architecture, config))
+        return sum_costs(self.blocks(architecture, config))
 
-    def prices(self, config: NetworkConfig, price: Price) -> dict[str, dict[str, float]]:
+    def prices(self, config: NetworkConfig, price: BlockPrice) -> dict[str, dict[str, float]]:
         """What each candidate of each choice adds to the price of a network."""
         return {
             choice.name: {c: sum(map(price, self.chosen_blocks(choice.name, c, config))) for c in choice.selectable}
             for choice in self.choices
         }
 
-    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
+    def build_cheapest_finder(
+        self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
+    ) -> CheapestFinder:
         """A function that finds an architecture of least price among those that are still allowed.
 
         Args:
             config: Of the networks.
             price: What a block counts.
-            valid_only: Leave out what is not ``valid``. A space that says nothing of it here may find an
+            valid_only: Leave out what is not ``is_valid``. A space that says nothing of it here may find an
                 architecture that is not; a search then looks on among the others, and may give up.
         """
         prices = self.prices(config, price)
 
-        def complete(allowed: Allowed) -> Architecture:
-            return self.architecture({c.name: least(c, allowed[c.name], prices[c.name]) for c in self.choices})
+        def complete(allowed: AllowedCandidates) -> Architecture:
+            return self.architecture({c.name: pick_cheapest(c, allowed[c.name], prices[c.name]) for c in self.choices})
 
         return complete
 
-    def valid(self, architecture: Architecture) -> bool:
+    def is_valid(self, architecture: Architecture) -> bool:
         """Whether the published list of the space, where it leaves some out, has the architecture."""
         self.check(architecture)
         return True
 
     @property
     def has_invalid_architectures(self) -> bool:
-        """Whether the published list may leave some architectures out: a space where it does overrides ``valid``."""
-        return type(self).valid is not SearchSpace.valid
+        """Whether the published list may leave some architectures out: a space where it does overrides ``is_valid``."""
+        return type(self).is_valid is not SearchSpace.is_valid
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:
@@ -223,6 +229,11 @@ class SearchSpace(ABC):
         """The architecture that a decision for every choice amounts to."""
         return Architecture(self.name, decisions)
 
+    def describe_layers(self, layers: int) -> str:
+        """Return the number of layers with its unit, such as '8 cells' or '1 cell in each of the three stages'."""
+        noun, *rest = self.layer_unit.split(" ")
+        return pluralize(layers, " ".join([noun.removesuffix("s"), *rest]), self.layer_unit)
+
     def check(self, architecture: Architecture) -> None:
         """SpaceError unless the architecture is one of this space's, complete and with known candidates."""
         if architecture.space != self.name:
@@ -235,7 +246,7 @@ class SearchSpace(ABC):
         for choice in self.choices:
             check_kept(choice, architecture.kept[choice.name])
 
-    def canonical(self, architecture: Architecture) -> Architecture:
+    def canonicalize(self, architecture: Architecture) -> Architecture:
         """The one that stands for all architectures with the same network, as far as the space knows of others."""
         self.check(architecture)
         return architecture
@@ -249,7 +260,7 @@ class SearchSpace(ABC):
         return math.prod(math.comb(len(c.selectable), c.keep) for c in self.choices)
 
 
-def least(choice: Choice, allowed: Sequence[str], prices: Mapping[str, float]) -> tuple[str, ...]:
+def pick_cheapest(choice: Choice, allowed: Sequence[str], prices: Mapping[str, float]) -> tuple[str, ...]:
     """The allowed candidates that a choice keeps if it goes by price; the first ones of equals."""
     cheap = sorted(allowed, key=prices.__getitem__)[: choice.keep]
     return tuple(candidate for candidate in allowed if candidate in cheap)

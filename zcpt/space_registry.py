@@ -46,13 +46,12 @@ def register_space(name: str) -> Callable[[Make], Make]:
         SpaceError: The name is taken.
     """
 
-    def add(make: Make) -> Make:
+    def set_name(make: Make) -> Make:
         if isinstance(make, type) and "name" not in vars(make):
             cast(Any, make).name = name
-        _SPACES.register(name, make, make)
         return make
 
-    return add
+    return _SPACES.decorator(name, convert=set_name)
 
 
 def list_spaces() -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.architecture import Choice
-from zcpt.errors import SpaceError, unknown_name
+from zcpt.errors import SpaceError, describe_unknown_name
 from zcpt.mixture import Mixture
 
 
@@ -118,14 +118,14 @@ class Supernet(nn.Module):
 
     def _choice(self, name: str, choice: str) -> Choice:
         if choice not in self.choices:
-            raise SpaceError(f"{name} has an {unknown_name('choice', choice, self.choices)}")
+            raise SpaceError(f"{name} has an {describe_unknown_name('choice', choice, self.choices)}")
         return self.choices[choice]
 
     def _append(self, step: Step) -> str:
         sources = step.sources if isinstance(step, Sum | Concat) else (step.source,)
         for source in sources:
             if source not in self._values:
-                raise SpaceError(f"{step.out} reads an {unknown_name('value', source, self._values)}")
+                raise SpaceError(f"{step.out} reads an {describe_unknown_name('value', source, self._values)}")
         if step.out in self._values:
             raise SpaceError(f"two values are named '{step.out}': give each step a name of its own.")
         self._values.add(step.out)

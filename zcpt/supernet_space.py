@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.architecture import Architecture
-from zcpt.cost import Block, Price, count_parameters, measure_cost
+from zcpt.cost import Block, BlockPrice, count_parameters, measure_cost
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, with_drop_path
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.mixture import Mixture
-from zcpt.space import CellGraph, Completion, NetworkConfig, Published, SearchSpace
+from zcpt.space import CellGraph, CheapestFinder, NetworkConfig, PublishedSettings, SearchSpace
 from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 
 
@@ -29,7 +29,7 @@ class SupernetSpace(SearchSpace):
     """
 
     layer_unit: ClassVar[str] = "layers"
-    published: ClassVar[Published] = Published(batch_size=64, alpha_draw="run")
+    published: ClassVar[PublishedSettings] = PublishedSettings(batch_size=64, alpha_draw="run")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -70,13 +70,15 @@ class SupernetSpace(SearchSpace):
         steps = (step for step in traced.net.program if isinstance(step, Mixed) and step.choice == choice)
         return (traced.blocks[f"{step.out}.{candidate}"] for step in steps)
 
-    def cheapest(self, config: NetworkConfig, price: Price, valid_only: bool = False) -> Completion:
+    def build_cheapest_finder(
+        self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
+    ) -> CheapestFinder:
         if any(isinstance(step, Sum) and step.choice for step in _trace(self, config).net.program):
             raise SpaceError(
                 f"space '{self.name}' cannot keep budgets: what it computes depends on the inputs that it keeps. "
-                "Leave the budget out, or override SearchSpace.cheapest."
+                "Leave the budget out, or override SearchSpace.build_cheapest_finder."
             )
-        return super().cheapest(config, price, valid_only)
+        return super().build_cheapest_finder(config, price, valid_only)
 
     def parse(self, text: str) -> Architecture:
         """Read ``choice=candidate, choice=candidate``."""
@@ -120,7 +122,7 @@ def _kept(net: Supernet, mixture: Mixture) -> Supernet:
             weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
             kept = [(name, module) for (name, module), weight in weights if weight]
             if step.out not in alone or len(kept) > 1:
-                kept = [(name, with_drop_path(module)) for name, module in kept]
+                kept = [(name, add_drop_path(module)) for name, module in kept]
             body.sum(step.out, [body.fixed(f"{step.out}.{name}", module, step.source) for name, module in kept])
         elif isinstance(step, Concat):
             body.concat(step.out, reads)

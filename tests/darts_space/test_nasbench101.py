@@ -9,7 +9,7 @@ import torch
 
 from darts_space.nasbench101 import CellSpec, NasBench101Network, network_blocks, read_model_spec, write_model_spec
 from zcpt import SpaceError
-from zcpt.cost import total
+from zcpt.cost import sum_costs
 from zcpt.space import NetworkConfig
 
 MAX, C3, C1 = "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu"
@@ -36,7 +36,7 @@ def cell(edges, ops=None):
 
 
 def test_published_size_of_the_inception_cell():
-    assert total(network_blocks(INCEPTION, NetworkConfig(128, 9))).params == 2_694_282
+    assert sum_costs(network_blocks(INCEPTION, NetworkConfig(128, 9))).params == 2_694_282
 
 
 # Inputs, outputs and channels of the vertices: the cases of NAS-Bench-101's own test of compute_vertex_channels.
@@ -132,7 +132,7 @@ def test_published_sizes_of_500_networks(real_data):
     for index, row in enumerate(rows):
         spec = CellSpec.of(matrix_of(row), row["ops"].split(",")).pruned()
         params = round(float(row["params_M"]) * 1e6)
-        assert total(network_blocks(spec, NetworkConfig(128, 9))).params == params
+        assert sum_costs(network_blocks(spec, NetworkConfig(128, 9))).params == params
         if index % 100 == 0 or len(spec.ops) == 2:
             network = NasBench101Network(spec, NetworkConfig(128, 9), auxiliary=False)
             assert sum(p.numel() for p in network.parameters()) == params

@@ -55,7 +55,7 @@ def test_published_sizes(space, parents, params, decisions, listed):
     found = graphs(space)
     cells = {graph: 3 ** sum(name.endswith("/operation") for name in graph.kept) for graph in found}
     assert sum(cells.values()) == space.count()
-    assert sum(cells[graph] for graph in found if space.valid(graph)) == listed
+    assert sum(cells[graph] for graph in found if space.is_valid(graph)) == listed
     for graph in list(found)[::7]:
         matrix = space.spec(graph).matrix
         counts = [sum(row[vertex] for row in matrix) for vertex in (*range(1, len(parents)), 6)]
@@ -143,9 +143,9 @@ def test_nodes_that_do_not_reach_the_output_are_no_part_of_an_architecture():
 
 def test_cells_that_branch_are_not_in_the_published_list():
     chain = {c.name: c.candidates[-c.keep :] for c in TWO.choices}
-    assert TWO.valid(TWO.architecture(chain))
-    assert TWO.valid(TWO.architecture({**chain, "output/parents": ("input", "1", "2")}))
-    assert not TWO.valid(TWO.architecture({**chain, "node2/parents": ("input",)}))
+    assert TWO.is_valid(TWO.architecture(chain))
+    assert TWO.is_valid(TWO.architecture({**chain, "output/parents": ("input", "1", "2")}))
+    assert not TWO.is_valid(TWO.architecture({**chain, "node2/parents": ("input",)}))
 
 
 def test_all_cells_are_written_and_read():
@@ -229,7 +229,7 @@ def test_the_published_list_is_exactly_the_valid_cells(space, table):
         assert list(spec.ops) == ops
         listed.add(architecture)
     every = (a for graph in graphs(space) for a in labelled(space, graph))
-    assert listed == {architecture for architecture in every if space.valid(architecture)}
+    assert listed == {architecture for architecture in every if space.is_valid(architecture)}
 
 
 @pytest.mark.data

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, Zero
-from zcpt.cost import strided_size
+from zcpt.cost import compute_output_size
 
 STRIDED = [(name, stride) for name in OPERATIONS for stride in (1, 2) if (name, stride) != ("none", 2)]
 
@@ -17,8 +17,8 @@ def test_output_size_and_cost(name, stride, size):
     operation = OPERATIONS[name].build(6, stride, True)
     with FlopCounterMode(display=False) as counter:
         output = operation(torch.randn(2, 6, *size))
-    assert output.shape == (2, 6, *strided_size(size, stride))
-    cost = OPERATIONS[name].cost(6, stride, strided_size(size, stride))
+    assert output.shape == (2, 6, *compute_output_size(size, stride))
+    cost = OPERATIONS[name].cost(6, stride, compute_output_size(size, stride))
     assert cost.params == sum(parameter.numel() for parameter in operation.parameters())
     assert 2 * 2 * cost.macs == counter.get_total_flops()  # two images, two operations a multiply-accumulate
 

@@ -28,8 +28,8 @@ def test_canonical_architectures_are_the_same_networks(chain):
     moved = 0
     for seed in range(4):
         architecture = random_architecture(chain, seed)
-        other = chain.canonical(architecture)
-        assert chain.canonical(other) == other
+        other = chain.canonicalize(architecture)
+        assert chain.canonicalize(other) == other
         moved += other != architecture
         logits = []
         for same in (architecture, other):

@@ -24,12 +24,12 @@ def every():
 
 def test_published_number_of_architectures_and_of_distinct_networks():
     assert SPACE.count() == 6_561
-    assert len({SPACE.canonical(architecture) for architecture in every()}) == 3_969
+    assert len({SPACE.canonicalize(architecture) for architecture in every()}) == 3_969
 
 
 def test_identities_commute_behind_the_first_layer_of_a_stage():
     for text, canonical in {"22212202": "22212220", "00010002": "00010020", "01201012": "01210012"}.items():
-        assert SPACE.format(SPACE.canonical(SPACE.parse(text))) == canonical
+        assert SPACE.format(SPACE.canonicalize(SPACE.parse(text))) == canonical
 
 
 def test_a_search_compares_a_network_once(pictures, monkeypatch):
@@ -49,7 +49,7 @@ def test_published_sizes_of_the_smallest_and_the_best_network():
 
 def test_widths_follow_the_stem():
     skeleton = SPACE.skeleton(NetworkConfig(6, 8))
-    assert [layer.outputs for layer in skeleton.layers] == [12, 12, 24, 24, 24, 48, 48, 48]
+    assert [layer.out_channels for layer in skeleton.layers] == [12, 12, 24, 24, 24, 48, 48, 48]
     assert (skeleton.features, skeleton.last.size) == (240, (4, 4))
 
 

@@ -52,8 +52,13 @@ def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8():
 def test_published_widths_come_out_at_the_published_width_and_others_in_proportion():
     def widths(channels):
         skeleton = SPACE.skeleton(NetworkConfig(channels, 21))
-        before = [layer.outputs for layer in skeleton.before]
-        return [skeleton.stem.outputs, *before, *(layer.outputs for layer in skeleton.layers[::4]), skeleton.features]
+        before = [layer.out_channels for layer in skeleton.before]
+        return [
+            skeleton.stem.out_channels,
+            *before,
+            *(layer.out_channels for layer in skeleton.layers[::4]),
+            skeleton.features,
+        ]
 
     assert widths(40) == [40, 24, 32, 56, 112, 128, 256, 432, 1728]
     assert widths(20) == [20, 16, 16, 32, 56, 64, 128, 216, 864]
@@ -88,10 +93,12 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     assert sum("ReLU" in type(m).__name__ for m in net.modules()) == 2 * 126 + 3
     assert sum(type(m) is nn.ReLU6 for m in net.modules()) == 2 * 126 + 3
     skeleton = SPACE.skeleton(NetworkConfig(8, 21, image_size=(16, 16)))
-    units = sum(math.prod(layer.size) * layer.inputs for layer in skeleton.before)
+    units = sum(math.prod(layer.size) * layer.in_channels for layer in skeleton.before)
     for layer in skeleton.layers:
-        units += 3 * (3 + 6) * layer.inputs * (math.prod(layer.entering) + math.prod(layer.size))
-    units += math.prod(skeleton.stem.size) * skeleton.stem.outputs + math.prod(skeleton.last.size) * skeleton.features
+        units += 3 * (3 + 6) * layer.in_channels * (math.prod(layer.input_size) + math.prod(layer.size))
+    units += (
+        math.prod(skeleton.stem.size) * skeleton.stem.out_channels + math.prod(skeleton.last.size) * skeleton.features
+    )
     for proxy in ("naswot", "naswot-official"):
         with torch.no_grad():
             kernel = zcpt.get_proxy(proxy).compute_kernel(net, torch.randn(2, 3, 16, 16))

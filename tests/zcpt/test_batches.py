@@ -14,7 +14,7 @@ from torch.utils.data import (
 )
 
 from zcpt import ConfigError, DataError, DatasetBatches
-from zcpt.batches import Batch, as_batches, fingerprint
+from zcpt.batches import Batch, as_batches, compute_fingerprint
 
 IMAGES, LABELS = torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20) % 4
 
@@ -111,6 +111,6 @@ def test_items_that_are_no_pairs_are_named():
 
 def test_a_fingerprint_tells_images_labels_and_order_apart():
     batch = Batch(IMAGES, LABELS)
-    assert fingerprint(batch) == fingerprint(Batch(IMAGES.clone(), LABELS.clone()))
+    assert compute_fingerprint(batch) == compute_fingerprint(Batch(IMAGES.clone(), LABELS.clone()))
     others = [Batch(IMAGES + 1e-6, LABELS), Batch(IMAGES, LABELS + 1), Batch(IMAGES.flip(0), LABELS)]
-    assert len({fingerprint(other) for other in [batch, *others]}) == 4
+    assert len({compute_fingerprint(other) for other in [batch, *others]}) == 4

@@ -5,7 +5,7 @@ import torch
 
 from zcpt import ConfigError
 from zcpt.cli._options import pick_device
-from zcpt.devices import take_own_gpu
+from zcpt.devices import select_local_gpu
 
 
 @pytest.fixture
@@ -22,21 +22,21 @@ def test_each_process_takes_the_gpu_of_its_number(local, number, taken, monkeypa
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if local:
         monkeypatch.setenv("LOCAL_RANK", local)
-    take_own_gpu()
+    select_local_gpu()
     assert taken == [number]
 
 
 def test_more_processes_than_gpus_are_refused(taken, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match=r"process 2 of this machine has no GPU .* --nproc-per-node 2, or .* cuda:0"):
-        take_own_gpu()
+        select_local_gpu()
     assert taken == []
 
 
 @pytest.mark.parametrize(("name", "own"), [(None, 1), ("cuda", 1), ("cuda:0", 0), ("cpu", 0)])
 def test_a_device_that_was_named_is_that_of_all(name, own, taken, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("zcpt.cli._options.to_device", torch.device)
+    monkeypatch.setattr("zcpt.cli._options.resolve_device", torch.device)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert str(pick_device(name)) == (name or "cuda")
     assert len(taken) == own

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from zcpt import ConfigError
-from zcpt.files import make_folder, read_json, to_json_text, write_atomically, yaml_problem
+from zcpt.files import create_folder, describe_yaml_error, read_json, to_json_text, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
-    make_folder(tmp_path / "a" / "b", {"x.json": to_json_text({"n": 1})})
+    create_folder(tmp_path / "a" / "b", {"x.json": to_json_text({"n": 1})})
     assert read_json(tmp_path / "a" / "b" / "x.json", ["n"]) == {"n": 1}
 
     def failing(*_):
@@ -29,17 +29,17 @@ def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("zcpt.files.write_atomically", failing)
     with pytest.raises(ConfigError, match="cannot be made .No space left on device.: give another folder with --out"):
-        make_folder(tmp_path / "c", {"x.json": ""})
+        create_folder(tmp_path / "c", {"x.json": ""})
     assert not (tmp_path / "c").exists()
 
 
 def test_an_empty_folder_may_be_used_and_any_other_not(tmp_path):
     (tmp_path / "empty").mkdir()
-    make_folder(tmp_path / "empty", {"x": "y"})
+    create_folder(tmp_path / "empty", {"x": "y"})
     (tmp_path / "file").write_text("")
     for taken in ("empty", "file"):
         with pytest.raises(ConfigError, match="exists already"):
-            make_folder(tmp_path / taken, {})
+            create_folder(tmp_path / taken, {})
 
 
 def test_damaged_json_names_the_file(tmp_path):
@@ -64,5 +64,5 @@ def test_damaged_json_names_the_file(tmp_path):
 def test_what_is_wrong_with_yaml_is_said_in_one_line(text, problem):
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.safe_load(text)
-    assert problem in yaml_problem(caught.value)
-    assert "\n" not in yaml_problem(caught.value)
+    assert problem in describe_yaml_error(caught.value)
+    assert "\n" not in describe_yaml_error(caught.value)

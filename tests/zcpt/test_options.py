@@ -2,7 +2,8 @@
 
 import pytest
 
-from zcpt.options import format_count, format_exact, number, pluralize
+import zcpt
+from zcpt.options import format_count, format_exact, parse_number, pluralize
 
 
 @pytest.mark.parametrize(
@@ -10,13 +11,13 @@ from zcpt.options import format_count, format_exact, number, pluralize
     [("600M", 600e6), ("3.3M", 3_300_000), ("600e6", 6e8), ("12", 12), ("1.5G", 1.5e9), ("70k", 70_000), ("0.5", 0.5)],
 )
 def test_numbers_with_units_are_read(text, value):
-    assert number(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "M", "many", "6M6", "1e3M"])
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=f"^'{text}' is no number: write it like 600M, 3.3M"):
-        number(text)
+        parse_number(text)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_what_is_no_number_is_refused(text):
 def test_numbers_are_written_with_four_digits(value, text, above):
     assert format_count(value) == text
     assert format_count(value, up=True) == above
-    assert number(format_count(value, up=True)) >= value
+    assert parse_number(format_count(value, up=True)) >= value
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,12 @@ def test_numbers_are_written_with_four_digits(value, text, above):
 )
 def test_limits_are_repeated_exactly(value, text):
     assert format_exact(value) == text
-    assert number(text) == value
+    assert parse_number(text) == value
 
 
 def test_one_thing_is_counted_in_the_singular():
-    for many, one in {
-        "cells in each of the three stages": "cell in each of the three stages",
-        "validation batches": "validation batch",
-        "classes": "class",
-    }.items():
-        assert [pluralize(number, many) for number in (0, 1, 2)] == [f"0 {many}", f"1 {one}", f"2 {many}"]
+    assert [pluralize(count, "cell") for count in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+    assert [pluralize(count, "class", "classes") for count in (1, 2)] == ["1 class", "2 classes"]
+    space = zcpt.get_space("nasbench201")
+    assert space.describe_layers(1) == "1 cell in each of the three stages"
+    assert space.describe_layers(5) == "5 cells in each of the three stages"

@@ -64,10 +64,9 @@ def register_operation_score(score: Class) -> Class:
     """Decorate an OperationScore class, so that ``get_operation_score`` finds it under its name.
 
     Raises:
-        ConfigError: The name is taken.
+        ConfigError: The name is taken, or the class has none.
     """
-    _SCORES.register(score.name, score, score)
-    return score
+    return _SCORES.decorator()(score)
 
 
 def list_operation_scores() -> dict[str, type[OperationScore]]:

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from train.data import ImageData, load_data
-from zcpt.devices import take_own_gpu, to_device
+from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.options import format_flag
 
 
@@ -82,8 +82,8 @@ def pick_device(name: str | None) -> torch.device:
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda":
-        take_own_gpu()
-    return to_device(name)
+        select_local_gpu()
+    return resolve_device(name)
 
 
 def new_folder(*parts: str) -> Path:

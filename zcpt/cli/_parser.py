@@ -12,8 +12,8 @@ from typing import NoReturn, Protocol
 import yaml
 
 import zcpt
-from zcpt.errors import ConfigError, unknown_name
-from zcpt.files import read_text, yaml_problem
+from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.files import describe_yaml_error, read_text
 from zcpt.options import format_flag
 
 _COMMANDS = {
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     words = _joined([_dashed(word) for word in arguments])
     if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
-        raise ConfigError(unknown_name("command", words[0], _COMMANDS, "zcpt --help"))
+        raise ConfigError(describe_unknown_name("command", words[0], _COMMANDS, "zcpt --help"))
     refuse: argparse.ArgumentParser = parser
     for name, (module, summary) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
@@ -84,7 +84,7 @@ def _joined(words: list[str]) -> list[str]:
         return words[1:]
     given = words[1] if words[1:] and not words[1].startswith("-") else ""
     if given not in kinds:
-        raise ConfigError(unknown_name(f"kind of {words[0]}", given, kinds, "zcpt --help"))
+        raise ConfigError(describe_unknown_name(f"kind of {words[0]}", given, kinds, "zcpt --help"))
     return [f"{words[0]} {given}", *words[2:]]
 
 
@@ -118,7 +118,7 @@ def _flags(path: Path) -> list[str]:
     try:
         values = yaml.safe_load(read_text(path, "give -c a YAML file of flags")) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {yaml_problem(error)}.") from None
+        raise ConfigError(f"{path} is no YAML: {describe_yaml_error(error)}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of flags to values, such as 'proposals: 10'.")
     flags: list[str] = []

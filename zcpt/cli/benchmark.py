@@ -11,7 +11,7 @@ from typing import Any
 
 from train.data import ImageData, load_data, scoring_batches
 from zcpt.baselines import get_operation_score, list_operation_scores
-from zcpt.batches import fingerprint
+from zcpt.batches import compute_fingerprint
 from zcpt.cli._options import add_data_arguments, add_options, given, pick_device
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
@@ -100,7 +100,7 @@ class Proxies:
             failed = f", {found['failures']} failed" * bool(found["failures"])
             sys.stdout.write(
                 f"{name:13} Spearman {found['spearman']['value']:.3f}, Kendall {found['kendall']['value']:.3f} over "
-                f"{pluralize(found['networks'], 'networks')}{failed}\n"
+                f"{pluralize(found['networks'], 'network')}{failed}\n"
             )
         _written(args.out)
 
@@ -145,7 +145,7 @@ class Operations:
             scores |= others
             about["given"] = {name: score(0) for name, score in others.items()}
         first = scoring_batches(data, args.seeds[0])
-        about["fingerprint"] = fingerprint(first.draw(min(64, len(first)), args.seeds[0]))
+        about["fingerprint"] = compute_fingerprint(first.draw(min(64, len(first)), args.seeds[0]))
         result = measure_operations(
             table,
             scores,

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     channels, layers = args.channels or space.train_size.channels, args.layers or space.train_size.layers
     network_config = NetworkConfig(channels, layers, args.classes, args.in_channels, args.image_size)
     space.check_network_config(network_config)
-    _log.info(f"measuring the operations of {space.name} on {device}, {pluralize(args.batch_size, 'images')} at a time")
+    _log.info(f"measuring the operations of {space.name} on {device}, {pluralize(args.batch_size, 'image')} at a time")
     table = measure(space, network_config, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
     height, width = args.image_size

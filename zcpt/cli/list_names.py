@@ -9,9 +9,9 @@ from typing import get_args
 
 from train.data import DATASETS
 from train.recipe import RECIPES
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.proxies import Aggregate, Need, Proxy, get_aggregate_class, get_proxy, list_aggregates, list_proxies
-from zcpt.registry import first_line
+from zcpt.registry import get_docstring_summary
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space, list_spaces
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Write one line for each name."""
     tables = _tables()
     if args.kind and args.kind not in tables:
-        raise ConfigError(unknown_name("kind", args.kind, tables))
+        raise ConfigError(describe_unknown_name("kind", args.kind, tables))
     for kind, table in tables.items():
         if args.kind in (None, kind):
             columns = _PROXY_COLUMNS if kind == "proxies" else ()
@@ -45,14 +45,14 @@ def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
         "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
         "aggregates": {name: (_summary(get_aggregate_class(name)),) for name in list_aggregates()},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
-        "presets": {name: (first_line(preset),) for name, preset in PRESETS.items()},
+        "presets": {name: (get_docstring_summary(preset),) for name, preset in PRESETS.items()},
         "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
         "datasets": {name: (source.summary,) for name, source in DATASETS.items()},
     }
 
 
 def _summary(part: SearchSpace | Proxy | type[Aggregate]) -> str:
-    return part.summary or first_line(part if isinstance(part, type) else type(part))
+    return part.summary or get_docstring_summary(part if isinstance(part, type) else type(part))
 
 
 _PROXY_COLUMNS = ("better", "cost", "norms", "needs", "measures")

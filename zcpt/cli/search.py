@@ -111,15 +111,16 @@ def _announced(plan: Plan, data: ImageData, ranks: ProcessGroup) -> str:
     number = str(least) if least == most else f"{least} to {most}"
     inits = min(config.validation_inits, config.validation_batches)
     validation = (
-        f", V={pluralize(config.validation_batches, 'validation batches')} at R={pluralize(inits, 'initialisations')}"
+        f", V={pluralize(config.validation_batches, 'validation batch', 'validation batches')} "
+        f"at R={pluralize(inits, 'initialisation')}"
         + (f" with {config.validation_proxy}" if config.validation_proxy else "")
     )
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, "
         f"on {plan.device} by the {plan.document['engine']} engine{processes}: "
-        f"N={pluralize(config.proposals, 'proposals')} of {number} evaluations with {config.proxy} in {config.order} "
+        f"N={pluralize(config.proposals, 'proposal')} of {number} evaluations with {config.proxy} in {config.order} "
         f"order{validation if config.proposals > 1 else ''}; "
-        f"supernet of C={config.channels}, {pluralize(config.layers, space.layer_unit)}"
+        f"supernet of C={config.channels}, {space.describe_layers(config.layers)}"
     )
 
 
@@ -152,8 +153,8 @@ def _answer(space: SearchSpace, result: SearchResult, bounds: BudgetChecker, fol
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_chosen_from(result)}\n"
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs "
-        f"(C={shape.channels}, {pluralize(shape.layers, space.layer_unit)}, {height}x{width} images, "
-        f"{pluralize(shape.num_classes, 'classes')})\n"
+        f"(C={shape.channels}, {space.describe_layers(shape.layers)}, {height}x{width} images, "
+        f"{pluralize(shape.num_classes, 'class', 'classes')})\n"
         + (f"budgets       {kept}\n" if kept else "")
         + f"run folder    {folder} (tensorboard --logdir {folder})\n"
     )

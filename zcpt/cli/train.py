@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     cost = space.cost(architecture, trained.network_config)
     sys.stdout.write(
         f"test accuracy {trained.about['test_accuracy']:.2f} % after {'the last of ' * (config.epochs > 1)}"
-        f"{pluralize(config.epochs, 'epochs')}\n"
+        f"{pluralize(config.epochs, 'epoch')}\n"
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
         f"next          {this_program()} evaluate {folder}\n"

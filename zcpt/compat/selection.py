@@ -17,7 +17,7 @@ from zcpt.batches import Batch, as_batches
 from zcpt.compat.adapter import SearchNetworkAdapter
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Primitives, SearchNetworkStructure, inspect_network, read_alphas
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.journal import Journal
 from zcpt.mixture import Mixture
 from zcpt.search import Callback, SearchConfig, configure
@@ -162,7 +162,7 @@ def _make_config(space: SearchNetworkSpace, shares: str, preset: str | None, opt
     default = {} if preset else {"proposals": 1}
     config = configure(space, preset, **{**default, **options})
     if shares not in ("equal", "alpha"):
-        raise ConfigError(unknown_name("value of shares", str(shares), ("equal", "alpha")))
+        raise ConfigError(describe_unknown_name("value of shares", str(shares), ("equal", "alpha")))
     if shares == "alpha" and config.alpha_noise:
         raise ConfigError("shares='alpha' takes the network's own architecture parameters: give alpha_noise=0.")
     budgets = [name for name in _BUDGETS if getattr(config, name)]

@@ -70,11 +70,7 @@ def register_proxy(proxy: Class) -> Class:
     Raises:
         ProxyError: The name is taken, or the class does not say its name or direction.
     """
-    for attribute in ("name", "higher_is_better"):
-        if not hasattr(proxy, attribute):
-            raise ProxyError(f"proxy {proxy.__name__} has no {attribute}: write '{attribute} = ...' into the class.")
-    _PROXIES.register(proxy.name, proxy, proxy)
-    return proxy
+    return _PROXIES.decorator(required=("name", "higher_is_better"))(proxy)
 
 
 def list_proxies() -> list[str]:

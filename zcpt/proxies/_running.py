@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError, unknown_name
+from zcpt.errors import ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies._registry import Norms, Proxy, Weights
 
@@ -241,7 +241,7 @@ def draw_weights(net: nn.Module, how: Weights, seed: int, dtype: torch.dtype | N
     if how == "given":
         return tensors
     if how not in get_args(Weights):
-        raise ProxyError(unknown_name("way to draw weights", how, get_args(Weights)))
+        raise ProxyError(describe_unknown_name("way to draw weights", how, get_args(Weights)))
     _refuse_computed_weights({n: module for n, module in net.named_modules() if isinstance(module, Layer)})
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

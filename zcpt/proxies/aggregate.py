@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zcpt.errors import ProxyError, unknown_name
+from zcpt.errors import ProxyError, describe_unknown_name
 from zcpt.proxies._registry import Proxy, get_proxy, list_proxies
 from zcpt.registry import Registry
 
@@ -110,10 +110,7 @@ def register_aggregate(aggregate: Class) -> Class:
     Raises:
         ProxyError: The name is taken, or the class does not say it.
     """
-    if not hasattr(aggregate, "name"):
-        raise ProxyError(f"aggregate {aggregate.__name__} has no name: write 'name = ...' into the class.")
-    _AGGREGATES.register(aggregate.name, aggregate, aggregate)
-    return aggregate
+    return _AGGREGATES.decorator()(aggregate)
 
 
 def list_aggregates() -> list[str]:
@@ -161,7 +158,7 @@ def get_criterion(text: str) -> Criterion:
         return get_aggregate(text)
     if "+" in text:
         raise ProxyError(f"'{text}' does not say how its proxies become one value: write log_rank:{text}.")
-    raise ProxyError(unknown_name("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
+    raise ProxyError(describe_unknown_name("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
 
 
 def get_components(criterion: Criterion) -> tuple[Proxy, ...]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ConfigError, ProxyError, unknown_name
+from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot, Proxy
 from zcpt.scoring.fast import Fast
@@ -78,7 +78,7 @@ class Evaluator:
     ) -> None:
         for name, given, known in (("engine", engine, get_args(Engine)), ("precision", precision, _DTYPES)):
             if given not in known:
-                raise ConfigError(unknown_name(f"value of --{name}", str(given), known))
+                raise ConfigError(describe_unknown_name(f"value of --{name}", str(given), known))
         if max_memory < 0:
             raise ConfigError(f"--max-memory {max_memory} must not be negative.")
         self.net, self.proxy = net, proxy

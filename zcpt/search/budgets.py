@@ -1,10 +1,11 @@
 """Budgets: which decisions leave a way to an architecture that keeps all of them.
 
 The check is one question, asked before each decision: is there still an architecture inside, among those that the
-decisions so far allow? The space finds the cheapest one (``SearchSpace.cheapest``), so for one budget the answer is
-exact. For several ones it is a search by branch and bound: where the cheapest architecture by a weighted sum of the
-prices is too dear, none keeps all budgets; elsewhere a choice is split, and both parts are looked through. The search
-gives up after so many parts: what is excluded may then be too much, but what is proposed is never outside.
+decisions so far allow? The space finds the cheapest one (``SearchSpace.build_cheapest_finder``), so for one budget
+the answer is exact. For several ones it is a search by branch and bound: where the cheapest architecture by a
+weighted sum of the prices is too dear, none keeps all budgets; elsewhere a choice is split, and both parts are looked
+through. The search gives up after so many parts: what is excluded may then be too much, but what is proposed is never
+outside.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from itertools import product
 from pathlib import Path
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.cost import Block, Price
+from zcpt.cost import Block, BlockPrice
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
 from zcpt.options import format_count, format_exact, format_flag, pluralize
 from zcpt.search.config import SearchConfig
-from zcpt.space import Allowed, Completion, NetworkConfig, SearchSpace
+from zcpt.space import AllowedCandidates, CheapestFinder, NetworkConfig, SearchSpace
 
 _PARTS = 4
 """Weights of several prices are tried in steps of one part in so many."""
@@ -42,7 +43,7 @@ class Budget:
     unit: str
     limit: float
     """In the unit."""
-    price: Price
+    price: BlockPrice
     """Whole numbers, so that a network has the same sum in whatever order it is added up."""
     scale: int = 1
     """Price of one unit."""
@@ -116,7 +117,7 @@ class BudgetChecker:
         space: The space.
         network_config: Of the networks that budgets are about.
         budgets: Each limit.
-        valid_only: Whether proposals have to be ``valid`` too.
+        valid_only: Whether proposals must pass ``SearchSpace.is_valid`` too.
 
     Raises:
         InfeasibleError: No architecture keeps a budget, or none was found that keeps all of them.
@@ -131,7 +132,7 @@ class BudgetChecker:
     ) -> None:
         self.space, self.network_config, self.budgets, self.valid_only = space, network_config, budgets, valid_only
         self._prices: dict[Architecture, tuple[float, ...]] = {}
-        self._mixes: list[tuple[tuple[float, ...], Completion]] = []
+        self._mixes: list[tuple[tuple[float, ...], CheapestFinder]] = []
         self.start: Architecture | None = None
         """An architecture that keeps everything; None where there is nothing to keep."""
         if budgets or valid_only:
@@ -161,13 +162,13 @@ class BudgetChecker:
             raise InfeasibleError(self._nothing(least))
         return start
 
-    def _cheapest(self, rates: Sequence[float]) -> Completion:
+    def _cheapest(self, rates: Sequence[float]) -> CheapestFinder:
         rated = list(zip(rates, self.budgets, strict=True))
 
         def price(block: Block) -> float:
             return sum(rate * budget.price(block) for rate, budget in rated)
 
-        return self.space.cheapest(self.network_config, price, self.valid_only)
+        return self.space.build_cheapest_finder(self.network_config, price, self.valid_only)
 
     def totals(self, architecture: Architecture) -> tuple[float, ...]:
         """What an architecture has of each budget, in its unit."""
@@ -179,9 +180,9 @@ class BudgetChecker:
     def keeps(self, architecture: Architecture) -> bool:
         """Whether an architecture keeps everything."""
         inside = all(has <= b.limit for has, b in zip(self.totals(architecture), self.budgets, strict=True))
-        return inside and not (self.valid_only and not self.space.valid(architecture))
+        return inside and not (self.valid_only and not self.space.is_valid(architecture))
 
-    def find(self, allowed: Allowed, most: int = _REGIONS) -> Architecture | None:
+    def find(self, allowed: AllowedCandidates, most: int = _REGIONS) -> Architecture | None:
         """An architecture among those still allowed that keeps everything.
 
         Returns:
@@ -207,7 +208,7 @@ class BudgetChecker:
         spent = sum(rate * has for (rate, _), has in zip(rated, self.totals(architecture), strict=True))
         return spent > sum(rate * limit for rate, limit in rated) * _ROUNDING
 
-    def _split(self, region: Allowed, cheapest: Sequence[Architecture]) -> Iterator[Allowed]:
+    def _split(self, region: AllowedCandidates, cheapest: Sequence[Architecture]) -> Iterator[AllowedCandidates]:
         """Smaller parts that hold all of a region; none where it has but one architecture.
 
         What that one keeps of a choice is all that is left of the choice, or one of it is left out. The choice is the
@@ -225,8 +226,8 @@ class BudgetChecker:
     def _where(self) -> str:
         height, width = self.network_config.image_size
         return (
-            f"at C={self.network_config.channels}, {pluralize(self.network_config.layers, self.space.layer_unit)}, "
-            f"{height}x{width} images and {pluralize(self.network_config.num_classes, 'classes')}"
+            f"at C={self.network_config.channels}, {self.space.describe_layers(self.network_config.layers)}, "
+            f"{height}x{width} images and {pluralize(self.network_config.num_classes, 'class', 'classes')}"
         )
 
     def _networks(self) -> str:
@@ -283,7 +284,7 @@ class FeasibleSet:
         self._ways = [way for way in self._ways if _is_among(way, self._allowed)]
         assert self._ways or self._bounds.start is None, "what was not excluded has a way, and it was found"
 
-    def _way(self, allowed: Allowed) -> bool:
+    def _way(self, allowed: AllowedCandidates) -> bool:
         if any(_is_among(way, allowed) for way in self._ways):
             return True
         found = self._bounds.find(allowed)
@@ -297,5 +298,5 @@ def _after(choice: Choice, remaining: Sequence[str], candidate: str) -> tuple[st
     return (candidate,) if choice.keep == 1 else tuple(c for c in remaining if c != candidate)
 
 
-def _is_among(architecture: Architecture, allowed: Allowed) -> bool:
+def _is_among(architecture: Architecture, allowed: AllowedCandidates) -> bool:
     return all(set(kept) <= set(allowed[name]) for name, kept in architecture.kept.items())

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, unknown_name
-from zcpt.options import check_types, format_flag, number, option
+from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.options import check_types, format_flag, option, parse_number
 from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
 from zcpt.scoring.criterion import refuse_blind
 from zcpt.scoring.evaluator import resolved
@@ -53,14 +53,18 @@ class SearchConfig:
     )
     precision: Literal["float32", "bf16"] = option("float32", "what networks are computed in while they are scored")
     max_memory: float = option(
-        0.0, "bytes that scoring may take beside networks and batches, such as 500M or 2G; 0 sets no limit", number
+        0.0,
+        "bytes that scoring may take beside networks and batches, such as 500M or 2G; 0 sets no limit",
+        parse_number,
     )
     alpha_noise: float = option(0.0, "standard deviation of the architecture parameters whose softmax are the weights")
     alpha_draw: Literal["proposal", "run"] = option("proposal", "what one draw of architecture parameters serves")
     max_params: float = option(
-        0.0, "most parameters of the network to be trained, such as 3.3M; 0 sets no limit", number
+        0.0, "most parameters of the network to be trained, such as 3.3M; 0 sets no limit", parse_number
     )
-    max_macs: float = option(0.0, "most multiply-accumulates for one image, such as 600M; 0 sets no limit", number)
+    max_macs: float = option(
+        0.0, "most multiply-accumulates for one image, such as 600M; 0 sets no limit", parse_number
+    )
     max_latency: float = option(0.0, "most milliseconds by --latency-table; 0 sets no limit")
     latency_table: str = option("", "file that 'zcpt latency' wrote, for --max-latency")
     valid_only: bool = option(False, "propose only what the published list of the space has, where it leaves some out")
@@ -158,11 +162,11 @@ PRESETS = {"paper": paper}
 def configure(space: SearchSpace, /, preset: str | None = None, **options: Any) -> SearchConfig:
     """The settings for a space: its own width and depth, below a preset, below the options given."""
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(unknown_name("preset", preset, PRESETS, "zcpt list presets"))
+        raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:
-            raise ConfigError(unknown_name("option of search", name, known))
+            raise ConfigError(describe_unknown_name("option of search", name, known))
     size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
     size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
     config = SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from zcpt.architecture import Choice
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.search.decision import Decision
 from zcpt.seeding import derive_seed
 
@@ -73,7 +73,7 @@ ORDERS = {
 def get_order(name: str) -> Order:
     """The order of that name; ConfigError with the nearest name when there is none."""
     if name not in ORDERS:
-        raise ConfigError(unknown_name("order", name, ORDERS, "zcpt list orders"))
+        raise ConfigError(describe_unknown_name("order", name, ORDERS, "zcpt list orders"))
     return ORDERS[name]
 
 

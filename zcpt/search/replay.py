@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from zcpt.architecture import Architecture
-from zcpt.batches import as_batches, fingerprint
+from zcpt.batches import as_batches, compute_fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
 from zcpt.journal import Journal
@@ -91,7 +91,7 @@ def replay(
     found = Architecture.from_json(read_run_file(folder / "architecture.json"), str(folder / "architecture.json"))
     settings, classes = with_own_table(folder, document["search"]), document["images"]["classes"]
     source = as_batches(batches, classes)
-    if fingerprint(source.draw(settings["batch_size"], seed=0)) != document["fingerprint"]:
+    if compute_fingerprint(source.draw(settings["batch_size"], seed=0)) != document["fingerprint"]:
         return Replay("the images are others, or are augmented otherwise.", 0, 0.0)
     plan = prepare(get_space(document["space"]), source, device=device, **settings)
     others = other_prices(document["budgets"], plan.document["budgets"])

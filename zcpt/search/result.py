@@ -9,7 +9,7 @@ from typing import Any
 
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
-from zcpt.files import difference, read_json, to_json_text, write_atomically
+from zcpt.files import describe_difference, read_json, to_json_text, write_atomically
 from zcpt.options import format_flag
 from zcpt.search.config import SearchConfig
 from zcpt.space import SearchSpace
@@ -57,7 +57,8 @@ def check_folder(path: Path, document: dict[str, Any]) -> list[str]:
         was, now = (_settings(d[key]) if key == "search" else d[key] for d in (before, document))
         if was != now:
             raise ConfigError(
-                f"{path} is of another search: its {difference(key, was, now)}. Start a new one with another --out."
+                f"{path} is of another search: its {describe_difference(key, was, now)}. "
+                "Start a new one with another --out."
             )
     others = other_prices(before["budgets"], document["budgets"])
     if others:
@@ -116,5 +117,5 @@ def group(space: SearchSpace, proposals: Sequence[Architecture]) -> dict[Archite
     """The first architecture of each distinct network, with the proposals that came to that network."""
     numbers: dict[Architecture, list[int]] = {}
     for number, architecture in enumerate(proposals):
-        numbers.setdefault(space.canonical(architecture), []).append(number)
+        numbers.setdefault(space.canonicalize(architecture), []).append(number)
     return {proposals[same[0]]: tuple(same) for same in numbers.values()}

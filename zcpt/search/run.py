@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from zcpt.architecture import Architecture
-from zcpt.batches import Batch, Batches, as_batches, fingerprint
-from zcpt.devices import to_device
+from zcpt.batches import Batch, Batches, as_batches, compute_fingerprint
+from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError, DataError, LostError
-from zcpt.files import difference, lock_folder, make_folder, read_text, to_json_text
+from zcpt.files import create_folder, describe_difference, lock_folder, read_text, to_json_text
 from zcpt.journal import Journal
 from zcpt.options import format_flag
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup, joined
@@ -135,12 +135,12 @@ def prepare(
     _, channels, height, width = probe.images.shape
     network_config = NetworkConfig(config.channels, config.layers, source.num_classes, channels, (height, width))
     space.check_network_config(network_config)
-    device = to_device(device)
+    device = resolve_device(device)
     memory = (
         _memory(FreshSupernets(space, network_config, config, device), config, probe) if config.max_memory else None
     )
     document = _document(space, config, network_config, device)
-    document |= {"data": dict(source.about), "fingerprint": fingerprint(probe)}
+    document |= {"data": dict(source.about), "fingerprint": compute_fingerprint(probe)}
     trained = trained_network_config(config, network_config)
     space.check_network_config(trained)
     document |= {"budgets": checksums(space, trained, budgets(space, config, trained))}
@@ -173,7 +173,7 @@ def _folder(plan: Plan) -> Iterator[None]:
         files = {"config.json": to_json_text(plan.document)}
         if plan.config.latency_table:
             files[LATENCY] = read_text(Path(plan.config.latency_table))
-        make_folder(plan.run_dir, files)
+        create_folder(plan.run_dir, files)
     with lock_folder(plan.run_dir):
         try:
             yield
@@ -191,8 +191,9 @@ def _check_same(documents: Sequence[dict[str, Any]]) -> None:
         for key in ("space", "search", "images", "fingerprint", "budgets", "versions"):
             if document[key] != documents[0][key]:
                 raise ConfigError(
-                    f"the processes would make different searches: {difference(key, documents[0][key], document[key])} "
-                    f"in process {rank}. Start all with the same settings, images and versions."
+                    "the processes would make different searches: "
+                    f"{describe_difference(key, documents[0][key], document[key])} in process {rank}. "
+                    "Start all with the same settings, images and versions."
                 )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.mixture import Mixture
 from zcpt.proxies import Use
 from zcpt.scoring import CriterionEvaluator
@@ -67,10 +67,10 @@ class FreshSupernets:
     def supernet(self, draw: int) -> nn.Module:
         with use_seed(derive_seed(SearchSeeds.derived(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.network_config)
-        return place(net, self.device).eval()
+        return move_network(net, self.device).eval()
 
     def place(self, batch: Batch) -> Batch:
-        return place_batch(batch, self.device)
+        return move_batch(batch, self.device)
 
 
 def panel(net: nn.Module, config: SearchConfig, use: Use) -> CriterionEvaluator:

@@ -13,7 +13,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.batches import Batches
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Journal, Record
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup
@@ -91,13 +91,13 @@ class Validator:
         for architecture in candidates:
             with use_seed(seed):
                 network = self.space.build_network(architecture, self.network_config)
-            panels.append(panel(place(network, self.device), self.config, "validation"))
+            panels.append(panel(move_network(network, self.device), self.config, "validation"))
         return panels
 
     def _score(self, panels: Sequence[CriterionEvaluator], init: int, batch: int) -> Record:
         started = time.perf_counter()
         seed = derive_seed(SearchSeeds.derived(self.config.seed).validation, batch)
-        drawn = place_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
+        drawn = move_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
         found = [each.scores([None], drawn) for each in panels]
         table = {name: [scores[name][0] for scores in found] for name in found[0]}
         criterion, compare = self.config.criterion("validation"), self.config.non_finite == "compare"

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from zcpt.devices import device_name
+from zcpt.devices import get_device_name
 from zcpt.errors import ConfigError
-from zcpt.files import difference, lock_folder, make_folder, read_json, to_json_text, write_atomically
+from zcpt.files import create_folder, describe_difference, lock_folder, read_json, to_json_text, write_atomically
 from zcpt.journal import Journal
 from zcpt.versions import get_versions
 
@@ -27,7 +27,7 @@ _SURROUNDINGS = ("versions", "hardware")
 
 def surroundings(device: torch.device, workers: int = 1) -> dict[str, Any]:
     """What a result notes of the software and the machine that it was made with."""
-    hardware = {"device": str(device), "name": device_name(device), "cores": os.cpu_count(), "workers": workers}
+    hardware = {"device": str(device), "name": get_device_name(device), "cores": os.cpu_count(), "workers": workers}
     return {"versions": get_versions(), "hardware": hardware}
 
 
@@ -46,14 +46,14 @@ def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
         before = read_json(folder / CONFIG, document)
         for key, value in document.items():
             if before[key] != value:
-                what = difference(key, before[key], value)
+                what = describe_difference(key, before[key], value)
                 if key not in _SURROUNDINGS:
                     raise ConfigError(f"{folder} is of another measurement: its {what}. Give another --out.")
                 _log.warning(f"the measurement in {folder} began elsewhere: its {what}")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
-        make_folder(folder, {CONFIG: to_json_text(document)})
+        create_folder(folder, {CONFIG: to_json_text(document)})
     with lock_folder(folder):
         yield Journal(folder / "journal")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zcpt.architecture import Architecture
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.space import SearchSpace, WidthDepth
 
 Key = tuple[str, str]
@@ -58,10 +58,14 @@ class Table:
             ConfigError: The file has no such data set, or not this metric of it.
         """
         if data_set not in self.data_sets:
-            raise ConfigError(unknown_name(f"value of --accuracy-on for {self.path}", data_set, self.data_sets))
+            raise ConfigError(
+                describe_unknown_name(f"value of --accuracy-on for {self.path}", data_set, self.data_sets)
+            )
         metrics = [known for found, known in self.columns if found == data_set]
         if metric not in metrics:
-            raise ConfigError(unknown_name(f"value of --metric for {data_set} in {self.path}", metric, metrics))
+            raise ConfigError(
+                describe_unknown_name(f"value of --metric for {data_set} in {self.path}", metric, metrics)
+            )
         return self.columns[data_set, metric]
 
     def lookup(self, architecture: Architecture, data_set: str, metric: str = "test") -> float | None:

@@ -18,7 +18,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.batches import Batch
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, LostError, ZcptError
 from zcpt.journal import Record
 from zcpt.proxies import Proxy
@@ -48,8 +48,8 @@ class Job:
         index, architecture = task
         device = torch.device(self.device)
         with use_seed(derive_seed(self.seed, "weights", *([index] if self.own_weights else []))):
-            network = place(self.space.build_network(architecture, self.network_config), device)
-        batch = place_batch(self.batch, device)
+            network = move_network(self.space.build_network(architecture, self.network_config), device)
+        batch = move_batch(self.batch, device)
         scores: dict[str, float] = {}
         seconds: dict[str, float] = {}
         failures: dict[str, str] = {}

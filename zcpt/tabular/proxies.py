@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from zcpt.batches import Batch, Batches, fingerprint
-from zcpt.devices import to_device
+from zcpt.batches import Batch, Batches, compute_fingerprint
+from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
 from zcpt.journal import Journal, Record
@@ -89,7 +89,7 @@ def measure_proxies(
     Raises:
         ZcptError: Something given cannot be used.
     """
-    options, folder, device = options or ProxyOptions(), Path(folder), to_device(device)
+    options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
     chosen = _proxies(proxies, options)
     if options.batch_size > len(batches):
         raise DataError(f"--batch-size {options.batch_size} is more than the {len(batches)} images to draw from.")
@@ -105,7 +105,7 @@ def measure_proxies(
         "proxies": [proxy.name for proxy in chosen],
         "options": asdict(options),
         "networks": asdict(network_config),
-        "images": {**batches.about, "fingerprint": fingerprint(batch)},
+        "images": {**batches.about, "fingerprint": compute_fingerprint(batch)},
         **surroundings(device, workers),
     }
     parts = tuple({part.name: part for criterion in chosen for part in get_components(criterion)}.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from zcpt.errors import ConfigError, unknown_name
+from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 from zcpt.tabular import nasbench101, nasbench201, nasbench301, nasbench_macro
@@ -35,5 +35,5 @@ def read_table(path: str | Path, space: SearchSpace | str) -> Table:
     """
     space = get_space(space) if isinstance(space, str) else space
     if space.name not in READERS:
-        raise ConfigError(unknown_name("space with a benchmark", space.name, READERS))
+        raise ConfigError(describe_unknown_name("space with a benchmark", space.name, READERS))
     return READERS[space.name](Path(path), space)

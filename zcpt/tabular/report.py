@@ -119,7 +119,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
         )
     number = next(iter(result["results"].values()))
     size, shape, options = number["networks"] + number["failures"], protocol["networks"], protocol["options"]
-    layers = pluralize(shape["layers"], get_space(protocol["space"]).layer_unit)
+    layers = get_space(protocol["space"]).describe_layers(shape["layers"])
     text = (
         f"# Proxies on {_title(protocol)}: {size:,} networks of C={shape['channels']}, {layers}\n\n"
         f"{size:,} of {table['architectures']:,} architectures; best of them {_shown(result['best_drawn'], 2)} %, best "
@@ -134,7 +134,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
     )
     if result["failures"]:
         lines = (
-            f"- {f['proxy']}, {pluralize(f['count'], 'networks')}, first `{f['first']}`: {f['reason']}"
+            f"- {f['proxy']}, {pluralize(f['count'], 'network')}, first `{f['first']}`: {f['reason']}"
             for f in result["failures"]
         )
         text += "\nFailures:\n\n" + "\n".join(lines) + "\n"
@@ -343,7 +343,7 @@ def _supernets(protocol: Result) -> str:
     settings = next(iter(about.get("scores", {}).values()), None)
     if settings is None:
         return ""
-    layers = pluralize(settings["layers"], get_space(protocol["space"]).layer_unit)
+    layers = get_space(protocol["space"]).describe_layers(settings["layers"])
     return (
         f"Supernets of C={settings['channels']}, {layers}; mini-batches of {settings['batch_size']} from "
         f"{about.get('dataset', 'data of Python')}. "
@@ -358,5 +358,5 @@ def _surroundings(protocol: Result) -> str:
     hardware, found = protocol["hardware"], protocol["versions"]
     return (
         f"Made with zcpt {found['zcpt']}, torch {found['torch']} on {hardware['name']} ({hardware['device']}, "
-        f"{pluralize(hardware['workers'], 'processes')}, {pluralize(hardware['cores'], 'cores')})."
+        f"{pluralize(hardware['workers'], 'process', 'processes')}, {pluralize(hardware['cores'], 'core')})."
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batches, fingerprint
-from zcpt.devices import to_device
+from zcpt.batches import Batches, compute_fingerprint
+from zcpt.devices import resolve_device
 from zcpt.journal import Journal
 from zcpt.search import Callback, SearchConfig, configure, search
 from zcpt.seeding import derive_seed
@@ -60,7 +60,7 @@ def measure_searches(
     Raises:
         ZcptError: Something given cannot be used.
     """
-    folder, device = Path(folder), to_device(device)
+    folder, device = Path(folder), resolve_device(device)
     configs = {seed: settings(table, seed, preset, **options) for seed in seeds}
     document = {
         "benchmark": "search",
@@ -85,7 +85,7 @@ def measure_searches(
 
 def _first_batch(batches: Batches, config: SearchConfig) -> str:
     size = min(config.batch_size, len(batches))
-    return fingerprint(batches.draw(size, derive_seed(config.seed, "fingerprint")))
+    return compute_fingerprint(batches.draw(size, derive_seed(config.seed, "fingerprint")))
 
 
 def _searched(

@@ -38,7 +38,7 @@ def limited(space, pictures, **options):
 def extreme(space, price, sign=1):
     """The least, or with sign -1 the largest, that a network has."""
     everything = {choice.name: choice.selectable for choice in space.choices}
-    found = space.cheapest(small(space), lambda block: sign * price(block))(everything)
+    found = space.build_cheapest_finder(small(space), lambda block: sign * price(block))(everything)
     return sum(map(price, space.blocks(found, small(space))))
 
 
@@ -231,7 +231,7 @@ def test_classes_of_the_network_to_be_trained_count(pictures):
 def test_valid_only_keeps_to_the_published_list(name, pictures, diary, monkeypatch):
     space = zcpt.get_space(name)
     drawn = (random_architecture(space, seed) for seed in range(300))
-    unlisted = next(architecture for architecture in drawn if not space.valid(architecture))
+    unlisted = next(architecture for architecture in drawn if not space.is_valid(architecture))
     monkeypatch.setattr(diary, "value", preferring(space, unlisted.kept))
     assert limited(space, pictures, proxy="diary")[0].architecture == unlisted
     _, listed = limited(space, pictures, proxy="diary", proposals=8, valid_only=True)
@@ -241,7 +241,7 @@ def test_valid_only_keeps_to_the_published_list(name, pictures, diary, monkeypat
     least = extreme(space, PRICES["max_macs"])
     _, both = limited(space, pictures, proposals=4, valid_only=True, max_macs=3 * least)
     for architecture in both.architectures:
-        assert space.valid(architecture)
+        assert space.is_valid(architecture)
         assert space.cost(architecture, small(space)).macs <= 3 * least
 
 
@@ -353,9 +353,9 @@ def test_a_way_that_was_found_is_remembered():
 
 def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures, monkeypatch):
     class Picky(type(zcpt.get_space("nasbench201"))):
-        """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
+        """Its cheapest cell is not valid, and it does not tell ``build_cheapest_finder``."""
 
-        def valid(self, architecture):
+        def is_valid(self, architecture):
             return architecture["node1/edge0"] != "none"
 
     _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)

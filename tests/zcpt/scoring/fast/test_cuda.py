@@ -5,7 +5,7 @@ import torch
 
 import zcpt
 from tests.conftest import tiny_network_config
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.scoring.evaluator import seeded_modules
 from zcpt.scoring.fast import Fast
 
@@ -17,9 +17,9 @@ CUDA = torch.device("cuda")
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
 def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
     generator = torch.Generator().manual_seed(0)
-    net = place(space.build_supernet(tiny_network_config(space)), CUDA).eval()
+    net = move_network(space.build_supernet(tiny_network_config(space)), CUDA).eval()
     pictures = torch.randn(images, 3, 8, 8, generator=generator)
-    batch = place_batch(zcpt.Batch(pictures, torch.zeros(images, dtype=torch.int64)), CUDA)
+    batch = move_batch(zcpt.Batch(pictures, torch.zeros(images, dtype=torch.int64)), CUDA)
     naswot, choice = zcpt.get_proxy(proxy), space.choices[0]
     removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
     with torch.no_grad(), seeded_modules(net.modules(), 0):

@@ -9,7 +9,7 @@ import zcpt
 from tests.conftest import tiny_network_config
 from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
 from zcpt import Batch, ConfigError
-from zcpt.options import number
+from zcpt.options import parse_number
 from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring import Evaluator
 from zcpt.scoring.fast import Fast
@@ -76,7 +76,7 @@ def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide):
             ConfigError, match=rf"^--max-memory \S+ is too little: .* {len(given)} images needs"
         ) as error:
             getattr(Evaluator(net, NASWOT, max_memory=least - 1), call)(mixtures, batch)
-        named = number(re.search(r"needs (\S+) bytes", str(error.value))[1])
+        named = parse_number(re.search(r"needs (\S+) bytes", str(error.value))[1])
         assert least <= named <= 1.01 * least
         enough = Evaluator(net, NASWOT, max_memory=named)
         assert enough.needs(mixtures, batch) <= named
