@@ -1,4 +1,4 @@
-"""Published figures, to stand beside ours. Protocols differ from source to source, and so do the figures."""
+"""Published figures to compare ours with. Protocols differ from source to source, and so do the figures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SOURCES = {
     "Zero-Cost-PT": "notebooks and logs of its code (AAAI 2023)",
 }
 ABSOLUTE = frozenset({"ZCN"})
-"""Sources that lost the signs."""
+"""Sources that give absolute values of correlations."""
 
 
-class Correlation(NamedTuple):
-    """Rank correlations of a proxy with trained accuracy; None where the source does not have it."""
+class PublishedCorrelation(NamedTuple):
+    """Rank correlations of a proxy with trained accuracy; None where the source does not give one."""
 
     space: str
     data_set: str
@@ -90,50 +90,58 @@ def _figure(text: str) -> float | None:
 
 
 CORRELATIONS = [
-    Correlation("nasbench201", data_set, proxy, _figure(rho), _figure(tau), source)
+    PublishedCorrelation("nasbench201", data_set, proxy, _figure(rho), _figure(tau), source)
     for proxy, rows in _NB201.items()
     for source, cells in rows
     for data_set, (rho, tau) in zip(_DATA_SETS, (cell.split("/") for cell in cells), strict=True)
     if rho or tau
 ] + [
-    Correlation("darts", "cifar10", proxy, rho, None, source)
+    PublishedCorrelation("darts", "cifar10", proxy, rho, None, source)
     for source, figures in _NB301.items()
     for proxy, rho in figures.items()
 ]
 
 
-class OperationAgreement(NamedTuple):
-    """Mean Spearman over the edges at iteration 0, with best-acc and avg-acc."""
+class PublishedAgreement(NamedTuple):
+    """Spearman's correlation of a score of operations with best-acc and avg-acc, in the undecided supernet.
+
+    It is the mean over the edges.
+    """
 
     space: str
     score: str
     best_acc: float
-    avg_acc: float
+    avg_acc: float | None
+    seeds: int = 1
     source: str = "Zero-Cost-PT"
     data_set: str = "cifar10"
 
 
 AGREEMENTS = [
-    OperationAgreement("nasbench201", "zc-pt naswot", 0.77, 0.83),
-    OperationAgreement("nasbench201", "zc-pt synflow", 0.63, 0.93),
-    OperationAgreement("nasbench201", "disc-zc naswot", 0.10, 0.03),
-    OperationAgreement("nasbench201", "disc-zc synflow", 0.60, 0.92),
-    OperationAgreement("nasbench201", "te-nas", 0.44, 0.30),
-    OperationAgreement("nasbench201", "darts-pt", 0.42, 0.67),
-    OperationAgreement("nasbench201", "darts", 0.20, 0.32),
-    OperationAgreement("nasbench201", "disc-acc", -0.32, -0.48),
-    OperationAgreement("nasbench201", "avg-acc", 0.65, 1.0),
-    OperationAgreement("nasbench1shot1-1", "zc-pt naswot", 0.75, 0.625),
-    OperationAgreement("nasbench1shot1-1", "darts", 0.50, 0.625),
-    OperationAgreement("nasbench1shot1-2", "zc-pt naswot", 0.375, 0.625),
-    OperationAgreement("nasbench1shot1-2", "darts", 0.375, 0.50),
-    OperationAgreement("nasbench1shot1-3", "zc-pt naswot", 0.60, 0.70),
-    OperationAgreement("nasbench1shot1-3", "darts", 0.60, 0.80),
+    # The authors' notebooks give some scores twice: of seed 1 with both references, and of four seeds with best-acc.
+    PublishedAgreement("nasbench201", "zc-pt naswot", 0.77, 0.83),
+    PublishedAgreement("nasbench201", "zc-pt naswot", 0.758, None, seeds=4),
+    PublishedAgreement("nasbench201", "zc-pt synflow", 0.63, 0.93),
+    PublishedAgreement("nasbench201", "disc-zc naswot", 0.10, 0.03),
+    PublishedAgreement("nasbench201", "disc-zc naswot", 0.279, None, seeds=4),
+    PublishedAgreement("nasbench201", "disc-zc synflow", 0.60, 0.92),
+    PublishedAgreement("nasbench201", "te-nas", 0.44, 0.30),
+    PublishedAgreement("nasbench201", "darts-pt", 0.42, 0.67),
+    PublishedAgreement("nasbench201", "darts-pt", 0.429, None, seeds=4),
+    PublishedAgreement("nasbench201", "darts", 0.20, 0.32),
+    PublishedAgreement("nasbench201", "disc-acc", -0.32, -0.48),
+    PublishedAgreement("nasbench201", "avg-acc", 0.65, 1.0),
+    PublishedAgreement("nasbench1shot1-1", "zc-pt naswot", 0.75, 0.625),
+    PublishedAgreement("nasbench1shot1-1", "darts", 0.50, 0.625),
+    PublishedAgreement("nasbench1shot1-2", "zc-pt naswot", 0.375, 0.625),
+    PublishedAgreement("nasbench1shot1-2", "darts", 0.375, 0.50),
+    PublishedAgreement("nasbench1shot1-3", "zc-pt naswot", 0.60, 0.70),
+    PublishedAgreement("nasbench1shot1-3", "darts", 0.60, 0.80),
 ]
 
 
-class Search(NamedTuple):
-    """Test accuracy in percent of what searches found."""
+class PublishedSearch(NamedTuple):
+    """Test accuracy in percent of the architectures that searches found."""
 
     space: str
     data_set: str
@@ -143,49 +151,55 @@ class Search(NamedTuple):
 
 
 SEARCHES = [
-    Search("nasbench201", "cifar10", "Zero-Cost-PT, naswot, N=1, fixed order, 4 seeds", "94.00 +- .47", "Zero-Cost-PT"),
-    Search("nasbench201", "cifar10", "disc-zc, naswot, N=1, fixed order, 4 seeds", "92.49 +- 1.50", "Zero-Cost-PT"),
-    Search("nasbench201", "cifar10", "TE-NAS, N=1, fixed order, 4 seeds", "92.53 +- .91", "Zero-Cost-PT"),
-    Search("nasbench201", "cifar10", "DARTS-PT, one supernet", "80.57", "Zero-Cost-PT"),
+    PublishedSearch(
+        "nasbench201", "cifar10", "Zero-Cost-PT, naswot, N=1, fixed order, 4 seeds", "94.00 ± .47", "Zero-Cost-PT"
+    ),
+    PublishedSearch(
+        "nasbench201", "cifar10", "disc-zc, naswot, N=1, fixed order, 4 seeds", "92.49 ± 1.50", "Zero-Cost-PT"
+    ),
+    PublishedSearch("nasbench201", "cifar10", "TE-NAS, N=1, fixed order, 4 seeds", "92.53 ± .91", "Zero-Cost-PT"),
+    PublishedSearch("nasbench201", "cifar10", "DARTS-PT, one supernet", "80.57", "Zero-Cost-PT"),
     *(
-        Search("nasbench201", data_set, f"Zero-Cost-PT by third-party code, {proxy}, 5 runs", accuracy, "ZiCo")
+        PublishedSearch("nasbench201", data_set, f"Zero-Cost-PT by third-party code, {proxy}, 5 runs", accuracy, "ZiCo")
         for proxy, accuracies in {
-            "naswot": ("93.42 +- .07", "70.77 +- .51", "45.11 +- .26"),
-            "zico": ("94.15 +- .22", "72.77 +- .66", "46.39 +- .23"),
-            "synflow": ("87.68 +- .16", "58.92 +- .17", "32.20 +- .00"),
+            "naswot": ("93.42 ± .07", "70.77 ± .51", "45.11 ± .26"),
+            "zico": ("94.15 ± .22", "72.77 ± .66", "46.39 ± .23"),
+            "synflow": ("87.68 ± .16", "58.92 ± .17", "32.20 ± .00"),
         }.items()
         for data_set, accuracy in zip(_DATA_SETS, accuracies, strict=True)
     ),
 ]
 
 
-def correlations(judged: Judged, proxy: str) -> list[Correlation]:
-    """What is known of a proxy, whichever way its name divides words."""
-    return [fact for fact in CORRELATIONS if judged.like(fact) and _joined(fact.proxy) == _joined(proxy)]
-
-
-def operation_agreement(judged: Judged, score: str) -> OperationAgreement | None:
-    """What is known of a score of operations."""
-    return next((fact for fact in AGREEMENTS if judged.like(fact) and _joined(fact.score) == _joined(score)), None)
-
-
-def searches(judged: Judged) -> list[Search]:
-    """What is known of searches."""
-    return [fact for fact in SEARCHES if judged.like(fact)]
-
-
-class Judged(NamedTuple):
-    """What figures are of: published ones stand beside those of the same space and data set after full training."""
+class GroundTruth(NamedTuple):
+    """Accuracies of a benchmark that results are compared with."""
 
     space: str
     data_set: str
     metric: str
 
-    def like(self, fact: Correlation | OperationAgreement | Search) -> bool:
-        """Whether a published figure is of the same kind."""
+    def matches(self, figure: PublishedCorrelation | PublishedAgreement | PublishedSearch) -> bool:
+        """Return whether a published figure is about the same space and data set, after full training."""
         metrics = ("valid",) if self.space == "darts" else ("test", "best-test")
-        return (fact.space, fact.data_set) == (self.space, self.data_set) and self.metric in metrics
+        return (figure.space, figure.data_set) == (self.space, self.data_set) and self.metric in metrics
 
 
-def _joined(name: str) -> str:
+def find_correlations(truth: GroundTruth, proxy: str) -> list[PublishedCorrelation]:
+    """Return the published correlations of a proxy; its name may divide words in another way."""
+    name = _normalize(proxy)
+    return [figure for figure in CORRELATIONS if truth.matches(figure) and _normalize(figure.proxy) == name]
+
+
+def find_agreements(truth: GroundTruth, score: str) -> list[PublishedAgreement]:
+    """Return the published agreements of a score of operations; its name may divide words in another way."""
+    name = _normalize(score)
+    return [figure for figure in AGREEMENTS if truth.matches(figure) and _normalize(figure.score) == name]
+
+
+def find_searches(truth: GroundTruth) -> list[PublishedSearch]:
+    """Return the published searches."""
+    return [figure for figure in SEARCHES if truth.matches(figure)]
+
+
+def _normalize(name: str) -> str:
     return re.sub("[-_ ]", "", name)

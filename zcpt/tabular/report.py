@@ -114,7 +114,7 @@ def _proxies(result: Result, folder: Path) -> tuple[str, Pictures]:
                 _shown(found["argmax_accuracy"], 2),
                 _shown(found["seconds"], 3),
                 str(found["failures"]),
-                "; ".join(map(_published, published.correlations(_judged(protocol), name))),
+                "; ".join(map(_published, published.find_correlations(_judged(protocol), name))),
             ]
         )
     number = next(iter(result["results"].values()))
@@ -150,7 +150,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
     header += "published best-acc / avg-acc"
     rows = []
     for name, found in result["results"].items():
-        known = published.operation_agreement(_judged(protocol), name)
+        known = published.find_agreements(_judged(protocol), name)
         chosen = [each for each in found["chosen"] if each]
         by_reference = [found["agreement"][reference] for reference in ("best-acc", "avg-acc")]
         rows.append(
@@ -161,7 +161,7 @@ def _operations(result: Result, folder: Path) -> tuple[str, Pictures]:
                 ", ".join(map(_accuracy, chosen)),
                 ", ".join(str(each["rank"] or "-") for each in chosen),
                 _shown(found["seconds"], 1),
-                f"{known.best_acc:g} / {known.avg_acc:g} ({known.source})" if known else "",
+                "; ".join(map(_published_agreement, known)),
             ]
         )
     text = (
@@ -259,7 +259,7 @@ def _batches(result: Result) -> str:
 
 
 def _published_searches(result: Result) -> str:
-    known = published.searches(_judged(result["protocol"]))
+    known = published.find_searches(_judged(result["protocol"]))
     facts = [[fact.method, fact.accuracy, fact.source] for fact in known]
     return f"\nPublished:\n\n{_markdown('method | accuracy | source', facts)}" if facts else ""
 
@@ -305,7 +305,12 @@ def _mean_sd(found: Mapping[str, float | None]) -> str:
     return _shown(found["mean"], 2) + ("" if found["sd"] is None else f" ± {_shown(found['sd'], 2)}")
 
 
-def _published(fact: published.Correlation) -> str:
+def _published_agreement(figure: published.PublishedAgreement) -> str:
+    avg_acc = "-" if figure.avg_acc is None else f"{figure.avg_acc:g}"
+    return f"{figure.best_acc:g} / {avg_acc} ({figure.source}, {pluralize(figure.seeds, 'seeds')})"
+
+
+def _published(fact: published.PublishedCorrelation) -> str:
     bar = "|" * (fact.source in published.ABSOLUTE)
     figures = ("-" if figure is None else f"{bar}{figure:g}{bar}" for figure in (fact.spearman, fact.kendall))
     return f"{' / '.join(figures)} ({fact.source})"
@@ -318,8 +323,8 @@ def _title(protocol: Result) -> str:
     return f"{table['title']}{'' if own else f' ({space})'}, {table['data_set']}"
 
 
-def _judged(protocol: Result) -> published.Judged:
-    return published.Judged(protocol["space"], protocol["table"]["data_set"], protocol["table"]["metric"])
+def _judged(protocol: Result) -> published.GroundTruth:
+    return published.GroundTruth(protocol["space"], protocol["table"]["data_set"], protocol["table"]["metric"])
 
 
 def _accuracy(chosen: Mapping[str, Any]) -> str:
@@ -329,7 +334,9 @@ def _accuracy(chosen: Mapping[str, Any]) -> str:
 
 def _sources(text: str) -> str:
     """What the names of the sources on a page stand for."""
-    named = [name for name in published.SOURCES if f"({name})" in text or f"| {name} |" in text]
+    named = [
+        name for name in published.SOURCES if re.search(rf"[(|] ?{re.escape(name)}[,)]|\| {re.escape(name)} \|", text)
+    ]
     lines = "".join(f"- {name}: {published.SOURCES[name]}.\n" for name in named)
     return f"\nSources of published figures, whose protocols differ:\n\n{lines}" if named else ""
 
