@@ -1,34 +1,49 @@
-"""Ways to score the operations of a supernet, to compare Zero-Cost-PT with: ``operation_scores(method, net, batches)``.
+"""Operation scores to compare Zero-Cost-PT with: ``score_operations(method, net, batches)``.
 
-Each gives, for every choice, the importance of each candidate; larger is to be kept. Those here need no training:
+Each method gives, for every choice, the importance of each candidate; larger is to be kept. These need no training:
 
-    zc_pt      what removing the candidate costs, at the start of a search (Zero-Cost-PT's own score)
-    disc_zc    what the supernet is worth with this candidate alone on its edge
-    te_nas     TE-NAS' pruning: which candidates are removed last
-    random     numbers drawn from the seed
+    zc_pt      loss of the supernet's score when the candidate is removed, nothing being decided (Zero-Cost-PT)
+    disc_zc    score of the supernet with this candidate alone on its edge
+    te_nas     TE-NAS' pruning: position in the order of removal
+    random     random numbers from the seed
 
-Scores that come from a trained supernet, such as DARTS' alpha and DARTS-PT's accuracy without the candidate, belong
-here too: a class of ``OperationScore`` whose constructor is handed the function that trains, as zcpt trains nothing.
+Scores from a trained supernet, such as DARTS' alpha or the accuracy that DARTS-PT measures without the candidate, can
+be added as subclasses of ``OperationScore``. Their constructor takes the function that trains, as zcpt trains nothing.
 """
+
+import warnings
+from typing import Any
 
 from zcpt.baselines._registry import (
     OperationScore,
+    ScoringTask,
     get_operation_score,
     list_operation_scores,
-    operation_scores,
     register_operation_score,
+    score_operations,
 )
-from zcpt.baselines.at_once import Discretisation, Perturbation, Random
-from zcpt.baselines.te_nas import TeNas
+from zcpt.baselines.per_choice import DiscretisationScore, PerturbationScore, RandomScore
+from zcpt.baselines.te_nas import TeNasPruning
 
 __all__ = [
-    "Discretisation",
+    "DiscretisationScore",
     "OperationScore",
-    "Perturbation",
-    "Random",
-    "TeNas",
+    "PerturbationScore",
+    "RandomScore",
+    "ScoringTask",
+    "TeNasPruning",
     "get_operation_score",
     "list_operation_scores",
-    "operation_scores",
     "register_operation_score",
+    "score_operations",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Give ``operation_scores`` its new name; the old one goes in the next version."""
+    if name == "operation_scores":
+        warnings.warn(
+            "zcpt.baselines.operation_scores is now zcpt.baselines.score_operations.", DeprecationWarning, stacklevel=2
+        )
+        return score_operations
+    raise AttributeError(f"module 'zcpt.baselines' has no attribute '{name}'")

@@ -1,9 +1,10 @@
-"""What a way to score operations is, the names of all, and the call that they have in common."""
+"""The interface of operation scores, their registry, and the function ``score_operations`` that runs one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, TypeGuard, TypeVar
 
 from torch import Tensor, nn
@@ -18,41 +19,43 @@ from zcpt.scoring.criterion import refuse_blind
 from zcpt.supernet import Supernet
 
 Importances = dict[str, list[float]]
-"""For each choice, by name, the importance of each of its rivals, in their order; larger is to be kept."""
+"""The importance of each candidate in ``choice.selectable``, by the choice's name; larger is to be kept."""
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """The input of an operation score: a supernet, the choices to score, and the data."""
+
+    net: nn.Module
+    """Supernet, on its device. It has to be left unchanged."""
+    mixture: Mixture
+    """Mixture in which none of ``choices`` is decided; other choices may be."""
+    choices: Sequence[Choice]
+    """Choices whose candidates are scored."""
+    batches: Sequence[Batch]
+    """At least one batch; the scores of a network are averaged over all."""
+    criterion: Criterion | None
+    """Proxy or aggregate that scores networks; None where ``OperationScore.proxies`` is 'none'."""
+    seed: int
+    """Seed of all random numbers."""
 
 
 class OperationScore(ABC):
-    """A way to score the operations of a supernet. It has no state: a score depends on what it is given alone."""
+    """A method to score the candidates of a supernet's choices. It has no state: a score depends on its task alone."""
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
-    """One line for lists; where it is empty, that of the docstring."""
+    """One line for lists; empty stands for the first line of the docstring."""
     proxies: ClassVar[str] = "any"
-    """'any': it is handed a proxy or an aggregate; 'none': it needs none; else the name of the one that it takes."""
+    """'any': the user gives a proxy or an aggregate; 'none': no proxy; else the name of the one that it always uses."""
     paper: ClassVar[str] = ""
 
     @abstractmethod
-    def importances(
-        self,
-        net: nn.Module,
-        mixture: Mixture,
-        choices: Sequence[Choice],
-        batches: Sequence[Batch],
-        criterion: Criterion | None,
-        seed: int,
-    ) -> Importances:
+    def compute_importances(self, task: ScoringTask) -> Importances:
         """Score the candidates of some choices.
 
-        Args:
-            net: A supernet, which is left as it was.
-            mixture: In which these choices are not decided; others may be.
-            choices: What to score.
-            batches: At least one; the scores of a network are averaged over them.
-            criterion: What networks are compared by; None where ``proxies`` is 'none'.
-            seed: What random numbers come from.
-
         Returns:
-            An importance for each of ``choice.selectable``; -inf where there is none.
+            An importance for each of ``choice.selectable``, larger is to be kept; -inf where it is unknown.
         """
 
 
@@ -61,7 +64,7 @@ Class = TypeVar("Class", bound=type[OperationScore])
 
 
 def register_operation_score(score: Class) -> Class:
-    """Decorate an OperationScore class, so that ``get_operation_score`` finds it under its name.
+    """Register a class of ``OperationScore`` under its name (a class decorator).
 
     Raises:
         ConfigError: The name is taken, or the class has none.
@@ -69,79 +72,87 @@ def register_operation_score(score: Class) -> Class:
     return _SCORES.decorator()(score)
 
 
-def list_operation_scores() -> dict[str, type[OperationScore]]:
-    """All operation scores by name."""
-    return {name: _SCORES[name] for name in sorted(_SCORES)}
+def list_operation_scores() -> list[str]:
+    """Return the names of all operation scores, sorted."""
+    return sorted(_SCORES)
 
 
 def get_operation_score(name: str) -> OperationScore:
-    """Make the operation score of that name; ConfigError with the nearest name when there is none."""
+    """Create the operation score with that name, with its defaults.
+
+    Raises:
+        ConfigError: There is none; the message has the nearest name.
+    """
     return _SCORES[name]()
 
 
-def operation_scores(
+def score_operations(
     method: str | OperationScore,
     net: nn.Module,
-    batches: Batch | tuple[Tensor, Tensor] | Sequence[Batch],
+    batches: Batch | tuple[Tensor, Tensor] | Sequence[Batch | tuple[Tensor, Tensor]],
     proxy: str | Criterion | None = None,
     *,
     choices: Sequence[Choice] | None = None,
     mixture: Mixture | None = None,
     seed: int = 0,
 ) -> Importances:
-    """How important the operations of a supernet are.
+    """Compute the importance of a supernet's candidate operations.
 
     Args:
         method: An operation score, or its name.
-        net: A supernet, on its device; it is afterwards what it was.
-        batches: One batch, which may be a pair of images and labels; or several ``Batch``, over which the scores of a
-            network are averaged. On the network's device.
-        proxy: What networks are compared by: a proxy, an aggregate, or the name of one; None for methods that bring
-            theirs along or need none.
-        choices: What to score; None means all that are not decided.
-        mixture: Where some choices are decided already, their decisions; None is the start of a search. Needed where
-            the network is no ``Supernet``.
-        seed: What random numbers come from.
+        net: A supernet, on its device. It is unchanged afterwards.
+        batches: One batch, which may be a pair of images [B, C, H, W] and labels [B], or several; over several the
+            scores of a network are averaged. They are on the network's device.
+        proxy: A proxy, an aggregate, or the name of one, which scores networks; None for methods that need none or
+            always use the same.
+        choices: Choices to score; None scores all that are not decided.
+        mixture: Mixture that has the decisions made so far; None is the start of a search. It is needed if ``net`` is
+            not a ``Supernet``.
+        seed: Seed of all random numbers.
 
     Returns:
-        For each choice, by name, the importance of each of ``choice.selectable``; larger is to be kept,
-        -inf is not known.
+        By the choice's name, the importance of each of ``choice.selectable``; larger is to be kept, -inf is unknown.
 
     Raises:
-        ConfigError: An unknown method; a proxy is missing, or not wanted; a choice is decided, or the mixture's none.
-        ProxyError: The proxy is unknown, does not see mixtures, or cannot score the network.
+        ConfigError: The method is unknown; a proxy is missing or not wanted; a choice is decided or is not a choice
+            of the mixture.
+        ProxyError: The proxy is unknown, does not depend on the mixture, or cannot score the network.
     """
     score = get_operation_score(method) if isinstance(method, str) else method
     if mixture is None:
         if not isinstance(net, Supernet):
-            raise ConfigError(f"{type(net).__name__} does not say its choices: pass mixture=Mixture.start(choices).")
+            raise ConfigError(f"{type(net).__name__} has no list of choices: pass mixture=Mixture.start(choices).")
         mixture = net.start()
-    several = [as_batch(each) for each in (batches if _are_several(batches) else [batches])]
-    if not several:
-        raise ConfigError("there is no batch to score on: pass one, or several.")
-    return score.importances(net, mixture, _open(mixture, choices), several, _criterion(score, proxy), seed)
+    scored_on = [as_batch(batch) for batch in (batches if _is_sequence_of_batches(batches) else [batches])]
+    if not scored_on:
+        raise ConfigError("there is no batch to score on: pass at least one.")
+    undecided = _select_undecided(mixture, choices)
+    criterion = _resolve_criterion(score, proxy)
+    return score.compute_importances(ScoringTask(net, mixture, undecided, scored_on, criterion, seed))
 
 
-def _are_several(batches: object) -> TypeGuard[Sequence[object]]:
+def _is_sequence_of_batches(batches: object) -> TypeGuard[Sequence[object]]:
+    # A pair (images, labels) is a sequence, too, and so is a Batch: both hold tensors.
     return isinstance(batches, Sequence) and not any(isinstance(part, Tensor) for part in batches)
 
 
-def _open(mixture: Mixture, choices: Sequence[Choice] | None) -> Sequence[Choice]:
-    """The choices, none of which the mixture has decided."""
+def _select_undecided(mixture: Mixture, choices: Sequence[Choice] | None) -> Sequence[Choice]:
+    """Return ``choices`` after a check that they are undecided, or all undecided choices of the mixture."""
     undecided = [choice for choice in mixture.choices.values() if not mixture.decides(choice)]
     if choices is None:
         return undecided
     for choice in choices:
         if choice not in undecided:
-            what = f"'{choice.name}' is decided" if isinstance(choice, Choice) else f"{choice!r} is no Choice"
-            raise ConfigError(f"{what}: score some of {', '.join(each.name for each in undecided) or 'none'}.")
+            problem = f"'{choice.name}' is decided" if isinstance(choice, Choice) else f"{choice!r} is not a Choice"
+            allowed = ", ".join(choice.name for choice in undecided) or "none"
+            raise ConfigError(f"{problem}: choices must be among {allowed}.")
     return choices
 
 
-def _criterion(score: OperationScore, proxy: str | Criterion | None) -> Criterion | None:
+def _resolve_criterion(score: OperationScore, proxy: str | Criterion | None) -> Criterion | None:
     if score.proxies != "any" and proxy is not None:
-        has = "needs no proxy" if score.proxies == "none" else f"is made with '{score.proxies}'"
-        raise ConfigError(f"operation score '{score.name}' {has}: leave the proxy out.")
+        reason = "needs no proxy" if score.proxies == "none" else f"always uses '{score.proxies}'"
+        raise ConfigError(f"operation score '{score.name}' {reason}: leave the proxy out.")
     if score.proxies == "none":
         return None
     if score.proxies != "any":

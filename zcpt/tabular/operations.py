@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.baselines import get_operation_score, operation_scores
+from zcpt.baselines import get_operation_score, score_operations
 from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
@@ -86,7 +86,7 @@ def scored(
     network_config = NetworkConfig(config.channels, config.layers, batches.num_classes, channels, (height, width))
     space.check_network_config(network_config)
     origin = FreshSupernets(space, network_config, config, device)
-    return operation_scores(
+    return score_operations(
         method,
         origin.supernet(0),
         origin.place(batch),
