@@ -1,16 +1,19 @@
-"""What all tests share: small data, small networks, and the folder of real tables and images."""
+"""Shared fixtures: small data, small networks, and the folder of real tables and images."""
 
 from __future__ import annotations
 
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import zcpt
@@ -34,32 +37,32 @@ LAYERS = {
 }
 SPACES = [*zcpt.list_spaces(), "toy"]
 FEW = ("nasbench201", "nasbench1shot1-2", "nasbench-macro", "toy")
-"""A cell, a cell whose inputs are choices, a chain, and a space of the user's own."""
+"""A cell space, a cell space whose inputs are choices, a chain space, and a user's own space."""
 PROXIES = zcpt.list_proxies()
-"""Those of zcpt, without those that tests register."""
+"""The proxies of zcpt, without those that tests register."""
 THREE_BY_THREE = re.compile("conv_?3x3|mb_k3|^conv$")
-"""Names of candidates with a 3x3 convolution, on whichever space."""
+"""Matches the candidates with a 3x3 convolution of any space."""
 
 
 def documented_blocks() -> list[str]:
-    """The pieces of Python in docs/extending.md."""
+    """Return the Python blocks of docs/extending.md."""
     text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def documented_file() -> str:
-    """The file that they make."""
+    """Return the file that the blocks of docs/extending.md make together."""
     return "\n\n".join(documented_blocks())
 
 
-def tiny_network_config(space: SearchSpace, **changes: object) -> NetworkConfig:
-    """The smallest sensible network of a space, for 8x8 RGB images of 10 classes."""
-    values = {"channels": 4, "layers": LAYERS[space.name], "image_size": (8, 8), **changes}
+def tiny_network_config(space: SearchSpace, **changes: Any) -> NetworkConfig:
+    """Return the config of a space's smallest sensible network, for 8x8 RGB images of 10 classes."""
+    values: dict[str, Any] = {"channels": 4, "layers": LAYERS[space.name], "image_size": (8, 8), **changes}
     return NetworkConfig(**values)
 
 
 def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> Architecture:
-    """An architecture drawn uniformly choice by choice, from the candidates that do not match ``without``."""
+    """Draw an architecture uniformly, choice by choice, from the candidates that do not match ``without``."""
     generator = torch.Generator().manual_seed(seed)
     kept = {}
     for choice in space.choices:
@@ -69,9 +72,9 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> A
     return space.architecture(kept)
 
 
-@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects slow tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make tests with marker ``few_spaces`` slow on all other spaces."""
+    """Mark tests with the marker ``few_spaces`` as slow on all spaces that are not in FEW."""
     for item in items:
         if item.get_closest_marker("few_spaces") and item.callspec.params["space"] not in FEW:  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.slow)
@@ -84,7 +87,7 @@ def space(request: pytest.FixtureRequest) -> SearchSpace:
 
 @pytest.fixture(scope="session", autouse=True)
 def documented_parts() -> ModuleType:
-    """The file that docs/extending.md writes, imported: its space 'toy' has to keep the contract too."""
+    """Import the file of docs/extending.md: its space 'toy' must fulfil the contract too."""
     module = ModuleType("own_parts")
     exec(documented_file(), module.__dict__)
     return module
@@ -92,7 +95,7 @@ def documented_parts() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def pictures() -> TensorDataset:
-    """Forty random 8x8 RGB images of 10 classes."""
+    """Return forty random 8x8 RGB images of 10 classes."""
     generator = torch.Generator().manual_seed(0)
     return TensorDataset(torch.randn(40, 3, 8, 8, generator=generator), torch.arange(40) % 10)
 
@@ -105,7 +108,7 @@ def batch() -> zcpt.Batch:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with real tables and images; tests that use it have the marker ``data``."""
+    """Return the folder with real tables and images; tests that use it have the marker ``data``."""
     folder = os.environ.get("ZCPT_DATA")
     if not folder:
         pytest.skip("ZCPT_DATA is not set: it has to name the folder with the real tables and images")
@@ -114,19 +117,22 @@ def real_data() -> Path:
 
 @zcpt.register_proxy
 class Hashed(Proxy):
-    """A number that depends on weights, batch and mixture, as a real proxy's does, at no cost."""
+    """Cheap number that depends on weights, batch and mixture, as the score of a real proxy does."""
 
-    name, summary, higher_is_better, min_batch = "hashed", "", True, 1
+    name = "hashed"
+    summary = ""
+    higher_is_better = True
+    min_batch = 1
 
-    def score(self, net, batch, mixture):
+    def score(self, net: nn.Module, batch: zcpt.Batch, mixture: zcpt.Mixture | None) -> float:
         seen = [p.detach().flatten()[:2].tolist() for p in islice(net.parameters(), 4)]
         text = repr((seen, batch.images.sum().item(), mixture and sorted(mixture.weights.items())))
         return zlib.crc32(text.encode()) / 2**32
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_waiting_for_the_disk():
-    """Tests kill processes at most, and what a killed process had written is there; waiting is for power cuts."""
+def no_fsync() -> Iterator[None]:
+    """Skip fsync, which protects against power cuts only: what a killed process has written is there without it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda file: None)
         yield

@@ -1,17 +1,21 @@
-"""Work in several processes at once."""
+"""Run a function in several processes at once."""
 
 import os
 import traceback
+from collections.abc import Callable
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 SECONDS = 60
-"""A process that takes longer waits for ever."""
+"""Time after which a process counts as deadlocked."""
 
 
-def forked(size, work):
-    """What ``work(rank)`` returns or raises in each of several processes; None from one that was killed."""
-    context, pipes, processes = get_context("fork"), [], []
+def forked(size: int, work: Callable[[int], Any]) -> list[Any]:
+    """Return what ``work(rank)`` returns or raises in each of ``size`` processes; None for one that was killed."""
+    context = get_context("fork")
+    pipes: list[Connection] = []
+    processes = []
     for rank in range(size):
         here, there = context.Pipe(duplex=False)
         processes.append(context.Process(target=_member, args=(rank, work, there)))
@@ -26,17 +30,17 @@ def forked(size, work):
             process.join()
 
 
-def _member(rank, work, pipe):
+def _member(rank: int, work: Callable[[int], Any], pipe: Connection) -> None:
     try:
-        outcome = work(rank)
+        outcome: Any = work(rank)
     except BaseException as error:
         outcome = type(error), str(error), "".join(traceback.format_exception(error))
     pipe.send(outcome)
-    os._exit(0)  # nothing of the test's own process is to be torn down here
+    os._exit(0)  # without the teardown of the test's own process, which the fork copied
 
 
-def _received(pipe):
-    assert wait([pipe], SECONDS), "a process waits for ever"
+def _received(pipe: Connection) -> Any:
+    assert wait([pipe], SECONDS), "a process is deadlocked"
     try:
         return pipe.recv()
     except EOFError:
