@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fragments import FRAGMENTS
-from zcpt.errors import ConfigError, ZcptError, unknown_name
+from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 from zcpt.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def fill_markers(text: str, page: Path) -> str:
     def replace(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in FRAGMENTS:
-            raise ConfigError(unknown_name(f"result marked in {page}", name, FRAGMENTS))
+            raise ConfigError(describe_unknown_name(f"result marked in {page}", name, FRAGMENTS))
         content = FRAGMENTS[name]()
         # Tables stand in paragraphs of their own, sentences stay within theirs.
         content = f"\n\n{content.strip()}\n\n" if "\n" in content else content
