@@ -59,7 +59,7 @@ def scorer(engine: str, net: Supernet) -> Score:
     """What scores mixtures by an engine."""
     if engine == "naive":
         return NaiveEngine(net).scores
-    return Evaluator(net, get_proxy("naswot"), engine="fast" if engine == "fast" else "plain").scores
+    return Evaluator(net, get_proxy("naswot"), engine="fast" if engine == "fast" else "plain").score_mixtures
 
 
 def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[list[list[Mixture]], float]:
@@ -69,7 +69,7 @@ def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[
     zcpt.search(
         space, data, proposals=1, batch_size=len(batch.images), device=device, num_classes=10, callbacks=[heard]
     )
-    mixture, steps = Mixture.start(space.choices), []
+    mixture, steps = Mixture.initial(space.choices), []
     remaining: dict[str, tuple[str, ...]] = {}
     for decision in heard.all:
         left = remaining.get(decision.choice, decision.candidates)
@@ -128,7 +128,7 @@ def measure(name: str, device: torch.device, repeats: int, samples: int) -> dict
 def peak_memory(name: str, engine: str, device: torch.device) -> int:
     """Bytes above what the process has after a small warm-up, for the first decision of a proposal."""
     space = zcpt.get_space(name)
-    net, start = supernet(space, device), Mixture.start(space.choices)
+    net, start = supernet(space, device), Mixture.initial(space.choices)
     choice = space.choices[0]
     removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
     score, batch = scorer(engine, net), move_batch(random_batch(BATCHES[name]), device)

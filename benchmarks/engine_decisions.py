@@ -51,7 +51,7 @@ class Repeated(Callback):
     ) -> None:
         self.choices, self.images = {choice.name: choice for choice in space.choices}, images
         net = FreshSupernets(space, network_config, config, torch.device("cpu")).supernet(0)
-        self.mixture, self.left = Mixture.start(space.choices), dict[str, tuple[str, ...]]()
+        self.mixture, self.left = Mixture.initial(space.choices), dict[str, tuple[str, ...]]()
         self.evaluator = (
             Evaluator(net, Naswot(), engine="plain") if other == "plain" else Evaluator(net, Naswot(), precision="bf16")
         )
@@ -62,7 +62,7 @@ class Repeated(Callback):
         choice = self.choices[decision.choice]
         left = self.left.get(choice.name, decision.candidates)
         removed = [self.mixture.without(choice.name, candidate) for candidate in left]
-        scores = self.evaluator.scores(removed, self.images).tolist()
+        scores = self.evaluator.score_mixtures(removed, self.images).tolist()
         pick = min if choice.keep == 1 else max
         mine, theirs = (pick(range(len(left)), key=row.__getitem__) for row in (scores, list(decision.scores)))
         finite = [abs(a - b) for a, b in zip(scores, decision.scores, strict=True) if abs(a) < float("inf")]

@@ -64,11 +64,11 @@ def _evaluation(
     undecided: int | None = None,
 ) -> float:
     net = supernet(space, device, channels=channels, layers=layers, image_size=(side, side))
-    mixture, edges = Mixture.start(space.choices), [choice for choice in space.choices if not choice.phase]
+    mixture, edges = Mixture.initial(space.choices), [choice for choice in space.choices if not choice.phase]
     for choice in edges if undecided is None else edges[undecided:]:
         mixture = mixture if undecided is None else mixture.select(choice.name, choice.selectable[-1:])
     evaluator, images = Evaluator(net, Naswot()), move_batch(random_batch(batch, side), device)
-    return _median(lambda: evaluator.scores([mixture], images), device)
+    return _median(lambda: evaluator.score_mixtures([mixture], images), device)
 
 
 def _search(device: torch.device, **settings: Any) -> float:
@@ -96,9 +96,9 @@ def limits(device: torch.device) -> dict[str, Any]:
     for name in ("darts", "nasbench201"):
         space, size = zcpt.get_space(name), BATCHES[name]
         net, batch = supernet(space, device), move_batch(random_batch(size), device)
-        mixture = Mixture.start(space.choices)
+        mixture = Mixture.initial(space.choices)
         evaluator = Evaluator(net, Naswot(), engine="fast")
-        taken = _median(lambda e=evaluator, m=mixture, b=batch: e.scores([m], b), device)  # type: ignore[misc]
+        taken = _median(lambda e=evaluator, m=mixture, b=batch: e.score_mixtures([m], b), device)  # type: ignore[misc]
         proxy = Naswot()
         network = Network(net, tuple(batch.images.shape), torch.float32, device, proxy.is_counted)
         values = list(_values(network))

@@ -28,7 +28,7 @@ class Mixture:
     """
 
     @classmethod
-    def start(cls, choices: Sequence[Choice], noise: float = 0.0) -> Mixture:
+    def initial(cls, choices: Sequence[Choice], noise: float = 0.0) -> Mixture:
         """The mixture before any decision.
 
         Args:
@@ -62,7 +62,7 @@ class Mixture:
         row = tuple(float(name in kept) for name in self.choices[choice].candidates)
         return self._with_row(choice, row)
 
-    def decides(self, choice: Choice) -> bool:
+    def is_decided(self, choice: Choice) -> bool:
         """Whether there is nothing left to choose: no more candidates weigh something than are to be kept."""
         return sum(weight != 0 for weight in self.weights[choice.name]) <= choice.keep
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,27 @@ from torch import Tensor, nn
 from zcpt.architecture import Choice
 from zcpt.errors import SpaceError, describe_unknown_name
 from zcpt.mixture import Mixture
+
+
+class Scorable(Protocol):
+    """What scoring needs of a network.
+
+    Three kinds of torch modules have it: a ``Supernet``; an adapter of a search network from other code
+    (``zcpt.compat``); and a discrete network, which takes images alone and is scored under the mixture None. No base
+    class is required, but the object must be a ``torch.nn.Module``, because proxies hook and read its modules.
+    """
+
+    def __call__(self, images: Tensor, /) -> Any:
+        """Return logits [B, classes] for images [B, C, H, W]; a search network takes a mixture as second argument."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Iterate over the network and all modules in it, each once."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch the network and all modules in it to evaluation mode."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -141,11 +163,11 @@ class Supernet(nn.Module):
             parent = parent.get_submodule(part)
         parent.add_module(last, module)
 
-    def start(self) -> Mixture:
+    def initial_mixture(self) -> Mixture:
         """The mixture in which nothing is decided."""
-        return Mixture.start(tuple(self.choices.values()))
+        return Mixture.initial(tuple(self.choices.values()))
 
-    def live(self, mixture: Mixture) -> list[tuple[Step, tuple[str, ...]]]:
+    def list_live_steps(self, mixture: Mixture) -> list[tuple[Step, tuple[str, ...]]]:
         """The steps that the output depends on under a mixture, each with the values that it reads."""
         needed, steps = {self.program[-1].out}, []
         for step in reversed(self.program):
@@ -166,13 +188,13 @@ class Supernet(nn.Module):
         Returns:
             Logits [B, classes].
         """
-        (logits,) = self.values(images, (self.program[-1].out,), mixture)
+        (logits,) = self.compute_values(images, (self.program[-1].out,), mixture)
         return logits
 
-    def values(self, images: Tensor, names: Sequence[str], mixture: Mixture | None = None) -> list[Tensor]:
+    def compute_values(self, images: Tensor, names: Sequence[str], mixture: Mixture | None = None) -> list[Tensor]:
         """Run the program: the values of those names, all of which the last one depends on."""
-        mixture = self.start() if mixture is None else mixture
-        steps = self.live(mixture)
+        mixture = self.initial_mixture() if mixture is None else mixture
+        steps = self.list_live_steps(mixture)
         last_read = {name: index for index, (_, reads) in enumerate(steps) for name in reads}
         values = {self.IMAGES: images}
         for index, (step, reads) in enumerate(steps):
@@ -219,21 +241,21 @@ def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
         if total is None:
             total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
         elif tensor.shape != total.shape:
-            raise unequal(name, total.shape, tensor.shape)
+            raise unequal_shapes_error(name, total.shape, tensor.shape)
         else:
             total = total.add_(tensor, alpha=weight) if owned else total.add(tensor, alpha=weight)
             owned = True
     if total is None:
-        raise nothing_left(name)
+        raise nothing_left_error(name)
     return total
 
 
-def nothing_left(name: str) -> SpaceError:
+def nothing_left_error(name: str) -> SpaceError:
     """The error of a mixture that weighs everything that a value is computed from with 0."""
     return SpaceError(f"the mixture removes everything that '{name}' could be computed from.")
 
 
-def unequal(name: str, one: Sequence[int], other: Sequence[int]) -> SpaceError:
+def unequal_shapes_error(name: str, one: Sequence[int], other: Sequence[int]) -> SpaceError:
     """The error of a sum of values that cannot be added."""
     return SpaceError(
         f"'{name}' adds values of different shapes, {list(one)} and {list(other)}: all "

@@ -55,7 +55,7 @@ class SupernetSpace(SearchSpace):
         self.check(architecture)
         self.check_network_config(config)
         traced = _trace(self, config)
-        for step, _ in traced.net.live(_decided(traced.net, architecture)):
+        for step, _ in traced.net.list_live_steps(_decided(traced.net, architecture)):
             if isinstance(step, Mixed):
                 yield from (traced.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
             elif isinstance(step, Fixed):
@@ -104,7 +104,7 @@ class SupernetSpace(SearchSpace):
 
 
 def _decided(net: Supernet, architecture: Architecture) -> Mixture:
-    mixture = net.start()
+    mixture = net.initial_mixture()
     for choice, kept in architecture.kept.items():
         mixture = mixture.select(choice, kept)
     return mixture
@@ -112,7 +112,7 @@ def _decided(net: Supernet, architecture: Architecture) -> Mixture:
 
 def _kept(net: Supernet, mixture: Mixture) -> Supernet:
     """What is computed under a mixture in which everything is decided: a supernet without choices."""
-    body, live = Supernet(()), net.live(mixture)
+    body, live = Supernet(()), net.list_live_steps(mixture)
     # Dropping what is not added to anything would leave nothing of an image.
     alone = {out for step, reads in live for out in reads if not isinstance(step, Sum) or len(reads) == 1}
     for step, reads in live:
@@ -142,7 +142,7 @@ class _Network(DropPathNetwork):
         if self.auxiliary is None or not self.training:
             logits: Tensor = self.body(images)
             return logits
-        logits, features = self.body.values(images, (self.body.program[-1].out, self.tapped))
+        logits, features = self.body.compute_values(images, (self.body.program[-1].out, self.tapped))
         return logits, self.auxiliary(features)
 
 
@@ -167,13 +167,13 @@ def _trace(space: SearchSpace, config: NetworkConfig) -> _Traced:
         if unused:
             raise SpaceError(f"the supernet of space '{space.name}' has no step for its choice '{min(unused)}'.")
         names = (Supernet.IMAGES, *(step.out for step in net.program))
-        unread = {*names[1:]} - {step.out for step, _ in net.live(net.start())}
+        unread = {*names[1:]} - {step.out for step, _ in net.list_live_steps(net.initial_mixture())}
         if unread:
             raise SpaceError(
                 f"the last value of the supernet of space '{space.name}' does not depend on '{min(unread)}'."
             )
         try:
-            values = net.eval().values(torch.empty(1, config.in_channels, *config.image_size), names)
+            values = net.eval().compute_values(torch.empty(1, config.in_channels, *config.image_size), names)
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise SpaceError(
@@ -214,7 +214,7 @@ def _module(space: SearchSpace, config: NetworkConfig, path: str, flat: bool) ->
 def _auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
     """The feature maps two thirds into the network, where DARTS has its auxiliary head, and their channels."""
     traced = _trace(space, config)
-    live = [step.out for step, _ in traced.net.live(_decided(traced.net, architecture))]
+    live = [step.out for step, _ in traced.net.list_live_steps(_decided(traced.net, architecture))]
     maps = [name for name in live if len(traced.shapes[name]) == 4]
     if not maps:
         raise SpaceError(f"networks of space '{space.name}' have no feature maps for an auxiliary head: do without it.")

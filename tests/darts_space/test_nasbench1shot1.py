@@ -70,7 +70,7 @@ def test_every_choice_is_made_in_its_phase_and_starts_with_equal_shares(one_shot
     assert {c.name.split("/")[1] for c in one_shot.choices if c.phase == 1} == {"parents"}
     assert {c.start for c in one_shot.choices} == {"share"}
     net = one_shot.build_supernet(tiny_network_config(one_shot))
-    assert net.start().weights["output/parents"] == (1 / len(one_shot.parents),) * len(one_shot.parents)
+    assert net.initial_mixture().weights["output/parents"] == (1 / len(one_shot.parents),) * len(one_shot.parents)
     assert "node1/parents" not in net.choices
     assert ("node2/parents" in net.choices) == (one_shot is not ONE)
 
@@ -99,7 +99,7 @@ def reference(net, images, mixture, space):
 @pytest.mark.parametrize("decided", [False, True])
 def test_the_supernet_computes_what_the_published_one_does(one_shot, decided):
     net = one_shot.build_supernet(tiny_network_config(one_shot)).eval()
-    mixture = Mixture.start(one_shot.choices, noise=1.0)
+    mixture = Mixture.initial(one_shot.choices, noise=1.0)
     mixture = mixture.without("output/parents", "1").without("node4/parents", "input").without("node3/operation", C3)
     if decided:
         for name, kept in random_architecture(one_shot, 5).kept.items():
@@ -110,8 +110,8 @@ def test_the_supernet_computes_what_the_published_one_does(one_shot, decided):
 
 def test_an_absent_node_is_not_computed():
     net = ONE.build_supernet(tiny_network_config(ONE))
-    mixture = net.start().select("output/parents", ("input", "2"))
-    steps = [step.out for step, _ in net.live(mixture)]
+    mixture = net.initial_mixture().select("output/parents", ("input", "2"))
+    steps = [step.out for step, _ in net.list_live_steps(mixture)]
     assert "cells.0.node2.operation" in steps
     assert not any(".node3." in step or ".node4." in step or ".node1.slot" in step for step in steps)
 

@@ -38,7 +38,7 @@ def test_none_has_its_share_in_s3_and_is_never_compared_nor_kept(pictures):
     result, callback = searched(S3, pictures, proxy="hashed")
     edges = [decision for _, decision in callback.all if "edge" in decision.choice]
     assert {decision.candidates for decision in edges} == {("skip_connect", "sep_conv_3x3")}
-    assert S3.build_supernet(tiny_network_config(S3)).start().weights["reduce/node5/edge0"] == (1 / 3,) * 3
+    assert S3.build_supernet(tiny_network_config(S3)).initial_mixture().weights["reduce/node5/edge0"] == (1 / 3,) * 3
     assert evaluations(S3.choices, "random") == (2 * 14 * 2 + 44,) * 2
     kept = dict(result.architecture.kept)
     name = next(name for name in kept if "edge" in name)

@@ -54,7 +54,7 @@ def test_one_picture_shows_one_stage(chain):
 
 
 def test_removing_a_candidate_takes_its_share_away_and_no_more(chain):
-    start = zcpt.Mixture.start(chain.choices)
+    start = zcpt.Mixture.initial(chain.choices)
     choice = chain.choices[1]
     count = len(choice.candidates)
     each = {"nasbench-macro": 1 / 3, "proxyless": 1.0}[chain.name]

@@ -64,7 +64,7 @@ def test_activations_are_relu_and_every_norm_has_parameters():
 def test_published_masking_feeds_zeros_so_that_no_unit_is_lost():
     net = SPACE.supernet(channels=4, layers=8).eval()
     own, official = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
-    images, start = torch.randn(3, 3, 32, 32), net.start()
+    images, start = torch.randn(3, 3, 32, 32), net.initial_mixture()
     removed = start.without("layer03", "mb_k5_e6")
     before, after = (official.compute_kernel(net, images, mixture) for mixture in (start, removed))
     assert torch.equal(before.diagonal(), after.diagonal())

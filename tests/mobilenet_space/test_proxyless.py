@@ -112,7 +112,7 @@ def test_undecided_layers_are_an_unweighted_sum():
     mixed["mb_k3_e3"].register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
     net.get_submodule("layer02.mb_k3_e3").register_forward_pre_hook(lambda _, inputs: seen.update(sum=inputs[0]))
     with torch.no_grad():
-        net(torch.randn(2, 3, 8, 8), net.start().without("layer01", "mb_k7_e6"))
+        net(torch.randn(2, 3, 8, 8), net.initial_mixture().without("layer01", "mb_k7_e6"))
         terms = [module(seen["x"]) for name, module in mixed.items() if name != "mb_k7_e6"]
     assert len(terms) == 6
     torch.testing.assert_close(seen["sum"], sum(terms))

@@ -50,7 +50,7 @@ def test_steps_mix_add_and_concatenate():
 
 def test_weights_of_the_mixture_count_without_renormalisation():
     net = toy()
-    start = net.start()
+    start = net.initial_mixture()
     # mix without b = 101 / 3, twice, and twice the images
     assert result(net, start.without("edge", "b")) == pytest.approx(2 * 101 / 3 + 2)
     assert result(net, start.select("edge", ("b",))) == pytest.approx(22)
@@ -60,23 +60,26 @@ def test_weights_of_the_mixture_count_without_renormalisation():
 def test_a_removed_candidate_and_what_only_it_reads_do_not_run():
     net = toy()
     modules = dict(net.mix.named_children())
-    net(X, net.start().without("edge", "b"))
+    net(X, net.initial_mixture().without("edge", "b"))
     assert [modules[name].ran for name in "abc"] == [1, 0, 1]
-    net(X, net.start().without("inputs", "1", "2"))
+    net(X, net.initial_mixture().without("inputs", "1", "2"))
     assert [modules[name].ran for name in "abc"] == [1, 0, 1]
-    assert [step.out for step, _ in net.live(net.start().without("inputs", "1", "2"))] == ["node", "out"]
+    assert [step.out for step, _ in net.list_live_steps(net.initial_mixture().without("inputs", "1", "2"))] == [
+        "node",
+        "out",
+    ]
 
 
 def test_a_value_without_anything_to_compute_it_from_is_an_error():
     net = toy()
     with pytest.raises(SpaceError, match="removes everything that 'mix'"):
-        net(X, net.start().without("edge", "a", "b", "c"))
+        net(X, net.initial_mixture().without("edge", "a", "b", "c"))
 
 
 def test_the_input_is_never_written_to():
     net = toy()
     x = X.clone()
-    net(x, net.start().select("edge", ("a",)))
+    net(x, net.initial_mixture().select("edge", ("a",)))
     assert torch.equal(x, X)
 
 
@@ -125,7 +128,7 @@ def test_gradients_reach_every_candidate_but_the_removed_one(space):
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     removed = next(name for name in choice.candidates if THREE_BY_THREE.search(name))
-    net(torch.randn(4, 3, 8, 8), net.start().without(choice.name, removed)).square().sum().backward()
+    net(torch.randn(4, 3, 8, 8), net.initial_mixture().without(choice.name, removed)).square().sum().backward()
     without_gradient = {name for name, parameter in net.named_parameters() if parameter.grad is None}
     normal_cells = "cells.0." if space.name.startswith("darts") else {"nasbench201": "blocks."}.get(space.name, "")
     below = f"{'.'.join(choice.name.split('/')[-2:])}.{removed}."
@@ -142,7 +145,7 @@ def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
     architecture = random_architecture(space, 3, without="pool|noise")
     shape = tiny_network_config(space)
     net, network = space.build_supernet(shape).eval(), space.build_network(architecture, shape).eval()
-    mixture = net.start()
+    mixture = net.initial_mixture()
     for choice in space.choices:
         mixture = mixture.select(choice.name, architecture.kept.get(choice.name, choice.candidates[:1]))
     network.load_state_dict(transplanted(space, architecture, net, network))

@@ -48,7 +48,7 @@ def architecture(first=("conv3", "skip"), second="conv3", inputs=("stem", "secon
 
 
 def decided(net, kept):
-    mixture = net.start()
+    mixture = net.initial_mixture()
     for name, candidates in kept.items():
         mixture = mixture.select(name, candidates)
     return mixture

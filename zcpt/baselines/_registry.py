@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch, as_batch
@@ -15,8 +15,8 @@ from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, get_criterion
 from zcpt.registry import Registry
-from zcpt.scoring.criterion import refuse_blind
-from zcpt.supernet import Supernet
+from zcpt.scoring.criterion import check_scores_operations
+from zcpt.supernet import Scorable, Supernet
 
 Importances = dict[str, list[float]]
 """The importance of each candidate in ``choice.selectable``, by the choice's name; larger is to be kept."""
@@ -26,7 +26,7 @@ Importances = dict[str, list[float]]
 class ScoringTask:
     """The input of an operation score: a supernet, the choices to score, and the data."""
 
-    net: nn.Module
+    net: Scorable
     """Supernet, on its device. It has to be left unchanged."""
     mixture: Mixture
     """Mixture in which none of ``choices`` is decided; other choices may be."""
@@ -88,7 +88,7 @@ def get_operation_score(name: str) -> OperationScore:
 
 def score_operations(
     method: str | OperationScore,
-    net: nn.Module,
+    net: Scorable,
     batches: Batch | tuple[Tensor, Tensor] | Sequence[Batch | tuple[Tensor, Tensor]],
     proxy: str | Criterion | None = None,
     *,
@@ -121,8 +121,8 @@ def score_operations(
     score = get_operation_score(method) if isinstance(method, str) else method
     if mixture is None:
         if not isinstance(net, Supernet):
-            raise ConfigError(f"{type(net).__name__} has no list of choices: pass mixture=Mixture.start(choices).")
-        mixture = net.start()
+            raise ConfigError(f"{type(net).__name__} has no list of choices: pass mixture=Mixture.initial(choices).")
+        mixture = net.initial_mixture()
     scored_on = [as_batch(batch) for batch in (batches if _is_sequence_of_batches(batches) else [batches])]
     if not scored_on:
         raise ConfigError("there is no batch to score on: pass at least one.")
@@ -138,7 +138,7 @@ def _is_sequence_of_batches(batches: object) -> TypeGuard[Sequence[object]]:
 
 def _select_undecided(mixture: Mixture, choices: Sequence[Choice] | None) -> Sequence[Choice]:
     """Return ``choices`` after a check that they are undecided, or all undecided choices of the mixture."""
-    undecided = [choice for choice in mixture.choices.values() if not mixture.decides(choice)]
+    undecided = [choice for choice in mixture.choices.values() if not mixture.is_decided(choice)]
     if choices is None:
         return undecided
     for choice in choices:
@@ -160,5 +160,5 @@ def _resolve_criterion(score: OperationScore, proxy: str | Criterion | None) -> 
     elif proxy is None:
         raise ConfigError(f"operation score '{score.name}' needs a proxy: give one of 'zcpt list proxies'.")
     criterion = get_criterion(proxy) if isinstance(proxy, str) else proxy
-    refuse_blind(criterion, "Give another proxy.")
+    check_scores_operations(criterion, "Give another proxy.")
     return criterion

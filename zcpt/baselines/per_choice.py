@@ -14,7 +14,7 @@ from zcpt.baselines._registry import Importances, OperationScore, ScoringTask, r
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, Criterion
-from zcpt.scoring import CriterionEvaluator, Table, compute_importances, importance
+from zcpt.scoring import ComponentScores, CriterionEvaluator, compute_importances, convert_to_importances
 from zcpt.seeding import derive_seed
 
 
@@ -26,7 +26,7 @@ class _PerChoiceScore(OperationScore):
         """Return the mixture whose score rates the candidate."""
 
     @abstractmethod
-    def rate(self, criterion: Criterion, scores: Table) -> list[float]:
+    def rate(self, criterion: Criterion, scores: ComponentScores) -> list[float]:
         """Compute the importances of a choice's candidates from the scores of the changed supernets."""
 
     def compute_importances(self, task: ScoringTask) -> Importances:
@@ -50,7 +50,7 @@ class PerturbationScore(_PerChoiceScore):
     def change(self, mixture: Mixture, choice: Choice, candidate: str) -> Mixture:
         return mixture.without(choice.name, candidate)
 
-    def rate(self, criterion: Criterion, scores: Table) -> list[float]:
+    def rate(self, criterion: Criterion, scores: ComponentScores) -> list[float]:
         return compute_importances(criterion, scores)[1]
 
 
@@ -64,12 +64,12 @@ class DiscretisationScore(_PerChoiceScore):
     def change(self, mixture: Mixture, choice: Choice, candidate: str) -> Mixture:
         return mixture.select(choice.name, (candidate,))
 
-    def rate(self, criterion: Criterion, scores: Table) -> list[float]:
+    def rate(self, criterion: Criterion, scores: ComponentScores) -> list[float]:
         # ``importance`` is made for scores after removal, where a good score means a superfluous candidate. Here a
         # good score is the candidate's own, so the direction is passed the other way round.
         if isinstance(criterion, Aggregate):
-            return importance(criterion.compute_values(scores), higher_is_better=False)
-        return importance(scores[criterion.name], not criterion.higher_is_better)
+            return convert_to_importances(criterion.compute_values(scores), higher_is_better=False)
+        return convert_to_importances(scores[criterion.name], not criterion.higher_is_better)
 
 
 @register_operation_score
@@ -95,5 +95,5 @@ def average_scores(
 
     If one of the scores of a mixture is not finite, neither is the mean.
     """
-    tables = [evaluator.scores(mixtures, batch) for batch in batches]
+    tables = [evaluator.score_components(mixtures, batch) for batch in batches]
     return {name: torch.tensor([t[name] for t in tables], dtype=torch.float64).mean(0).tolist() for name in tables[0]}

@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 from tqdm import tqdm
 
 from zcpt.architecture import Choice
@@ -22,6 +21,7 @@ from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy, get_components
 from zcpt.scoring import Evaluator
+from zcpt.supernet import Scorable
 
 _DIGITS = 3
 """Decimals that relative changes are rounded to, as in TE-NAS' code: smaller differences leave candidates equal."""
@@ -51,7 +51,7 @@ class TeNasPruning(OperationScore):
     """Candidates that a choice loses in a round: 1 on NAS-Bench-201, 3 in DARTS on CIFAR-10, 2 on ImageNet."""
     excluded: tuple[str, ...] = ("none",)
     """Names of candidates that are removed before the first round."""
-    thin_net: nn.Module | None = None
+    thin_net: Scorable | None = None
     """The same supernet with one channel, in which linear regions are counted; None counts them in the network itself.
 
     A wide network gives every image a region of its own, so that the count does not change."""
@@ -77,7 +77,7 @@ class TeNasPruning(OperationScore):
                         bar.update(len(names))
         return state.compute_importances()
 
-    def _select_net(self, net: nn.Module, part: Proxy) -> nn.Module:
+    def _select_net(self, net: Scorable, part: Proxy) -> Scorable:
         return self.thin_net if part.name == "linear_regions" and self.thin_net is not None else net
 
     def _select_removals(
@@ -150,7 +150,7 @@ class _PruningState:
 class _ProxyLoss:
     """Relative loss of a network's score by one proxy after a change."""
 
-    def __init__(self, net: nn.Module, proxy: Proxy, batches: Sequence[Batch]) -> None:
+    def __init__(self, net: Scorable, proxy: Proxy, batches: Sequence[Batch]) -> None:
         self.evaluator = Evaluator(net, proxy)
         self.proxy = proxy
         self.batches = batches
@@ -165,7 +165,7 @@ class _ProxyLoss:
         return np.where(np.isfinite(mean), mean, -math.inf)
 
     def _measure_on(self, batch: Batch, before: Mixture, after: Sequence[Mixture]) -> NDArray[np.float64]:
-        first, *rest = self.evaluator.scores([before, *after], batch).tolist()
+        first, *rest = self.evaluator.score_mixtures([before, *after], batch).tolist()
         if not math.isfinite(first) or first == 0:
             raise ProxyError(
                 f"proxy '{self.proxy.name}' gives the supernet {first}, which allows no relative change: try another "

@@ -62,7 +62,7 @@ class SearchNetworkAdapter(Stochastic):
         """Output channels of the first edge."""
         return self._shapes[0][0]
 
-    def start(self) -> Mixture:
+    def initial_mixture(self) -> Mixture:
         """Return the mixture in which nothing is decided."""
         return self._start
 
@@ -84,7 +84,7 @@ class SearchNetworkAdapter(Stochastic):
         Returns:
             Logits [B, classes].
         """
-        with self._replace_forwards(self.start() if mixture is None else mixture):
+        with self._replace_forwards(self.initial_mixture() if mixture is None else mixture):
             self._reseed(images.device, "network")
             output = self.network(images)
         # Networks with an auxiliary head return (logits, auxiliary logits).

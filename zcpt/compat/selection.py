@@ -189,7 +189,7 @@ def _make_config(space: SearchNetworkSpace, shares: str, preset: str | None, opt
 
 def _start_mixture(space: SearchNetworkSpace, alphas: Mapping[str, Tensor] | None) -> Mixture:
     """Return the mixture in which nothing is decided: equal shares, or the softmax of alpha."""
-    mixture = Mixture.start(space.choices)
+    mixture = Mixture.initial(space.choices)
     shares = {
         edge_name(kind, *edge): tuple(torch.softmax(row, dim=0).tolist())
         for kind, alpha in (alphas or {}).items()
@@ -206,7 +206,7 @@ class _FixedSupernet:
     config: SearchConfig
 
     def start(self, draw: int) -> Mixture:
-        start = self.net.start()
+        start = self.net.initial_mixture()
         return draw_start(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
 
     def supernet(self, draw: int) -> SearchNetworkAdapter:

@@ -59,11 +59,11 @@ class _Values(nn.Module):
         self.net, self.names = net, names
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> list[Tensor]:
-        return self.net.values(images, self.names, mixture)
+        return self.net.compute_values(images, self.names, mixture)
 
 
 def _of_supernet(net: Supernet, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None) -> list[Tensor]:
-    live = [step.out for step, _ in net.live(net.start() if mixture is None else mixture)]
+    live = [step.out for step, _ in net.list_live_steps(net.initial_mixture() if mixture is None else mixture)]
     last = {_group(name): name for name in live}  # a group stands where its first value does
     named = {f"net.{name}": tensor for name, tensor in tensors.items()}
     images = images.clone()  # a network may begin with an operation that works in place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import nn
 
@@ -42,6 +42,20 @@ class Proxy(ABC):
     cost: ClassVar[float] = 1.0
     """Roughly how many forward passes of the batch it takes."""
     paper: ClassVar[str] = ""
+    fast_engine: ClassVar[bool] = False
+    """True if the fast engine of ``zcpt.scoring`` computes this proxy's scores.
+
+    A subclass that replaces ``score``, ``compute_kernel`` or ``compute_logits`` is reset to False unless it declares
+    the attribute anew: the fast engine calls none of these methods, so it would compute the parent's scores.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Looked up along the MRO, not in vars(cls): a mixin can replace a method as well as the class itself.
+        declaring = next(base for base in cls.__mro__ if "fast_engine" in vars(base))
+        names = ("score", "compute_kernel", "compute_logits")
+        if any(getattr(cls, name, None) is not getattr(declaring, name, None) for name in names):
+            cls.fast_engine = False
 
     @abstractmethod
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:

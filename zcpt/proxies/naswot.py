@@ -34,6 +34,7 @@ class Naswot(Proxy):
     higher_is_better = True
     min_batch = 2
     paper = "Mellor et al., ICML 2021"
+    fast_engine = True
 
     def is_counted(self, module: nn.Module) -> bool:
         """Whether the input of this module adds a term."""

@@ -1,19 +1,25 @@
 """From a supernet and a mini-batch to scores, and from scores to the importance of candidates."""
 
-from zcpt.scoring.criterion import CriterionEvaluator, Table, aggregate_scores, component_scores, compute_importances
+from zcpt.scoring.criterion import (
+    ComponentScores,
+    CriterionEvaluator,
+    aggregate_scores,
+    compute_importances,
+    get_component_scores,
+)
 from zcpt.scoring.evaluator import Evaluator, score_mixtures
-from zcpt.scoring.importance import importance, most_important
+from zcpt.scoring.importance import argmax_importance, convert_to_importances
 from zcpt.scoring.score import score, score_layers
 
 __all__ = [
+    "ComponentScores",
     "CriterionEvaluator",
     "Evaluator",
-    "Table",
     "aggregate_scores",
-    "component_scores",
+    "argmax_importance",
     "compute_importances",
-    "importance",
-    "most_important",
+    "convert_to_importances",
+    "get_component_scores",
     "score",
     "score_layers",
     "score_mixtures",

@@ -13,10 +13,10 @@ from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot, Proxy
-from zcpt.scoring.fast import Fast
-from zcpt.scoring.plain import Plain
+from zcpt.scoring.fast import FastEvaluator
+from zcpt.scoring.plain import PlainEvaluator
 from zcpt.seeding import derive_seed
-from zcpt.supernet import Stochastic, Supernet
+from zcpt.supernet import Scorable, Stochastic, Supernet
 
 Engine = Literal["auto", "plain", "fast"]
 Precision = Literal["float32", "bf16"]
@@ -24,7 +24,7 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 def score_mixtures(
-    net: nn.Module,
+    net: Scorable,
     proxy: Proxy,
     mixtures: Sequence[Mixture | None],
     batch: Batch,
@@ -55,7 +55,9 @@ def score_mixtures(
         ProxyError: The batch is too small for the proxy.
         ConfigError: The engine cannot score the network with the proxy, or not in so little memory.
     """
-    return Evaluator(net, proxy, engine=engine, precision=precision, max_memory=max_memory).scores(mixtures, batch)
+    return Evaluator(net, proxy, engine=engine, precision=precision, max_memory=max_memory).score_mixtures(
+        mixtures, batch
+    )
 
 
 class Evaluator:
@@ -69,7 +71,7 @@ class Evaluator:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Scorable,
         proxy: Proxy,
         *,
         engine: Engine = "auto",
@@ -81,19 +83,24 @@ class Evaluator:
                 raise ConfigError(describe_unknown_name(f"value of --{name}", str(given), known))
         if max_memory < 0:
             raise ConfigError(f"--max-memory {max_memory} must not be negative.")
-        self.net, self.proxy = net, proxy
+        if not isinstance(net, nn.Module):
+            raise ConfigError(f"a network must be a torch.nn.Module, not {net!r}: build it first.")
+        self.net = net
+        self.proxy = proxy
         self._asked, self._dtype, self._max_memory = engine, _DTYPES[precision], max_memory
         self._choose(mixed=False)
 
     def _choose(self, mixed: bool) -> None:
-        self.engine = resolved(self._asked, self.proxy, self._max_memory, self.net, mixed)
+        self.engine = resolve_engine(self._asked, self.proxy, self._max_memory, self.net, mixed)
         if self.engine == "fast":
             assert isinstance(self.proxy, Naswot)
-            self._scorer: Fast | Plain = Fast(self.net, self.proxy, self._dtype, self._max_memory)
+            self._scorer: FastEvaluator | PlainEvaluator = FastEvaluator(
+                self.net, self.proxy, self._dtype, self._max_memory
+            )
         else:
-            self._scorer = Plain(self.net, self.proxy, self._dtype)
+            self._scorer = PlainEvaluator(self.net, self.proxy, self._dtype)
 
-    def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+    def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
         """Scores [P] of P mixtures on one batch, float64, on the CPU.
 
         Raises:
@@ -103,21 +110,25 @@ class Evaluator:
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
             self._choose(mixed)  # only now it shows that the network takes mixtures
-        with prepared(self.net, self.proxy, batch):
-            return torch.tensor(self._scorer.scores(mixtures, batch), dtype=torch.float64, device="cpu")
+        with scoring_context(self.net, self.proxy, batch):
+            return self._scorer.score_mixtures(mixtures, batch)
 
-    def needs(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
-        """An estimate of the bytes that ``scores`` takes at once, beside network and batch; None by the plain engine.
+    def estimate_memory(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
+        """Estimate the bytes that ``score_mixtures`` takes beside network and batch; None with the plain engine.
 
         Raises:
             ConfigError: ``max_memory`` is too little.
         """
-        with prepared(self.net, self.proxy, batch):
-            return self._scorer.needs(mixtures, batch.images) if isinstance(self._scorer, Fast) else None
+        with scoring_context(self.net, self.proxy, batch):
+            return (
+                self._scorer.estimate_memory(mixtures, batch.images)
+                if isinstance(self._scorer, FastEvaluator)
+                else None
+            )
 
 
 @contextmanager
-def prepared(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None]:
+def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None]:
     """What a proxy relies on: evaluation mode, no gradients, seeded noise; ProxyError if the batch is too small."""
     if len(batch.images) < proxy.min_batch:
         raise ProxyError(
@@ -130,12 +141,12 @@ def prepared(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None]:
         torch.inference_mode(False),
         torch.no_grad(),
         _evaluation_mode(net, modules),
-        seeded_modules(modules, batch.seed),
+        seed_stochastic_modules(modules, batch.seed),
     ):
         yield
 
 
-def resolved(
+def resolve_engine(
     engine: Engine, proxy: Proxy, max_memory: float = 0, net: nn.Module | None = None, mixed: bool = False
 ) -> Engine:
     """The engine that scores networks with a proxy.
@@ -162,15 +173,10 @@ def resolved(
 
 def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
     """Why the fast engine cannot score networks with a proxy, or this one; empty if it can."""
-    if (
-        not isinstance(proxy, Naswot)
-        or type(proxy).score is not Naswot.score
-        or type(proxy).compute_kernel is not Naswot.compute_kernel
-        or type(proxy).compute_logits is not Naswot.compute_logits
-    ):
-        return f"it knows naswot and naswot-official, not proxy '{proxy.name}'"
+    if not (proxy.fast_engine and isinstance(proxy, Naswot)):
+        return f"it computes naswot and naswot-official, not proxy '{proxy.name}'"
     if isinstance(net, Supernet):
-        if type(net).forward is not Supernet.forward or type(net).values is not Supernet.values:
+        if type(net).forward is not Supernet.forward or type(net).compute_values is not Supernet.compute_values:
             return f"{type(net).__name__} has a forward pass of its own, and it carries out the program"
         if net._forward_pre_hooks or net._forward_hooks:
             return f"{type(net).__name__} has hooks, and it carries out the program"
@@ -180,7 +186,7 @@ def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
 
 
 @contextmanager
-def seeded_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
+def seed_stochastic_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
     """Give every stochastic module of a network a seed of its own, derived from one."""
     stochastic = [module for module in modules if isinstance(module, Stochastic)]
     before = [module.seed for module in stochastic]

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 
-def importance(scores: Sequence[float], higher_is_better: bool, *, compare_infinite: bool = False) -> list[float]:
+def convert_to_importances(
+    scores: Sequence[float], higher_is_better: bool, *, compare_infinite: bool = False
+) -> list[float]:
     """Turn scores after removal into importances: larger means 'keep'.
 
     A score that is not finite says nothing about its candidate, so it ranks last (-inf); otherwise the -inf of
@@ -17,6 +19,6 @@ def importance(scores: Sequence[float], higher_is_better: bool, *, compare_infin
     return [sign * score if ok else -math.inf for score, ok in zip(scores, ranked, strict=True)]
 
 
-def most_important(importances: Sequence[float]) -> int:
+def argmax_importance(importances: Sequence[float]) -> int:
     """Index of the largest importance, the first one of equals."""
     return max(range(len(importances)), key=lambda index: (importances[index], -index))

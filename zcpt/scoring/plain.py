@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy
 
 
-class Plain:
+class PlainEvaluator:
     """Scores any network with any proxy.
 
     Args:
@@ -24,8 +24,9 @@ class Plain:
     def __init__(self, net: nn.Module, proxy: Proxy, dtype: torch.dtype = torch.float32) -> None:
         self.net, self.proxy, self.dtype = net, proxy, dtype
 
-    def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> list[float]:
-        """Scores of P mixtures on one batch."""
+    def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+        """Return the scores [P] of P mixtures on one batch, float64, on the CPU."""
         lower = self.dtype != torch.float32
         with torch.autocast(batch.images.device.type, self.dtype, enabled=lower):
-            return [self.proxy.score(self.net, batch, mixture) for mixture in mixtures]
+            scores = [self.proxy.score(self.net, batch, mixture) for mixture in mixtures]
+        return torch.tensor(scores, dtype=torch.float64, device="cpu")

@@ -15,7 +15,7 @@ from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Aggregate, LayerProxy, Proxy, get_criterion, get_proxy, list_proxies
-from zcpt.scoring.evaluator import prepared, score_mixtures
+from zcpt.scoring.evaluator import score_mixtures, scoring_context
 from zcpt.snapshot import preserve
 
 
@@ -73,7 +73,7 @@ def score_layers(
     if not isinstance(chosen, LayerProxy):
         those = [name for name in list_proxies() if isinstance(get_proxy(name), LayerProxy)]
         raise ProxyError(f"proxy '{chosen.name}' is no sum over layers: give one of {', '.join(those)}.")
-    with _untouched(net, given) as copy, prepared(net, chosen, copy):
+    with _untouched(net, given) as copy, scoring_context(net, chosen, copy):
         return chosen.score_layers(net, copy, mixture)
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.options import check_types, format_flag, option, parse_number
 from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
-from zcpt.scoring.criterion import refuse_blind
-from zcpt.scoring.evaluator import resolved
+from zcpt.scoring.criterion import check_scores_operations
+from zcpt.scoring.evaluator import resolve_engine
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.space import SearchSpace
 
@@ -111,7 +111,7 @@ class SearchConfig:
     def _check_operations(self) -> None:
         """ProxyError or ConfigError where the proxy cannot score the operations of a supernet, or not in that order."""
         criterion = self.criterion("operations")
-        refuse_blind(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
+        check_scores_operations(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
         if isinstance(criterion, Aggregate) and get_order(self.order).rank is not None:
             raise ConfigError(
                 f"--order {self.order} compares operations of different edges, and '{criterion.name}' only ranks those "
@@ -130,7 +130,7 @@ class SearchConfig:
             ConfigError: One of them cannot do what the settings ask for.
         """
         parts = [part for use in _BATCH_SIZES for part in get_components(self.criterion(use))]
-        return " and ".join(sorted({resolved(self.engine, part, self.max_memory) for part in parts}))
+        return " and ".join(sorted({resolve_engine(self.engine, part, self.max_memory) for part in parts}))
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:

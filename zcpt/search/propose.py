@@ -15,7 +15,7 @@ from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Journal, Record
 from zcpt.mixture import Mixture
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup
-from zcpt.scoring import CriterionEvaluator, component_scores, compute_importances, most_important
+from zcpt.scoring import CriterionEvaluator, argmax_importance, compute_importances, get_component_scores
 from zcpt.search.budgets import BudgetChecker, FeasibleSet
 from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
@@ -190,7 +190,7 @@ class _Pass:
         # A survey that settles sees what the decision would have seen.
         survey = purpose == "survey" and not self.order.settles
         batch = proposer.batch(self.proposal, self.step, survey)
-        table = proposer.panel(self.proposal).scores(removed, batch)
+        table = proposer.panel(self.proposal).score_components(removed, batch)
         compare = proposer.config.non_finite == "compare"
         scores, importances = compute_importances(proposer.criterion, table, compare_infinite=compare)
         return Decision(
@@ -202,7 +202,7 @@ class _Pass:
             remaining,
             time.perf_counter() - started,
             purpose,
-            parts=component_scores(proposer.criterion, table),
+            parts=get_component_scores(proposer.criterion, table),
         )
 
 
@@ -213,7 +213,7 @@ def _kept(
     open_to = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
     forced = len(open_to) == 1  # by what budgets leave, whatever the scores are
     if choice.keep == 1:
-        best = open_to[most_important([importances[i] for i in open_to])]
+        best = open_to[argmax_importance([importances[i] for i in open_to])]
         return (remaining[best],) if forced or importances[best] > -math.inf else ()
     if not forced and not any(value > -math.inf for value in importances):
         return ()

@@ -285,7 +285,7 @@ def _memory(origin: FreshSupernets, config: SearchConfig, probe: Batch) -> int |
     start = origin.start(0)
     choice = next(iter(start.choices.values()))
     removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
-    return panel(origin.supernet(0), config, "operations").needs(removed, origin.place(probe))
+    return panel(origin.supernet(0), config, "operations").estimate_memory(removed, origin.place(probe))
 
 
 def _document(

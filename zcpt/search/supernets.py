@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
@@ -18,6 +17,7 @@ from zcpt.scoring import CriterionEvaluator
 from zcpt.search.config import SearchConfig
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.supernet import Scorable
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SupernetSource(Protocol):
         """The mixture before any decision, of that draw of architecture parameters."""
         ...
 
-    def supernet(self, draw: int) -> nn.Module:
+    def supernet(self, draw: int) -> Scorable:
         """The supernet of that draw of weights: on its device, in evaluation mode."""
         ...
 
@@ -64,7 +64,7 @@ class FreshSupernets:
     def start(self, draw: int) -> Mixture:
         return draw_start(self.space.choices, self.config, draw)
 
-    def supernet(self, draw: int) -> nn.Module:
+    def supernet(self, draw: int) -> Scorable:
         with use_seed(derive_seed(SearchSeeds.derived(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.network_config)
         return move_network(net, self.device).eval()
@@ -73,7 +73,7 @@ class FreshSupernets:
         return move_batch(batch, self.device)
 
 
-def panel(net: nn.Module, config: SearchConfig, use: Use) -> CriterionEvaluator:
+def panel(net: Scorable, config: SearchConfig, use: Use) -> CriterionEvaluator:
     """What scores a network as the settings say."""
     return CriterionEvaluator(
         net,
@@ -87,4 +87,4 @@ def panel(net: nn.Module, config: SearchConfig, use: Use) -> CriterionEvaluator:
 def draw_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
     """The mixture before any decision, with architecture parameters as the settings draw them."""
     with use_seed(derive_seed(SearchSeeds.derived(config.seed).alpha, draw)):
-        return Mixture.start(choices, config.alpha_noise)
+        return Mixture.initial(choices, config.alpha_noise)

@@ -17,7 +17,7 @@ from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Journal, Record
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup
-from zcpt.scoring import CriterionEvaluator, aggregate_scores, component_scores, most_important
+from zcpt.scoring import CriterionEvaluator, aggregate_scores, argmax_importance, get_component_scores
 from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
 from zcpt.search.supernets import SearchSeeds, panel
@@ -98,12 +98,12 @@ class Validator:
         started = time.perf_counter()
         seed = derive_seed(SearchSeeds.derived(self.config.seed).validation, batch)
         drawn = move_batch(self.batches.draw(self.config.validation_batch_size, seed), self.device)
-        found = [each.scores([None], drawn) for each in panels]
+        found = [each.score_components([None], drawn) for each in panels]
         table = {name: [scores[name][0] for scores in found] for name in found[0]}
         criterion, compare = self.config.criterion("validation"), self.config.non_finite == "compare"
         scores = aggregate_scores(criterion, table, compare_infinite=compare)
         record = {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
-        parts = component_scores(criterion, table)
+        parts = get_component_scores(criterion, table)
         return {**record, "parts": parts} if parts else record
 
 
@@ -135,7 +135,7 @@ def best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
     sign = 1.0 if criterion.higher_is_better else -1.0
     if config.non_finite == "compare":
         sums = [sign * sum(row) for row in scores]
-        return most_important([-math.inf if math.isnan(total) else total for total in sums])
+        return argmax_importance([-math.inf if math.isnan(total) else total for total in sums])
     finite = [[sign * s for s in row if math.isfinite(s)] for row in scores]
     if not any(finite):
         raise ProxyError(

@@ -120,7 +120,7 @@ def test_zc_pt_is_the_first_decision_of_a_search(space: SearchSpace, batch: Batc
     net, naswot = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("naswot")
     choice = space.choices[0]
     importances = score_operations("zc_pt", net, batch, naswot, choices=[choice])
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.selectable]
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.selectable]
     assert importances == {choice.name: [-score for score in zcpt.score_mixtures(net, naswot, removed, batch).tolist()]}
 
 
@@ -143,7 +143,7 @@ def test_scores_are_averaged_over_batches_and_one_that_is_not_finite_makes_the_m
 
 
 def test_decisions_of_other_choices_are_kept(net: Supernet, picture: Batch) -> None:
-    mixture = net.start().select("node2", ("a",))
+    mixture = net.initial_mixture().select("node2", ("a",))
     importances = score_operations(
         "zc_pt", net, picture, "linear_regions", mixture=mixture, choices=[net.choices["node1"]]
     )
@@ -251,7 +251,7 @@ def test_a_batch_and_a_list_of_choices_are_required(net: Supernet, picture: Batc
         score_operations("zc_pt", net, [], "ntk")
     with pytest.raises(ConfigError, match=r"Identity has no list of choices: pass mixture=Mixture.start"):
         score_operations("zc_pt", nn.Identity(), picture, "ntk")
-    start = Mixture.start(tuple(net.choices.values()))
+    start = Mixture.initial(tuple(net.choices.values()))
     assert len(score_operations("zc_pt", nn.Identity(), picture, "ntk", mixture=start)) == 2
 
 
@@ -280,10 +280,10 @@ def test_every_score_is_described_and_a_registered_one_is_found(
 
 @pytest.mark.parametrize("method", ["zc_pt", "disc_zc", "te_nas", "random"])
 def test_decided_choices_are_not_scored(method: str, net: Supernet, batch: Batch) -> None:
-    decided = net.start().select("node1", ("b",))
+    decided = net.initial_mixture().select("node1", ("b",))
     proxy = "linear_regions" if method in ("zc_pt", "disc_zc") else None
     assert list(score_operations(method, net, batch, proxy, mixture=decided)) == ["node2"]
-    first = net.start().choices["node1"]
+    first = net.initial_mixture().choices["node1"]
     with pytest.raises(ConfigError, match="'node1' is decided: choices must be among node2"):
         score_operations(method, net, batch, proxy, mixture=decided, choices=[first])
     with pytest.raises(ConfigError, match="'node2' is not a Choice: choices must be among node2"):

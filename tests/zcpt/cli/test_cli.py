@@ -193,7 +193,7 @@ def mistakes():
         "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels a side"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
         "the fast engine for any proxy": (
-            [*search, "--proxy", "hashed", "--engine", "fast"], "--engine fast cannot be used: it knows naswot and"
+            [*search, "--proxy", "hashed", "--engine", "fast"], "--engine fast cannot be used: it computes naswot and"
         ),
         "a limit without the fast engine": (
             [*search, "--engine", "plain", "--max-memory", "1G"], "keeps --max-memory, and --engine plain was given"

@@ -19,13 +19,13 @@ BATCH = zcpt.Batch(IMAGES, torch.arange(4))
 
 def adopted(model):
     structure = inspect_network(model.eval())
-    return SearchNetworkAdapter(structure, Mixture.start(make_space(structure).choices), BATCH).eval()
+    return SearchNetworkAdapter(structure, Mixture.initial(make_space(structure).choices), BATCH).eval()
 
 
 def some_mixture(net, seed):
     """Some operations removed, some edges decided, some inputs gone."""
     generator = torch.Generator().manual_seed(seed)
-    mixture = net.start()
+    mixture = net.initial_mixture()
     for choice in mixture.choices.values():
         picked = [choice.selectable[i] for i in torch.randperm(len(choice.selectable), generator=generator)]
         what = int(torch.randint(3, (), generator=generator))
@@ -78,7 +78,9 @@ def test_what_is_removed_is_not_computed_and_shapes_stay(model):
             module.register_forward_hook(lambda _, given, output, name=name: shapes.update({name: output.shape}))
     net(IMAGES)
     before, everything = dict(shapes), set(ran)
-    mixture = net.start().select("reduce/node3/inputs", ("1", "2")).select("reduce/node3/edge1", ("skip_connect",))
+    mixture = (
+        net.initial_mixture().select("reduce/node3/inputs", ("1", "2")).select("reduce/node3/edge1", ("skip_connect",))
+    )
     ran.clear()
     net(IMAGES, mixture)
     assert shapes == before
@@ -115,7 +117,7 @@ def test_scores_are_those_of_our_supernet_with_the_same_weights(monkeypatch):
     supernet = space.supernet(channels=4, layers=3).double().eval()
     net = adopted(copy_weights(supernet, quark.Network().double(), names))
     assert net.choices == supernet.choices
-    mixtures = [supernet.start(), *(some_mixture(supernet, seed) for seed in range(4))]
+    mixtures = [supernet.initial_mixture(), *(some_mixture(supernet, seed) for seed in range(4))]
     batch = zcpt.Batch(IMAGES.double(), torch.arange(4))
     proxy = zcpt.get_proxy("naswot")
     torch.testing.assert_close(
@@ -133,7 +135,7 @@ def test_each_operation_counts_by_its_own_relus(few):
     def units(mixture):
         return int(proxy.compute_kernel(net, IMAGES, mixture)[0, 0])
 
-    start = net.start()
+    start = net.initial_mixture()
     everything = units(start)
     assert units(start.without("normal/node2/edge0", "none")) == everything
     assert units(start.without("normal/node2/edge0", "skip_connect")) == everything
@@ -155,12 +157,12 @@ def test_random_operations_repeat_and_do_not_depend_on_each_other(few):
     for noise in noises:
         noise.register_forward_hook(component_scores)
     batch = zcpt.Batch(IMAGES, torch.arange(4), seed=11)
-    score = zcpt.score_mixtures(net, proxy, [net.start()], batch)
+    score = zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch)
     first = dict(drawn)
     torch.manual_seed(99)
-    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.start()], batch), score)
+    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch), score)
     drawn.clear()
-    zcpt.score_mixtures(net, proxy, [net.start().without("normal/node2/edge0", "noise")], batch)
+    zcpt.score_mixtures(net, proxy, [net.initial_mixture().without("normal/node2/edge0", "noise")], batch)
     assert len(first) == len(noises) == len(drawn) + 1
     assert all(torch.equal(output, first[noise]) for noise, output in drawn.items())
     assert not torch.equal(first[noises[1]], first[noises[2]])
@@ -188,7 +190,7 @@ def test_a_network_that_calls_with_keywords_or_returns_two_outputs(few):
     model = Other(steps=2)
     with torch.no_grad():
         torch.testing.assert_close(
-            adopted(model)(IMAGES), by_hand(model, Mixture.start(make_space(inspect_network(model)).choices), IMAGES)
+            adopted(model)(IMAGES), by_hand(model, Mixture.initial(make_space(inspect_network(model)).choices), IMAGES)
         )
 
 
@@ -207,4 +209,4 @@ def test_edges_that_are_not_run_are_named(few):
     model.forward = model.stem.forward
     structure = inspect_network(model.eval())
     with pytest.raises(zcpt.ConfigError, match="does not return logits"):
-        SearchNetworkAdapter(structure, Mixture.start(make_space(structure).choices), BATCH)
+        SearchNetworkAdapter(structure, Mixture.initial(make_space(structure).choices), BATCH)

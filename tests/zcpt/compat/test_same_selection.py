@@ -56,7 +56,7 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
         model.double(), (images, torch.arange(4)), proxy="loudness", order=order, batch_size=4, callbacks=[callback]
     )
     model.eval()
-    mixture = Mixture.start(callback.space.choices)
+    mixture = Mixture.initial(callback.space.choices)
     for _, decision in callback.all:
         choice = mixture.choices[decision.choice]
         looked_at = mixture.without(choice.name, *(c for c in choice.selectable if c not in decision.candidates))

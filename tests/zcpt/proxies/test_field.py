@@ -240,7 +240,7 @@ def decided():
         space = zcpt.get_space(name)
         net = space.build_supernet(tiny_network_config(space))
         first, *others = space.choices
-        mixture = net.start()
+        mixture = net.initial_mixture()
         for choice in others:
             kept = ["nor_conv_1x1"] if name == "nasbench201" else choice.selectable[-choice.keep :]
             mixture = mixture.select(choice.name, kept)

@@ -12,7 +12,7 @@ import zcpt
 from tests.conftest import tiny_network_config
 from zcpt import Batch, Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import agreement_kernel, log_determinant
-from zcpt.scoring.evaluator import seeded_modules
+from zcpt.scoring.evaluator import seed_stochastic_modules
 
 OWN, OFFICIAL = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
 
@@ -56,7 +56,7 @@ DIFFERENCE = np.array([[2, 2, 0], [2, 2, 0], [0, 0, 2]])
 )
 def test_a_cell_worked_out_by_hand(removed, kernel):
     net, batch = by_hand()
-    mixture = net.start().without("edge", *removed)
+    mixture = net.initial_mixture().without("edge", *removed)
     assert np.array_equal(OWN.compute_kernel(net, batch.images, mixture).numpy(), kernel)
     (a, b, c), (d, e, f), (g, h, i) = kernel.tolist()
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
@@ -68,13 +68,13 @@ def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
     """Collect what goes into F.relu and ReLU6, compare images in numpy, take numpy's determinant."""
     net = space.build_supernet(tiny_network_config(space)).to(memory_format=layout).eval()
     batch = Batch(batch.images.to(memory_format=layout), batch.labels)
-    mixture = net.start().without(space.choices[0].name, space.choices[0].candidates[1])
+    mixture = net.initial_mixture().without(space.choices[0].name, space.choices[0].candidates[1])
     score = zcpt.score_mixtures(net, OWN, [mixture], batch, engine="plain").item()
     seen = []
     relu, hardtanh = F.relu, F.hardtanh
     monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
     monkeypatch.setattr(F, "hardtanh", lambda x, *limits: seen.append(x.detach().numpy()) or hardtanh(x, *limits))
-    with seeded_modules(net.modules(), batch.seed):
+    with seed_stochastic_modules(net.modules(), batch.seed):
         net(batch.images, mixture)
     kernel = np.zeros((6, 6), dtype=int)
     for x in seen:
@@ -109,7 +109,7 @@ def test_published_counts_of_the_official_convention(name, units, relus, composi
 )
 def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
     net = zcpt.get_space("darts").supernet(channels=16, layers=8).eval()
-    images, start = torch.randn(2, 3, 32, 32), net.start()
+    images, start = torch.randn(2, 3, 32, 32), net.initial_mixture()
     with torch.no_grad():
         before = OFFICIAL.compute_kernel(net, images, start)[0, 0]
         for candidate in net.choices[choice].candidates:
@@ -120,7 +120,7 @@ def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
 def test_official_masking_on_nasbench201_feeds_zeros(batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
-    start = net.start()
+    start = net.initial_mixture()
     before = OFFICIAL.compute_kernel(net, batch.images, start)
     after = OFFICIAL.compute_kernel(net, batch.images, start.without("node3/edge0", "nor_conv_3x3"))
     assert torch.equal(before.diagonal(), after.diagonal())
@@ -134,16 +134,20 @@ def test_official_masking_on_nasbench201_feeds_zeros(batch):
     difference = OFFICIAL.compute_kernel(net, batch.images, removed) - OFFICIAL.compute_kernel(net, batch.images, start)
     assert torch.equal(difference.diagonal(), torch.zeros(6, dtype=torch.int64))
     with torch.no_grad():
-        assert torch.equal(net(batch.images, removed), net(batch.images, net.start().select("node3/edge0", ("none",))))
+        assert torch.equal(
+            net(batch.images, removed), net(batch.images, net.initial_mixture().select("node3/edge0", ("none",)))
+        )
 
 
 @pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
 def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy, batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
-    whole = proxy.compute_kernel(net, batch.images, net.start())
+    whole = proxy.compute_kernel(net, batch.images, net.initial_mixture())
     for choice in space.choices:
-        assert torch.equal(proxy.compute_kernel(net, batch.images, net.start().without(choice.name, "none")), whole)
+        assert torch.equal(
+            proxy.compute_kernel(net, batch.images, net.initial_mixture().without(choice.name, "none")), whole
+        )
 
 
 def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monkeypatch):
@@ -204,8 +208,8 @@ def test_a_singular_kernel_scores_minus_infinity():
     x = torch.randn(5, 3, 8, 8)
     twins = torch.cat([x, x[:1]])  # two equal images: rounding alone would give some finite number
     net = zcpt.get_space("nasbench201").supernet(channels=8, layers=1)
-    assert zcpt.score_mixtures(net, OWN, [net.start()], Batch(twins, twins)).item() == -math.inf
-    assert math.isfinite(zcpt.score_mixtures(net, OWN, [net.start()], Batch(x, x)).item())
+    assert zcpt.score_mixtures(net, OWN, [net.initial_mixture()], Batch(twins, twins)).item() == -math.inf
+    assert math.isfinite(zcpt.score_mixtures(net, OWN, [net.initial_mixture()], Batch(x, x)).item())
     assert log_determinant(torch.ones(4, 4, dtype=torch.int64)) == -math.inf
 
 

@@ -25,7 +25,7 @@ def check(space, name, batch):
     before = snapshot(net)
     choice = next(c for c in space.choices if any(map(THREE_BY_THREE.search, c.candidates)))
     removed = next(filter(THREE_BY_THREE.search, choice.candidates))
-    mixtures = [net.start(), net.start().without(choice.name, removed), net.start()]
+    mixtures = [net.initial_mixture(), net.initial_mixture().without(choice.name, removed), net.initial_mixture()]
     if name == "synflow_bn" and space.name in CHAINS:
         with pytest.raises(ProxyError, match="single value"):
             zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain")
@@ -54,7 +54,10 @@ def test_a_proxy_that_does_not_see_a_mixture_says_why(name, batch):
     proxy, space = zcpt.get_proxy(name), zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
-    mixtures = [net.start(), *(net.start().without(choice.name, candidate) for candidate in choice.candidates)]
+    mixtures = [
+        net.initial_mixture(),
+        *(net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates),
+    ]
     assert len(set(zcpt.score_mixtures(net, proxy, mixtures, batch, engine="plain").tolist())) == 1
     assert proxy.independence_reason
     assert not proxy.independence_reason.endswith(".")

@@ -66,7 +66,7 @@ def test_parameters_of_an_auxiliary_head_and_of_removed_candidates_do_not_count(
     assert live_parameters(with_head, pictures(), None) == live_parameters(without, pictures(), None) == total
 
     net = space.supernet(channels=4, layers=1).eval()
-    start = net.start()
+    start = net.initial_mixture()
     counts = [
         live_parameters(net, pictures(), mixture) for mixture in (start, start.without("node1/edge0", "nor_conv_3x3"))
     ]

@@ -60,7 +60,7 @@ def test_regions_counted_by_hand():
 
 def test_regions_tell_candidates_of_a_thin_supernet_apart():
     net = zcpt.get_space("nasbench201").supernet(channels=1, layers=1)
-    removed = [net.start().without("node1/edge0", name) for name in net.choices["node1/edge0"].candidates]
+    removed = [net.initial_mixture().without("node1/edge0", name) for name in net.choices["node1/edge0"].candidates]
     scores = zcpt.score_mixtures(net, LinearRegions(draws=1), removed, pictures(2)).tolist()
     assert min(scores) < 1000
     assert len(set(scores)) > 2

@@ -134,7 +134,7 @@ def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space):
     cells = {"darts": 3, "nasbench201": 5, "nasbench1shot1-1": 3, "nasbench-macro": 8, "proxyless": 22}[space.name]
     assert len(maps_of(net)) == 1 + cells
     supernet = space.build_supernet(shape)
-    found = maps_of(supernet, supernet.start())
+    found = maps_of(supernet, supernet.initial_mixture())
     assert len(found) == {"nasbench1shot1-1": 5, "proxyless": 22}.get(space.name, 1 + cells)
     assert all(maps.ndim == 4 for maps in found)
 
@@ -161,4 +161,4 @@ def test_an_identity_that_a_supernet_has_decided_on_is_no_block():
     name = next(
         choice.name for choice in space.choices if isinstance(net.get_submodule(f"{choice.name}.identity"), nn.Identity)
     )
-    assert len(maps_of(net, net.start().select(name, ["identity"]))) == len(maps_of(net)) - 1
+    assert len(maps_of(net, net.initial_mixture().select(name, ["identity"]))) == len(maps_of(net)) - 1

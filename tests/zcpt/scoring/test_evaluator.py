@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.scoring.fast.conftest import drawn_mixture
 from tests.zcpt.search.conftest import searched
-from zcpt import Batch, ConfigError, ProxyError, Supernet
-from zcpt.proxies.naswot import log_determinant
-from zcpt.scoring.evaluator import seeded_modules
-from zcpt.scoring.fast import Fast
+from zcpt import Batch, ConfigError, Mixture, ProxyError, Supernet
+from zcpt.proxies.naswot import Naswot, log_determinant
+from zcpt.scoring.evaluator import seed_stochastic_modules
+from zcpt.scoring.fast import FastEvaluator
 
 NASWOT = zcpt.get_proxy("naswot")
 
@@ -34,7 +34,7 @@ def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
     net = space.build_supernet(tiny_network_config(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
     before = snapshot(net)
-    removed = [net.start().without(space.choices[0].name, c) for c in space.choices[0].candidates]
+    removed = [net.initial_mixture().without(space.choices[0].name, c) for c in space.choices[0].candidates]
     zcpt.score_mixtures(net, zcpt.get_proxy(proxy), removed, batch)
     assert same(snapshot(net), before)
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -43,7 +43,7 @@ def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
 def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
     net = space.build_supernet(tiny_network_config(space)).train()
     before = snapshot(net)
-    nothing = net.start().without(space.choices[0].name, *space.choices[0].candidates)
+    nothing = net.initial_mixture().without(space.choices[0].name, *space.choices[0].candidates)
     with pytest.raises(zcpt.SpaceError):
         zcpt.score_mixtures(net, NASWOT, [nothing], batch)
     assert same(snapshot(net), before)
@@ -53,7 +53,7 @@ def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
 def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space, batch):
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[-1]
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
     scores = zcpt.score_mixtures(net, NASWOT, removed, batch)
     assert scores.dtype == torch.float64
     assert scores.isfinite().all()
@@ -65,25 +65,25 @@ def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
     net = space.build_supernet(tiny_network_config(space))
     twin = copy.deepcopy(net).eval()
     assert torch.equal(
-        zcpt.score_mixtures(net.train(), NASWOT, [net.start()], batch),
-        zcpt.score_mixtures(twin, NASWOT, [net.start()], batch),
+        zcpt.score_mixtures(net.train(), NASWOT, [net.initial_mixture()], batch),
+        zcpt.score_mixtures(twin, NASWOT, [net.initial_mixture()], batch),
     )
 
 
 def test_a_callers_inference_mode_changes_nothing(batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
-    expected = zcpt.score_mixtures(net, NASWOT, [net.start()], batch)
+    expected = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch)
     with torch.inference_mode():
-        assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.start()], batch), expected)
+        assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch), expected)
 
 
 def test_the_memory_layout_changes_no_count(space, batch):
     net = space.build_supernet(tiny_network_config(space)).eval()
-    with seeded_modules(net.modules(), 0):
-        plain = NASWOT.compute_kernel(net, batch.images, net.start())
+    with seed_stochastic_modules(net.modules(), 0):
+        plain = NASWOT.compute_kernel(net, batch.images, net.initial_mixture())
         net.to(memory_format=torch.channels_last)
-        other = NASWOT.compute_kernel(net, batch.images.to(memory_format=torch.channels_last), net.start())
+        other = NASWOT.compute_kernel(net, batch.images.to(memory_format=torch.channels_last), net.initial_mixture())
     # Sums are taken in another order, so a unit next to 0 may switch: at most one in a million, and in the long
     # chain of 'proxyless' some of those that follow it.
     share = 1e-4 if space.name == "proxyless" else 1e-6
@@ -102,7 +102,7 @@ def test_discrete_networks_are_scored_by_the_same_call(space, batch):
 def test_one_image_is_refused_with_a_batch_size_to_use(space, batch):
     net = space.build_supernet(tiny_network_config(space))
     with pytest.raises(ProxyError, match="by 1 image: use a batch size of at least 2, such as --batch-size 64"):
-        zcpt.score_mixtures(net, NASWOT, [net.start()], Batch(batch.images[:1], batch.labels[:1]))
+        zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], Batch(batch.images[:1], batch.labels[:1]))
 
 
 class Wrapped(nn.Module):
@@ -138,7 +138,7 @@ def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
     net = own(net)
     expected = zcpt.score_mixtures(net, NASWOT, removed, batch, engine="plain")
     assert torch.equal(zcpt.score_mixtures(net, NASWOT, removed, batch), expected)
@@ -152,10 +152,10 @@ def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
 def test_other_proxies_are_left_to_the_plain_engine(name, batch):
     space = zcpt.get_space("nasbench201")
     net, proxy = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy(name)
-    plain = zcpt.score_mixtures(net, proxy, [net.start()], batch, engine="plain")
-    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.start()], batch), plain)
+    plain = zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="plain")
+    assert torch.equal(zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch), plain)
     with pytest.raises(ConfigError, match=f"naswot and naswot-official, not proxy '{name}'"):
-        zcpt.score_mixtures(net, proxy, [net.start()], batch, engine="fast")
+        zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="fast")
 
 
 def test_what_is_asked_for_in_python_is_checked_too(batch):
@@ -173,14 +173,14 @@ def test_what_is_asked_for_in_python_is_checked_too(batch):
 def test_weights_that_change_between_two_calls_are_seen(engine, batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
-    first = zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine=engine)
+    first = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine=engine)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(-1)
-    second = zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine=engine)
+    second = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine=engine)
     assert abs(first - second) > 1e-3
     assert torch.allclose(
-        second, zcpt.score_mixtures(net, NASWOT, [net.start()], batch, engine="plain"), rtol=0, atol=1e-3
+        second, zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine="plain"), rtol=0, atol=1e-3
     )
 
 
@@ -196,9 +196,12 @@ def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
         shape = tiny_network_config(space, channels=16, layers=size.layers, image_size=(side, side))
         net, mixture = space.build_supernet(shape).eval(), None
         given = torch.randn(16, 3, side, side)
-        with torch.no_grad(), seeded_modules(net.modules(), draw):
+        with torch.no_grad(), seed_stochastic_modules(net.modules(), draw):
             mixture = drawn_mixture(net, draw)
-            plain, (fast,) = proxy.compute_kernel(net, given, mixture), Fast(net, proxy).kernels([mixture], given)[0]
+            plain, (fast,) = (
+                proxy.compute_kernel(net, given, mixture),
+                FastEvaluator(net, proxy).kernels([mixture], given)[0],
+            )
         assert torch.equal(fast.diagonal(), plain.diagonal())
         differing += int((fast - plain).abs().sum())
         pluralize += 16 * 15 * int(plain[0, 0])
@@ -220,3 +223,67 @@ def test_whole_proposals_decide_alike(space, pictures):
                 print(f"{space.name} {seed} {one.choice}: {one.kept} or {other.kept}, gap {best - second}")
                 assert best - second < 1e-4 * abs(best)
                 break  # what follows is another search
+
+
+class OnlyRenamed(Naswot):
+    name = "only-renamed"
+
+
+class OwnKernel(Naswot):
+    name = "own-kernel"
+
+    def compute_kernel(self, net: nn.Module, images: Tensor, mixture: Mixture | None = None) -> Tensor:
+        return torch.eye(len(images), dtype=torch.int64)
+
+    def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
+        return log_determinant(self.compute_kernel(net, batch.images, mixture))
+
+
+class OwnLogits:
+    def compute_logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
+        return torch.full((len(images), 10), torch.nan)
+
+
+class MixedIn(OwnLogits, Naswot):
+    name = "mixed-in"
+
+
+class ChildOfOwnKernel(OwnKernel):
+    name = "child-of-own-kernel"
+
+
+class DeclaredAnew(OwnKernel):
+    name = "declared-anew"
+    fast_engine = True
+
+
+@pytest.mark.parametrize(
+    ("proxy", "engine"),
+    [
+        (Naswot, "fast"),
+        (zcpt.proxies.OfficialNaswot, "fast"),
+        (zcpt.proxies.BatchNaswot, "plain"),
+        (OnlyRenamed, "fast"),
+        (OwnKernel, "plain"),
+        (MixedIn, "plain"),
+        (ChildOfOwnKernel, "plain"),
+        (DeclaredAnew, "fast"),
+    ],
+)
+def test_a_proxy_declares_that_the_fast_engine_serves_it_until_a_subclass_computes_otherwise(
+    proxy: type[Naswot], engine: str, batch: Batch
+) -> None:
+    space = zcpt.get_space("nasbench201")
+    net = space.build_supernet(tiny_network_config(space))
+    evaluator = zcpt.scoring.Evaluator(net, proxy())
+    assert evaluator.engine == engine
+    if proxy in (OwnKernel, ChildOfOwnKernel):
+        assert evaluator.score_mixtures([net.initial_mixture()], batch).item() == 0
+    if proxy is OnlyRenamed:
+        expected = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine="fast")
+        assert torch.equal(evaluator.score_mixtures([net.initial_mixture()], batch), expected)
+
+
+def test_a_network_must_be_a_torch_module() -> None:
+    with pytest.raises(ConfigError, match=r"a network must be a torch.nn.Module, not <function"):
+        zcpt.score_mixtures(lambda images: images, NASWOT, [None], Batch(torch.ones(2, 3, 8, 8), torch.arange(2)))

@@ -137,9 +137,9 @@ def test_what_a_network_draws_depends_on_the_seed_of_the_batch():
 def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch):
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
-    without = net.start().without(space.choices[0].name, "nor_conv_3x3")
+    without = net.initial_mixture().without(space.choices[0].name, "nor_conv_3x3")
     start = zcpt.score(net, batch, ["naswot", "snip"])
-    assert zcpt.score(net, batch, ["naswot", "snip"], net.start()) == start
+    assert zcpt.score(net, batch, ["naswot", "snip"], net.initial_mixture()) == start
     assert zcpt.score(net, batch, ["naswot", "snip"], without) != start
 
 
@@ -233,7 +233,11 @@ def test_networks_and_batches_that_do_not_go_together_are_refused(net, batch, sa
 
 
 def test_a_mixture_is_for_supernets(batch):
-    start = zcpt.get_space("nasbench201").build_supernet(tiny_network_config(zcpt.get_space("nasbench201"))).start()
+    start = (
+        zcpt.get_space("nasbench201")
+        .build_supernet(tiny_network_config(zcpt.get_space("nasbench201")))
+        .initial_mixture()
+    )
     with pytest.raises(ConfigError, match="is no supernet that takes a mixture: leave the mixture out"):
         zcpt.score(nn.Flatten(), batch, "naswot", start)
 

@@ -18,7 +18,7 @@ from zcpt import ConfigError, Proxy, ProxyError
 from zcpt.proxies import AUTO
 from zcpt.proxies._registry import _PROXIES
 from zcpt.proxies._running import copied, run
-from zcpt.scoring import importance
+from zcpt.scoring import convert_to_importances
 from zcpt.search import ORDERS, SearchConfig
 from zcpt.search.validate import best
 
@@ -70,7 +70,7 @@ def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(space,
     net, slope = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("slope")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     choice = next(choice for choice in reversed(space.choices) if choice.phase == 0)
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.selectable[:2]]
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.selectable[:2]]
     scores = zcpt.score_mixtures(net, slope, removed, batch).tolist()
     assert all(map(math.isfinite, scores))
     assert len(set(scores)) == 2, "it sees the mixture"
@@ -105,7 +105,7 @@ def test_every_decision_is_that_of_the_ranks_of_its_parts(together):
         assert list(decision.parts) == list(directions)
         expected = [0.0] * len(decision.candidates)
         for name, higher in directions.items():
-            needed = importance(decision.parts[name], higher)
+            needed = convert_to_importances(decision.parts[name], higher)
             for index, rank in enumerate(rankdata(needed)):
                 expected[index] += math.log(rank / len(needed))
         assert decision.importance == pytest.approx(expected)

@@ -5,6 +5,6 @@ common (``plan``), and computes every value once (``run``) in the form that is f
 in as little memory as it must (``memory``).
 """
 
-from zcpt.scoring.fast.evaluator import Fast
+from zcpt.scoring.fast.evaluator import FastEvaluator
 
-__all__ = ["Fast"]
+__all__ = ["FastEvaluator"]

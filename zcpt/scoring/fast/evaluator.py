@@ -36,7 +36,7 @@ class _Way:
     """How many images of the batch at a time."""
 
 
-class Fast:
+class FastEvaluator:
     """Scores one network in evaluation mode, whose weights stay what they are at the first call.
 
     Args:
@@ -54,10 +54,11 @@ class Fast:
         self._first: dict[int, int] = {}
         """For batches of so many images: of the ways, the first one for which memory was not found wanting."""
 
-    def scores(self, mixtures: Sequence[Mixture | None], batch: Batch) -> list[float]:
-        """Scores of P mixtures on one batch."""
+    def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+        """Return the scores [P] of P mixtures on one batch, float64, on the CPU."""
         kernels, finite = self.kernels(mixtures, batch.images)
-        return [log_determinant(k) if ok else math.nan for k, ok in zip(kernels, finite, strict=True)]
+        scores = [log_determinant(k) if ok else math.nan for k, ok in zip(kernels, finite, strict=True)]
+        return torch.tensor(scores, dtype=torch.float64, device="cpu")
 
     def kernels(self, mixtures: Sequence[Mixture | None], images: Tensor) -> _Kernels:
         """The agreement kernels [B, B] of P mixtures, as by ``Naswot.compute_kernel``, and whether outputs are finite.
@@ -83,7 +84,7 @@ class Fast:
             _log.warning("out of memory: going on with %s at a time", _described(ways[following], len(images)))
         raise self._too_little(needs, images)
 
-    def needs(self, mixtures: Sequence[Mixture | None], images: Tensor) -> int:
+    def estimate_memory(self, mixtures: Sequence[Mixture | None], images: Tensor) -> int:
         """An estimate of the bytes that ``kernels`` takes at once, beside the network and the batch.
 
         Raises:
@@ -103,7 +104,7 @@ class Fast:
 
     def _seen(self, mixture: Mixture | None) -> Mixture | None:
         if mixture is None and isinstance(self.net, Supernet):
-            mixture = self.net.start()
+            mixture = self.net.initial_mixture()
         return self.proxy.adapt_mixture(mixture)
 
     def _in_precision(self, images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from zcpt.scoring.fast.lowering import joined
 from zcpt.scoring.fast.operations import AveragePool, Call, Convolution, Join, Opaque, PerImage, Relu, Scale, Size
 from zcpt.scoring.fast.sums import factor, flatten, merged
 from zcpt.scoring.fast.trace import Watched, trace
-from zcpt.supernet import Concat, Fixed, Mixed, Supernet, nothing_left, unequal
+from zcpt.supernet import Concat, Fixed, Mixed, Supernet, nothing_left_error, unequal_shapes_error
 
 Place = tuple[str, int | None, bool]
 """A module's place in the program: its step, which candidate it is, and whether it is fed zeros."""
@@ -86,7 +86,7 @@ class Network:
     def _sum(self, name: str, weights: tuple[Weights, ...], sources: Sequence[Value]) -> Value:
         for source in sources:
             if source.shape != sources[0].shape:
-                raise unequal(name, sources[0].shape, source.shape)
+                raise unequal_shapes_error(name, sources[0].shape, source.shape)
         return self.graph.add(Mix(tuple((Term(each),) for each in weights)), sources, sources[0].shape)
 
     def observed(self, mixture: Mixture | None) -> Counter[Value]:
@@ -101,18 +101,18 @@ class Network:
         if not isinstance(self.net, Supernet):
             yield _WHOLE
             return
-        mixture = mixture or self.net.start()
-        for step, reads in self.net.live(mixture):
+        mixture = mixture or self.net.initial_mixture()
+        for step, reads in self.net.list_live_steps(mixture):
             if isinstance(step, Fixed):
                 yield step.out, None, False
             elif isinstance(step, Mixed):
                 row = mixture.weights[step.choice]
                 if not any(row):
-                    raise nothing_left(step.out)
+                    raise nothing_left_error(step.out)
                 fed = step.fed_zeros if mixture.feed_zeros else ()
                 yield from ((step.out, i, not w) for i, w in enumerate(row) if w or i in fed)
             elif not reads:
-                raise nothing_left(step.out)
+                raise nothing_left_error(step.out)
 
     def factors(self, mixture: Mixture | None) -> Factors:
         """What the terms of each sum are multiplied by under a mixture."""

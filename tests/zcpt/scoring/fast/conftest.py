@@ -8,7 +8,7 @@ from torch import nn
 
 import zcpt
 from zcpt import Mixture
-from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast import FastEvaluator
 
 FAMILY = ["naswot", "naswot-official"]
 NASWOT = zcpt.get_proxy("naswot")
@@ -25,7 +25,7 @@ def plain_kernel(net, given, mixture=None, proxy=NASWOT):
 
 def fast_kernels(net, given, mixtures=(None,), proxy=NASWOT, **options):
     with torch.no_grad():
-        return Fast(net.eval(), proxy, **options).kernels(mixtures, given)[0]
+        return FastEvaluator(net.eval(), proxy, **options).kernels(mixtures, given)[0]
 
 
 def assert_same_kernel(one, plain, share=1e-6, one_unit=True):
@@ -52,7 +52,7 @@ def drawn_mixture(net, seed):
     draw = lambda top: int(torch.randint(top, (), generator=generator))  # noqa: E731
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        mixture = Mixture.start(tuple(net.choices.values()), noise=[0, 1e-3, 0.5][draw(3)])
+        mixture = Mixture.initial(tuple(net.choices.values()), noise=[0, 1e-3, 0.5][draw(3)])
     undecided = draw(len(net.choices)) + 1
     for place, choice in enumerate(net.choices.values()):
         order = torch.randperm(len(choice.candidates), generator=generator).tolist()

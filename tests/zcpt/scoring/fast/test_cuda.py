@@ -6,8 +6,8 @@ import torch
 import zcpt
 from tests.conftest import tiny_network_config
 from zcpt.devices import move_batch, move_network
-from zcpt.scoring.evaluator import seeded_modules
-from zcpt.scoring.fast import Fast
+from zcpt.scoring.evaluator import seed_stochastic_modules
+from zcpt.scoring.fast import FastEvaluator
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -21,9 +21,9 @@ def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
     pictures = torch.randn(images, 3, 8, 8, generator=generator)
     batch = move_batch(zcpt.Batch(pictures, torch.zeros(images, dtype=torch.int64)), CUDA)
     naswot, choice = zcpt.get_proxy(proxy), space.choices[0]
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
-    with torch.no_grad(), seeded_modules(net.modules(), 0):
-        kernels, finite = Fast(net, naswot).kernels(removed, batch.images)
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
+    with torch.no_grad(), seed_stochastic_modules(net.modules(), 0):
+        kernels, finite = FastEvaluator(net, naswot).kernels(removed, batch.images)
         expected = [naswot.compute_kernel(net, batch.images, mixture) for mixture in removed]
     assert all(finite)
     for kernel, wanted in zip(kernels, expected, strict=True):

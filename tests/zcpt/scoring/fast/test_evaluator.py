@@ -22,7 +22,7 @@ from tests.zcpt.scoring.fast.conftest import (
 )
 from zcpt import Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import log_determinant
-from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.fast.evaluator import _Way
 from zcpt.scoring.fast.operations import Convolution, Opaque
 from zcpt.supernet import Stochastic
@@ -52,8 +52,8 @@ def test_a_network_in_which_no_relu_runs_is_refused_as_by_the_plain_engine():
         with pytest.raises(ProxyError, match="no nn.ReLU module ran in"):
             fast_kernels(net, images())
     net = small()
-    without = net.start().without("edge", "relu")
-    for mixtures in ([without], [net.start(), without]):
+    without = net.initial_mixture().without("edge", "relu")
+    for mixtures in ([without], [net.initial_mixture(), without]):
         with pytest.raises(ProxyError, match="no nn.ReLU module ran in Supernet"):
             fast_kernels(net, images(), mixtures)
 
@@ -81,10 +81,10 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=["refused", "not enough", "cuda"])
 def test_out_of_memory_goes_on_in_a_smaller_way_with_the_same_kernels(error, monkeypatch, caplog):
     net = small()
-    mixtures = [net.start(), net.start().without("edge", "identity")]
+    mixtures = [net.initial_mixture(), net.initial_mixture().without("edge", "identity")]
     expected = {size: fast_kernels(net, images(size), mixtures) for size in (6, 7, 12)}
     out_of_memory(monkeypatch, error, largest=3)
-    fast = Fast(net, NASWOT)
+    fast = FastEvaluator(net, NASWOT)
     with torch.no_grad(), caplog.at_level(logging.WARNING):
         for size, share in ((6, "3 of 6"), (12, "3 of 12"), (7, "1 of 7")):
             for seed in range(2):
@@ -112,12 +112,12 @@ def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not
     given[0] = torch.inf
     (kernel,), (finite,) = kernels_in(_Way(False, 2), net, given)
     assert not finite
-    assert_same_kernel(kernel, plain_kernel(net, given, net.start()), share=0)
+    assert_same_kernel(kernel, plain_kernel(net, given, net.initial_mixture()), share=0)
 
 
 def kernels_in(way, net, given, mixtures=None, proxy=NASWOT):
     """By one of the ways."""
-    fast = Fast(net, proxy)
+    fast = FastEvaluator(net, proxy)
     with torch.no_grad():
         seen = [fast._seen(mixture) for mixture in mixtures or [None]]
         return fast._kernels(way, seen, given)
@@ -126,7 +126,7 @@ def kernels_in(way, net, given, mixtures=None, proxy=NASWOT):
 def test_no_mixtures_have_no_scores():
     net = small()
     assert zcpt.score_mixtures(net, NASWOT, [], zcpt.Batch(images(), torch.arange(6))).shape == (0,)
-    assert zcpt.scoring.Evaluator(net, NASWOT).needs([], zcpt.Batch(images(), torch.arange(6))) == 0
+    assert zcpt.scoring.Evaluator(net, NASWOT).estimate_memory([], zcpt.Batch(images(), torch.arange(6))) == 0
 
 
 @pytest.mark.parametrize("proxy", FAMILY)
@@ -148,7 +148,7 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
     net = space.build_supernet(tiny_network_config(space)).eval()
     seed_modules(net)
     choice = space.choices[len(space.choices) // 2]
-    removed = [net.start().without(choice.name, candidate) for candidate in choice.candidates]
+    removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
     mixtures = [*removed, feeding_zeros(removed[0]), drawn_mixture(net, 1)]
     together = fast_kernels(net, images(), mixtures)
     backwards = fast_kernels(net, images(), mixtures[::-1])[::-1]
@@ -174,7 +174,7 @@ def test_a_batch_in_parts_gives_the_same_kernels(space):
 
 
 def looked_into(net, given, mixtures=(None,), proxy=NASWOT):
-    fast = Fast(net.eval(), proxy)
+    fast = FastEvaluator(net.eval(), proxy)
     with torch.no_grad():
         fast.kernels(mixtures, given)
     return fast._networks.values()
@@ -220,14 +220,14 @@ def test_what_is_fed_zeros_may_be_any_module():
         x = net.mixed("middle", "edge", {"moody": moody, "relu": nn.ReLU()}, x, fed_zeros=[0])
         net.fixed("head", head(), x)
         net.eval()
-        for mixture in map(feeding_zeros, (net.start(), net.start().without("edge", "moody"))):
+        for mixture in map(feeding_zeros, (net.initial_mixture(), net.initial_mixture().without("edge", "moody"))):
             (kernel,) = fast_kernels(net, images(), [mixture])
             assert_same_kernel(kernel, plain_kernel(net, images(), mixture), share=0)
 
 
 def test_shapes_and_types_may_change_from_call_to_call():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), head()).eval()
-    fast = Fast(net, NASWOT)
+    fast = FastEvaluator(net, NASWOT)
     for given in (images(), images(4), images(4, 9), images(4, 9).double(), images(seed=1)):
         net.to(given.dtype)
         with torch.no_grad():
@@ -254,8 +254,10 @@ def test_double_precision_stays_double(kind):
 @pytest.mark.parametrize("engine", ["plain", "fast"])
 def test_bf16(space, proxy, engine):
     net, given = space.build_supernet(tiny_network_config(space)), zcpt.Batch(images(), torch.arange(6))
-    score = zcpt.score_mixtures(net, zcpt.get_proxy(proxy), [net.start()], given, engine=engine, precision="bf16")
-    exact = zcpt.score_mixtures(net, zcpt.get_proxy(proxy), [net.start()], given)
+    score = zcpt.score_mixtures(
+        net, zcpt.get_proxy(proxy), [net.initial_mixture()], given, engine=engine, precision="bf16"
+    )
+    exact = zcpt.score_mixtures(net, zcpt.get_proxy(proxy), [net.initial_mixture()], given)
     assert score.isfinite().all()
     assert abs(score / exact - 1) < 0.05
 
@@ -277,4 +279,4 @@ def test_outputs_that_are_not_finite_have_no_score():
         given[2, 0, 0, 0] = spoilt
         given = zcpt.Batch(given, torch.arange(6))
         for engine in ("plain", "fast"):
-            assert zcpt.score_mixtures(net, NASWOT, [net.start()], given, engine=engine).isnan().all()
+            assert zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], given, engine=engine).isnan().all()

@@ -12,7 +12,7 @@ from zcpt import Batch, ConfigError
 from zcpt.options import parse_number
 from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring import Evaluator
-from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.fast.memory import Packed, _pack, _unpack
 
 
@@ -42,7 +42,7 @@ def wide(request):
 
 
 def estimates(net, mixtures, given):
-    fast = Fast(net, NASWOT)
+    fast = FastEvaluator(net, NASWOT)
     with torch.no_grad():
         return [needs for _, needs in fast._estimated(fast._ways(mixtures, given), mixtures, given)]
 
@@ -59,9 +59,9 @@ def test_a_limit_picks_a_way_within_it_with_the_same_kernels(wide):
     needs = estimates(*wide)
     expected = fast_kernels(net, given, mixtures)
     for limit in {needs[1], needs[3] + 1, needs[-1]}:
-        fast = Fast(net, NASWOT, max_memory=limit)
+        fast = FastEvaluator(net, NASWOT, max_memory=limit)
         with torch.no_grad():
-            assert fast.needs(mixtures, given) == max(need for need in needs if need <= limit)
+            assert fast.estimate_memory(mixtures, given) == max(need for need in needs if need <= limit)
         for kernel, other in zip(fast_kernels(net, given, mixtures, max_memory=limit), expected, strict=True):
             # In the long chain of 'proxyless' a unit next to 0 takes others with it.
             assert_same_kernel(kernel, other, share=1e-5 if len(net.choices) == 21 else 1e-6)
@@ -71,7 +71,7 @@ def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide):
     net, mixtures, given = wide
     batch = Batch(given, torch.arange(len(given)))
     least = min(estimates(*wide))
-    for call in ("scores", "needs"):
+    for call in ("score_mixtures", "estimate_memory"):
         with pytest.raises(
             ConfigError, match=rf"^--max-memory \S+ is too little: .* {len(given)} images needs"
         ) as error:
@@ -79,5 +79,5 @@ def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide):
         named = parse_number(re.search(r"needs (\S+) bytes", str(error.value))[1])
         assert least <= named <= 1.01 * least
         enough = Evaluator(net, NASWOT, max_memory=named)
-        assert enough.needs(mixtures, batch) <= named
-        assert enough.scores(mixtures, batch).isfinite().all()
+        assert enough.estimate_memory(mixtures, batch) <= named
+        assert enough.score_mixtures(mixtures, batch).isfinite().all()

@@ -6,9 +6,9 @@ import torch
 from tests.conftest import tiny_network_config
 from tests.zcpt.scoring.fast.conftest import NASWOT, assert_same_kernel, drawn_mixture, fast_kernels, images
 from zcpt.proxies import OfficialNaswot
-from zcpt.scoring.evaluator import seeded_modules
+from zcpt.scoring.evaluator import seed_stochastic_modules
 from zcpt.scoring.fast import graph
-from zcpt.scoring.fast.evaluator import Fast
+from zcpt.scoring.fast.evaluator import FastEvaluator
 from zcpt.scoring.fast.operations import Relu
 
 OFFICIAL = OfficialNaswot()
@@ -28,7 +28,7 @@ def test_any_number_of_threads_gives_the_same_kernels(space, threads):
     torch.manual_seed(1)
     net = space.build_supernet(tiny_network_config(space)).eval()
     given, mixtures = images(7), [drawn_mixture(net, seed) for seed in range(2)]
-    with seeded_modules(net.modules(), 0):
+    with seed_stochastic_modules(net.modules(), 0):
         parallel = fast_kernels(net, given, mixtures, OFFICIAL)
         assert torch.get_num_threads() == threads
         torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def test_what_fails_in_a_thread_comes_through(threads, monkeypatch):
     def broken(self, x):
         raise ValueError("broken")
 
-    fast = Fast(net, NASWOT)
+    fast = FastEvaluator(net, NASWOT)
     fast.kernels([None], images())
     monkeypatch.setattr(Relu, "__call__", broken)
     with pytest.raises(ValueError, match="broken"):

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from tests.zcpt.scoring.fast.conftest import NASWOT, Calls, assert_same_kernel, fast_kernels, head, images, plain_kernel
 from tests.zcpt.scoring.test_evaluator import same, snapshot
-from zcpt.scoring.fast import Fast
+from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.fast.operations import Opaque
 from zcpt.supernet import Stochastic
 
@@ -239,7 +239,7 @@ def test_forward_passes_of_any_kind(function):
 
 
 def opaque(net, given):
-    fast = Fast(net.eval(), NASWOT)
+    fast = FastEvaluator(net.eval(), NASWOT)
     with torch.no_grad():
         fast.kernels([None], given)
     (network,) = fast._networks.values()
