@@ -199,7 +199,7 @@ def mistakes():
             [*search, "--engine", "plain", "--max-memory", "1G"], "keeps --max-memory, and --engine plain was given"
         ),
         "a limit for any proxy": (
-            [*search, "--proxy", "hashed", "--max-memory", "1G"], "the fast engine keeps --max-memory, and it knows"
+            [*search, "--proxy", "hashed", "--max-memory", "1G"], "the fast engine keeps --max-memory, and it computes"
         ),
         "a negative limit": ([*search, "--max-memory", "-1"], "--max-memory -1.0 must not be negative"),
         "too little memory": ([*search, "--max-memory", "1k"], "--max-memory 1k is too little: scoring Supernet on"),
