@@ -249,7 +249,7 @@ def test_unusable_methods_and_proxies_are_refused(
 def test_a_batch_and_a_list_of_choices_are_required(net: Supernet, picture: Batch) -> None:
     with pytest.raises(ConfigError, match="there is no batch"):
         score_operations("zc_pt", net, [], "ntk")
-    with pytest.raises(ConfigError, match=r"Identity has no list of choices: pass mixture=Mixture.start"):
+    with pytest.raises(ConfigError, match=r"Identity has no list of choices: pass mixture=Mixture.initial"):
         score_operations("zc_pt", nn.Identity(), picture, "ntk")
     start = Mixture.initial(tuple(net.choices.values()))
     assert len(score_operations("zc_pt", nn.Identity(), picture, "ntk", mixture=start)) == 2
