@@ -50,7 +50,7 @@ class TeNasPruning(OperationScore):
     prune_number: int = 1
     """Candidates that a choice loses in a round: 1 on NAS-Bench-201, 3 in DARTS on CIFAR-10, 2 on ImageNet."""
     excluded: tuple[str, ...] = ("none",)
-    """Names of candidates that are removed before the first round."""
+    """Names of candidates that are removed before the first round, as in TE-NAS' code."""
     thin_net: Scorable | None = None
     """The same supernet with one channel, in which linear regions are counted; None counts them in the network itself.
 
@@ -87,7 +87,8 @@ class TeNasPruning(OperationScore):
         removals = [(choice, name) for choice in open_choices for name in state.remaining[choice.name]]
         mixtures = [state.without(choice, name) for choice, name in removals]
         ranks = np.stack([_dense_ranks(loss.measure(state.mixture, mixtures)) for loss in losses])
-        # lexsort's last key comes first. Among equal sums the one with the smaller loss by the first proxy goes first.
+        # The last key of lexsort is the primary one. Among equal sums the order is that of the first proxy, ntk, as in
+        # TE-NAS' code, which sorts the sums stably in the order of ntk.
         order = np.lexsort((ranks[0], ranks.sum(axis=0)))
         removed: dict[Choice, list[str]] = {choice: [] for choice in open_choices}
         for choice, name in (removals[index] for index in order):
@@ -140,8 +141,8 @@ class _PruningState:
 
     def _with_only(self, choice: Choice, names: Sequence[str]) -> Mixture:
         """Return the mixture with only these candidates of a choice."""
-        # Unlike in Zero-Cost-PT the weights are renormalised: TE-NAS' code removes a candidate by setting its alpha to
-        # minus infinity before the softmax.
+        # Unlike in Zero-Cost-PT the weights are renormalised: TE-NAS' code sets the alpha of a removed candidate to
+        # -1000, and the softmax shares its weight among the others.
         weight = 1.0 if choice.start == "one" else 1 / len(names)
         row = tuple(weight if name in names else 0.0 for name in choice.candidates)
         return replace(self.mixture, weights={**self.mixture.weights, choice.name: row})

@@ -1,4 +1,4 @@
-"""For code that is written for DARTS: its names (``zcpt.compat.darts``), and a selection step for its networks."""
+"""Compatibility with DARTS code: its names (``zcpt.compat.darts``), and ``select`` for its search networks."""
 
 from zcpt.compat.selection import select
 

@@ -1,4 +1,4 @@
-"""DARTS' update of the architecture parameters, of first and of second order."""
+"""DARTS' update of the architecture parameters, of first and of second order (Liu et al., ICLR 2019, section 2.3)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor
 
 
 class Architect:
-    """Trains the architecture parameters of a DARTS search network.
+    """Optimiser of the architecture parameters of a DARTS search network.
 
     Args:
-        model: Has ``_loss(input, target)``, ``arch_parameters()`` and ``new()``, as DARTS' ``Network`` has.
-        args: Has ``momentum``, ``weight_decay`` (of the weights), ``arch_learning_rate`` and ``arch_weight_decay``.
+        model: Network with ``_loss(input, target)``, ``arch_parameters()`` and ``new()``, as DARTS' ``Network``.
+        args: Namespace with ``momentum`` and ``weight_decay`` (of the weights), ``arch_learning_rate`` and
+            ``arch_weight_decay``.
     """
 
     def __init__(self, model: Any, args: Any) -> None:
@@ -38,12 +39,16 @@ class Architect:
         network_optimizer: torch.optim.Optimizer,
         unrolled: bool,
     ) -> None:
-        """Make one step on the validation loss.
+        """Update the architecture parameters by one step on the validation loss.
 
         Args:
+            input_train: Images [B, C, H, W] of the training batch; only used if ``unrolled``.
+            target_train: Their labels [B].
+            input_valid: Images [B, C, H, W] of the validation batch.
+            target_valid: Their labels [B].
             eta: Learning rate of the weights.
-            network_optimizer: Their SGD, whose momentum the unrolled step uses.
-            unrolled: Take the loss after a step of the weights on the training batch (second order).
+            network_optimizer: SGD of the weights, whose momentum the unrolled step uses.
+            unrolled: Minimise the loss after one step of the weights on the training batch (second order).
         """
         self.optimizer.zero_grad()
         if unrolled:
@@ -61,44 +66,47 @@ class Architect:
         unrolled = self._unrolled_model(train, eta, optimizer)
         alphas, weights = list(unrolled.arch_parameters()), list(unrolled.parameters())
         gradients = torch.autograd.grad(unrolled._loss(*valid), alphas + weights)
-        direct, of_weights = gradients[: len(alphas)], gradients[len(alphas) :]
-        implicit = self._hessian_vector_product(of_weights, train)
-        return [ours - eta * theirs for ours, theirs in zip(direct, implicit, strict=True)]
+        alpha_gradients, weight_gradients = gradients[: len(alphas)], gradients[len(alphas) :]
+        # Equation 7 of the paper: dL_valid(w')/da - eta * d2L_train(w)/(da dw) * dL_valid(w')/dw'.
+        implicit = self._hessian_vector_product(weight_gradients, train)
+        return [direct - eta * correction for direct, correction in zip(alpha_gradients, implicit, strict=True)]
 
     def _unrolled_model(self, train: tuple[Tensor, Tensor], eta: float, optimizer: torch.optim.Optimizer) -> Any:
-        """A copy of the model after one step of SGD on the training batch."""
+        """Return a copy of the model after one step of SGD on the training batch."""
         weights = list(self.model.parameters())
         gradients = torch.autograd.grad(self.model._loss(*train), weights)
-        copied = self.model.new()
-        copied.load_state_dict(self.model.state_dict())
+        unrolled = self.model.new()
+        unrolled.load_state_dict(self.model.state_dict())
         with torch.no_grad():
-            for new, old, gradient in zip(copied.parameters(), weights, gradients, strict=True):
+            for new, old, gradient in zip(unrolled.parameters(), weights, gradients, strict=True):
                 step = gradient + self.network_weight_decay * old
                 momentum = optimizer.state[old].get("momentum_buffer") if old in optimizer.state else None
                 if momentum is not None:
                     step += self.network_momentum * momentum
                 new.copy_(old - eta * step)
-        return copied
+        return unrolled
 
     def _hessian_vector_product(
         self, vector: Sequence[Tensor], train: tuple[Tensor, Tensor], r: float = 1e-2
     ) -> list[Tensor]:
-        """The derivative of the training loss by weights, along ``vector``, and by architecture parameters.
+        """Compute the product of the Hessian of the training loss (alpha by weights) with ``vector``.
 
-        It is taken from two points of the weights at a distance of ``r`` to both sides.
+        It is the central difference of the gradients of alpha, with the weights moved by ``r`` along ``vector`` in both
+        directions (equation 8 of the paper, with r = 0.01).
         """
         weights, alphas = list(self.model.parameters()), list(self.model.arch_parameters())
         before = [weight.detach().clone() for weight in weights]
-        length = r / torch.stack([part.norm() for part in vector]).norm()
-        sides = []
+        epsilon = r / torch.stack([part.norm() for part in vector]).norm()
+        gradients = []
         try:
             for sign in (1, -1):
                 with torch.no_grad():
                     for weight, center, part in zip(weights, before, vector, strict=True):
-                        weight.copy_(center + sign * length * part)
-                sides.append(torch.autograd.grad(self.model._loss(*train), alphas))
+                        weight.copy_(center + sign * epsilon * part)
+                gradients.append(torch.autograd.grad(self.model._loss(*train), alphas))
         finally:
+            # The weights are put back from copies: undoing the additions, as DARTS does, leaves rounding errors.
             with torch.no_grad():
                 for weight, center in zip(weights, before, strict=True):
                     weight.copy_(center)
-        return [(plus - minus) / (2 * length) for plus, minus in zip(*sides, strict=True)]
+        return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*gradients, strict=True)]

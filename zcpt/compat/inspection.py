@@ -198,9 +198,9 @@ def _find_names(
 def _name_sources(*owners: nn.Module) -> Iterator[object]:
     """Yield the lists of names that code bases have, the most specific first.
 
-    DARTS and PC-DARTS import ``PRIMITIVES`` into the module of their classes. DARTS-PT has ``op_names`` in the network
-    and sets ``PRIMITIVES`` on ``nn.Module`` itself, so that every module has the list of the network that was made
-    last. Therefore attributes of instances come before those of classes. The other spellings occur in forks.
+    DARTS and PC-DARTS import ``PRIMITIVES`` into the module of their classes. DARTS-PT has ``primitives`` in each cell
+    and ``op_names`` in the network. It also sets ``PRIMITIVES`` on ``nn.Module`` itself, so that every module of the
+    process has the list of the network that was made last: attributes of classes come after those of instances.
     """
     spellings = ("primitives", "_primitives", "PRIMITIVES", "op_names")
     yield from (vars(owner)[name] for owner in owners for name in spellings if name in vars(owner))
