@@ -10,7 +10,7 @@ import torch
 
 import zcpt
 from benchmarks.variants import networks_scored, shape
-from train.data import ImageData, scoring_batches
+from train.data import ImageData, build_scoring_batches
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
 from zcpt.journal import Journal
@@ -39,7 +39,7 @@ def random_search(
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "random search"))
     indices = torch.randperm(len(table), generator=generator)[: stage1 + stage2].tolist()
     drawn = [table.architectures[i] for i in indices]
-    batches = scoring_batches(data, config.seed), resolve_device(device)
+    batches = build_scoring_batches(data, config.seed), resolve_device(device)
 
     def scores(config: zcpt.SearchConfig, architectures: Sequence[Architecture]) -> list[list[float]]:
         # One by one: seeds are the same for all of them, and some hundred networks need not be in memory at once.

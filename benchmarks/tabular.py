@@ -30,7 +30,7 @@ from benchmarks.agreement import agreement
 from benchmarks.random_search import random_search
 from benchmarks.report import PAGES, report
 from benchmarks.variants import AGREEMENTS, VARIANTS, settings
-from train.data import ImageData, load_data, scoring_batches
+from train.data import ImageData, build_scoring_batches, load_data
 from zcpt.batches import compute_fingerprint
 from zcpt.files import to_json_text, write_atomically
 from zcpt.tabular import Table, read_table
@@ -66,7 +66,7 @@ class Stopwatch(zcpt.Callback):
 def searched(bench: Bench, config: zcpt.SearchConfig, variant: str) -> Row:
     """One search; the accuracies of what it proposed and of what it chose."""
     space, table, watch = bench.table.space, bench.table, Stopwatch(bench.clock)
-    batches = scoring_batches(bench.data, config.seed)
+    batches = build_scoring_batches(bench.data, config.seed)
     result = zcpt.search(space, batches, device=bench.device, callbacks=[watch], **asdict(config))
     proposals = {n: table.lookup(c.architecture, "cifar10") for c in result.candidates for n in c.proposals}
     return {
@@ -124,7 +124,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
 
 def sources(bench: Bench) -> dict[str, str]:
     """What tells tables and images apart."""
-    batch = scoring_batches(bench.data, 0).draw(64, 0)
+    batch = build_scoring_batches(bench.data, 0).draw(64, 0)
     return {"table": bench.table.document("cifar10", "test")["content"], "images": compute_fingerprint(batch)}
 
 

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: the state to go on from, and the trained network."""
+"""Checkpoints of a training, and files of trained networks."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from train.images import Statistics
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
 from zcpt.files import require_keys, write_atomically
-from zcpt.space import DiscreteNetwork, NetworkConfig
+from zcpt.space import DiscreteNetwork, NetworkConfig, SearchSpace
 from zcpt.space_registry import get_space
 
-LAST = "last.pt"
+CHECKPOINT = "last.pt"
 WEIGHTS = "model.safetensors"
 _AUXILIARY = "auxiliary."
-_DOCUMENT = ("architecture", "shape.image_size", "statistics", "classes", "about")
+_METADATA_KEYS = ("architecture", "shape.image_size", "statistics", "classes", "about")
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network with everything needed to use it."""
+    """Trained network with everything needed to use it."""
 
     network: DiscreteNetwork
+    space: SearchSpace
     architecture: Architecture
     network_config: NetworkConfig
     statistics: Statistics
-    """Mean and standard deviation that its images are normalised with."""
+    """Mean and standard deviation for the normalisation of its images."""
     classes: tuple[str, ...]
     about: dict[str, Any]
+    """Test accuracy, epochs, data set and versions."""
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint that is either all there or not there at all."""
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically."""
     content = io.BytesIO()
     torch.save(state, content)
     write_atomically(path, content.getvalue())
 
 
-def load_state(path: Path, architecture: Architecture) -> dict[str, Any]:
-    """Read a checkpoint; ConfigError if it is damaged or of another architecture."""
+def load_checkpoint(path: Path, architecture: Architecture) -> dict[str, Any]:
+    """Load a checkpoint; ConfigError if it is damaged or of another architecture."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, depending on where the file is damaged
@@ -62,52 +64,53 @@ def load_state(path: Path, architecture: Architecture) -> dict[str, Any]:
 
 
 def save_network(path: Path, trained: TrainedNetwork) -> None:
-    """Write weights (without the auxiliary head) as safetensors; the metadata says which network they belong to."""
+    """Write the weights, without the auxiliary head, as safetensors, with the network's description as metadata."""
     weights = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in trained.network.state_dict().items()
         if not name.startswith(_AUXILIARY)
     }
-    document = {
+    metadata = {
         "architecture": trained.architecture.to_json(),
-        "shape": asdict(trained.network_config),
+        "shape": asdict(trained.network_config),  # the key that files have had since the first version
         "statistics": trained.statistics,
         "classes": trained.classes,
         "about": trained.about,
     }
-    write_atomically(path, save(weights, {"format": "pt", "zcpt": json.dumps(document)}))
+    write_atomically(path, save(weights, {"format": "pt", "zcpt": json.dumps(metadata)}))
 
 
 def load_network(path: Path) -> TrainedNetwork:
-    """Read a network back, ready to use in evaluation mode.
+    """Load a trained network, in evaluation mode.
 
     Raises:
-        ConfigError: The file is missing, damaged, or not one of zcpt's.
-        SpaceError: Its architecture is not one of its space's.
+        ConfigError: The file is missing, damaged, or was not written by zcpt.
+        SpaceError: The space is unknown, or does not have the architecture.
     """
     if not path.exists():
-        raise ConfigError(f"{path} is missing: give the folder that 'zcpt train' wrote, with a finished training.")
+        raise ConfigError(f"{path} is missing: give the folder of a finished 'zcpt train'.")
     try:
         with safe_open(str(path), framework="pt") as file:
-            document = require_keys(json.loads((file.metadata() or {})["zcpt"]), _DOCUMENT, path)
+            metadata = require_keys(json.loads((file.metadata() or {})["zcpt"]), _METADATA_KEYS, path)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is damaged or was not written by zcpt ({error}).") from None
-    architecture = Architecture.from_json(json.dumps(document["architecture"]), str(path))
-    fields = document["shape"] | {"image_size": tuple(document["shape"]["image_size"])}
-    network_config = NetworkConfig(**fields)
-    network = get_space(architecture.space).build_network(architecture, network_config)
+    architecture = Architecture.from_json(json.dumps(metadata["architecture"]), str(path))
+    space = get_space(architecture.space)
+    config_fields = metadata["shape"] | {"image_size": tuple(metadata["shape"]["image_size"])}
+    network_config = NetworkConfig(**config_fields)
+    network = space.build_network(architecture, network_config)
     load_weights(network, weights, path)
     network.eval()
-    mean, std = document["statistics"]
+    mean, std = metadata["statistics"]
     statistics = tuple(mean), tuple(std)
     return TrainedNetwork(
-        network, architecture, network_config, statistics, tuple(document["classes"]), document["about"]
+        network, space, architecture, network_config, statistics, tuple(metadata["classes"]), metadata["about"]
     )
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Load a state dict that must fit; ConfigError if it is of another network."""
+    """Load a state dict from ``path`` into the network; ConfigError if it is of another network."""
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

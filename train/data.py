@@ -1,19 +1,26 @@
-"""Data sets by name: embedded, torchvision's, or a folder of pictures."""
+"""Data sets by name: embedded, torchvision's, registered, or a folder of pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torchvision import datasets
 
-from train.augment import scoring_transform
-from train.folder import FolderImages, folder_classes
-from train.images import ImageSet, InMemory, Pictures, Statistics, Transformed, count, measured_statistics
+from train.augment import build_scoring_transform
+from train.folder import FolderImages, PictureFolder
+from train.images import (
+    ImageSet,
+    InMemoryImages,
+    RegisteredImages,
+    Statistics,
+    TransformedImages,
+    compute_statistics,
+)
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError
 from zcpt.registry import Registry, get_docstring_summary
@@ -40,28 +47,31 @@ _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set. Its two parts are read when they are first asked for."""
+    """Data set with a training and a test part. Each part is loaded on first access, and once."""
 
     classes: tuple[str, ...]
     load: Callable[[bool], ImageSet]
-    """True: the training images; False: the test images."""
+    """Function that loads the training images (True) or the test images (False)."""
     name: str = ""
     directory: Path | None = None
-    """The ``data_dir`` that it was read from."""
+    """The ``data_dir`` with its files; None for data sets that have no use for one."""
     known_statistics: Statistics | None = None
+    """Published statistics of the training images; None computes them."""
 
     @cached_property
     def train(self) -> ImageSet:
+        """Training images."""
         return self.load(True)
 
     @cached_property
     def test(self) -> ImageSet:
+        """Test images."""
         return self.load(False)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Mean and standard deviation of each channel of the training images, whose values lie in [0, 1]."""
-        return self.known_statistics or measured_statistics(self.train)
+        """Mean and standard deviation of each channel of the training images, for values in [0, 1]."""
+        return self.known_statistics or compute_statistics(self.train)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,161 +80,180 @@ class ImageData:
         return channels, height, width
 
     def in_memory(self) -> ImageData:
-        """The same images, for who needs all of them, many times: pictures in folders are read at once."""
-        return replace(self, load=lambda train: _stored(self.load(train)))
+        """Return the same data with pictures of a folder decoded at once, as training needs them in every epoch."""
 
+        def load(train: bool) -> ImageSet:
+            images = self.train if train else self.test  # not self.load, which would read the files again
+            return images.decode_all() if isinstance(images, FolderImages) else images
 
-def _stored(images: ImageSet) -> ImageSet:
-    return images.stored() if isinstance(images, FolderImages) else images
+        return replace(self, load=load)
 
 
 def load_data(name: str, data_dir: Path | None = None, download: bool = False) -> ImageData:
-    """Find a data set.
+    """Load a data set by name.
 
     Args:
         name: One of ``DATASETS``.
-        data_dir: Where the files of data sets lie, or are downloaded to; None means ``data``.
-        download: Fetch what is missing.
+        data_dir: Folder with the files of data sets; None means ``data``.
+        download: Download missing files to ``data_dir``.
 
     Raises:
-        DataError: It is unknown, missing, empty or broken.
+        DataError: The data set is unknown, missing, empty or damaged.
         ConfigError: ``data_dir`` or ``download`` is given for a data set that has no use for it.
     """
     if name.startswith("folder:"):
-        return _folder(name, data_dir, download)
-    return DATASETS[name].find(name, data_dir, download)
+        return _load_folder(name, data_dir, download)
+    return DATASETS[name].load(name, data_dir, download)
 
 
 def _refuse_files(name: str, data_dir: Path | None, download: bool) -> None:
     if data_dir is not None or download:
-        extra = "--download" if download else "--data-dir"
-        raise ConfigError(f"{extra} is for {', '.join(_TORCHVISION)}: leave it out with --dataset {name}.")
+        flag = "--download" if download else "--data-dir"
+        raise ConfigError(f"{flag} is for {', '.join(_TORCHVISION)}: leave it out with --dataset {name}.")
 
 
-def _folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
+def _load_folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
     _refuse_files(name, data_dir, download)
     try:
         root = Path(name.removeprefix("folder:")).expanduser()
     except RuntimeError as error:
         raise DataError(f"{name} cannot be found: {error}") from None
-    return ImageData(folder_classes(root), lambda train: FolderImages(root, train), name)
+    folder = PictureFolder(root)
+    return ImageData(folder.classes, folder.load_images, name)
 
 
-def _digits(name: str, data_dir: Path | None, download: bool) -> ImageData:
+def _load_digits(name: str, data_dir: Path | None, download: bool) -> ImageData:
     _refuse_files(name, data_dir, download)
-    return ImageData(tuple("0123456789"), _digit_images, name)
+    return ImageData(tuple("0123456789"), _load_digit_images, name)
 
 
-def _digit_images(train: bool) -> ImageSet:
+def _load_digit_images(train: bool) -> ImageSet:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
+    # The values are 0 to 16.
     images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8)[:, None]
     labels = torch.from_numpy(digits.target)
     parts = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=digits.target)
     indices = torch.tensor(parts[0 if train else 1])
-    return InMemory(images[indices], labels[indices])
+    return InMemoryImages(images[indices], labels[indices])
 
 
-def _torchvision(name: str, data_dir: Path | None, download: bool) -> ImageData:
+def _load_torchvision(name: str, data_dir: Path | None, download: bool) -> ImageData:
     make, _, statistics = _TORCHVISION[name]
     data_dir = data_dir or Path("data")
+
+    root = str(data_dir.expanduser())
 
     def read(train: bool) -> Any:
         split = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
         try:
-            return make(str(data_dir.expanduser()), download=download, **split)
+            return make(root, **split)
+        except (OSError, RuntimeError):
+            if not download:
+                raise DataError(
+                    f"{name} was not found in {data_dir.absolute()}, or its files are damaged: add --download to fetch "
+                    "it, or --data-dir PATH if it lies elsewhere."
+                ) from None
+        # Only now, because download=True makes torchvision hash complete files once more.
+        try:
+            return make(root, download=True, **split)
         except (OSError, RuntimeError) as error:
-            if download:
-                reason = str(error).rstrip(".")
-                raise DataError(f"{name} could not be downloaded to {data_dir.absolute()}: {reason}.") from None
-            raise DataError(
-                f"{name} was not found in {data_dir.absolute()}, or its files are damaged: add --download to fetch "
-                "it, or --data-dir PATH if it lies elsewhere."
-            ) from None
+            reason = str(error).rstrip(".")
+            raise DataError(f"{name} could not be downloaded to {data_dir.absolute()}: {reason}.") from None
 
-    def load(train: bool) -> ImageSet:
+    @cache
+    def load(train: bool) -> tuple[ImageSet, tuple[str, ...]]:
         raw = read(train)
         images = torch.as_tensor(raw.data)
-        if images.shape[-1] == 3:
+        if images.shape[-1] == 3:  # CIFAR is stored as [N, H, W, C], SVHN as [N, C, H, W]
             images = images.permute(0, 3, 1, 2)
-        return InMemory(images.contiguous(), torch.as_tensor(raw.labels if name == "svhn" else raw.targets))
+        labels = torch.as_tensor(raw.labels if name == "svhn" else raw.targets)
+        return InMemoryImages(images.contiguous(), labels), tuple(getattr(raw, "classes", "0123456789"))
 
-    classes = getattr(read(True), "classes", list("0123456789"))
-    return ImageData(tuple(classes), load, name, data_dir, statistics)
+    # Missing files are reported or downloaded here and not on first access, so the training part is already read.
+    _, classes = load(True)
+    return ImageData(classes, lambda train: load(train)[0], name, data_dir, statistics)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a name of a data set stands for."""
+class DatasetEntry:
+    """Entry of the registry of data sets."""
 
     summary: str
     """One line for ``zcpt list``."""
-    find: Callable[[str, Path | None, bool], ImageData]
-    """(name, data_dir, download) -> the data set."""
+    load: Callable[[str, Path | None, bool], ImageData]
+    """Function (name, data_dir, download) -> data set."""
     recipe: str = "cifar"
-    """What networks are trained by on it where no recipe is named."""
+    """Training recipe for this data set if the user names none."""
 
 
-DATASETS: Registry[Source] = Registry(
+DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     DataError,
     "zcpt list datasets",
     {
-        "digits": Source("1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _digits, "digits"),
-        **{name: Source(summary, _torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
-        "folder:PATH": Source(
-            "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/", _folder
+        "digits": DatasetEntry(
+            "1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _load_digits, "digits"
+        ),
+        **{name: DatasetEntry(summary, _load_torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
+        "folder:PATH": DatasetEntry(
+            "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/", _load_folder
         ),
     },
 )
-Find = Callable[[Path, bool], ImageData]
+DatasetLoader = Callable[[Path, bool], ImageData]
+"""Function (data_dir, download) -> data set."""
 
 
-def recipe_for(name: str) -> str:
-    """The recipe for a data set where none is named."""
+def get_default_recipe(name: str) -> str:
+    """Return the training recipe for a data set if the user names none."""
     return "cifar" if name.startswith("folder:") else DATASETS[name].recipe
 
 
-def register_dataset(name: str, recipe: str = "cifar") -> Callable[[Find], Find]:
-    """Decorate a function that finds a data set, so that ``--dataset NAME`` means it.
+def register_dataset(name: str, recipe: str = "cifar") -> Callable[[DatasetLoader], DatasetLoader]:
+    """Register the decorated function as the loader of ``--dataset NAME``.
 
-    It is given the folder that files lie in or belong in (``--data-dir``) and whether to download what is missing
-    (``--download``). The ``ImageData`` that it returns may ``load`` any map-style data set of (picture, label): PIL
-    pictures or uint8 tensors [C, H, W], all of one size, and labels that count from 0 in the order of ``classes``.
-    The first line of its docstring is what ``zcpt list`` says. ``recipe`` is what networks are trained by on it where
-    none is named.
+    The function takes the folder of ``--data-dir`` and whether to download missing files (``--download``). The first
+    line of its docstring is shown by ``zcpt list``. The ``load`` of the ``ImageData`` that it returns may return any
+    map-style data set of (picture, label): PIL pictures or uint8 tensors [C, H, W], all of one size, and labels that
+    count from 0 in the order of ``classes``.
+
+    Args:
+        name: Name of the data set.
+        recipe: Training recipe for this data set if the user names none.
 
     Raises:
         DataError: The name is taken.
     """
 
-    def to_source(function: Find) -> Source:
-        def find(name: str, data_dir: Path | None, download: bool) -> ImageData:
+    def make_entry(function: DatasetLoader) -> DatasetEntry:
+        def load(name: str, data_dir: Path | None, download: bool) -> ImageData:
             folder = data_dir or Path("data")
-            found = function(folder, download)
-            classes = tuple(found.classes)
+            data = function(folder, download)
+            classes = tuple(data.classes)
             return replace(
-                found,
+                data,
                 classes=classes,
-                load=lambda train: Pictures(found.load(train), name, len(classes)),
+                load=lambda train: RegisteredImages(data.load(train), name, len(classes)),
                 name=name,
                 directory=folder,
             )
 
-        return Source(get_docstring_summary(function), find, recipe)
+        return DatasetEntry(get_docstring_summary(function), load, recipe)
 
-    return DATASETS.decorator(name, convert=to_source)
+    return DATASETS.decorator(name, convert=make_entry)
 
 
-def scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
-    """The mini-batches that a search scores on: from one half of the training images, randomly cropped and flipped.
+def build_scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
+    """Build the source of a search's mini-batches: one half of the training images, randomly cropped and flipped.
 
-    Which half depends on the seed; it is never the order of the files.
+    The half is drawn by the seed; it does not depend on the order of the classes or files.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "half"))
-    half = torch.randperm(count(data.train), generator=generator)[: (count(data.train) + 1) // 2]
+    count = len(data.train)
+    half = torch.randperm(count, generator=generator)[: (count + 1) // 2]
     about = {"dataset": data.name, "directory": data.directory and str(data.directory), "images": len(half)}
-    transform = scoring_transform(data.image_shape[1:], data.statistics)
-    return DatasetBatches(Transformed(data.train, transform), half.tolist(), len(data.classes), about)
+    transform = build_scoring_transform(data.image_shape[1:], data.statistics)
+    return DatasetBatches(TransformedImages(data.train, transform), half.tolist(), len(data.classes), about)

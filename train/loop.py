@@ -1,10 +1,11 @@
-"""The training of a discrete network."""
+"""Training loop of a discrete network."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,86 +17,116 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from train.augment import training_transform
-from train.checkpoint import load_state, load_weights
+from train.checkpoint import load_checkpoint, load_weights
 from train.data import ImageData
-from train.evaluation import measure
-from train.images import Transformed, count
+from train.evaluation import evaluate_network
+from train.loaders import Batch, EpochSampler, build_test_loader, build_train_loader, load_batches
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
-from zcpt.devices import move_images, move_network
+from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError, describe_unknown_name
 from zcpt.seeding import derive_seed, use_seed
-from zcpt.space import NetworkConfig
-from zcpt.space_registry import get_space
+from zcpt.space import NetworkConfig, SearchSpace
 
-Row = dict[str, float]
+EpochMetrics = dict[str, float]
+"""Losses, accuracies, learning rate and speed of an epoch: a line of ``summary.csv``."""
 
 
-class Training:
-    """One training: made from its settings, or gone on with from a checkpoint, epoch by epoch.
+class Trainer:
+    """Training of the network of an architecture, epoch by epoch.
 
-    Every epoch seeds all generators from (seed, epoch), so a resumed run is the uninterrupted one.
+    Every epoch seeds all generators from (seed, epoch), so a resumed training equals the uninterrupted one.
+
+    Args:
+        space: Space of the architecture.
+        architecture: Architecture to build.
+        data: Images to train on and to measure.
+        config: Settings.
+        device: Device to train on.
     """
 
-    def __init__(self, architecture: Architecture, data: ImageData, config: TrainConfig, device: torch.device) -> None:
-        data = data.in_memory()
-        channels, height, width = data.image_shape
-        if count(data.train) < 2:
-            raise DataError(f"{data.name} has {count(data.train)} training image: at least 2 are needed.")
-        self.architecture, self.data, self.config, self.device = architecture, data, config, device
+    def __init__(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        data: ImageData,
+        config: TrainConfig,
+        device: torch.device,
+    ) -> None:
+        self.space = space
+        self.architecture = architecture
+        self.data = data.in_memory()
+        self.config = config
+        self.device = device
+        channels, height, width = self.data.image_shape
+        if len(self.data.train) < 2:
+            raise DataError(f"{data.name} has {len(self.data.train)} training image: at least 2 are needed.")
         self.network_config = NetworkConfig(
             config.channels, config.layers, len(data.classes), channels, (height, width)
         )
         with use_seed(derive_seed(config.seed, "weights")):
-            space = get_space(architecture.space)
             network = space.build_network(architecture, self.network_config, auxiliary=config.auxiliary_weight > 0)
         self.network = move_network(network, device, config.channels_last)
-        self.runs: nn.Module = torch.compile(network) if config.compile else network  # type: ignore[assignment]
-        self.optimizer, self.schedule = _optimizer(network, config)
-        self.rows: list[Row] = []
+        # A compiled module shares the weights, but prefixes their names: checkpoints are of the plain one.
+        self.compiled: nn.Module = torch.compile(network) if config.compile else network  # type: ignore[assignment]
+        self.optimizer, self.schedule = _build_optimizer(network, config)
+        self.history: list[EpochMetrics] = []
+        """Metrics of all finished epochs."""
         self.on_batch: Callable[[], object] = lambda: None
+        """Function that is called after each training batch."""
 
     @property
     def epoch(self) -> int:
-        """The epoch that comes next, counted from 0."""
-        return len(self.rows)
+        """Number of the next epoch, from 0."""
+        return len(self.history)
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
+    @cached_property
+    def train_loader(self) -> DataLoader[Any]:
+        """Loader of the training images, kept for all epochs so that its workers are started once."""
+        return build_train_loader(self.data.train, self.data.statistics, self.config, self.device)
+
+    @cached_property
+    def test_loader(self) -> DataLoader[Any]:
+        """Loader of the test images, likewise."""
+        return build_test_loader(
+            self.data.test, self.data.statistics, self.config.batch_size, self.device, self.config.workers
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next epoch depends on."""
         return {
             "architecture": self.architecture.to_json(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rows": self.rows,
+            "rows": self.history,
         }
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint; ConfigError if it is damaged or of another network."""
-        state = load_state(path, self.architecture)
+    def load_checkpoint(self, path: Path) -> None:
+        """Continue from a checkpoint; ConfigError if it is damaged or of another network."""
+        state = load_checkpoint(path, self.architecture)
         load_weights(self.network, state["network"], path)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rows = state["rows"]
+        self.history = state["rows"]
 
-    def run_epoch(self) -> Row:
-        """Train for one epoch, measure the test images, and add a row to ``rows``."""
-        epoch, started = self.epoch, time.perf_counter()
+    def run_epoch(self) -> EpochMetrics:
+        """Train for one epoch, evaluate on the test images, and add the metrics to ``history``."""
+        epoch = self.epoch
+        start = time.perf_counter()
         torch.manual_seed(derive_seed(self.config.seed, "epoch", epoch))
         if self.schedule is not None:
             self.schedule.step(epoch)
         drop_path = self.config.drop_path * epoch / self.config.epochs
         self.network.set_drop_path(drop_path)
-        loss, accuracy = self._train()
-        seconds = time.perf_counter() - started
-        test_loss, test_accuracy = measure(
+        loss, accuracy = self._train_epoch()
+        seconds = time.perf_counter() - start
+        test_loss, test_accuracy = evaluate_network(
             self.network,
-            self.data.test,
-            self.data.statistics,
-            self.config.batch_size,
+            self.test_loader,
             self.device,
             amp=self.config.amp,
+            channels_last=self.config.channels_last,
         )
-        row = {
+        metrics = {
             "epoch": epoch,
             "train_loss": loss,
             "train_accuracy": accuracy,
@@ -104,19 +135,19 @@ class Training:
             "lr": self.optimizer.param_groups[0]["lr"],
             "drop_path": drop_path,
             "seconds": seconds,
-            "images_per_second": count(self.data.train) / seconds,
+            "images_per_second": len(self.data.train) / seconds,
         }
-        self.rows.append(row)
-        return row
+        self.history.append(metrics)
+        return metrics
 
-    def _train(self) -> tuple[float, float]:
-        """Mean loss of the network's own logits, and accuracy in percent, over the epoch."""
-        self.runs.train()
-        # Tensors until the epoch is over: asking for a number makes the host wait for the device.
+    def _train_epoch(self) -> tuple[float, float]:
+        """Train on all batches; return the mean loss of the main head, and the accuracy in percent."""
+        self.compiled.train()
+        # Kept as tensors until the end: reading a number would make the host wait for the device in every batch.
         losses, hits, sizes = [], [], []
-        for images, labels in self._batches():
+        for images, labels in self.load_train_batches():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
-                logits, loss, total = self._loss(images, labels)
+                logits, loss, total = self._compute_loss(images, labels)
             self.optimizer.zero_grad()
             total.backward()
             if self.config.clip_grad:
@@ -132,38 +163,28 @@ class Training:
             raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try {remedy}.")
         return mean, 100 * int(torch.stack(hits).sum()) / sum(sizes)
 
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        smoothing, weight = self.config.label_smoothing, self.config.auxiliary_weight
-        if not weight:
-            logits = self.runs(images)
+    def load_train_batches(self) -> Iterator[Batch]:
+        """Yield the batches of the next epoch, shuffled, augmented and on the device."""
+        sampler = self.train_loader.sampler
+        assert isinstance(sampler, EpochSampler)
+        sampler.epoch = self.epoch
+        yield from load_batches(self.train_loader, self.device, self.config.channels_last)
+
+    def _compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits, the loss of the main head, and the loss to minimise."""
+        smoothing = self.config.label_smoothing
+        if not self.config.auxiliary_weight:
+            logits = self.compiled(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
             return logits, loss, loss
-        logits, auxiliary = self.runs(images)
+        logits, auxiliary = self.compiled(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        return logits, loss, loss + weight * F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.loader():
-            yield move_images(images, self.device, self.config.channels_last), labels.to(self.device)
-
-    def loader(self) -> DataLoader[Any]:
-        """The training images of the next epoch, shuffled and augmented."""
-        size = self.data.image_shape[1:]
-        transform = training_transform(self.config, size, self.data.statistics)
-        images = count(self.data.train)
-        return DataLoader(
-            Transformed(self.data.train, transform),
-            self.config.batch_size,
-            shuffle=True,
-            num_workers=self.config.workers,
-            # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
-            drop_last=images % self.config.batch_size == 1 and images > 1,
-            generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "order", self.epoch)),
-            pin_memory=self.device.type == "cuda",
-        )
+        auxiliary_loss = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
+        return logits, loss, loss + self.config.auxiliary_weight * auxiliary_loss
 
 
-def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Scheduler | None]:
+def _build_optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Scheduler | None]:
+    """Build optimiser and learning-rate schedule with timm; ConfigError if the optimiser cannot be used."""
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             network,
@@ -171,14 +192,14 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Opt
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            filter_bias_and_bn=False,  # the recipe decays all parameters; timm would spare some
+            filter_bias_and_bn=False,  # DARTS decays all parameters; timm leaves out biases and BatchNorms
         )
     except (ValueError, TypeError, AssertionError, ImportError) as error:
         if config.optimizer in list_optimizers():
             raise ConfigError(f"--optimizer {config.optimizer} cannot be used here: {error}") from None
         raise ConfigError(describe_unknown_name("optimiser", config.optimizer, list_optimizers())) from None
     if getattr(optimizer, "is_second_order", False):
-        raise ConfigError(f"--optimizer {config.optimizer} needs second derivatives: choose one that does not.")
+        raise ConfigError(f"--optimizer {config.optimizer} needs second derivatives: choose another one.")
     schedule, _ = create_scheduler_v2(
         optimizer, sched=config.schedule, num_epochs=config.epochs, min_lr=config.min_lr, warmup_epochs=0
     )

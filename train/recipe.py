@@ -1,4 +1,4 @@
-"""Everything that decides what a training does, and the published recipes."""
+"""Settings of a training, and the published recipes."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from zcpt.space import SearchSpace, WidthDepth
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training; the defaults are the DARTS recipe for CIFAR. ConfigError if they cannot be used."""
+    """Settings of a training. The defaults are the DARTS recipe for CIFAR.
 
-    recipe: str = option("cifar", "named set of the values below: cifar or digits")
+    Raises:
+        ConfigError: A value has the wrong type or is out of range.
+    """
+
+    recipe: str = option("cifar", "name of a set of values: cifar or digits")
     channels: int = option(36, "width: channels of the first cells", shown="the space's for the data set")
     layers: int = option(20, "depth, as the space counts it", shown="the space's for the data set")
     epochs: int = option(600, "passes over the training images")
-    batch_size: int = option(96, "images in a mini-batch")
-    optimizer: str = option("momentum", "timm's name of the optimiser; 'momentum' is SGD without Nesterov")
-    lr: float = option(0.025, "learning rate at the start")
+    batch_size: int = option(96, "images per mini-batch")
+    optimizer: str = option("momentum", "optimiser, by its name in timm; 'momentum' is SGD without Nesterov")
+    lr: float = option(0.025, "initial learning rate")
     momentum: float = option(0.9, "momentum of the optimiser")
     weight_decay: float = option(3e-4, "weight decay, on all parameters")
-    schedule: Literal["cosine", "none"] = option("cosine", "learning rate from epoch to epoch: cosine, or the same")
-    min_lr: float = option(0.0, "learning rate that the schedule comes to")
-    clip_grad: float = option(5.0, "largest norm of the gradient; 0 does not clip")
+    schedule: Literal["cosine", "none"] = option("cosine", "schedule of the learning rate; none keeps it constant")
+    min_lr: float = option(0.0, "final learning rate of the schedule")
+    clip_grad: float = option(5.0, "maximum norm of the gradient; 0 does not clip")
     label_smoothing: float = option(0.0, "label smoothing of the loss")
-    auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no such head")
-    drop_path: float = option(0.2, "drop-path probability that the last epoch comes to; it rises linearly from 0")
+    auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no auxiliary head")
+    drop_path: float = option(0.2, "drop-path probability after the last epoch; it rises linearly from 0")
     crop_padding: int = option(4, "pixels of padding before random crops; 0 does not crop")
-    flip: bool = option(True, "mirror images at random")
-    cutout: int = option(16, "side of the square that is cut out of each image, in pixels; 0 cuts nothing")
-    seed: int = option(0, "seed of weights, order and augmentation")
+    flip: bool = option(True, "flip images horizontally at random")
+    cutout: int = option(16, "side of the square of Cutout in pixels; 0 turns Cutout off")
+    seed: int = option(0, "seed of initial weights, order and augmentation")
     workers: int = option(
         0,
-        "processes that read and augment images; 0 does it in the main process",
-        shown="0 on a CPU, else 8 or as many as there are cores",
+        "worker processes that read and augment images; 0 uses the main process",
+        shown="0 on a CPU, else the number of cores, at most 8",
     )
-    amp: bool = option(False, "compute in bfloat16 where torch.autocast deems it safe")
-    channels_last: bool = option(False, "store images and weights with channels last")
+    amp: bool = option(False, "compute in bfloat16 under torch.autocast")
+    channels_last: bool = option(False, "store images and weights in channels-last memory format")
     compile: bool = option(False, "compile the network with torch.compile")
 
     def __post_init__(self) -> None:
         check_types(self)
+        # BatchNorms on 1x1 maps need two images.
         for name, least in (("channels", 1), ("layers", 1), ("epochs", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:  # the BatchNorms need two images
+            if getattr(self, name) < least:
                 raise ConfigError(
                     f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least {least}."
                 )
@@ -59,14 +64,16 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named set of values."""
+    """Named set of values of ``TrainConfig``."""
 
     summary: str
+    """One line for ``zcpt list``."""
     values: dict[str, Any]
+    """Values that differ from the defaults."""
 
 
 RECIPES = {
-    "cifar": Recipe("DARTS' recipe for CIFAR-10 and its like: 600 epochs, cutout, drop path", {}),
+    "cifar": Recipe("the DARTS recipe for CIFAR-10 and similar data: 600 epochs, Cutout, drop path", {}),
     "digits": Recipe(
         "a minute or two on a CPU for 8x8 digits",
         {
@@ -81,24 +88,32 @@ RECIPES = {
 }
 
 
-_SMALL_NETWORKS = ("cifar100", "svhn")
+def make_train_config(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
+    """Make the settings of a training.
 
+    Args:
+        space: Space that gives the default width and depth.
+        recipe: One of ``RECIPES``.
+        dataset: Data set, which width and depth depend on.
+        options: Fields of ``TrainConfig`` that take precedence over recipe and space.
 
-def _size(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:
-    if recipe == "digits":
-        return space.small_size
-    # The published experiments trained on these at the width and depth of the search.
-    return space.search_size if dataset in _SMALL_NETWORKS else space.train_size
-
-
-def configure(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
-    """The settings for a space and a data set: the recipe's values, width and depth, below the options given."""
+    Raises:
+        ConfigError: A name is unknown, or a value is out of range.
+    """
     if recipe not in RECIPES:
         raise ConfigError(describe_unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
-    size = _size(space, recipe, dataset)
+    size = _choose_width_depth(space, recipe, dataset)
     values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values, **options}
-    known = [f.name for f in fields(TrainConfig)]
+    names = [f.name for f in fields(TrainConfig)]
     for name in values:
-        if name not in known:
-            raise ConfigError(describe_unknown_name("option of train", name, known))
+        if name not in names:
+            raise ConfigError(describe_unknown_name("option of train", name, names))
     return TrainConfig(recipe=recipe, **values)
+
+
+def _choose_width_depth(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:
+    if recipe == "digits":
+        return space.small_size
+    # The published experiments train on CIFAR-100 and SVHN at the width and depth of the search (Zela et al.,
+    # arXiv 1909.09656).
+    return space.search_size if dataset in ("cifar100", "svhn") else space.train_size

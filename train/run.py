@@ -1,4 +1,4 @@
-"""A training with its run folder, its progress bar and its event files."""
+"""Training of an architecture in a run folder, with progress bar and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,9 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from train.checkpoint import LAST, WEIGHTS, TrainedNetwork, save_network, save_state
+from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, save_checkpoint, save_network
 from train.data import ImageData
-from train.images import count
-from train.loop import Row, Training
+from train.loop import EpochMetrics, Trainer
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
@@ -33,7 +33,7 @@ from zcpt.files import (
     write_atomically,
 )
 from zcpt.options import pluralize
-from zcpt.space_registry import get_space
+from zcpt.space import SearchSpace
 from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ ARGUMENTS = "args.yaml"
 SUMMARY = "summary.csv"
 
 
-def fit(
+def train_architecture(
+    space: SearchSpace,
     architecture: Architecture,
     data: ImageData,
     config: TrainConfig,
@@ -50,94 +51,117 @@ def fit(
     device: str | torch.device = "cpu",
     resume: bool = False,
 ) -> TrainedNetwork:
-    """Train the network of an architecture on the training images, and write everything to ``run_dir``.
+    """Train the network of an architecture, and write settings, checkpoints and results to ``run_dir``.
 
-    The accuracy reported is that of the last epoch; no test result decides anything.
+    The reported accuracy is that of the last epoch; test results influence nothing.
+
+    Args:
+        space: Space of the architecture.
+        architecture: Architecture to train.
+        data: Images to train on and to measure.
+        config: Settings.
+        run_dir: New folder, or with ``resume`` an existing one.
+        device: Device to train on.
+        resume: Continue the training in ``run_dir``.
 
     Raises:
-        ZcptError: Something given cannot be used, and nothing has been written; or the training failed, and
-            ``run_dir`` says how far it came.
+        ZcptError: The input is invalid, and nothing is written; or the training failed, and ``run_dir`` has the
+            checkpoint of the last finished epoch.
     """
-    training = Training(architecture, data, config, resolve_device(device))
+    trainer = Trainer(space, architecture, data, config, resolve_device(device))
     if not resume:
-        _new_folder(run_dir, training)
+        _make_run_folder(run_dir, trainer)
     with lock_folder(run_dir):
         if resume:
-            _go_on(run_dir, training)
-        _log.info(_announcement(training))
-        with torch.random.fork_rng(), _Watch(run_dir, training) as watch:
-            while training.epoch < config.epochs:
-                training.run_epoch()
-                save_state(run_dir / LAST, training.state())
-                _write_summary(run_dir / SUMMARY, training.rows)
-                watch.epoch_done(training.rows[-1])
-        return _finish(run_dir, training)
+            _load_run_folder(run_dir, trainer)
+        _log.info(_format_announcement(trainer))
+        with _keep_random_state(trainer.device), _TrainingMonitor(run_dir, trainer) as monitor:
+            while trainer.epoch < config.epochs:
+                metrics = trainer.run_epoch()
+                save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
+                _write_summary(run_dir / SUMMARY, trainer.history)
+                monitor.log_epoch(metrics)
+        trained = _describe_trained(trainer)
+        save_network(run_dir / WEIGHTS, trained)
+        return trained
 
 
-def _announcement(training: Training) -> str:
-    config, space = training.config, get_space(training.architecture.space)
+def _keep_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Restore the caller's random numbers at the end, on the CPU and on the device in use, and touch no other GPU."""
+    if device.type in ("cpu", "mps"):  # fork_rng passes a device to torch.mps.get_rng_state, which takes none
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
+
+
+def _format_announcement(trainer: Trainer) -> str:
+    config = trainer.config
     return (
-        f"training {space.format(training.architecture)} on {training.data.name} by recipe {config.recipe}, "
-        f"on {training.device}: C={config.channels}, {space.describe_layers(config.layers)}, "
+        f"training {trainer.space.format(trainer.architecture)} on {trainer.data.name} by recipe {config.recipe}, "
+        f"on {trainer.device}: C={config.channels}, {trainer.space.describe_layers(config.layers)}, "
         f"{pluralize(config.epochs, 'epoch')}"
     )
 
 
-def _finish(run_dir: Path, training: Training) -> TrainedNetwork:
-    data, config = training.data, training.config
+def _describe_trained(trainer: Trainer) -> TrainedNetwork:
     about = {
-        "test_accuracy": training.rows[-1]["test_accuracy"],
-        "epochs": config.epochs,
-        "dataset": data.name,
+        "test_accuracy": trainer.history[-1]["test_accuracy"],
+        "epochs": trainer.config.epochs,
+        "dataset": trainer.data.name,
         "versions": get_versions(),
     }
-    trained = TrainedNetwork(
-        training.network, training.architecture, training.network_config, data.statistics, data.classes, about
+    return TrainedNetwork(
+        trainer.network,
+        trainer.space,
+        trainer.architecture,
+        trainer.network_config,
+        trainer.data.statistics,
+        trainer.data.classes,
+        about,
     )
-    save_network(run_dir / WEIGHTS, trained)
-    return trained
 
 
-def _described(data: ImageData) -> dict[str, Any]:
+def _describe_data(data: ImageData) -> dict[str, Any]:
     return {
         "name": data.name,
         "directory": str(data.directory) if data.directory else None,
-        "train_images": count(data.train),
-        "test_images": count(data.test),
+        "train_images": len(data.train),
+        "test_images": len(data.test),
         "statistics": [list(values) for values in data.statistics],
     }
 
 
-def _new_folder(run_dir: Path, training: Training) -> None:
+def _make_run_folder(run_dir: Path, trainer: Trainer) -> None:
     arguments = {
-        **dataclasses.asdict(training.config),
-        "device": str(training.device),
-        "data": _described(training.data),
+        **dataclasses.asdict(trainer.config),
+        "device": str(trainer.device),
+        "data": _describe_data(trainer.data),
     }
     files = {
         ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
-        "architecture.json": to_json_text(training.architecture.to_json()),
+        "architecture.json": to_json_text(trainer.architecture.to_json()),
     }
     create_folder(run_dir, files)
 
 
-def _go_on(run_dir: Path, training: Training) -> None:
-    before, described = read_arguments(run_dir)["data"], _described(training.data)
-    for key in ("name", "train_images", "test_images", "statistics"):
-        if before[key] != described[key]:
+def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
+    """Load the checkpoint of a run folder, after a check that the data are the same."""
+    before, now = read_arguments(run_dir)["data"], _describe_data(trainer.data)
+    for key in ("name", "train_images", "test_images", "statistics"):  # the directory may have been moved
+        if before[key] != now[key]:
             raise ConfigError(
-                f"{run_dir} was trained on other data: its {key} is {before[key]}, and that of the data found now "
-                f"is {described[key]}."
+                f"{run_dir} was trained on other data: its {key} is {before[key]}, and the data now have {now[key]}."
             )
-    if (run_dir / LAST).exists():
-        training.load(run_dir / LAST)
-        _write_summary(run_dir / SUMMARY, training.rows)
-    elif (run_dir / SUMMARY).exists():  # else it was stopped before the first epoch was done
-        raise ConfigError(f"{run_dir / LAST} is missing, so the training cannot go on: train anew with another --out.")
+    if (run_dir / CHECKPOINT).exists():
+        trainer.load_checkpoint(run_dir / CHECKPOINT)
+        _write_summary(run_dir / SUMMARY, trainer.history)  # a kill may have left it one epoch behind
+    elif (run_dir / SUMMARY).exists():  # without either file the training was stopped in its first epoch
+        raise ConfigError(
+            f"{run_dir / CHECKPOINT} is missing, so the training cannot be resumed: train anew with another --out."
+        )
 
 
 def read_arguments(run_dir: Path) -> dict[str, Any]:
-    """The settings of a training, from its ``args.yaml``; ConfigError when they cannot be read."""
+    """Read the settings of a training from its ``args.yaml``; ConfigError if they cannot be read."""
     path = run_dir / ARGUMENTS
     try:
         arguments = yaml.safe_load(read_run_file(path))
@@ -148,42 +172,43 @@ def read_arguments(run_dir: Path) -> dict[str, Any]:
     return require_keys(arguments, [*fields, *data, "device"], path)
 
 
-def _write_summary(path: Path, rows: list[Row]) -> None:
+def _write_summary(path: Path, history: list[EpochMetrics]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(history)
     write_atomically(path, text.getvalue())
 
 
-class _Watch:
+class _TrainingMonitor:
     """Progress bar and TensorBoard of a training."""
 
-    def __init__(self, run_dir: Path, training: Training) -> None:
-        self.training = training
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=training.epoch)
+    def __init__(self, run_dir: Path, trainer: Trainer) -> None:
+        self.trainer = trainer
+        # Events of epochs after the checkpoint, which are trained again, are hidden.
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.epoch)
 
-    def __enter__(self) -> _Watch:
-        batches, config = len(self.training.loader()), self.training.config
-        done = self.training.epoch * batches
+    def __enter__(self) -> _TrainingMonitor:
+        batches, epochs = len(self.trainer.train_loader), self.trainer.config.epochs
         self.bar = tqdm(
             desc="training",
-            total=config.epochs * batches,
-            initial=done,
+            total=epochs * batches,
+            initial=self.trainer.epoch * batches,
             smoothing=0.05,
             unit="batch",
             disable=None,
         )
-        self.training.on_batch = self.bar.update
+        self.trainer.on_batch = self.bar.update
         return self
 
-    def epoch_done(self, row: Row) -> None:
-        for name, value in row.items():
+    def log_epoch(self, metrics: EpochMetrics) -> None:
+        """Show the metrics of a finished epoch."""
+        for name, value in metrics.items():
             if name not in ("epoch", "seconds"):
                 tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_")) else f"train/{name}"
-                self.writer.add_scalar(tag, value, row["epoch"])
-        done = f"epoch {row['epoch'] + 1}/{self.training.config.epochs}"
-        self.bar.set_postfix_str(f"{done}, loss {row['train_loss']:.3f}, test {row['test_accuracy']:.2f} %")
+                self.writer.add_scalar(tag, value, metrics["epoch"])
+        epoch = f"epoch {metrics['epoch'] + 1}/{self.trainer.config.epochs}"
+        self.bar.set_postfix_str(f"{epoch}, loss {metrics['train_loss']:.3f}, test {metrics['test_accuracy']:.2f} %")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -3,8 +3,8 @@
 import torch
 
 import zcpt
-from train.augment import Cutout, scoring_transform, training_transform
-from train.recipe import configure
+from train.augment import Cutout, build_scoring_transform, build_training_transform
+from train.recipe import make_train_config
 
 STATISTICS = ((0.5,), (0.25,))
 
@@ -30,7 +30,7 @@ def test_cutout_clears_a_square_around_any_pixel_clipped_at_the_border():
 def test_scoring_crops_by_an_eighth_flips_and_normalises():
     torch.manual_seed(0)
     image = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 8, 8)
-    transform = scoring_transform((8, 8), STATISTICS)
+    transform = build_scoring_transform((8, 8), STATISTICS)
     plain = (image / 255 - 0.5) / 0.25
     seen = [transform(image) for _ in range(200)]
     assert all(view.shape == (1, 8, 8) for view in seen)
@@ -43,13 +43,13 @@ def test_scoring_crops_by_an_eighth_flips_and_normalises():
 def test_training_does_what_the_recipe_says():
     image = torch.full((1, 8, 8), 255, dtype=torch.uint8)
     space = zcpt.get_space("darts")
-    off = configure(space, "digits", crop_padding=0, flip=False, cutout=0)
-    assert torch.equal(training_transform(off, (8, 8), STATISTICS)(image), torch.full((1, 8, 8), 2.0))
+    off = make_train_config(space, "digits", crop_padding=0, flip=False, cutout=0)
+    assert torch.equal(build_training_transform(off, (8, 8), STATISTICS)(image), torch.full((1, 8, 8), 2.0))
     torch.manual_seed(0)
-    cut = configure(space, "digits", crop_padding=0, flip=False, cutout=3)
-    views = [training_transform(cut, (8, 8), STATISTICS)(image) for _ in range(20)]
+    cut = make_train_config(space, "digits", crop_padding=0, flip=False, cutout=3)
+    views = [build_training_transform(cut, (8, 8), STATISTICS)(image) for _ in range(20)]
     assert all(set(view.unique().tolist()) == {0.0, 2.0} for view in views)
-    cropped = configure(space, "digits", crop_padding=2, flip=False, cutout=0)
-    views = [training_transform(cropped, (8, 8), STATISTICS)(image) for _ in range(50)]
+    cropped = make_train_config(space, "digits", crop_padding=2, flip=False, cutout=0)
+    views = [build_training_transform(cropped, (8, 8), STATISTICS)(image) for _ in range(50)]
     assert min((view == -2).sum() for view in views) == 0
     assert max((view == -2).sum() for view in views) == 64 - 36

@@ -7,14 +7,13 @@ import pytest
 import torch
 from torchvision import datasets
 
-from train.data import DATASETS, load_data, scoring_batches
-from train.images import count
+from train.data import DATASETS, build_scoring_batches, load_data
 from zcpt import DataError
 
 
 def test_digits_are_the_1797_of_scikit_learn_split_evenly():
     data = load_data("digits")
-    assert (count(data.train), count(data.test)) == (1437, 360)
+    assert (len(data.train), len(data.test)) == (1437, 360)
     assert data.image_shape == (1, 8, 8)
     assert data.classes == tuple("0123456789")
     image, label = data.train[0]
@@ -58,7 +57,7 @@ def test_cifar_is_read_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
     data = load_data("cifar10", tmp_path)
     assert data.image_shape == (3, 32, 32)
-    assert (count(data.train), count(data.test)) == (100, 20)
+    assert (len(data.train), len(data.test)) == (100, 20)
     assert data.classes == tuple("abcdefghij")
     assert data.statistics[0] == (0.49139968, 0.48215827, 0.44653124)
     raw = datasets.CIFAR10(str(tmp_path))
@@ -79,14 +78,14 @@ def test_an_unknown_data_set_is_refused_with_the_nearest_one():
 
 def test_scoring_draws_from_one_half_which_depends_on_the_seed():
     data = load_data("digits")
-    halves = [set(scoring_batches(data, seed).indices) for seed in (0, 1)]
+    halves = [set(build_scoring_batches(data, seed).indices) for seed in (0, 1)]
     assert [len(half) for half in halves] == [719, 719]
     assert halves[0] != halves[1]
-    assert halves[0] == set(scoring_batches(data, 0).indices)
+    assert halves[0] == set(build_scoring_batches(data, 0).indices)
 
 
 def test_scoring_batches_are_normalised_augmented_and_repeatable():
-    batches = scoring_batches(load_data("digits"), 0)
+    batches = build_scoring_batches(load_data("digits"), 0)
     assert (len(batches), batches.num_classes) == (719, 10)
     assert batches.about == {"dataset": "digits", "directory": None, "images": 719}
     one, again, other = batches.draw(500, 3), batches.draw(500, 3), batches.draw(500, 4)

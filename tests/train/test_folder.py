@@ -7,7 +7,7 @@ from PIL import Image
 
 from train.data import load_data
 from train.folder import FolderImages
-from train.images import InMemory, count
+from train.images import InMemoryImages
 from zcpt import DataError
 
 
@@ -31,7 +31,7 @@ def test_classes_size_and_pictures_are_found(folder):
     data = load_data(f"folder:{folder}")
     assert data.classes == ("cat", "dog")
     assert data.image_shape == (3, 10, 12)
-    assert (count(data.train), count(data.test)) == (8, 4)
+    assert (len(data.train), len(data.test)) == (8, 4)
     image, label = data.train[5]
     assert label == 1
     expected = np.random.default_rng(1).integers(0, 256, (10, 12, 3), dtype=np.uint8)
@@ -45,7 +45,7 @@ def test_classes_size_and_pictures_are_found(folder):
 def test_a_folder_named_test_is_preferred_to_val(folder):
     for label in ("cat", "dog"):
         picture(folder / "test" / label / "a.png")
-    assert count(load_data(f"folder:{folder}").test) == 2
+    assert len(load_data(f"folder:{folder}").test) == 2
 
 
 def test_pictures_of_different_sizes_and_modes_come_to_one_square(folder):
@@ -54,7 +54,7 @@ def test_pictures_of_different_sizes_and_modes_come_to_one_square(folder):
     picture(folder / "train" / "dog" / "palette.png", (16, 16), "P")
     data = load_data(f"folder:{folder}")
     assert data.image_shape == (3, 10, 10)
-    assert all(data.train[i][0].shape == (3, 10, 10) for i in range(count(data.train)))
+    assert all(data.train[i][0].shape == (3, 10, 10) for i in range(len(data.train)))
     assert data.test[0][0].shape == (3, 10, 10)
 
 
@@ -64,21 +64,20 @@ def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path):
     path = tmp_path / "train" / "a" / "wide.png"
     path.parent.mkdir(parents=True)
     Image.fromarray(wide).save(path)
-    images = FolderImages(tmp_path, True)
-    images.size = (10, 10)
+    images = FolderImages([(str(path), 0)], (10, 10))
     assert images[0][0].min() == 255
 
 
 def test_pictures_are_decoded_when_they_are_asked_for_and_kept_if_all_fit(folder, monkeypatch):
     decoded = []
-    decode = FolderImages._decoded
-    monkeypatch.setattr(FolderImages, "_decoded", lambda self, path: decoded.append(path) or decode(self, path))
+    decode = FolderImages._decode
+    monkeypatch.setattr(FolderImages, "_decode", lambda self, path: decoded.append(path) or decode(self, path))
     images = load_data(f"folder:{folder}").train
-    assert count(images) == 8
+    assert len(images) == 8
     assert not decoded
     assert torch.equal(images[5][0], images[5][0])
     assert len(decoded) == 1
-    monkeypatch.setattr("train.folder._IN_MEMORY", 8 * 3 * 120 - 1)
+    monkeypatch.setattr("train.folder._MAX_MEMORY", 8 * 3 * 120 - 1)
     large = load_data(f"folder:{folder}").train
     assert torch.equal(large[5][0], large[5][0])
     assert len(decoded) == 3
@@ -87,10 +86,10 @@ def test_pictures_are_decoded_when_they_are_asked_for_and_kept_if_all_fit(folder
 def test_who_needs_all_pictures_reads_them_at_once_unless_they_are_too_many(folder, monkeypatch):
     data = load_data(f"folder:{folder}")
     stored = data.in_memory().train
-    assert isinstance(stored, InMemory)
+    assert isinstance(stored, InMemoryImages)
     assert [label for _, label in (stored[i] for i in range(8))] == [0] * 4 + [1] * 4
     assert all(torch.equal(stored[i][0], data.train[i][0]) for i in range(8))
-    monkeypatch.setattr("train.folder._IN_MEMORY", 8 * 3 * 120 - 1)
+    monkeypatch.setattr("train.folder._MAX_MEMORY", 8 * 3 * 120 - 1)
     large = load_data(f"folder:{folder}").in_memory().train
     assert isinstance(large, FolderImages)
     assert large[5][1] == 1

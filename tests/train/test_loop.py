@@ -15,11 +15,12 @@ import zcpt
 from tests.conftest import LAYERS, random_architecture
 from train.checkpoint import load_network
 from train.data import load_data
-from train.evaluation import measure
-from train.images import InMemory
-from train.loop import Training
-from train.recipe import configure
-from train.run import fit
+from train.evaluation import evaluate_network
+from train.images import InMemoryImages
+from train.loaders import build_test_loader
+from train.loop import Trainer
+from train.recipe import make_train_config
+from train.run import train_architecture
 from zcpt import ConfigError
 
 CPU = torch.device("cpu")
@@ -31,18 +32,18 @@ def few():
     """A data set of 97 and 40 digits: 97 leaves one image over at a batch size of 32."""
     data = load_data("digits")
     parts = {
-        train: InMemory(part.images[:n], torch.tensor(part.labels[:n]))
+        train: InMemoryImages(part.images[:n], torch.tensor(part.labels[:n]))
         for train, part, n in ((True, data.train, 97), (False, data.test, 40))
     }
     return type(data)(data.classes, parts.__getitem__, "digits")
 
 
 def settings(space, **options):
-    return configure(space, "digits", **{**QUICK, "layers": LAYERS[space.name], **options})
+    return make_train_config(space, "digits", **{**QUICK, "layers": LAYERS[space.name], **options})
 
 
 def training(space, few, **options):
-    return Training(random_architecture(space, 0), few, settings(space, **options), CPU)
+    return Trainer(space, random_architecture(space, 0), few, settings(space, **options), CPU)
 
 
 def rows(run):
@@ -55,7 +56,7 @@ def rows(run):
 def finished(tmp_path_factory, few):
     space = zcpt.get_space("nasbench201")
     run = tmp_path_factory.mktemp("train") / "run"
-    return run, fit(random_architecture(space, 0), few, settings(space), run)
+    return run, train_architecture(space, random_architecture(space, 0), few, settings(space), run)
 
 
 def test_an_epoch_is_the_recipe_step_by_step(few):
@@ -67,10 +68,10 @@ def test_an_epoch_is_the_recipe_step_by_step(few):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
     for epoch in range(2):
         torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", epoch))
-        plain.rows = [{}] * epoch
+        plain.history = [{}] * epoch
         for group in optimizer.param_groups:
             group["lr"] = 0.025 * (1 + math.cos(math.pi * epoch / 4)) / 2
-        for images, labels in plain.loader():
+        for images, labels in plain.load_train_batches():
             logits, auxiliary = network(images)
             loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
             optimizer.zero_grad()
@@ -91,7 +92,7 @@ def test_every_value_of_the_recipe_is_used(few):
     network = plain.network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.4, weight_decay=0.01)
     torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", 0))
-    for images, labels in plain.loader():
+    for images, labels in plain.load_train_batches():
         loss = sum(
             weight * F.cross_entropy(logits, labels, label_smoothing=0.3)
             for weight, logits in zip((1, 0.7), network(images), strict=True)
@@ -154,8 +155,8 @@ def test_compiled_training_is_the_plain_one(few):
 
 def test_a_last_batch_of_one_image_is_left_out_and_no_other(few):
     space = zcpt.get_space("nasbench201")
-    assert [len(labels) for _, labels in training(space, few).loader()] == [32, 32, 32]
-    assert [len(labels) for _, labels in training(space, few, batch_size=40).loader()] == [40, 40, 17]
+    assert [len(labels) for _, labels in training(space, few).load_train_batches()] == [32, 32, 32]
+    assert [len(labels) for _, labels in training(space, few, batch_size=40).load_train_batches()] == [40, 40, 17]
 
 
 def test_the_folder_holds_what_the_design_promises(finished):
@@ -185,7 +186,7 @@ def test_the_saved_network_classifies_as_the_trained_one(finished, few):
     )
     images = torch.randn(6, 1, 8, 8)
     torch.testing.assert_close(loaded.network(images), trained.network.eval()(images))
-    loss, accuracy = measure(loaded.network, few.test, loaded.statistics, 7, CPU)
+    loss, accuracy = evaluate_network(loaded.network, build_test_loader(few.test, loaded.statistics, 7, CPU), CPU)
     assert accuracy == trained.about["test_accuracy"]
     assert loss == pytest.approx(float(rows(run)[-1]["test_loss"]), rel=1e-5)
 
@@ -196,10 +197,12 @@ def test_a_resumed_training_is_the_uninterrupted_one(epochs_done, finished, few,
     run = tmp_path / "run"
     stop_after(epochs_done, monkeypatch)
     with pytest.raises(Stopped):
-        fit(trained.architecture, few, settings(zcpt.get_space("nasbench201")), run)
+        train_architecture(trained.space, trained.architecture, few, settings(zcpt.get_space("nasbench201")), run)
     monkeypatch.undo()
     torch.rand(17)  # other random numbers than before must not matter
-    resumed = fit(trained.architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True)
+    resumed = train_architecture(
+        trained.space, trained.architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True
+    )
     assert rows(run) == rows(whole)
     for name, tensor in trained.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], tensor), name
@@ -213,7 +216,7 @@ class Stopped(BaseException):
 
 def stop_after(epochs, monkeypatch):
     """Stop in the middle of the epoch that follows, or at the very end after writing the last checkpoint."""
-    run_epoch = Training.run_epoch
+    run_epoch = Trainer.run_epoch
 
     def stopping(self):
         if self.epoch == epochs:
@@ -223,7 +226,7 @@ def stop_after(epochs, monkeypatch):
     def killed(*_):
         raise Stopped
 
-    monkeypatch.setattr(Training, "run_epoch", stopping)
+    monkeypatch.setattr(Trainer, "run_epoch", stopping)
     if epochs == 3:
         monkeypatch.setattr("train.run.save_network", killed)
 
@@ -233,7 +236,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(finished, few, tmp_path
     space = zcpt.get_space("nasbench201")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="checkpoint of another architecture"):
-        fit(random_architecture(space, 5), few, settings(space), run, resume=True)
+        train_architecture(space, random_architecture(space, 5), few, settings(space), run, resume=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -241,13 +244,22 @@ def test_a_damaged_checkpoint_is_refused(finished, few, tmp_path):
     run = shutil.copytree(finished[0], tmp_path / "run")
     (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:500])
     with pytest.raises(ConfigError, match=r"last.pt cannot be read .* damaged"):
-        fit(finished[1].architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True)
+        train_architecture(
+            finished[1].space, finished[1].architecture, few, settings(zcpt.get_space("nasbench201")), run, resume=True
+        )
 
 
 def test_resuming_on_other_data_is_refused(finished, few, tmp_path):
     run = shutil.copytree(finished[0], tmp_path / "run")
     with pytest.raises(ConfigError, match="trained on other data: its train_images is 97"):
-        fit(finished[1].architecture, load_data("digits"), settings(zcpt.get_space("nasbench201")), run, resume=True)
+        train_architecture(
+            finished[1].space,
+            finished[1].architecture,
+            load_data("digits"),
+            settings(zcpt.get_space("nasbench201")),
+            run,
+            resume=True,
+        )
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{}" + data])

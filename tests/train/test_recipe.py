@@ -3,15 +3,15 @@
 import pytest
 
 import zcpt
-from train.data import recipe_for
-from train.recipe import RECIPES, configure
+from train.data import get_default_recipe
+from train.recipe import RECIPES, make_train_config
 from zcpt import ConfigError
 
 DARTS = zcpt.get_space("darts")
 
 
 def test_cifar_is_the_published_recipe():
-    config = configure(DARTS, "cifar")
+    config = make_train_config(DARTS, "cifar")
     assert (config.epochs, config.batch_size, config.channels, config.layers) == (600, 96, 36, 20)
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("momentum", 0.025, 0.9, 3e-4)
     assert (config.schedule, config.min_lr, config.clip_grad, config.label_smoothing) == ("cosine", 0.0, 5.0, 0.0)
@@ -21,21 +21,21 @@ def test_cifar_is_the_published_recipe():
 
 def test_width_and_depth_are_the_spaces_own():
     other = zcpt.get_space("nasbench201")
-    assert (configure(other, "cifar").channels, configure(other, "cifar").layers) == (16, 5)
-    assert configure(other, "digits").layers < configure(other, "cifar").layers
-    assert configure(DARTS, "cifar", layers=8).layers == 8
+    assert (make_train_config(other, "cifar").channels, make_train_config(other, "cifar").layers) == (16, 5)
+    assert make_train_config(other, "digits").layers < make_train_config(other, "cifar").layers
+    assert make_train_config(DARTS, "cifar", layers=8).layers == 8
 
 
 def test_cifar100_and_svhn_are_trained_as_small_as_published():
     for dataset in ("cifar100", "svhn"):
-        config = configure(DARTS, "cifar", dataset)
+        config = make_train_config(DARTS, "cifar", dataset)
         assert (config.channels, config.layers) == (16, 8)
-    assert configure(DARTS, "cifar", "folder:x").channels == 36
+    assert make_train_config(DARTS, "cifar", "folder:x").channels == 36
 
 
 def test_each_data_set_has_a_recipe():
-    assert recipe_for("digits") == "digits"
-    assert {recipe_for(name) for name in ("cifar10", "svhn", "folder:x")} == {"cifar"}
+    assert get_default_recipe("digits") == "digits"
+    assert {get_default_recipe(name) for name in ("cifar10", "svhn", "folder:x")} == {"cifar"}
     assert set(RECIPES) == {"cifar", "digits"}
 
 
@@ -54,9 +54,9 @@ def test_each_data_set_has_a_recipe():
 )
 def test_what_cannot_be_used_is_refused(options, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        configure(DARTS, "cifar", **options)
+        make_train_config(DARTS, "cifar", **options)
 
 
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ConfigError, match="unknown recipe 'cifer': did you mean 'cifar'"):
-        configure(DARTS, "cifer")
+        make_train_config(DARTS, "cifer")

@@ -15,7 +15,10 @@ from zcpt.processes import ProcessGroup, launched
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; a user's mistake is one sentence on the standard error stream and exit code 2."""
+    """Run a command and return its exit code.
+
+    An error in the user's input ends with one sentence on the standard error stream and exit code 2.
+    """
     try:
         with launched() as ranks:
             return _run(sys.argv[1:] if arguments is None else arguments, ranks)
@@ -26,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    for package in ("zcpt", "train"):  # libraries say no more than their warnings
+    for package in ("zcpt", "train"):  # of all other libraries only warnings are shown
         logging.getLogger(package).setLevel(logging.INFO)
     args = None
     try:
@@ -36,7 +39,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
 
             args = parse(arguments)
             if ranks.size > 1 and args.command != "search":
-                raise ConfigError(f"'zcpt {args.command}' works in one process: start it without torchrun.")
+                raise ConfigError(f"'zcpt {args.command}' runs in one process: start it without torchrun.")
             args.ranks = ranks
             code: int | None = args.run(args)
             sys.stdout.flush()
@@ -46,26 +49,27 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
     except LostError as error:
         sys.stderr.write(f"zcpt: {error}\n")
         return 1
-    except BrokenPipeError:  # the reader of our answer has seen enough
+    except BrokenPipeError:
+        # The reader has closed the pipe, as head does. Python would flush the rest at exit and fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"zcpt: {where}{error.strerror or error}. Is it readable, and writable, and is there space?\n")
+        path = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"zcpt: {path}{error.strerror or error}. Check permissions and free disk space.\n")
         return 2
     except KeyboardInterrupt:
-        goes_on = "; what is done is on disk, and --resume with the run folder goes on" * hasattr(args, "resume")
-        sys.stderr.write(f"zcpt: stopped{goes_on}.\n")
+        hint = "; finished steps are on disk, use --resume with the run folder" if hasattr(args, "resume") else ""
+        sys.stderr.write(f"zcpt: stopped{hint}.\n")
         return 130
     return code or 0
 
 
 def _check_packages() -> None:
-    """ConfigError where a ``train`` of the user's own, in the current folder, hides the package that belongs to us."""
+    """Raise ConfigError if another module ``train``, such as a train.py in the current folder, hides zcpt's package."""
     spec = importlib.util.find_spec("train")
     ours = Path(zcpt.__file__).resolve().parents[1] / "train" / "__init__.py"
     if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
-        found = "is missing" if spec is None else f"is hidden by {spec.origin or 'a folder of that name'}"
+        problem = "is missing" if spec is None else f"is hidden by {spec.origin or 'a folder of that name'}"
         raise ConfigError(
-            f"zcpt's package 'train' {found}: run the command from another folder, or as the installed 'zcpt'."
+            f"zcpt's package 'train' {problem}: run the command from another folder, or as the installed 'zcpt'."
         )

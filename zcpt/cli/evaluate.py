@@ -8,39 +8,44 @@ from pathlib import Path
 
 from train.checkpoint import WEIGHTS, load_network
 from train.data import load_data
-from train.evaluation import measure
-from train.images import count
+from train.evaluation import evaluate_network
+from train.loaders import build_test_loader
 from train.run import read_arguments
-from zcpt.cli._options import add_data_arguments, data_again, pick_device
-from zcpt.cli.train import read_architecture
+from zcpt.architecture import Architecture
+from zcpt.cli._options import add_data_arguments, pick_device, reload_data
+from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError
-from zcpt.space_registry import get_space
+from zcpt.files import read_run_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a training, or of a search with one")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a training, or of a search with one training"
+    )
     add_data_arguments(parser)
-    parser.add_argument("--batch-size", type=int, metavar="INT", default=256, help="images at a time (default: 256)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="INT", default=256, help="images per mini-batch (default: 256)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load the network, and say its test accuracy."""
+    """Measure a trained network on the test images, and print its accuracy."""
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size {args.batch_size} is too small: it must be at least 1.")
-    folder = _training(args.folder)
+    folder = _find_training(args.folder)
     trained = load_network(folder / WEIGHTS)
-    if trained.architecture != read_architecture(folder / "architecture.json", None):
+    path = folder / "architecture.json"
+    if trained.architecture != Architecture.from_json(read_run_file(path), str(path)):
         raise ConfigError(
-            f"{folder / WEIGHTS} holds another architecture than {folder / 'architecture.json'}: "
-            "one of the two files was replaced."
+            f"{folder / WEIGHTS} holds another architecture than {path}: one of the two files was replaced."
         )
     device, arguments = pick_device(args.device), read_arguments(folder)
-    found = arguments["data"]
-    if args.dataset and args.dataset != found["name"]:
+    data_of_run = arguments["data"]
+    if args.dataset and args.dataset != data_of_run["name"]:
         data = load_data(args.dataset, args.data_dir, args.download)
     else:
-        data = data_again(found["name"], found["directory"], args)
+        data = reload_data(data_of_run["name"], data_of_run["directory"], args)
     channels = len(data.test[0][0])
     if data.classes != trained.classes or channels != trained.network_config.in_channels:
         raise DataError(
@@ -48,22 +53,22 @@ def run(args: argparse.Namespace) -> None:
             f"{trained.network_config.in_channels}-channel images, and "
             f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
         )
-    loss, accuracy = measure(
-        trained.network.to(device), data.test, trained.statistics, args.batch_size, device, amp=arguments["amp"]
-    )
-    space = get_space(trained.architecture.space)
+    channels_last = arguments["channels_last"]
+    network = move_network(trained.network, device, channels_last)
+    loader = build_test_loader(data.test, trained.statistics, args.batch_size, device, arguments["workers"])
+    loss, accuracy = evaluate_network(network, loader, device, amp=arguments["amp"], channels_last=channels_last)
     sys.stdout.write(
-        f"test accuracy {accuracy:.2f} % on the {count(data.test)} test images of {data.name} (loss {loss:.4f})\n"
-        f"architecture  {space.format(trained.architecture)}\n"
+        f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})\n"
+        f"architecture  {trained.space.format(trained.architecture)}\n"
     )
 
 
-def _training(folder: Path) -> Path:
-    """The folder itself if it holds a training, else the one training below it."""
+def _find_training(folder: Path) -> Path:
+    """Return the folder itself if it is one of a training, else the one training below it."""
     if (folder / WEIGHTS).exists() or not (folder / "train").is_dir():
         return folder
     trainings = [path.parent for path in sorted(folder.glob(f"train/*/{WEIGHTS}"))]
     if len(trainings) != 1:
-        found = ", ".join(map(str, trainings)) or "none that is finished"
-        raise ConfigError(f"{folder} must hold one training, and it holds {found}: name the folder of one.")
+        names = ", ".join(map(str, trainings)) or "none that is finished"
+        raise ConfigError(f"{folder} must contain one training, and it contains {names}: give the folder of one.")
     return trainings[0]

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from zcpt.cli._options import pick_device, this_program
+from zcpt.cli._options import format_program, pick_device
 from zcpt.errors import ConfigError
 from zcpt.latency import measure
 from zcpt.options import format_flag, pluralize
@@ -15,43 +15,43 @@ from zcpt.space import NetworkConfig
 from zcpt.space_registry import get_space
 
 _log = logging.getLogger(__name__)
-_SIZES = {
+_NUMBERS = {
     "channels": "width of the network to be trained (default: the space's for CIFAR-10)",
     "layers": "depth of the network to be trained (default: the space's for CIFAR-10)",
     "in_channels": "channels of its images (default: 3)",
-    "classes": "classes that it tells apart (default: 10)",
+    "classes": "number of classes (default: 10)",
     "batch_size": "images at a time (default: 1)",
-    "repeats": "measurements of each operation, of which the median counts (default: 20)",
+    "repeats": "measurements of each operation; the median is kept (default: 20)",
 }
 _DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20}
 
 
-def _image_size(text: str) -> tuple[int, int]:
-    """Read 224, or height and width as 160x224."""
-    height, by, width = text.partition("x")
+def _parse_image_size(text: str) -> tuple[int, int]:
+    """Parse 224, or height and width as 160x224."""
+    height, separator, width = text.partition("x")
     try:
-        size = int(height), int(width if by else height)
+        size = int(height), int(width if separator else height)
     except ValueError:
         size = 0, 0
     if min(size) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no image size: give pixels a side, such as 224 or 160x224")
+        raise argparse.ArgumentTypeError(f"'{text}' is no image size: give pixels per side, such as 224 or 160x224")
     return size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("--space", metavar="NAME", default="darts", help="search space (default: darts)")
-    parser.add_argument("--device", help="torch device such as cpu, cuda or cuda:1 (default: cuda if there is one)")
-    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="the table, as JSON")
-    help_size = "pixels a side of its images, or height and width as 160x224 (default: 32)"
-    parser.add_argument("--image-size", type=_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
-    for name, text in _SIZES.items():
+    parser.add_argument("--device", help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available)")
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="JSON file to write")
+    help_size = "pixels per side of its images, or height and width as 160x224 (default: 32)"
+    parser.add_argument("--image-size", type=_parse_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
+    for name, text in _NUMBERS.items():
         parser.add_argument(format_flag(name), type=int, metavar="INT", default=_DEFAULTS.get(name), help=text)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and say what to do with the table."""
-    for name in _SIZES:
+    """Measure all operations, and print the search command that uses the table."""
+    for name in _NUMBERS:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ConfigError(f"{format_flag(name)} {getattr(args, name)} is too small: it must be at least 1.")
     if args.out.exists():
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> None:
     table = measure(space, network_config, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
     height, width = args.image_size
-    # Other images are those that are searched on: no flag makes images of another network_config.
+    # --train-image-size takes one number. Images that are not square are those of the search, which need no flag.
     square = f"--train-image-size {height} " if height == width else ""
     sys.stdout.write(
         f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"
-        f"use           {this_program()} search --space {space.name} --max-latency MS --latency-table {args.out} "
+        f"use           {format_program()} search --space {space.name} --max-latency MS --latency-table {args.out} "
         f"--train-channels {channels} --train-layers {layers} {square}"
         f"--train-classes {args.classes}\n"
     )

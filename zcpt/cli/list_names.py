@@ -19,48 +19,50 @@ from zcpt.space_registry import get_space, list_spaces
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="only one kind, such as spaces")
+    parser.add_argument("kind", nargs="?", metavar="KIND", help="show only this kind, such as spaces")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write one line for each name."""
-    tables = _tables()
+    """Print one line for each name."""
+    tables = _make_tables()
     if args.kind and args.kind not in tables:
         raise ConfigError(describe_unknown_name("kind", args.kind, tables))
     for kind, table in tables.items():
         if args.kind in (None, kind):
             columns = _PROXY_COLUMNS if kind == "proxies" else ()
-            sys.stdout.write(_aligned([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
+            sys.stdout.write(_align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def _align_columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Format rows of cells, the first one being the heading."""
     widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
-    cells = (zip(row, widths, strict=False) for row in rows)  # a heading can be the first word alone
+    cells = (zip(row, widths, strict=False) for row in rows)  # a heading may have fewer columns
     return "".join("  ".join(f"{cell:{width}}" for cell, width in row).rstrip() + "\n" for row in cells)
 
 
-def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
+def _make_tables() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return kind -> name -> cells."""
     return {
-        "spaces": {name: (_summary(get_space(name)),) for name in list_spaces()},
+        "spaces": {name: (_get_summary(get_space(name)),) for name in list_spaces()},
         "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
-        "aggregates": {name: (_summary(get_aggregate_class(name)),) for name in list_aggregates()},
+        "aggregates": {name: (_get_summary(get_aggregate_class(name)),) for name in list_aggregates()},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
         "presets": {name: (get_docstring_summary(preset),) for name, preset in PRESETS.items()},
         "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
-        "datasets": {name: (source.summary,) for name, source in DATASETS.items()},
+        "datasets": {name: (entry.summary,) for name, entry in DATASETS.items()},
     }
 
 
-def _summary(part: SearchSpace | Proxy | type[Aggregate]) -> str:
-    return part.summary or get_docstring_summary(part if isinstance(part, type) else type(part))
+def _get_summary(entry: SearchSpace | Proxy | type[Aggregate]) -> str:
+    return entry.summary or get_docstring_summary(entry if isinstance(entry, type) else type(entry))
 
 
 _PROXY_COLUMNS = ("better", "cost", "norms", "needs", "measures")
 
 
 def describe_proxy(proxy: Proxy) -> tuple[str, ...]:
-    """What ``zcpt list proxies`` and docs/proxies.md say of a proxy: a text for each of the columns."""
+    """Return the row of a proxy in ``zcpt list proxies`` and in docs/proxies.md: a text for each column."""
     better = "higher" if proxy.higher_is_better else "lower"
-    measures = _summary(proxy) + (f" ({proxy.paper})" if proxy.paper else "")
+    measures = _get_summary(proxy) + (f" ({proxy.paper})" if proxy.paper else "")
     needs = ", ".join(need for need in get_args(Need) if need in proxy.needs) or "nothing"
     return better, f"{proxy.cost:g}", proxy.norms, needs, measures

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from train.data import scoring_batches
-from zcpt.cli._options import add_data_arguments, data_again, pick_device
+from train.data import build_scoring_batches
+from zcpt.cli._options import add_data_arguments, pick_device, reload_data
 from zcpt.errors import ConfigError
 from zcpt.files import read_json
 from zcpt.monitor import Progress
@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search again, and say 'same' or where it first differs; the exit code is then 1."""
+    """Repeat a search, and print 'same' (exit code 0) or the first difference (exit code 1)."""
     document = read_json(args.folder / "config.json", ("data", "search.seed", "device"))
-    found = document["data"]
-    if "dataset" not in found:
-        raise ConfigError(f"{args.folder} was begun from Python: use zcpt.replay there.")
-    if args.dataset and args.dataset != found["dataset"]:
-        raise ConfigError(f"the search in {args.folder} was made on {found['dataset']}: leave out --dataset.")
-    data = data_again(found["dataset"], found.get("directory"), args)
-    batches = scoring_batches(data, document["search"]["seed"])
+    data_of_run = document["data"]
+    if "dataset" not in data_of_run:
+        raise ConfigError(f"{args.folder} was started from Python: use zcpt.replay there.")
+    if args.dataset and args.dataset != data_of_run["dataset"]:
+        raise ConfigError(f"the search in {args.folder} used {data_of_run['dataset']}: leave out --dataset.")
+    data = reload_data(data_of_run["dataset"], data_of_run.get("directory"), args)
+    batches = build_scoring_batches(data, document["search"]["seed"])
     device = pick_device(args.device or document["device"])
     outcome = replay(args.folder, batches, device=device, callbacks=[Progress()])
     if outcome.difference:

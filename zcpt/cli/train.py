@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from train.data import ImageData, load_data, recipe_for
-from train.recipe import RECIPES, TrainConfig, configure
-from train.run import fit, read_arguments
+from train.data import ImageData, get_default_recipe, load_data
+from train.recipe import RECIPES, TrainConfig, make_train_config
+from train.run import read_arguments, train_architecture
 from zcpt.architecture import Architecture
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
-    data_again,
-    given,
-    new_folder,
+    format_program,
+    get_given_options,
+    make_run_path,
     pick_device,
-    this_program,
+    refuse_flags_of_resumed_run,
+    reload_data,
 )
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_json, read_text
-from zcpt.options import format_count, format_flag, pluralize
+from zcpt.options import format_count, pluralize
+from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 
-_OWN = ["recipe"]  # chosen before the settings, and after the data set
+_SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument("--arch", type=Path, metavar="FILE", help="architecture.json, or with --space a genotype text")
-    parser.add_argument("--space", metavar="NAME", help="the space that the architecture has to belong to")
+    parser.add_argument(
+        "--arch", type=Path, metavar="FILE", help="architecture.json, or with --space a genotype as text"
+    )
+    parser.add_argument("--space", metavar="NAME", help="search space of the architecture")
     parser.add_argument(
         "--recipe",
         metavar="|".join(RECIPES),
@@ -41,82 +47,119 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="a new folder (default: train/RECIPE in the run folder)"
+        "--out", type=Path, metavar="FOLDER", help="new folder (default: train/RECIPE in the folder of the search)"
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with this training, with its own settings")
-    add_options(parser, TrainConfig, skip=_OWN)
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this training with its own settings")
+    add_options(parser, TrainConfig, skip=_SEPARATE_FLAGS)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, and say how well the network does and how to use it."""
+    """Train, and print the test accuracy and the command that measures it again."""
     if args.resume:
-        folder, architecture, data, config = _resumed(args)
+        folder, space, architecture, data, config = _load_run(args)
         device = pick_device(args.device)
     else:
-        architecture = read_architecture(args.arch, args.space)
+        space, architecture = read_architecture(args.arch, args.space)
         device = pick_device(args.device)
-        data, searched = _data(args)
-        recipe = args.recipe or recipe_for(data.name)
-        options = {"workers": _workers(device), **given(args, TrainConfig, skip=_OWN)}
-        config = configure(get_space(architecture.space), recipe, data.name, **options)
-        folder = args.out or (searched / "train" / recipe if searched else new_folder(architecture.space, data.name))
-    space = get_space(architecture.space)
-    trained = fit(architecture, data, config, folder, device=device, resume=args.resume is not None)
+        search_config = _read_search_config(args.arch.parent)
+        data = _load_data(args, search_config)
+        recipe = args.recipe or get_default_recipe(data.name)
+        options = {
+            "workers": _choose_workers(device),
+            **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
+        }
+        config = make_train_config(space, recipe, data.name, **options)
+        default = make_run_path(space.name, data.name)
+        if search_config is not None:
+            default = args.arch.parent / "train" / recipe
+        folder = args.out or default
+    trained = train_architecture(
+        space, architecture, data, config, folder, device=device, resume=args.resume is not None
+    )
     cost = space.cost(architecture, trained.network_config)
+    epochs = pluralize(config.epochs, "epoch")
     sys.stdout.write(
-        f"test accuracy {trained.about['test_accuracy']:.2f} % after {'the last of ' * (config.epochs > 1)}"
-        f"{pluralize(config.epochs, 'epoch')}\n"
+        f"test accuracy {trained.about['test_accuracy']:.2f} % after "
+        f"{'the last of ' if config.epochs > 1 else ''}{epochs}\n"
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs\n"
         f"run folder    {folder} (tensorboard --logdir {folder})\n"
-        f"next          {this_program()} evaluate {folder}\n"
+        f"next          {format_program()} evaluate {folder}\n"
     )
 
 
-def read_architecture(path: Path | None, space_name: str | None) -> Architecture:
-    """Read an architecture file, and check it against its space; SpaceError or ConfigError says what is wrong."""
+def read_architecture(path: Path | None, space_name: str | None) -> tuple[SearchSpace, Architecture]:
+    """Read an architecture from JSON or, if the space is named, from a genotype as text.
+
+    Raises:
+        ConfigError: The file is missing or damaged.
+        SpaceError: The architecture is not one of its space, or of another space than the named one.
+    """
     if path is None:
-        raise ConfigError("what should be trained? Give --arch FILE, such as the architecture.json of a search.")
+        raise ConfigError("no architecture is given: give --arch FILE, such as the architecture.json of a search.")
     text = read_text(path, "give --arch the architecture.json of a search")
     space = get_space(space_name) if space_name else None
     if space and '"choices"' not in text:
-        return space.parse(text)
+        return space, space.parse(text)
     architecture = Architecture.from_json(text, str(path))
-    if space and architecture.space != space.name:
+    if space is None:
+        space = get_space(architecture.space)
+    elif architecture.space != space.name:
         raise SpaceError(
             f"{path} holds an architecture of space '{architecture.space}', and --space says '{space.name}'."
         )
-    get_space(architecture.space).check(architecture)
-    return architecture
+    space.check(architecture)
+    return space, architecture
 
 
-def _data(args: argparse.Namespace) -> tuple[ImageData, Path | None]:
-    """The data set asked for, else the one that the architecture was found on; and the run folder of that search."""
-    config = args.arch.parent / "config.json"
-    if not config.exists():
-        return load_data(args.dataset or "digits", args.data_dir, args.download), None
-    found = read_json(config, ("data",))["data"]
-    if args.dataset and args.dataset != found.get("dataset"):
-        return load_data(args.dataset, args.data_dir, args.download), args.arch.parent
-    if "dataset" not in found:
+def _read_search_config(folder: Path) -> dict[str, Any] | None:
+    """Read the config.json of a search's run folder; return None if the folder is no run folder.
+
+    Other programs write a config.json too, as Hugging Face does beside every model. Only one with the keys of a search
+    is read. A damaged file counts as the search's if the search's journal lies beside it.
+    """
+    path = folder / "config.json"
+    keys = ("space", "search", "data")
+    if (folder / "journal").is_dir() and path.exists():
+        return read_json(path, keys)
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_search = isinstance(document, dict) and all(key in document for key in keys)
+    return document if is_search else None
+
+
+def _load_data(args: argparse.Namespace, search_config: dict[str, Any] | None) -> ImageData:
+    """Load the data set of the flags, else that of the search, else the digits."""
+    if search_config is None:
+        return load_data(args.dataset or "digits", args.data_dir, args.download)
+    data_of_search = search_config["data"]
+    if args.dataset and args.dataset != data_of_search.get("dataset"):
+        return load_data(args.dataset, args.data_dir, args.download)
+    if "dataset" not in data_of_search:
         raise ConfigError(
-            f"the search in {args.arch.parent} was begun from Python: say with --dataset what to train on."
+            f"the search in {args.arch.parent} was started from Python: name the data set to train on with --dataset."
         )
-    return data_again(found["dataset"], found.get("directory"), args), args.arch.parent
+    return reload_data(data_of_search["dataset"], data_of_search.get("directory"), args)
 
 
-def _resumed(args: argparse.Namespace) -> tuple[Path, Architecture, ImageData, TrainConfig]:
-    fixed = ["arch", "space", "recipe", "dataset", "out", *given(args, TrainConfig, skip=_OWN)]
-    extra = [name for name in fixed if getattr(args, name) is not None]
-    if extra:
-        raise ConfigError(f"--resume goes on with the settings of {args.resume}: leave out {format_flag(extra[0])}.")
+def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
+    """Return folder, space, architecture, data and settings of the training to be resumed."""
+    fixed = [
+        "arch", "space", "recipe", "dataset", "out", *get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
+    ]  # fmt: skip
+    refuse_flags_of_resumed_run(args, fixed)
     arguments = read_arguments(args.resume)
-    found = arguments.pop("data")
-    args.device = args.device or arguments["device"]
-    architecture = read_architecture(args.resume / "architecture.json", None)
-    arguments.pop("device", None)
-    return args.resume, architecture, data_again(found["name"], found["directory"], args), TrainConfig(**arguments)
+    data_of_run, device = arguments.pop("data"), arguments.pop("device")
+    args.device = args.device or device
+    space, architecture = read_architecture(args.resume / "architecture.json", None)
+    data = reload_data(data_of_run["name"], data_of_run["directory"], args)
+    return args.resume, space, architecture, data, TrainConfig(**arguments)
 
 
-def _workers(device: torch.device) -> int:
-    """A fast device needs others to prepare its images; on a CPU they would only take its cores."""
+def _choose_workers(device: torch.device) -> int:
+    """Return the default number of worker processes.
+
+    A GPU needs several to prepare its images in time. On a CPU they would compete with the training for the cores.
+    """
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)

@@ -111,7 +111,7 @@ def test_flags_from_yaml(here, capsys, table):
         (["benchmark", "operations", "TABLE", "--out", "o", "--proxies", "snip,snip"], "must name different proxies"),
         (
             ["benchmark", "operations", "TABLE", "--out", "o", "--methods", "random", "--proxies", "snip"],
-            "--proxies is not for random, which have their own or none: leave it out",
+            "--proxies has no effect on random: leave it out",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_other_scores_or_another_kind_are_another_measurement(here, capsys, tabl
     (here / "s.json").write_text(json.dumps({"random": dict.fromkeys(_edges(), numbers)}))
     code, _, err = run(capsys, *words, "--out", "p")
     assert code == 2
-    assert "s.json has scores named like ours, random: rename them" in err
+    assert "s.json uses names of built-in scores, random: rename them" in err
     code, _, err = proxies(capsys, table, "--out", "o")
     assert code == 2
     assert "o is of 'zcpt benchmark operations'. Give another --out." in err

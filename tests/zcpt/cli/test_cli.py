@@ -162,8 +162,8 @@ def mistakes():
         "second order": ([*train, "--optimizer", "adahessian"], "--optimizer adahessian needs second derivatives"),
         "optimiser of a GPU": ([*train, "--optimizer", "bnbadam"], "--optimizer bnbadam cannot be used here"),
         "not a number": ([*train, "--lr", "nan"], "--lr takes a finite number"),
-        "a search of Python": ([*train[:2], "python/a.json"], "was begun from Python: say with --dataset"),
-        "a strange config": ([*train[:2], "strange/a.json"], "config.json is damaged: it has no 'data'"),
+        "a search of Python": ([*train[:2], "python/a.json"], "was started from Python: name the data set"),
+        "a damaged config": ([*train[:2], "damaged/a.json"], "config.json is damaged: it has no 'space'"),
         "resuming a strange config": ([*search, "--resume", "strange"], "config.json is damaged: it has no 'space'"),
         "no device": ([*search, "--device", "gpu9"], "--device gpu9 cannot be used"),
         "too few cells": ([*darts, "--layers", "2"], "needs at least 3 cells"),
@@ -171,10 +171,10 @@ def mistakes():
         "resume with a flag": ([*search, "--resume", "full", "--order", "fixed"], "leave out --order"),
         "unknown yaml key": ([*search, "-c", "bad.yaml"], nearest),
         "missing yaml": ([*search, "-c", "none.yaml"], "none.yaml is missing"),
-        "yaml that is none": ([*search, "-c", "broken.yaml"], "no YAML: expected ',' or ']', but got '<stream end>'"),
+        "yaml that is none": ([*search, "-c", "broken.yaml"], "is not valid YAML: expected ',' or ']', but got"),
         "no yaml at all": ([*search, "-c"], "expected one argument ('zcpt search --help' shows all flags)"),
         "no yaml and no command": (["-c"], "expected one argument ('zcpt --help' shows all flags)"),
-        "nothing to train": (["train"], "Give --arch FILE"),
+        "nothing to train": (["train"], "no architecture is given: give --arch FILE"),
         "architecture of another space": ([*train, "--space", "darts"], "and --space says 'darts'"),
         "foreign choices": ([*train[:2], "foreign.json"], "the architecture is not one of space 'darts'"),
         "truncated json": ([*train[:2], "cut.json"], "cut.json is not a complete JSON document"),
@@ -190,7 +190,7 @@ def mistakes():
         "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
         "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves some out"),
         "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
-        "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels a side"),
+        "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),
         "the fast engine for any proxy": (
             [*search, "--proxy", "hashed", "--engine", "fast"], "--engine fast cannot be used: it computes naswot and"
@@ -229,10 +229,12 @@ def littered(here):
     (here / "full").mkdir()
     (here / "full" / "note").write_text("mine")
     broken_picture(here / "broken")
-    for name, config in (("python", '{"data": {}}'), ("strange", "{}")):
+    searches = (("python", '{"space": "nasbench201", "search": {}, "data": {}}'), ("strange", "{}"), ("damaged", "{}"))
+    for name, config in searches:
         (here / name).mkdir()
         (here / name / "config.json").write_text(config)
         (here / name / "a.json").write_text(architecture)
+    (here / "damaged" / "journal").mkdir()
     return here
 
 
@@ -286,7 +288,7 @@ def test_a_journal_of_another_search_leaves_the_event_files_alone(searched, here
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda run: (run / "last.pt").unlink(), "last.pt is missing, so the training cannot go on"),
+        (lambda run: (run / "last.pt").unlink(), "last.pt is missing, so the training cannot be resumed"),
         (lambda run: torch.save([1], run / "last.pt"), "last.pt is damaged"),
         (lambda run: (run / "last.pt").write_bytes(b"PK"), "last.pt cannot be read"),
         (lambda run: widen(run / "args.yaml"), "last.pt are those of another network"),
@@ -321,7 +323,7 @@ def test_several_yaml_files_and_null(here, capsys):
 def test_a_full_disk_and_a_reader_who_leaves(capsys, monkeypatch):
     for error, expected in ((OSError(28, "No space left on device"), 2), (BrokenPipeError(), 1)):
         with monkeypatch.context() as patch:
-            patch.setattr("zcpt.cli.list_names._tables", lambda error=error: (_ for _ in ()).throw(error))
+            patch.setattr("zcpt.cli.list_names._make_tables", lambda error=error: (_ for _ in ()).throw(error))
             patch.setattr("os.dup2", lambda *_: None)
             patch.setattr("sys.stdout.fileno", lambda: 1, raising=False)
             code, _, err = run(capsys, "list")

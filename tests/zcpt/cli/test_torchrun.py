@@ -90,7 +90,7 @@ def test_a_folder_named_after_the_time_is_one(here):
         ([*SEARCH, "--propsals", "3"], "unknown flag '--propsals': did you mean '--proposals'?"),
         ([*SEARCH, "--batch-size", "100000"], "--batch-size 100000 is more than the"),
         ([*SEARCH, "--max-macs", "1k"], "--max-macs 1k cannot be kept"),
-        (["train", "--arch", "a.json"], "'zcpt train' works in one process: start it without torchrun."),
+        (["train", "--arch", "a.json"], "'zcpt train' runs in one process: start it without torchrun."),
     ],
 )
 def test_a_mistake_is_said_once(words, sentence, here):

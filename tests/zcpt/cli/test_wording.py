@@ -75,7 +75,7 @@ def test_the_use_of_a_latency_table_is_said_as_the_command_was_called(here, caps
             {"proposals INT": "10", "alpha-noise FLOAT": "0.0", "max-macs NUMBER": "0.0", "proxy NAME": "naswot"},
         ),
         ("train", {"channels INT": "the space's for the data set", "layers INT": "the space's for the data set"}),
-        ("train", {"workers INT": "0 on a CPU, else 8 or as many as there are cores", "epochs INT": "600"}),
+        ("train", {"workers INT": "0 on a CPU, else the number of cores, at most 8", "epochs INT": "600"}),
     ],
 )
 def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):

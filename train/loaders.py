@@ -1,0 +1,119 @@
+"""DataLoaders of training and test images, with worker processes that live as long as the loader."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torchvision.transforms import v2
+
+from train.augment import build_normalisation, build_training_transform
+from train.images import ImageSet, Statistics, TransformedImages
+from train.recipe import TrainConfig
+from zcpt.devices import move_images
+from zcpt.seeding import derive_seed
+
+Batch = tuple[Tensor, Tensor]
+"""Images [B, C, H, W] and labels [B]."""
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled order of an epoch, as (seed of the workers, index of the image).
+
+    Order and seed depend on (seed, epoch) alone. The numbers are those of a ``DataLoader(shuffle=True)`` that is made
+    anew for each epoch, which trainings used before workers were kept.
+
+    Args:
+        size: Number of images.
+        seed: Seed of the training.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+        """Epoch whose order comes next; set it before each iteration."""
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
+        # A DataLoader draws the seed of its workers first, and then the order, from its generator.
+        worker_seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+        for index in torch.randperm(self.size, generator=generator).tolist():
+            yield worker_seed, index
+
+
+class EpochImages(Dataset[tuple[Tensor, int]]):
+    """Augmented images, indexed by the pairs of ``EpochSampler``.
+
+    A worker process that goes on to another epoch seeds its generators as a fresh one does. So augmentation depends on
+    the epoch and not on earlier epochs, and a resumed training gives the same images. Without workers the main process
+    augments, which seeds its own generator at the start of an epoch.
+    """
+
+    def __init__(self, images: TransformedImages) -> None:
+        self.images = images
+        self._worker_seed: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        worker_seed, index = item
+        worker = get_worker_info()
+        if worker is not None and worker_seed != self._worker_seed:
+            self._worker_seed = worker_seed
+            seed = worker_seed + worker.id
+            random.seed(seed)
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # for registered data sets that use the global generator
+        return self.images[index]
+
+
+def build_train_loader(
+    images: ImageSet, statistics: Statistics, config: TrainConfig, device: torch.device
+) -> DataLoader[Any]:
+    """Build the loader of shuffled and augmented training images; its sampler is an ``EpochSampler``."""
+    height, width = images[0][0].shape[-2:]
+    transform = build_training_transform(config, (height, width), statistics)
+    return DataLoader(
+        EpochImages(TransformedImages(images, transform)),
+        config.batch_size,
+        sampler=EpochSampler(len(images), config.seed),
+        # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
+        drop_last=len(images) % config.batch_size == 1 and len(images) > 1,
+        **_make_loader_options(config.workers, device),
+    )
+
+
+def build_test_loader(
+    images: ImageSet, statistics: Statistics, batch_size: int, device: torch.device, workers: int = 0
+) -> DataLoader[Any]:
+    """Build the loader of test images: in order, and normalised."""
+    transform = v2.Compose(build_normalisation(statistics))
+    return DataLoader(TransformedImages(images, transform), batch_size, **_make_loader_options(workers, device))
+
+
+def _make_loader_options(workers: int, device: torch.device) -> dict[str, Any]:
+    return {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": device.type == "cuda",
+        # A loader draws a seed for its workers. Without a generator of its own it would advance torch's global one.
+        "generator": torch.Generator(),
+    }
+
+
+def load_batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[Batch]:
+    """Yield all batches of a loader, moved to the device."""
+    for images, labels in loader:
+        # From pinned memory the copies run while the device computes; from other memory non_blocking has no effect.
+        moved = images.to(device, non_blocking=True)
+        yield move_images(moved, device, channels_last), labels.to(device, non_blocking=True)
