@@ -61,7 +61,7 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     ]
     assert "- [Searches on NAS-Bench-201, cifar10](#searches-on-nas-bench-201-cifar10)\n" in page
     assert "![operations](o/operations.png)" in page
-    assert "94.15 +- .22" in page  # published
+    assert "94.15 ± .22" in page  # published
     picture = (here / "p" / "scatter.png").read_bytes()
     (here / "p" / "scores.csv").unlink()  # what may not be passed on
     assert run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")[0] == 0
