@@ -1,9 +1,12 @@
 """The house rules of the code: which package may import which, and what no file may do."""
 
+from __future__ import annotations
+
 import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +16,11 @@ PACKAGES = ["zcpt", *sorted(SPACES), "train"]
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def names_of(path):
+def names_of(path: Any) -> Any:
     return str(path.relative_to(ROOT))
 
 
-def imported(path):
+def imported(path: Any) -> Any:
     """Every module that a file imports anywhere."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -28,7 +31,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=names_of)
-def test_imports_run_one_way(path):
+def test_imports_run_one_way(path: Any) -> None:
     modules = list(imported(path))
     package = names_of(path).split("/")[0]
     others = (SPACES | {"train"}) - {package}
@@ -43,7 +46,7 @@ def test_imports_run_one_way(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=names_of)
-def test_habits(path):
+def test_habits(path: Any) -> None:
     text = path.read_text()
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "a module says what it is"
@@ -62,7 +65,7 @@ def test_habits(path):
             assert node.end_lineno - node.lineno <= 60, f"{node.name} does not fit a screen"
 
 
-def test_importing_zcpt_imports_no_space_no_data_and_no_training(tmp_path):
+def test_importing_zcpt_imports_no_space_no_data_and_no_training(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise RuntimeError('somebody else')")
     code = (
         f"import sys; sys.path.insert(1, {str(ROOT)!r}); import zcpt; "
@@ -73,7 +76,7 @@ def test_importing_zcpt_imports_no_space_no_data_and_no_training(tmp_path):
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_train_module_of_the_users_own_is_named(tmp_path):
+def test_a_train_module_of_the_users_own_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(
@@ -84,7 +87,7 @@ def test_a_train_module_of_the_users_own_is_named(tmp_path):
     assert f"hidden by {tmp_path / 'train.py'}" in done.stderr
 
 
-def test_every_setting_has_a_flag_of_its_own():
+def test_every_setting_has_a_flag_of_its_own() -> None:
     from train.recipe import TrainConfig
     from zcpt.cli._parser import parse
     from zcpt.search import SearchConfig

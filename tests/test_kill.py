@@ -1,5 +1,7 @@
 """Killed with SIGKILL at some moment, and resumed, by the command line as people use it."""
 
+from __future__ import annotations
+
 import json
 import random
 import signal
@@ -8,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,18 +23,18 @@ SEARCH += ["--layers", "1", "--device", "cpu"]
 TRAIN = ["train", "--epochs", "4", "--channels", "8", "--device", "cpu"]
 
 
-def start(*words):
+def start(*words: Any) -> Any:
     command = [sys.executable, "-m", "zcpt", *map(str, words)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def finish(*words):
+def finish(*words: Any) -> None:
     process = start(*words)
     _, err = process.communicate()
     assert process.returncode == 0, err
 
 
-def killed_when(ready, *words):
+def killed_when(ready: Any, *words: Any) -> None:
     """Run a command and kill it as soon as ``ready()``; it may be done by then."""
     process = start(*words)
     while process.poll() is None and not ready():
@@ -40,23 +43,23 @@ def killed_when(ready, *words):
     process.communicate()
 
 
-def journal(run):
+def journal(run: Any) -> Any:
     lines = {path.name: path.read_text().splitlines() for path in sorted((run / "journal").glob("*"))}
     return {name: [{**json.loads(line), "seconds": 0} for line in rows] for name, rows in lines.items()}
 
 
-def summary(run):
+def summary(run: Any) -> Any:
     header, *rows = (line.split(",") for line in (run / "summary.csv").read_text().splitlines())
     return [[value for name, value in zip(header, row, strict=True) if "second" not in name] for row in rows]
 
 
-def bytes_below(folder):
+def bytes_below(folder: Any) -> Any:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_a_killed_search_ends_in_the_same_architecture(seed, tmp_path):
+def test_a_killed_search_ends_in_the_same_architecture(seed: int, tmp_path: Path) -> None:
     finish(*SEARCH, "--out", tmp_path / "whole")
     total = bytes_below(tmp_path / "whole" / "journal")
     moment = random.Random(seed).uniform(0, total)
@@ -70,14 +73,14 @@ def test_a_killed_search_ends_in_the_same_architecture(seed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_a_killed_training_ends_in_the_same_summary(seed, tmp_path):
+def test_a_killed_training_ends_in_the_same_summary(seed: int, tmp_path: Path) -> None:
     finish(*SEARCH, "--out", tmp_path / "search")
     words = [*TRAIN, "--arch", tmp_path / "search" / "architecture.json"]
     finish(*words, "--out", tmp_path / "whole")
     run = tmp_path / "run"
     epochs, pause = divmod(random.Random(seed).uniform(0, 4), 1)
 
-    def ready():
+    def ready() -> Any:
         path = run / "summary.csv"
         if not run.exists() or (epochs and (not path.exists() or len(path.read_text().splitlines()) <= epochs)):
             return False

@@ -1,15 +1,21 @@
 """Progress bars and TensorBoard of a search."""
 
+from __future__ import annotations
+
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import LAYERS
 from zcpt.monitor import Progress, TensorBoard, proposal_work
 from zcpt.search.orders import rehearse
+from zcpt.space import SearchSpace
 
 CELL_SPACES = ["darts", "nasbench201"]
 """With and without a second phase. Pictures of long chains take their time and show nothing new."""
@@ -19,17 +25,17 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def searched(space, pictures, run, resume=False, **options):
+def searched(space: SearchSpace, pictures: TensorDataset, run: Any, resume: bool = False, **options: Any) -> Any:
     callbacks = [TensorBoard(run / "tensorboard"), Progress()]
     options |= {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
     return zcpt.search(space, pictures, callbacks=callbacks, **options)
 
 
-def events(run):
+def events(run: Any) -> Any:
     return EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
-def shown(run):
+def shown(run: Any) -> Any:
     """All that TensorBoard shows: tags, steps and values."""
     board = events(run)
     scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
@@ -41,7 +47,9 @@ def shown(run):
 
 
 @pytest.mark.few_spaces
-def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, pictures, tmp_path):
+def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
+    space: SearchSpace, pictures: TensorDataset, tmp_path: Path
+) -> None:
     result = searched(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")
     for choice in space.choices:
@@ -62,7 +70,9 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(space, p
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
-def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp_path):
+def test_after_a_resume_it_shows_the_same_and_nothing_twice(
+    space: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     searched(space, pictures, tmp_path / "whole")
     run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
     (run / "journal" / "validation.jsonl").unlink()
@@ -72,7 +82,7 @@ def test_after_a_resume_it_shows_the_same_and_nothing_twice(space, pictures, tmp
     assert shown(run) == shown(tmp_path / "whole")
 
 
-def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
+def test_the_work_of_a_proposal_shrinks_with_every_decision(space: SearchSpace) -> None:
     counts = [look.evaluations for look in rehearse(space.choices, "random")]
     work = proposal_work(space.choices, "random")
     per_evaluation = [round(w / count, 9) for w, count in zip(work, counts, strict=True)]
@@ -84,22 +94,24 @@ def test_the_work_of_a_proposal_shrinks_with_every_decision(space):
 class Terminal:
     """A file that says it is a terminal."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.text = ""
 
-    def write(self, text):
+    def write(self, text: Any) -> None:
         self.text += text
 
-    def flush(self):
+    def flush(self) -> None:
         pass
 
-    def isatty(self):
+    def isatty(self) -> Any:
         return True
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 @pytest.mark.parametrize("order", ["random", "global-op-iter"])
-def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, order, pictures, tmp_path, monkeypatch):
+def test_bars_come_to_a_hundred_percent_also_after_a_resume(
+    space: Any, order: str, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for resume in (False, True):
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)
@@ -112,6 +124,8 @@ def test_bars_come_to_a_hundred_percent_also_after_a_resume(space, order, pictur
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
-def test_bars_are_silent_where_there_is_no_terminal(space, pictures, tmp_path, capsys):
+def test_bars_are_silent_where_there_is_no_terminal(
+    space: Any, pictures: TensorDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     searched(space, pictures, tmp_path / "run")
     assert capsys.readouterr().err == ""

@@ -1,6 +1,10 @@
 """Pictures: what is on them."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -9,13 +13,16 @@ import zcpt
 from tests.conftest import random_architecture
 from zcpt.plot import draw_architecture, draw_cells, draw_importance
 from zcpt.search import Decision
+from zcpt.space import SearchSpace
 
 
-def texts(axis):
+def texts(axis: Any) -> Any:
     return [text.get_text() for text in axis.texts]
 
 
-def test_a_cell_shows_every_node_and_an_arrow_with_a_label_for_every_operation(space, tmp_path):
+def test_a_cell_shows_every_node_and_an_arrow_with_a_label_for_every_operation(
+    space: SearchSpace, tmp_path: Path
+) -> None:
     architecture = random_architecture(space, 0)
     cells = space.cells(architecture)
     if not cells:
@@ -33,11 +40,11 @@ def test_a_cell_shows_every_node_and_an_arrow_with_a_label_for_every_operation(s
     assert (tmp_path / "cells.png").stat().st_size > 5000
 
 
-def decision(choice, importances, kept):
+def decision(choice: Any, importances: Any, kept: Any) -> Any:
     return Decision(0, choice.name, choice.candidates, importances, importances, kept, 0.0)
 
 
-def test_a_heat_map_shows_differences_to_the_mean_of_each_edge_and_frames_what_was_kept():
+def test_a_heat_map_shows_differences_to_the_mean_of_each_edge_and_frames_what_was_kept() -> None:
     space = zcpt.get_space("nasbench201")
     first, second = space.choices[:2]
     decisions = [
@@ -53,7 +60,7 @@ def test_a_heat_map_shows_differences_to_the_mean_of_each_edge_and_frames_what_w
     assert values[0].tolist() == [1, 0, -1, 1, -1]
 
 
-def test_darts_has_a_panel_for_each_cell_and_phase():
+def test_darts_has_a_panel_for_each_cell_and_phase() -> None:
     space = zcpt.get_space("darts")
     decisions = [
         decision(c, tuple(-float(i) for i in range(len(c.candidates))), c.candidates[: c.keep]) for c in space.choices
@@ -63,7 +70,7 @@ def test_darts_has_a_panel_for_each_cell_and_phase():
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == list("01234")
 
 
-def test_without_cells_what_is_kept_is_listed():
+def test_without_cells_what_is_kept_is_listed() -> None:
     space = zcpt.get_space("toy")
     figure = draw_architecture(space, space.parse("op0=conv, op1=skip, op2=ghost"), "a title")
     assert [text.get_text() for text in figure.texts][-1] == "op0:  conv\nop1:  skip\nop2:  ghost"

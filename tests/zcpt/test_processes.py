@@ -1,14 +1,19 @@
 """One search in several processes: the same run folder as in one, and no process that waits for ever."""
 
+from __future__ import annotations
+
 import logging
 import os
 import signal
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed as dist
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.processes import forked
@@ -24,11 +29,11 @@ SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation
 SMALL |= {"batch_size": 4, "validation_batch_size": 4, "channels": 4, "layers": 1}
 
 
-def in_processes(size, work, tmp_path, seconds=20):
+def in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any:
     """What ``work(rank)`` returns or raises in each process of a group."""
     store = tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
 
-    def member(rank):
+    def member(rank: Any) -> Any:
         logging.disable()
         dist.init_process_group("gloo", f"file://{store}", timedelta(seconds=seconds), size, rank)
         return work(rank)
@@ -36,7 +41,7 @@ def in_processes(size, work, tmp_path, seconds=20):
     return forked(size, member)
 
 
-def search(pictures, run, callbacks=(), resume=False, **options):
+def search(pictures: TensorDataset, run: Any, callbacks: Any = (), resume: bool = False, **options: Any) -> Any:
     options = {**SMALL, **options}
     return zcpt.search("nasbench201", pictures, run_dir=run, resume=resume, callbacks=callbacks, **options)
 
@@ -44,50 +49,52 @@ def search(pictures, run, callbacks=(), resume=False, **options):
 class Heard(zcpt.Callback):
     """Everything that is told, in its order, without the seconds."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.all = []
 
-    def on_decision(self, proposal, decision, replayed):
+    def on_decision(self, proposal: Any, decision: Any, replayed: Any) -> None:
         self.all.append(("decided", proposal, decision.step, decision.choice, decision.scores, replayed))
 
-    def on_proposal(self, proposal, architecture):
+    def on_proposal(self, proposal: Any, architecture: Any) -> None:
         self.all.append(("proposed", proposal, architecture))
 
-    def on_validation_start(self, candidates):
+    def on_validation_start(self, candidates: Any) -> None:
         self.all.append(("validating", tuple(candidates)))
 
-    def on_validation_batch(self, batch, scores, replayed):
+    def on_validation_batch(self, batch: zcpt.Batch, scores: Any, replayed: Any) -> None:
         self.all.append(("validated", batch, scores, replayed))
 
-    def on_search_end(self, result):
+    def on_search_end(self, result: Any) -> None:
         self.all.append(("on_search_end", result.architecture))
 
-    def on_close(self):
+    def on_close(self) -> None:
         self.all.append(("closed",))
 
 
-def heard(pictures, run, **options):
+def heard(pictures: TensorDataset, run: Any, **options: Any) -> Any:
     callback = Heard()
     result = search(pictures, run, [callback], **options)
     return result.architecture, callback.all
 
 
 @contextmanager
-def patched(owner, name, value):
+def patched(owner: Any, name: Any, value: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, value)
         yield
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, pictures):
+def alone(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
     """A search in one process, and what was heard of it."""
     run = tmp_path_factory.mktemp("alone") / "run"
     return run, heard(pictures, run)
 
 
 @pytest.mark.parametrize("size", [2, 3, 6])
-def test_every_number_of_processes_makes_the_same_run(size, alone, pictures, tmp_path):
+def test_every_number_of_processes_makes_the_same_run(
+    size: int, alone: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     whole, (architecture, told) = alone
     found = in_processes(size, lambda rank: heard(pictures, tmp_path / "run"), tmp_path)
     assert found == [(architecture, told)] + [(architecture, [])] * (size - 1)
@@ -95,14 +102,14 @@ def test_every_number_of_processes_makes_the_same_run(size, alone, pictures, tmp
 
 
 @pytest.mark.parametrize("changes", [{"order": "global-op-iter"}, {"preset": "paper", "validation_batches": 5}])
-def test_with_other_settings_too(changes, pictures, tmp_path):
+def test_with_other_settings_too(changes: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     changes = {"proposals": 3, **changes}
     search(pictures, tmp_path / "whole", **changes)
     in_processes(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-def test_a_real_proxy_on_another_space(pictures, tmp_path):
+def test_a_real_proxy_on_another_space(pictures: TensorDataset, tmp_path: Path) -> None:
     changes = {"proxy": "naswot", "proposals": 2, "layers": 8, "validation_batches": 2}
     space = zcpt.get_space("nasbench-macro")
     searched(space, pictures, run_dir=tmp_path / "whole", **changes)
@@ -110,7 +117,7 @@ def test_a_real_proxy_on_another_space(pictures, tmp_path):
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-def cut_off(whole, run, share):
+def cut_off(whole: Any, run: Any, share: Any) -> None:
     """A run folder as one process leaves it when it is killed."""
     (run / "journal").mkdir(parents=True)
     (run / "config.json").write_bytes((whole / "config.json").read_bytes())
@@ -121,7 +128,9 @@ def cut_off(whole, run, share):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
-def test_what_one_process_has_begun_two_go_on_with(share, alone, pictures, tmp_path):
+def test_what_one_process_has_begun_two_go_on_with(
+    share: float, alone: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     whole, (architecture, told) = alone
     cut_off(whole, tmp_path / "run", share)
     found = in_processes(2, lambda rank: heard(pictures, tmp_path / "run", resume=True), tmp_path)
@@ -131,17 +140,19 @@ def test_what_one_process_has_begun_two_go_on_with(share, alone, pictures, tmp_p
 
 
 @pytest.mark.parametrize(("file", "lines"), [("proposal_001", 3), ("proposal_002", 1), ("validation", 4)])
-def test_what_two_processes_have_begun_one_or_three_go_on_with(file, lines, alone, pictures, tmp_path):
+def test_what_two_processes_have_begun_one_or_three_go_on_with(
+    file: str, lines: int, alone: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     whole, (architecture, _) = alone
     before, names = Journal.append, []
 
-    def dies(self, name, record):
+    def dies(self: Any, name: Any, record: Any) -> None:
         before(self, name, record)
         names.append(name)
         if self.folder is not None and names.count(file) == lines:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def begin(rank):
+    def begin(rank: Any) -> None:
         with patched(Journal, "append", dies):
             search(pictures, tmp_path / "run")
 
@@ -157,15 +168,17 @@ def test_what_two_processes_have_begun_one_or_three_go_on_with(file, lines, alon
     assert content(tmp_path / "run") == content(whole)
 
 
-def test_an_error_in_one_process_ends_all_with_the_same_sentence(alone, pictures, tmp_path):
+def test_an_error_in_one_process_ends_all_with_the_same_sentence(
+    alone: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     propose = Proposer.propose
 
-    def fails(self, proposal):
+    def fails(self: Any, proposal: Any) -> Any:
         if proposal == 1:
             raise ProxyError("not this network.")
         return propose(self, proposal)
 
-    def begin(rank):
+    def begin(rank: Any) -> None:
         with patched(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
@@ -177,11 +190,11 @@ def test_an_error_in_one_process_ends_all_with_the_same_sentence(alone, pictures
     assert content(tmp_path / "run") == content(alone[0])
 
 
-def test_a_fault_of_ours_in_one_process_is_shown_with_its_place_by_all(pictures, tmp_path):
-    def fails(self, proposal):
+def test_a_fault_of_ours_in_one_process_is_shown_with_its_place_by_all(pictures: TensorDataset, tmp_path: Path) -> None:
+    def fails(self: Any, proposal: Any) -> Any:
         return {}["nothing"] if proposal == 1 else None
 
-    def begin(rank):
+    def begin(rank: Any) -> None:
         with patched(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
@@ -194,15 +207,15 @@ def test_a_fault_of_ours_in_one_process_is_shown_with_its_place_by_all(pictures,
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_full_disk_ends_all(rank, alone, pictures, tmp_path):
+def test_a_full_disk_ends_all(rank: int, alone: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     append = Journal.append
 
-    def full(self, name, record):
+    def full(self: Any, name: Any, record: Any) -> None:
         if self.folder is not None and name == ("validation" if rank == 0 else "proposal_003"):
             raise OSError(28, "No space left on device", "journal")
         append(self, name, record)
 
-    def begin(rank):
+    def begin(rank: Any) -> None:
         with patched(Journal, "append", full):
             search(pictures, tmp_path / "run")
 
@@ -212,8 +225,8 @@ def test_a_full_disk_ends_all(rank, alone, pictures, tmp_path):
     assert content(tmp_path / "run") == content(alone[0])
 
 
-def test_an_error_when_all_else_is_done_is_heard_too(pictures, tmp_path):
-    def begin(rank):
+def test_an_error_when_all_else_is_done_is_heard_too(pictures: TensorDataset, tmp_path: Path) -> None:
+    def begin(rank: Any) -> None:
         with patched(Heard, "on_search_end", lambda self, result: {}["nothing"]):
             heard(pictures, None)
 
@@ -229,8 +242,10 @@ def test_an_error_when_all_else_is_done_is_heard_too(pictures, tmp_path):
         ({"channels": "wrong on 1"}, ConfigError, "channels"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_all_and_leaves_nothing(changes, kind, complaint, pictures, tmp_path):
-    def begin(rank):
+def test_what_cannot_be_used_is_refused_in_all_and_leaves_nothing(
+    changes: Any, kind: Any, complaint: str, pictures: TensorDataset, tmp_path: Path
+) -> None:
+    def begin(rank: Any) -> None:
         own = {"by rank": 2 + rank, "wrong on 1": -rank or 4}
         search(pictures, tmp_path / "run", **{name: own.get(value, value) for name, value in changes.items()})
 
@@ -239,13 +254,13 @@ def test_what_cannot_be_used_is_refused_in_all_and_leaves_nothing(changes, kind,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_exists_is_refused_in_all(alone, pictures, tmp_path):
+def test_a_folder_that_exists_is_refused_in_all(alone: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     found = in_processes(2, lambda rank: search(pictures, alone[0]), tmp_path)
     assert all(outcome[0] is ConfigError and "exists already" in outcome[1] for outcome in found)
 
 
-def test_the_group_of_the_caller_is_left_as_it_was(pictures, tmp_path):
-    def twice(rank):
+def test_the_group_of_the_caller_is_left_as_it_was(pictures: TensorDataset, tmp_path: Path) -> None:
+    def twice(rank: Any) -> Any:
         results = [search(pictures, None, proposals=2).architecture for _ in range(2)]
         dist.barrier()
         with joined() as ranks:
@@ -255,27 +270,29 @@ def test_the_group_of_the_caller_is_left_as_it_was(pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(alone, pictures, tmp_path):
+def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(
+    alone: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     propose = Proposer.propose
 
-    def slowly(self, proposal):
+    def slowly(self: Any, proposal: Any) -> Any:
         time.sleep(6 * proposal)
         return propose(self, proposal)
 
-    def begin(rank):
+    def begin(rank: Any) -> Any:
         with patched(Proposer, "propose", slowly):
             return search(pictures, None, proposals=2).candidates[0].proposals[0]
 
     assert in_processes(2, begin, tmp_path, seconds=3) == [0, 0]
 
 
-def rounds(inits, batches, ranks):
+def rounds(inits: Any, batches: Any, ranks: Any) -> Any:
     return list(_rounds([(init, batch) for init in range(inits) for batch in range(init, batches, inits)], ranks))
 
 
 @pytest.mark.parametrize("inits", [1, 3, 4, 10])
 @pytest.mark.parametrize("ranks", [1, 2, 4, 13])
-def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits, ranks):
+def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits: int, ranks: int) -> None:
     batches = 40
     dealt = rounds(inits, batches, ranks)
     lines = [line for share in dealt for line in share if line is not None]
@@ -286,5 +303,5 @@ def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits,
     assert max(built) <= inits // ranks + inits % ranks
 
 
-def test_one_process_scores_the_lines_in_their_order():
+def test_one_process_scores_the_lines_in_their_order() -> None:
     assert [share[0] for share in rounds(3, 7, 1)] == [(0, 0), (0, 3), (0, 6), (1, 1), (1, 4), (2, 2), (2, 5)]

@@ -1,14 +1,19 @@
 """Searches by whatever proxy: one that needs labels and gradients, several together, another one in stage 2."""
 
+from __future__ import annotations
+
 import json
 import math
 import shutil
 import zlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import rankdata
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import tiny_network_config
@@ -21,18 +26,19 @@ from zcpt.proxies._running import copied, run
 from zcpt.scoring import convert_to_importances
 from zcpt.search import ORDERS, SearchConfig
 from zcpt.search.validate import best
+from zcpt.space import SearchSpace
 
 TOGETHER = "log_rank:hashed+salted+slope"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def proxies():
+def proxies() -> Any:
     class Salted(Proxy):
         """As 'hashed', with another number, and low is good."""
 
         name, higher_is_better = "salted", False
 
-        def score(self, net, batch, mixture):
+        def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
             return zlib.crc32(f"salt{_PROXIES['hashed']().score(net, batch, mixture)}".encode()) / 2**32
 
     class Slope(Proxy):
@@ -41,7 +47,7 @@ def proxies():
         name, higher_is_better, min_batch = "slope", False, 3
         needs = frozenset({"images", "labels", "gradients"})
 
-        def score(self, net, batch, mixture):
+        def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
             tensors = copied(net)
             with torch.enable_grad():
                 loss = F.cross_entropy(run(net, tensors, batch.images, mixture), batch.labels)
@@ -55,7 +61,7 @@ def proxies():
         name, higher_is_better, depends_on_mixture = "weight", True, False
         independence_reason = "removing a candidate changes no weight"
 
-        def score(self, net, batch, mixture):
+        def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
             return float(sum(p.numel() for p in net.parameters()))
 
     before = dict(_PROXIES._parts)
@@ -66,7 +72,9 @@ def proxies():
     _PROXIES._parts.update(before)
 
 
-def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(space, batch):
+def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(
+    space: SearchSpace, batch: zcpt.Batch
+) -> None:
     net, slope = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("slope")
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     choice = next(choice for choice in reversed(space.choices) if choice.phase == 0)
@@ -80,7 +88,7 @@ def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(space,
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
-def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures):
+def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures: TensorDataset) -> None:
     _, callback = searched(zcpt.get_space("nasbench201"), pictures, proxy="slope")
     for _, decision in callback.all:
         assert decision.importance == decision.scores  # low is good, so what it rises without is needed
@@ -89,7 +97,7 @@ def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, pictures):
+def together(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
     """A finished search by three proxies."""
     run = tmp_path_factory.mktemp("together") / "run"
     _, callback = searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
@@ -99,7 +107,7 @@ def together(tmp_path_factory, pictures):
 SEVERAL = {"proxy": TOGETHER, "proposals": 2, "validation_batches": 3, "validation_inits": 2}
 
 
-def test_every_decision_is_that_of_the_ranks_of_its_parts(together):
+def test_every_decision_is_that_of_the_ranks_of_its_parts(together: Any) -> None:
     directions = {"hashed": True, "salted": False, "slope": False}
     for _, decision in together[1].all:
         assert list(decision.parts) == list(directions)
@@ -113,7 +121,7 @@ def test_every_decision_is_that_of_the_ranks_of_its_parts(together):
         assert decision.kept == (decision.candidates[expected.index(max(expected))],)
 
 
-def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candidates(together):
+def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candidates(together: Any) -> None:
     run, callback = together
     lines = [json.loads(line) for line in (run / "journal" / "proposal_000.jsonl").read_text().splitlines()]
     first = next(decision for _, decision in callback.all)
@@ -128,7 +136,9 @@ def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candid
 
 
 @pytest.mark.parametrize("share", [0.4, 0.97])
-def test_a_search_by_several_goes_on_wherever_it_was_stopped(share, together, pictures, tmp_path):
+def test_a_search_by_several_goes_on_wherever_it_was_stopped(
+    share: float, together: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     whole, run = together[0], tmp_path / "run"
     shutil.copytree(whole, run, ignore=shutil.ignore_patterns("*.json", "genotype.txt", "journal"))
     shutil.copy(whole / "config.json", run)
@@ -143,7 +153,7 @@ def test_a_search_by_several_goes_on_wherever_it_was_stopped(share, together, pi
     assert content(run) == content(whole)
 
 
-def test_replay_compares_the_scores_of_the_parts(together, pictures, tmp_path):
+def test_replay_compares_the_scores_of_the_parts(together: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     run = shutil.copytree(together[0], tmp_path / "run")
     path = run / "journal" / "proposal_001.jsonl"
     first, *rest = path.read_text().splitlines()
@@ -155,13 +165,15 @@ def test_replay_compares_the_scores_of_the_parts(together, pictures, tmp_path):
     assert outcome.largest_gap == pytest.approx(0.25), "all others are the same"
 
 
-def test_a_part_that_has_no_finite_score_ends_the_search_with_the_scores_of_all(diary, pictures, monkeypatch):
+def test_a_part_that_has_no_finite_score_ends_the_search_with_the_scores_of_all(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: math.nan))
     with pytest.raises(ProxyError, match=r"finite score from proxy 'rank_sum:hashed\+diary'.*'diary': \[nan"):
         searched(zcpt.get_space("nasbench201"), pictures, proxy="rank_sum:hashed+diary")
 
 
-def test_stage_2_may_have_a_proxy_of_its_own(diary, pictures, tmp_path):
+def test_stage_2_may_have_a_proxy_of_its_own(diary: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     space = zcpt.get_space("nasbench201")
     settings = {**SEVERAL, "proxy": "hashed"}
     searched(space, pictures, run_dir=tmp_path / "one", **settings)
@@ -177,7 +189,7 @@ def test_stage_2_may_have_a_proxy_of_its_own(diary, pictures, tmp_path):
     assert counts[[c.architecture for c in result.candidates].index(result.architecture)] == max(counts)
 
 
-def test_the_direction_in_validation_is_that_of_its_own_proxy():
+def test_the_direction_in_validation_is_that_of_its_own_proxy() -> None:
     scores = [[1.0], [2.0]]
     assert best(scores, SearchConfig(proxy="hashed", validation_proxy="salted")) == 0
     assert best(scores, SearchConfig(proxy="salted", validation_proxy="hashed")) == 1
@@ -202,19 +214,21 @@ def test_the_direction_in_validation_is_that_of_its_own_proxy():
         ({"validation_proxy": "hashed", "max_memory": 1e9}, ConfigError, "only the fast engine keeps --max-memory"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(options, error, complaint, pictures, tmp_path):
+def test_what_cannot_be_used_is_refused_before_anything_is_written(
+    options: Any, error: Any, complaint: str, pictures: TensorDataset, tmp_path: Path
+) -> None:
     with pytest.raises(error, match=complaint):
         searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("order", [name for name, order in ORDERS.items() if order.rank is not None])
-def test_ranks_within_an_edge_do_not_compare_edges(order):
+def test_ranks_within_an_edge_do_not_compare_edges(order: Any) -> None:
     with pytest.raises(ConfigError, match=f"--order {order} compares operations of different edges"):
         SearchConfig(proxy=TOGETHER, order=order)
 
 
-def test_auto_is_written_down_as_what_it_stands_for(monkeypatch):
+def test_auto_is_written_down_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(AUTO, "operations", "hashed")
     monkeypatch.setitem(AUTO, "validation", "weight")
     config = SearchConfig(proxy="auto")
@@ -226,7 +240,9 @@ def test_auto_is_written_down_as_what_it_stands_for(monkeypatch):
     assert plain.criterion("validation").name == "naswot"
 
 
-def test_a_folder_of_before_there_was_a_proxy_for_stage_2_can_be_gone_on_with(pictures, tmp_path):
+def test_a_folder_of_before_there_was_a_proxy_for_stage_2_can_be_gone_on_with(
+    pictures: TensorDataset, tmp_path: Path
+) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
     searched(space, pictures, run_dir=run, proxy="hashed")
     before, document = content(run), json.loads((run / "config.json").read_text())
@@ -236,6 +252,6 @@ def test_a_folder_of_before_there_was_a_proxy_for_stage_2_can_be_gone_on_with(pi
     assert {**content(run), "config.json": ""} == {**before, "config.json": ""}
 
 
-def test_both_engines_are_named_where_both_score(pictures, tmp_path):
+def test_both_engines_are_named_where_both_score(pictures: TensorDataset, tmp_path: Path) -> None:
     searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", proxy="log_rank:naswot+hashed")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["engine"] == "fast and plain"

@@ -1,13 +1,18 @@
 """Budgets: what is proposed is always inside."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil
 import zlib
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import LAYERS, ONE_SHOT, random_architecture
@@ -16,7 +21,7 @@ from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
 from zcpt.search import ORDERS, configure
 from zcpt.search.budgets import Budget, BudgetChecker, FeasibleSet
-from zcpt.space import NetworkConfig
+from zcpt.space import NetworkConfig, SearchSpace
 
 PRICES = {
     "max_params": lambda block: block.cost.params,
@@ -25,25 +30,25 @@ PRICES = {
 }
 
 
-def small(space):
+def small(space: SearchSpace) -> Any:
     """The network to be trained in these tests."""
     return NetworkConfig(4, LAYERS[space.name], image_size=(8, 8))
 
 
-def limited(space, pictures, **options):
+def limited(space: SearchSpace, pictures: TensorDataset, **options: Any) -> Any:
     size = {"supernet_weights": "run", "train_channels": 4, "train_layers": LAYERS[space.name], "channels": 4}
     return searched(space, pictures, **{"proxy": "hashed", **size, **options})
 
 
-def extreme(space, price, sign=1):
+def extreme(space: SearchSpace, price: Any, sign: int = 1) -> Any:
     """The least, or with sign -1 the largest, that a network has."""
     everything = {choice.name: choice.selectable for choice in space.choices}
-    found = space.build_cheapest_finder(small(space), lambda block: sign * price(block))(everything)
+    found = space.cheapest(small(space), lambda block: sign * price(block))(everything)
     return sum(map(price, space.blocks(found, small(space))))
 
 
 @pytest.fixture
-def table(space, tmp_path):
+def table(space: SearchSpace, tmp_path: Path) -> Any:
     """A made-up latency table of the space."""
     times = {block.key: PRICES["max_latency"](block) / 1e6 for block in space.all_blocks(small(space))}
     LatencyTable({"name": "nothing"}, times).write(tmp_path / "device.json")
@@ -51,7 +56,9 @@ def table(space, tmp_path):
 
 
 @pytest.mark.few_spaces
-def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table):
+def test_twenty_random_budgets_are_kept_by_every_proposal(
+    space: SearchSpace, pictures: TensorDataset, table: Any
+) -> None:
     shape, generator = small(space), torch.Generator().manual_seed(0)
     bounds = {name: (extreme(space, price), extreme(space, price, -1)) for name, price in PRICES.items()}
     scale = {"max_params": 1, "max_macs": 1, "max_latency": 1e6}
@@ -71,7 +78,7 @@ def test_twenty_random_budgets_are_kept_by_every_proposal(space, pictures, table
 
 
 @pytest.mark.few_spaces
-def test_all_budgets_at_once_are_kept(space, pictures, table):
+def test_all_budgets_at_once_are_kept(space: SearchSpace, pictures: TensorDataset, table: Any) -> None:
     shape = small(space)
     for seed in range(3):
         model = random_architecture(space, seed)  # which shows that they can be kept together
@@ -87,7 +94,7 @@ def test_all_budgets_at_once_are_kept(space, pictures, table):
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_the_most_important_of_what_is_not_excluded_is_kept(order, pictures):
+def test_the_most_important_of_what_is_not_excluded_is_kept(order: Any, pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     least, most = (extreme(space, PRICES["max_macs"], sign) for sign in (1, -1))
     _, callback = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
@@ -100,7 +107,7 @@ def test_the_most_important_of_what_is_not_excluded_is_kept(order, pictures):
         assert decision.kept == (max(left, key=worth.__getitem__),)
 
 
-def test_an_input_whose_loss_leaves_no_way_stays(pictures):
+def test_an_input_whose_loss_leaves_no_way_stays(pictures: TensorDataset) -> None:
     space = zcpt.get_space("darts")
     least = extreme(space, PRICES["max_macs"])
     found = []
@@ -114,7 +121,9 @@ def test_an_input_whose_loss_leaves_no_way_stays(pictures):
 
 
 @pytest.mark.parametrize("name", ["max_params", "max_macs"])
-def test_an_impossible_budget_is_refused_before_anything_happens(space, name, pictures, diary, tmp_path):
+def test_an_impossible_budget_is_refused_before_anything_happens(
+    space: SearchSpace, name: str, pictures: TensorDataset, diary: Any, tmp_path: Path
+) -> None:
     least = extreme(space, PRICES[name])
     with pytest.raises(InfeasibleError) as caught:
         limited(space, pictures, proxy="diary", run_dir=tmp_path / "run", **{name: least - 1})
@@ -128,7 +137,7 @@ def test_an_impossible_budget_is_refused_before_anything_happens(space, name, pi
     limited(space, pictures, **{name: zcpt.options.number(advice)})
 
 
-def test_budgets_that_cannot_be_kept_together_are_refused():
+def test_budgets_that_cannot_be_kept_together_are_refused() -> None:
     space = zcpt.get_space("nasbench201")
     prices = [PRICES["max_macs"], lambda block: 0 if block.cost.macs else 10**6]
     least = [extreme(space, price) for price in prices]
@@ -142,20 +151,20 @@ def test_budgets_that_cannot_be_kept_together_are_refused():
     assert f"though each of these can be kept alone (they have at least {least[0]:,} MACs, at least " in sentence
 
 
-def exact(space, architecture, names=tuple(PRICES)):
+def exact(space: SearchSpace, architecture: Any, names: Any = tuple(PRICES)) -> Any:
     """Budgets that an architecture just keeps."""
     blocks = list(space.blocks(architecture, small(space)))
     return [Budget(name, "units", sum(map(PRICES[name], blocks)), PRICES[name]) for name in names]
 
 
-def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space):
+def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space: SearchSpace) -> None:
     for seed in range(5):
         bounds = BudgetChecker(space, small(space), exact(space, random_architecture(space, seed)))
         assert bounds.keeps(bounds.start)
 
 
 @pytest.mark.parametrize("names", [("max_macs", "max_latency"), tuple(PRICES)])
-def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names):
+def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names: Any) -> None:
     space, generator = zcpt.get_space("nasbench201"), torch.Generator().manual_seed(0)
     cells = [random_architecture(space, seed) for seed in range(400)]
     costs = {cell: tuple(budget.limit for budget in exact(space, cell, names)) for cell in cells}
@@ -181,10 +190,10 @@ def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names)
     assert answers == {True, False}
 
 
-def preferring(space, wanted):
+def preferring(space: SearchSpace, wanted: Any) -> Any:
     """What a proxy says that would like the wanted candidates to be kept."""
 
-    def value(mixture):
+    def value(mixture: Any) -> Any:
         if mixture is None:  # a discrete network: any proposal will do
             return 0.0
         rows = ((name, mixture.choices[name].position(candidate)) for name in wanted for candidate in wanted[name])
@@ -193,7 +202,9 @@ def preferring(space, wanted):
     return staticmethod(value)
 
 
-def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch):
+def test_the_mobile_setting_keeps_600_million_macs(
+    pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space, mobile = zcpt.get_space("darts"), NetworkConfig(48, 14, 1000, 3, (224, 224))
     costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
     monkeypatch.setattr(diary, "value", preferring(space, costly))
@@ -216,7 +227,7 @@ def test_the_mobile_setting_keeps_600_million_macs(pictures, diary, monkeypatch)
     assert all(space.cost(candidate.architecture, mobile).macs > 600e6 for candidate in free.candidates)
 
 
-def test_classes_of_the_network_to_be_trained_count(pictures):
+def test_classes_of_the_network_to_be_trained_count(pictures: TensorDataset) -> None:
     """The classifier of 1000 classes makes the difference between what can be kept and what cannot."""
     space = zcpt.get_space("darts")
     light = random_architecture(space, 0, "conv")
@@ -228,10 +239,12 @@ def test_classes_of_the_network_to_be_trained_count(pictures):
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
-def test_valid_only_keeps_to_the_published_list(name, pictures, diary, monkeypatch):
+def test_valid_only_keeps_to_the_published_list(
+    name: Any, pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space(name)
     drawn = (random_architecture(space, seed) for seed in range(300))
-    unlisted = next(architecture for architecture in drawn if not space.is_valid(architecture))
+    unlisted = next(architecture for architecture in drawn if not space.valid(architecture))
     monkeypatch.setattr(diary, "value", preferring(space, unlisted.kept))
     assert limited(space, pictures, proxy="diary")[0].architecture == unlisted
     _, listed = limited(space, pictures, proxy="diary", proposals=8, valid_only=True)
@@ -241,13 +254,15 @@ def test_valid_only_keeps_to_the_published_list(name, pictures, diary, monkeypat
     least = extreme(space, PRICES["max_macs"])
     _, both = limited(space, pictures, proposals=4, valid_only=True, max_macs=3 * least)
     for architecture in both.architectures:
-        assert space.is_valid(architecture)
+        assert space.valid(architecture)
         assert space.cost(architecture, small(space)).macs <= 3 * least
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench1shot1-2"])
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
-def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictures, tmp_path):
+def test_a_search_with_budgets_that_was_stopped_ends_the_same(
+    name: str, share: float, pictures: TensorDataset, tmp_path: Path
+) -> None:
     space = zcpt.get_space(name)
     limits = {key: 2 * extreme(space, PRICES[key]) for key in ("max_params", "max_macs")}
     run = partial(limited, space, pictures, proposals=2, run_dir=tmp_path / "run", **limits)
@@ -264,12 +279,12 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(name, share, pictu
 
 
 @pytest.fixture
-def latency_run(pictures, tmp_path, monkeypatch):
+def latency_run(pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A search with a latency table whose path is relative, and what makes another table in its place."""
     space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
     keys = sorted({block.key for block in space.all_blocks(small(space))})
 
-    def write(factor):
+    def write(factor: Any) -> None:
         LatencyTable({}, {key: factor * (1 + index % 7) for index, key in enumerate(keys)}).write(path)
 
     write(1.0)
@@ -278,7 +293,9 @@ def latency_run(pictures, tmp_path, monkeypatch):
     return partial(limited, space, pictures, **options), write
 
 
-def test_a_run_folder_has_its_latency_table_and_needs_no_other(latency_run, pictures, tmp_path, monkeypatch):
+def test_a_run_folder_has_its_latency_table_and_needs_no_other(
+    latency_run: Any, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, _ = latency_run
     whole, callback = run()
     assert any(decision.excluded for _, decision in callback.all)
@@ -292,7 +309,9 @@ def test_a_run_folder_has_its_latency_table_and_needs_no_other(latency_run, pict
 
 
 @pytest.mark.parametrize("factor", [1.01, 50.0])
-def test_another_latency_table_is_named(factor, latency_run, pictures, tmp_path):
+def test_another_latency_table_is_named(
+    factor: float, latency_run: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     """With 50 times the numbers nothing keeps the budget; what matters is that the numbers are others."""
     run, write = latency_run
     run()
@@ -304,13 +323,15 @@ def test_another_latency_table_is_named(factor, latency_run, pictures, tmp_path)
     assert zcpt.replay(tmp_path / "run", pictures).difference.startswith("the latency table has other numbers than")
 
 
-def test_a_latency_table_may_be_a_path(latency_run, tmp_path):
+def test_a_latency_table_may_be_a_path(latency_run: Any, tmp_path: Path) -> None:
     run, _ = latency_run
     assert run(latency_table=tmp_path / "device.json")[0].config.latency_table == str(tmp_path / "device.json")
 
 
 @pytest.mark.parametrize("name", ["nasbench-macro", "darts"])
-def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkeypatch):
+def test_what_is_forced_is_kept_whatever_its_score(
+    name: str, pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the least budget nothing is left to choose on the chain, and at DARTS' inputs where two cost nothing."""
     space = zcpt.get_space(name)
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
@@ -319,7 +340,7 @@ def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkey
     forced = {d.choice for _, d in calm.all if len(d.candidates) - len(d.excluded) == 1}
     free = {choice.name for choice in space.choices} - forced
 
-    def value(mixture):
+    def value(mixture: Any) -> Any:
         undecided = mixture and {n for n, row in mixture.weights.items() if sum(w > 0 for w in row) > 1}
         return 0.0 if mixture is None or undecided & free else float("nan")
 
@@ -328,7 +349,7 @@ def test_what_is_forced_is_kept_whatever_its_score(name, pictures, diary, monkey
     assert callback.architectures == calm.architectures
 
 
-def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
+def test_a_block_that_the_table_lacks_is_named(pictures: TensorDataset, tmp_path: Path) -> None:
     space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
     times = {block.key: 1.0 for block in space.all_blocks(small(space))}
     LatencyTable({}, times).write(path)
@@ -338,7 +359,7 @@ def test_a_block_that_the_table_lacks_is_named(pictures, tmp_path):
         limited(space, pictures, max_latency=1.0, latency_table=str(path), train_channels=5)
 
 
-def test_a_way_that_was_found_is_remembered():
+def test_a_way_that_was_found_is_remembered() -> None:
     """With several budgets the search for a way may give up where one was found before."""
     space = zcpt.get_space("nasbench201")
     bounds = BudgetChecker(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
@@ -351,11 +372,13 @@ def test_a_way_that_was_found_is_remembered():
         scope.keep(choice, (left,))
 
 
-def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(pictures, monkeypatch):
+def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
+    pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Picky(type(zcpt.get_space("nasbench201"))):
-        """Its cheapest cell is not valid, and it does not tell ``build_cheapest_finder``."""
+        """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
 
-        def is_valid(self, architecture):
+        def valid(self, architecture: Any) -> Any:
             return architecture["node1/edge0"] != "none"
 
     _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)
@@ -367,13 +390,13 @@ def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
         limited(Picky(), pictures, valid_only=True, max_macs=1e9)
 
 
-def test_without_budgets_nothing_is_excluded():
+def test_without_budgets_nothing_is_excluded() -> None:
     space = zcpt.get_space("darts")
     scope = FeasibleSet(BudgetChecker(space, small(space)), space.choices)
     assert all(scope.excluded(choice, choice.selectable) == () for choice in space.choices)
 
 
-def test_valid_only_is_refused_where_the_published_list_has_everything():
+def test_valid_only_is_refused_where_the_published_list_has_everything() -> None:
     assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).has_invalid_architectures} == {*ONE_SHOT}
     with pytest.raises(ConfigError, match="'darts' has no published list that leaves some out: leave out"):
         configure(zcpt.get_space("darts"), valid_only=True)

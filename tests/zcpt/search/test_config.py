@@ -1,5 +1,9 @@
 """Settings of a search."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 import zcpt
@@ -7,7 +11,7 @@ from zcpt import ConfigError, ProxyError
 from zcpt.search import SearchConfig, configure
 
 
-def test_the_defaults_are_those_of_the_method():
+def test_the_defaults_are_those_of_the_method() -> None:
     config = configure(zcpt.get_space("darts"))
     assert (config.proposals, config.validation_batches, config.validation_inits) == (10, 100, 10)
     assert (config.proxy, config.order, config.channels, config.layers) == ("naswot", "random", 16, 8)
@@ -24,7 +28,7 @@ def test_the_defaults_are_those_of_the_method():
         ("proxyless", (64, 256), 1e-3),
     ],
 )
-def test_the_paper_preset_is_the_published_procedure(space, batch_sizes, noise):
+def test_the_paper_preset_is_the_published_procedure(space: str, batch_sizes: Any, noise: float) -> None:
     config = configure(zcpt.get_space(space), "paper")
     assert (config.proxy, config.order) == ("naswot-official", "random")
     assert (config.batch_size, config.validation_batch_size) == batch_sizes
@@ -33,7 +37,7 @@ def test_the_paper_preset_is_the_published_procedure(space, batch_sizes, noise):
     assert (config.non_finite, config.alpha_noise) == ("compare", noise)
 
 
-def test_options_win_over_a_preset():
+def test_options_win_over_a_preset() -> None:
     config = configure(zcpt.get_space("darts"), "paper", proposals=1, order="fixed")
     assert (config.proposals, config.order, config.proxy) == (1, "fixed", "naswot-official")
 
@@ -52,15 +56,15 @@ def test_options_win_over_a_preset():
         ({"scoring_batch": "steps"}, ConfigError, "unknown value of --scoring-batch 'steps': did you mean 'step'"),
     ],
 )
-def test_what_cannot_be_used_is_refused(options, error, complaint):
+def test_what_cannot_be_used_is_refused(options: Any, error: Any, complaint: str) -> None:
     with pytest.raises(error, match=complaint):
         configure(zcpt.get_space("darts"), **options)
 
 
-def test_an_unknown_preset_is_refused():
+def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown preset 'papre': did you mean 'paper'"):
         configure(zcpt.get_space("darts"), "papre")
 
 
-def test_every_option_says_what_it_is():
+def test_every_option_says_what_it_is() -> None:
     assert all(len(field.metadata["help"]) > 10 for field in SearchConfig.__dataclass_fields__.values())

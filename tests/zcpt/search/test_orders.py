@@ -1,6 +1,9 @@
 """In which order choices are decided."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 
@@ -9,6 +12,7 @@ from zcpt import Choice, ConfigError
 from zcpt.search import ORDERS
 from zcpt.search.decision import Decision
 from zcpt.search.orders import evaluations, phases
+from zcpt.space import SearchSpace
 
 DARTS = zcpt.get_space("darts").choices
 
@@ -16,10 +20,10 @@ DARTS = zcpt.get_space("darts").choices
 STATIC = ("fixed", "reverse", "random")
 
 
-def schedule(choices, order, seed, joint=False, worth=None, surveyed=None):
+def schedule(choices: Any, order: Any, seed: Any, joint: bool = False, worth: Any = None, surveyed: Any = None) -> Any:
     """The steps of a proposal, where ``worth`` says the importances that a survey of a choice finds."""
 
-    def survey(choice):
+    def survey(choice: Any) -> Any:
         found = worth(choice) if worth else (0.0,)
         if surveyed is not None:
             surveyed.append(choice.name)
@@ -32,12 +36,12 @@ def schedule(choices, order, seed, joint=False, worth=None, surveyed=None):
     return steps
 
 
-def names(steps, group="normal"):
+def names(steps: Any, group: str = "normal") -> Any:
     return [choice.name for step in steps for choice in step if choice.group == group]
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_every_choice_is_decided_once_and_in_its_phase(space, order):
+def test_every_choice_is_decided_once_and_in_its_phase(space: SearchSpace, order: Any) -> None:
     steps = schedule(space.choices, order, seed=0)
     decided = [choice for step in steps for choice in step]
     assert sorted(c.name for c in decided) == sorted(c.name for c in space.choices)
@@ -56,30 +60,30 @@ def test_every_choice_is_decided_once_and_in_its_phase(space, order):
         ("global-edge-once", 60, 2 * 196),
     ],
 )
-def test_published_and_derived_numbers_of_evaluations(order, nasbench201, darts):
+def test_published_and_derived_numbers_of_evaluations(order: str, nasbench201: int, darts: Any) -> None:
     assert evaluations(zcpt.get_space("nasbench201").choices, order) == (nasbench201,) * 2
     assert evaluations(DARTS, order) == (darts + 44,) * 2  # 44 for the inputs
 
 
-def test_an_order_over_both_cells_costs_what_one_list_of_28_edges_does():
+def test_an_order_over_both_cells_costs_what_one_list_of_28_edges_does() -> None:
     assert evaluations(DARTS, "global-op-iter", joint=True) == (7 * 28 * 29 // 2 + 44,) * 2
     assert evaluations(DARTS, "random", joint=True) == (240, 240)
 
 
-def test_bounds_where_edges_have_different_numbers_of_operations():
+def test_bounds_where_edges_have_different_numbers_of_operations() -> None:
     choices = [Choice("a", ("x", "y")), Choice("b", ("x", "y", "z"))]
     assert evaluations(choices, "global-op-iter") == (3 * 1 + 2 * 2, 2 * 1 + 3 * 2)
     assert evaluations(choices, "global-edge-once") == (10, 10)
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_a_darts_step_decides_one_edge_of_each_cell(order):
+def test_a_darts_step_decides_one_edge_of_each_cell(order: Any) -> None:
     steps = schedule(DARTS, order, seed=1)
     assert len(steps) == 14 + 3
     assert all([choice.group for choice in step] == ["normal", "reduce"] for step in steps)
 
 
-def test_fixed_goes_from_input_to_output_and_reverse_back():
+def test_fixed_goes_from_input_to_output_and_reverse_back() -> None:
     fixed, reverse = (schedule(DARTS, order, seed=0) for order in ("fixed", "reverse"))
     assert names(fixed)[:4] == ["normal/node2/edge0", "normal/node2/edge1", "normal/node3/edge0", "normal/node3/edge1"]
     assert names(fixed)[14:] == ["normal/node3/inputs", "normal/node4/inputs", "normal/node5/inputs"]
@@ -87,7 +91,7 @@ def test_fixed_goes_from_input_to_output_and_reverse_back():
     assert names(reverse)[14:] == names(fixed)[:13:-1]
 
 
-def test_random_depends_on_the_seed_alone_and_differs_between_cells():
+def test_random_depends_on_the_seed_alone_and_differs_between_cells() -> None:
     orders = [names(schedule(DARTS, "random", seed)) for seed in range(20)]
     assert len(set(map(tuple, orders))) == 20
     assert orders[3] == names(schedule(DARTS, "random", 3))
@@ -96,7 +100,7 @@ def test_random_depends_on_the_seed_alone_and_differs_between_cells():
 
 
 @pytest.mark.parametrize(("order", "first"), [("global-op-once", "c"), ("global-edge-once", "b")])
-def test_once_orders_rank_edges_by_one_survey_best_first(order, first):
+def test_once_orders_rank_edges_by_one_survey_best_first(order: str, first: str) -> None:
     worth = {"a": (0.0, 1.0), "b": (5.0, 5.0), "c": (9.0, -9.0), "d": (0.0, 1.0)}
     choices, surveyed = [Choice(name, ("x", "y")) for name in worth], []
     steps = schedule(choices, order, 0, worth=lambda c: worth[c.name], surveyed=surveyed)
@@ -106,7 +110,7 @@ def test_once_orders_rank_edges_by_one_survey_best_first(order, first):
 
 
 @pytest.mark.parametrize("order", ["global-op-iter", "global-edge-iter"])
-def test_repeated_orders_look_at_what_is_open_before_every_decision(order):
+def test_repeated_orders_look_at_what_is_open_before_every_decision(order: str) -> None:
     choices, surveyed = [Choice(name, ("x", "y")) for name in "abc"], []
     worth = {name: iter(values) for name, values in {"a": [1.0, 1.0, 1.0], "b": [2.0], "c": [0.0, 3.0]}.items()}
     steps = schedule(choices, order, 0, worth=lambda c: (next(worth[c.name]), 0.0), surveyed=surveyed)
@@ -114,7 +118,7 @@ def test_repeated_orders_look_at_what_is_open_before_every_decision(order):
     assert "".join(surveyed) == "abc" + "ac" + "a"
 
 
-def test_scores_that_are_not_finite_leave_an_edge_to_the_end():
+def test_scores_that_are_not_finite_leave_an_edge_to_the_end() -> None:
     worth = {"a": (-math.inf, -math.inf), "b": (-math.inf, 1.0), "c": (0.0, 0.5)}
     for order in ("global-op-once", "global-edge-once"):
         steps = schedule([Choice(name, ("x", "y")) for name in worth], order, 0, worth=lambda c: worth[c.name])
@@ -122,12 +126,12 @@ def test_scores_that_are_not_finite_leave_an_edge_to_the_end():
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order not in STATIC])
-def test_inputs_go_in_random_order_after_a_global_one(order):
+def test_inputs_go_in_random_order_after_a_global_one(order: Any) -> None:
     steps = schedule(DARTS, order, 0)
     assert names(steps)[14:] == names(schedule(DARTS, "random", 0))[14:]
 
 
-def test_joint_orders_share_one_lane_between_the_cells():
+def test_joint_orders_share_one_lane_between_the_cells() -> None:
     worth = {choice.name: (float(-position),) for position, choice in enumerate(DARTS)}
     for order in ORDERS:
         steps = schedule(DARTS, order, 0, joint=True, worth=lambda c: worth[c.name])
@@ -137,14 +141,14 @@ def test_joint_orders_share_one_lane_between_the_cells():
     assert first[:28] == [choice.name for choice in DARTS[:28]]
 
 
-def test_random_is_uniform_over_the_first_edge():
+def test_random_is_uniform_over_the_first_edge() -> None:
     choices = [Choice(str(i), ("a", "b")) for i in range(6)]
     first = [schedule(choices, "random", seed)[0][0].name for seed in range(1200)]
     counts = [first.count(str(i)) for i in range(6)]
     assert all(140 < count < 260 for count in counts), counts  # 200 expected, standard deviation 13
 
 
-def test_groups_of_different_length_are_interleaved():
+def test_groups_of_different_length_are_interleaved() -> None:
     choices = [
         Choice("a0", ("x", "y"), group="a"),
         Choice("b0", ("x", "y"), group="b"),
@@ -154,6 +158,6 @@ def test_groups_of_different_length_are_interleaved():
     assert [[choice.name for choice in step] for step in steps] == [["a0", "b0"], ["b1"]]
 
 
-def test_an_unknown_order_is_refused_with_the_nearest_one():
+def test_an_unknown_order_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match="unknown order 'randm': did you mean 'random'"):
         schedule(DARTS, "randm", seed=0)

@@ -1,8 +1,13 @@
 """Stage 1, watched from outside through a proxy that keeps a diary."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.zcpt.search.conftest import searched
@@ -10,11 +15,14 @@ from zcpt import Choice, ConfigError, ProxyError
 from zcpt.search import ORDERS
 from zcpt.search.orders import evaluations
 from zcpt.search.propose import _kept
+from zcpt.space import SearchSpace
 
 
 @pytest.mark.parametrize(("name", "evaluations"), [("darts", 240), ("nasbench201", 30)])
 @pytest.mark.parametrize("struck", ["absent", "present"])
-def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, diary, pictures):
+def test_published_number_of_evaluations_a_proposal(
+    name: str, evaluations: int, struck: str, diary: Any, pictures: TensorDataset
+) -> None:
     space = zcpt.get_space(name)
     searched(space, pictures, proxy="diary", struck_inputs=struck)
     assert len(diary.shown) == evaluations == sum(sum(choice.round_sizes) for choice in space.choices)
@@ -23,18 +31,22 @@ def test_published_number_of_evaluations_a_proposal(name, evaluations, struck, d
 @pytest.mark.few_spaces
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("joint", [False, True])
-def test_a_proposal_costs_what_the_formula_says(space, order, joint, diary, pictures, monkeypatch):
+def test_a_proposal_costs_what_the_formula_says(
+    space: SearchSpace, order: Any, joint: bool, diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: hash(repr(mixture.weights)) % 1000))
     searched(space, pictures, proxy="diary", order=order, joint=joint)
     least, most = evaluations(space.choices, order, joint)
     assert least <= len(diary.shown) <= most
 
 
-def test_the_most_important_operation_of_all_is_decided_first_and_by_the_survey(diary, pictures, monkeypatch):
+def test_the_most_important_operation_of_all_is_decided_first_and_by_the_survey(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space("nasbench201")
     worth = {choice.name: 10.0 * (index % 4) + index + 1 for index, choice in enumerate(space.choices)}
 
-    def value(mixture):  # removing the second candidate of an edge costs the edge's worth
+    def value(mixture: Any) -> Any:  # removing the second candidate of an edge costs the edge's worth
         return -sum(w for name, w in worth.items() if mixture.weights[name][1] == 0)
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
@@ -46,12 +58,14 @@ def test_the_most_important_operation_of_all_is_decided_first_and_by_the_survey(
 
 
 @pytest.mark.parametrize(("what", "batches"), [("step", 12), ("proposal", 2)])
-def test_surveys_see_other_images_than_decisions(what, batches, diary, pictures):
+def test_surveys_see_other_images_than_decisions(what: str, batches: int, diary: Any, pictures: TensorDataset) -> None:
     searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", order="global-edge-iter", scoring_batch=what)
     assert len({tuple(images) for _, images, _ in diary.shown}) == batches
 
 
-def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(diary, pictures):
+def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(
+    diary: Any, pictures: TensorDataset
+) -> None:
     space = zcpt.get_space("nasbench201")
     searched(space, pictures, proxy="diary", order="fixed")
     for index, (_, _, mixture) in enumerate(diary.shown):
@@ -66,11 +80,13 @@ def test_each_evaluation_removes_one_more_candidate_and_renormalises_nothing(dia
                 assert row == (0.2,) * 5
 
 
-def test_the_candidate_whose_removal_costs_most_is_kept(diary, pictures, monkeypatch):
+def test_the_candidate_whose_removal_costs_most_is_kept(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space("nasbench201")
     wanted = {choice.name: (i * 2) % 5 for i, choice in enumerate(space.choices)}
 
-    def value(mixture):  # low, that is bad, wherever a wanted candidate is missing
+    def value(mixture: Any) -> Any:  # low, that is bad, wherever a wanted candidate is missing
         return -sum(mixture.weights[name][index] == 0 for name, index in wanted.items())
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
@@ -81,14 +97,16 @@ def test_the_candidate_whose_removal_costs_most_is_kept(diary, pictures, monkeyp
     assert all(space.choices[0].candidates.index(result.architecture[name]) != wanted[name] for name in wanted)
 
 
-def test_decisions_in_any_order_belong_to_their_own_node(diary, pictures, monkeypatch):
+def test_decisions_in_any_order_belong_to_their_own_node(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space("nasbench1shot1-3")
     wanted = {}
     for index, choice in enumerate(space.choices):
         names = choice.candidates
         wanted[choice.name] = tuple(names[(index + k) % len(names)] for k in range(choice.keep))
 
-    def value(mixture):  # low, that is bad, wherever a wanted candidate is missing
+    def value(mixture: Any) -> Any:  # low, that is bad, wherever a wanted candidate is missing
         missing = 0
         for choice in space.choices:
             row = dict(zip(choice.candidates, mixture.weights[choice.name], strict=True))
@@ -103,11 +121,13 @@ def test_decisions_in_any_order_belong_to_their_own_node(diary, pictures, monkey
 
 
 @pytest.mark.parametrize("struck", ["absent", "present"])
-def test_inputs_are_dropped_one_by_one_until_two_are_left(struck, diary, pictures, monkeypatch):
+def test_inputs_are_dropped_one_by_one_until_two_are_left(
+    struck: str, diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space("darts")
     worth = [5.0, 1.0, 4.0, 2.0, 3.0]
 
-    def value(mixture):
+    def value(mixture: Any) -> Any:
         rows = [mixture.weights[choice.name] for choice in space.choices if choice.phase == 1]
         return sum(sum(w * x for w, x in zip(row, worth, strict=False)) for row in rows)
 
@@ -124,7 +144,9 @@ def test_inputs_are_dropped_one_by_one_until_two_are_left(struck, diary, picture
     assert any(row == (0, 0, 1, 1, 1) for row in second) == (struck == "absent")
 
 
-def test_one_step_decides_both_cells_on_one_batch_and_the_second_sees_the_first(diary, pictures):
+def test_one_step_decides_both_cells_on_one_batch_and_the_second_sees_the_first(
+    diary: Any, pictures: TensorDataset
+) -> None:
     searched(zcpt.get_space("darts"), pictures, proxy="diary", scoring_batch="step")
     batches = [images for _, images, _ in diary.shown]
     assert all(images == batches[0] for images in batches[:14])
@@ -134,19 +156,19 @@ def test_one_step_decides_both_cells_on_one_batch_and_the_second_sees_the_first(
 
 
 @pytest.mark.parametrize(("what", "batches"), [("step", 6), ("proposal", 1)])
-def test_what_one_batch_serves(what, batches, diary, pictures):
+def test_what_one_batch_serves(what: str, batches: int, diary: Any, pictures: TensorDataset) -> None:
     searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", scoring_batch=what)
     assert len({tuple(images) for _, images, _ in diary.shown}) == batches
 
 
 @pytest.mark.parametrize(("what", "draws"), [("proposal", 3), ("run", 1)])
-def test_what_one_draw_of_weights_serves(what, draws, diary, pictures):
+def test_what_one_draw_of_weights_serves(what: str, draws: int, diary: Any, pictures: TensorDataset) -> None:
     searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", supernet_weights=what, proposals=3)
     supernets = {tuple(weights) for weights, _, mixture in diary.shown if mixture is not None}
     assert len(supernets) == draws
 
 
-def test_every_proposal_has_its_own_order_and_batch(diary, pictures):
+def test_every_proposal_has_its_own_order_and_batch(diary: Any, pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     _, callback = searched(space, pictures, proxy="diary", proposals=4)
     orders = [tuple(d.choice for p, d in callback.all if p == proposal) for proposal in range(4)]
@@ -157,7 +179,7 @@ def test_every_proposal_has_its_own_order_and_batch(diary, pictures):
 
 
 @pytest.mark.parametrize(("draw", "starts"), [("proposal", 3), ("run", 1)])
-def test_noise_of_the_architecture_parameters(draw, starts, diary, pictures):
+def test_noise_of_the_architecture_parameters(draw: str, starts: int, diary: Any, pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     searched(space, pictures, proxy="diary", alpha_noise=1e-3, alpha_draw=draw, proposals=3, order="fixed")
     rows = {m.weights["node3/edge2"] for _, _, m in diary.shown[::30]}
@@ -166,7 +188,9 @@ def test_noise_of_the_architecture_parameters(draw, starts, diary, pictures):
     assert all(len(set(row)) == 5 for row in rows)
 
 
-def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(diary, pictures, monkeypatch, tmp_path):
+def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: -math.inf))
     space = zcpt.get_space("nasbench201")
     for _ in range(2):  # a resumed run comes to the same end
@@ -177,19 +201,19 @@ def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(diary, pict
     assert "-inf" in (tmp_path / "r" / "journal" / "proposal_000.jsonl").read_text()
 
 
-def test_the_published_way_compares_singular_kernels_as_numbers():
+def test_the_published_way_compares_singular_kernels_as_numbers() -> None:
     choice = Choice("edge", ("a", "b", "c"))
     assert _kept(choice, choice.candidates, [-1.0, math.inf, -2.0]) == ("b",)
     assert _kept(choice, choice.candidates, [-math.inf] * 3) == ()
 
 
-def test_ties_keep_the_first_operation_and_drop_the_last_input():
+def test_ties_keep_the_first_operation_and_drop_the_last_input() -> None:
     edge, inputs = Choice("edge", ("a", "b")), Choice("inputs", ("0", "1", "2"), keep=2, start="one")
     assert _kept(edge, edge.candidates, [1.0, 1.0]) == ("a",)
     assert _kept(inputs, inputs.candidates, [1.0, 1.0, 1.0]) == ("0", "1")
 
 
-def test_a_journal_of_another_search_is_refused(pictures, tmp_path):
+def test_a_journal_of_another_search_is_refused(pictures: TensorDataset, tmp_path: Path) -> None:
     space = zcpt.get_space("nasbench201")
     searched(space, pictures, run_dir=tmp_path / "r", order="fixed")
     journal = tmp_path / "r" / "journal" / "proposal_000.jsonl"

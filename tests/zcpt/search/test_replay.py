@@ -1,6 +1,10 @@
 """A finished search, derived again."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +18,17 @@ SPACE = zcpt.get_space("nasbench201")
 
 
 @pytest.fixture
-def run(pictures, tmp_path):
+def run(pictures: TensorDataset, tmp_path: Path) -> Any:
     searched(SPACE, pictures, proxy="hashed", proposals=2, run_dir=tmp_path / "run")
     return tmp_path / "run"
 
 
-def content(folder):
+def content(folder: Any) -> Any:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("order", ["random", "global-op-iter"])
-def test_a_search_is_the_same_when_it_is_derived_again(order, pictures, tmp_path):
+def test_a_search_is_the_same_when_it_is_derived_again(order: str, pictures: TensorDataset, tmp_path: Path) -> None:
     searched(SPACE, pictures, proxy="naswot", order=order, proposals=2, run_dir=tmp_path / "run")
     before = content(tmp_path / "run")
     outcome = zcpt.replay(tmp_path / "run", pictures)
@@ -33,7 +37,7 @@ def test_a_search_is_the_same_when_it_is_derived_again(order, pictures, tmp_path
     assert content(tmp_path / "run") == before
 
 
-def test_the_first_difference_is_named(run, pictures):
+def test_the_first_difference_is_named(run: Any, pictures: TensorDataset) -> None:
     journal = run / "journal" / "proposal_001.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     lines[2]["kept"] = ["none" if lines[2]["kept"] != ["none"] else "skip_connect"]
@@ -43,7 +47,7 @@ def test_the_first_difference_is_named(run, pictures):
     assert outcome.decisions == 6 + 2
 
 
-def test_scores_that_moved_are_measured(run, pictures):
+def test_scores_that_moved_are_measured(run: Any, pictures: TensorDataset) -> None:
     journal = run / "journal" / "proposal_000.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     lines[4]["scores"][1] += 0.25
@@ -52,14 +56,14 @@ def test_scores_that_moved_are_measured(run, pictures):
     assert (outcome.difference, outcome.largest_gap) == ("", pytest.approx(0.25))
 
 
-def test_other_images_another_end_and_a_journal_that_is_cut(run, pictures):
+def test_other_images_another_end_and_a_journal_that_is_cut(run: Any, pictures: TensorDataset) -> None:
     others = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 10)
     assert "the images are others" in zcpt.replay(run, others).difference
     (run / "journal" / "proposal_001.jsonl").write_text("")
     assert "ends after 0 lines" in zcpt.replay(run, pictures).difference
 
 
-def test_a_search_that_is_not_finished_is_refused(run, pictures):
+def test_a_search_that_is_not_finished_is_refused(run: Any, pictures: TensorDataset) -> None:
     (run / "architecture.json").unlink()
     with pytest.raises(ConfigError, match="is not finished: go on with --resume"):
         zcpt.replay(run, pictures)

@@ -1,25 +1,28 @@
 """A whole search: its folder, its repetition, its resumption."""
 
+from __future__ import annotations
+
 import json
 import logging
 import re
 import shutil
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 import zcpt
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
-from zcpt.options import parse_number
+from zcpt.options import number
+from zcpt.space import SearchSpace
 
 SMALL = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
 
 
-def content(run):
+def content(run: Any) -> Any:
     """Every file that must be the same however the search got there; seconds aside."""
     files = {}
     for path in sorted(run.rglob("*")):
@@ -32,11 +35,11 @@ def content(run):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, pictures):
+def finished(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
     """A finished search of each space."""
 
     class Runs(dict[str, Path]):
-        def __missing__(self, name):
+        def __missing__(self, name: Any) -> Any:
             self[name] = tmp_path_factory.mktemp("runs") / name
             searched(zcpt.get_space(name), pictures, run_dir=self[name], **SMALL)
             return self[name]
@@ -44,7 +47,7 @@ def finished(tmp_path_factory, pictures):
     return Runs()
 
 
-def test_the_folder_holds_what_the_design_promises(space, finished):
+def test_the_folder_holds_what_the_design_promises(space: SearchSpace, finished: Any) -> None:
     run = finished[space.name]
     config = json.loads((run / "config.json").read_text())
     assert config["space"] == space.name
@@ -64,7 +67,7 @@ def test_the_folder_holds_what_the_design_promises(space, finished):
     assert len(lines) == sum(len(choice.round_sizes) for choice in space.choices)
 
 
-def test_the_manual_has_every_field_of_the_journal_and_every_file(finished):
+def test_the_manual_has_every_field_of_the_journal_and_every_file(finished: Any) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "run-folder.md").read_text()
     tables = [re.findall(r"^\| `(\w+)` \|", table, re.M) for table in manual.split("| field of ")[1:]]
     run = finished["nasbench201"]
@@ -78,7 +81,9 @@ def test_the_manual_has_every_field_of_the_journal_and_every_file(finished):
 
 
 @pytest.mark.few_spaces
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finished, pictures, tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    space: SearchSpace, finished: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     searched(space, pictures, run_dir=tmp_path / "again", **SMALL)
     searched(space, pictures, run_dir=tmp_path / "other", seed=1, **SMALL)
     first, again, other = content(finished[space.name]), content(tmp_path / "again"), content(tmp_path / "other")
@@ -86,7 +91,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(space, finish
     assert other["proposal_000.jsonl"] != first["proposal_000.jsonl"]
 
 
-def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures):
+def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     torch.manual_seed(1)
     one = searched(space, pictures, proxy="hashed")[0]
@@ -98,7 +103,9 @@ def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures
 
 @pytest.mark.few_spaces
 @pytest.mark.parametrize("share", [0.0, 0.13, 0.37, 0.66, 0.71, 0.9, 0.999])
-def test_a_search_stopped_anywhere_ends_the_same(space, share, finished, pictures, tmp_path):
+def test_a_search_stopped_anywhere_ends_the_same(
+    space: SearchSpace, share: float, finished: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     """Cut the journal off at any byte, as a kill would, and resume."""
     whole = finished[space.name]
     run = tmp_path / "run"
@@ -116,7 +123,9 @@ def test_a_search_stopped_anywhere_ends_the_same(space, share, finished, picture
     assert content(run) == content(whole)
 
 
-def test_resuming_a_finished_search_changes_nothing(space, finished, pictures, tmp_path):
+def test_resuming_a_finished_search_changes_nothing(
+    space: SearchSpace, finished: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     run = shutil.copytree(finished[space.name], tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     result, callback = searched(space, pictures, run_dir=run, resume=True, **SMALL)
@@ -129,7 +138,9 @@ def test_resuming_a_finished_search_changes_nothing(space, finished, pictures, t
     ("changes", "complaint"),
     [({"seed": 1}, "its seed is 0, not 1"), ({"order": "fixed"}, "its order is 'random', not 'fixed'")],
 )
-def test_resuming_with_other_settings_is_refused(changes, complaint, finished, pictures, tmp_path):
+def test_resuming_with_other_settings_is_refused(
+    changes: Any, complaint: str, finished: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
     before = content(run)
     with pytest.raises(ConfigError, match=complaint):
@@ -137,7 +148,7 @@ def test_resuming_with_other_settings_is_refused(changes, complaint, finished, p
     assert content(run) == before
 
 
-def test_resuming_on_other_images_is_refused(finished, pictures, tmp_path):
+def test_resuming_on_other_images_is_refused(finished: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
     images, labels = pictures.tensors
     other = torch.utils.data.TensorDataset(images + 1e-3, labels)
@@ -145,7 +156,9 @@ def test_resuming_on_other_images_is_refused(finished, pictures, tmp_path):
         searched(zcpt.get_space("nasbench201"), other, run_dir=run, resume=True, **SMALL)
 
 
-def test_a_change_of_version_is_remarked_and_goes_on(finished, pictures, tmp_path, caplog):
+def test_a_change_of_version_is_remarked_and_goes_on(
+    finished: Any, pictures: TensorDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
     document = json.loads((run / "config.json").read_text())
     document["versions"]["torch"] = "1.0"
@@ -159,14 +172,18 @@ ENGINES = [({}, "fast"), ({"engine": "fast"}, "fast"), ({"engine": "plain"}, "pl
 
 
 @pytest.mark.parametrize(("options", "engine"), ENGINES)
-def test_the_folder_notes_the_engine_that_was_used(options, engine, pictures, tmp_path):
+def test_the_folder_notes_the_engine_that_was_used(
+    options: Any, engine: Any, pictures: TensorDataset, tmp_path: Path
+) -> None:
     searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["engine"] == engine
     assert config["search"]["engine"] == options.get("engine", "auto")
 
 
-def test_a_change_of_engine_is_remarked_and_goes_on(pictures, tmp_path, caplog):
+def test_a_change_of_engine_is_remarked_and_goes_on(
+    pictures: TensorDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
     searched(space, pictures, run_dir=run)
     config = json.loads((run / "config.json").read_text())
@@ -179,11 +196,11 @@ def test_a_change_of_engine_is_remarked_and_goes_on(pictures, tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["nasbench201", "toy"])
 @pytest.mark.parametrize("proposals", [1, 2])
-def test_both_engines_and_any_memory_come_to_the_same(name, proposals, pictures):
+def test_both_engines_and_any_memory_come_to_the_same(name: str, proposals: int, pictures: TensorDataset) -> None:
     space = zcpt.get_space(name)
     plain, decisions = searched(space, pictures, engine="plain", proposals=proposals)
     least = re.search(r"needs (\S+) bytes", str(refused(space, pictures, proposals)))[1]
-    for options in ({"engine": "fast"}, {"max_memory": parse_number(least)}):
+    for options in ({"engine": "fast"}, {"max_memory": number(least)}):
         fast, others = searched(space, pictures, proposals=proposals, **options)
         for (_, one), (_, other) in zip(decisions.all, others.all, strict=True):
             assert [one.choice, one.kept] == [other.choice, other.kept]
@@ -191,13 +208,13 @@ def test_both_engines_and_any_memory_come_to_the_same(name, proposals, pictures)
         assert fast.architecture == plain.architecture
 
 
-def refused(space, pictures, proposals):
+def refused(space: SearchSpace, pictures: TensorDataset, proposals: Any) -> Any:
     with pytest.raises(ConfigError, match="is too little") as error:
         searched(space, pictures, proposals=proposals, max_memory=1000)
     return error.value
 
 
-def test_a_folder_that_exists_is_refused_and_left_alone(finished, pictures):
+def test_a_folder_that_exists_is_refused_and_left_alone(finished: Any, pictures: TensorDataset) -> None:
     run = finished["nasbench201"]
     before = content(run)
     with pytest.raises(ConfigError, match=r"exists already: .* --resume"):
@@ -205,19 +222,19 @@ def test_a_folder_that_exists_is_refused_and_left_alone(finished, pictures):
     assert content(run) == before
 
 
-def test_a_folder_below_a_file_cannot_be_made(pictures, tmp_path):
+def test_a_folder_below_a_file_cannot_be_made(pictures: TensorDataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
         searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "file" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_more_images_than_there_are_is_refused(pictures):
+def test_more_images_than_there_are_is_refused(pictures: TensorDataset) -> None:
     with pytest.raises(DataError, match="--batch-size 41 is more than the 40 images .* use --batch-size 40 or less"):
         searched(zcpt.get_space("nasbench201"), pictures, batch_size=41)
 
 
-def test_batches_may_come_from_whatever_people_have(pictures):
+def test_batches_may_come_from_whatever_people_have(pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     loader = DataLoader(pictures, batch_size=7, shuffle=True)
     results = [searched(space, data, proxy="hashed")[0].architecture for data in (pictures, loader, pictures.tensors)]
@@ -226,14 +243,16 @@ def test_batches_may_come_from_whatever_people_have(pictures):
         searched(space, 3)
 
 
-def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, pictures, monkeypatch):
+def test_listeners_are_told_of_the_end_also_when_the_search_fails(
+    diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Ends(zcpt.Callback):
         told: ClassVar[list[str]] = []
 
-        def on_search_end(self, result):
+        def on_search_end(self, result: Any) -> None:
             self.told.append("finished")
 
-        def on_close(self):
+        def on_close(self) -> None:
             self.told.append("closed")
 
     space = zcpt.get_space("nasbench201")
@@ -247,8 +266,10 @@ def test_listeners_are_told_of_the_end_also_when_the_search_fails(diary, picture
 
 
 @pytest.mark.parametrize(("scored", "left"), [(0, False), (4, False), (5, True)])
-def test_an_error_before_the_first_decision_leaves_no_folder(diary, pictures, tmp_path, monkeypatch, scored, left):
-    def fails(mixture):
+def test_an_error_before_the_first_decision_leaves_no_folder(
+    diary: Any, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: int, left: bool
+) -> None:
+    def fails(mixture: Any) -> Any:
         if len(diary.shown) > scored:  # nasbench201 has five candidates
             raise zcpt.ProxyError("not this network")
         return 0.0
@@ -264,12 +285,14 @@ def test_an_error_before_the_first_decision_leaves_no_folder(diary, pictures, tm
     assert (run / "architecture.json").exists()
 
 
-def test_a_resumed_folder_is_left_whatever_happens(diary, pictures, tmp_path, monkeypatch):
+def test_a_resumed_folder_is_left_whatever_happens(
+    diary: Any, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
     options = {"run_dir": run, "proxy": "diary"}
     for resume, error in ((False, KeyboardInterrupt), (True, RuntimeError)):
 
-        def fails(mixture, error=error):
+        def fails(mixture: Any, error: Any = error) -> None:
             raise error
 
         with monkeypatch.context() as patch:
@@ -280,11 +303,11 @@ def test_a_resumed_folder_is_left_whatever_happens(diary, pictures, tmp_path, mo
     searched(space, pictures, resume=True, **options)
 
 
-def test_a_listener_that_fails_is_not_told_again(pictures):
+def test_a_listener_that_fails_is_not_told_again(pictures: TensorDataset) -> None:
     class Fails(zcpt.Callback):
         told = 0
 
-        def on_decision(self, proposal, decision, replayed):
+        def on_decision(self, proposal: Any, decision: Any, replayed: Any) -> None:
             self.told += 1
             raise RuntimeError("enough")
 

@@ -1,8 +1,12 @@
 """Stage 2: paired, over V batches and R initialisations."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.zcpt.search.conftest import searched
@@ -10,7 +14,9 @@ from zcpt import ProxyError
 from zcpt.search.validate import best
 
 
-def test_all_candidates_see_the_same_batches_and_initialisations(monkeypatch, diary, pictures):
+def test_all_candidates_see_the_same_batches_and_initialisations(
+    monkeypatch: pytest.MonkeyPatch, diary: Any, pictures: TensorDataset
+) -> None:
     draws = iter(range(10**6))
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float(hash(next(draws)) * 7919 % 101)))
     space = zcpt.get_space("nasbench201")
@@ -29,7 +35,9 @@ def test_all_candidates_see_the_same_batches_and_initialisations(monkeypatch, di
     assert [stems.index(stem) for stem in stems] == [0, 0, 0, 3, 3, 5, 5]
 
 
-def test_validation_has_a_batch_size_of_its_own(monkeypatch, diary, pictures):
+def test_validation_has_a_batch_size_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, diary: Any, pictures: TensorDataset
+) -> None:
     draws = iter(range(10**6))
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float(hash(next(draws)) * 7919 % 101)))
     searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", proposals=4, batch_size=5, validation_batch_size=9)
@@ -37,7 +45,7 @@ def test_validation_has_a_batch_size_of_its_own(monkeypatch, diary, pictures):
     assert sizes == {False: 5, True: 9}
 
 
-def test_the_best_mean_wins_in_both_directions(diary, monkeypatch):
+def test_the_best_mean_wins_in_both_directions(diary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = zcpt.SearchConfig(proxy="diary", batch_size=2, validation_batch_size=2)
     scores = [[1.0, 2.0], [5.0, 0.0], [2.0, 2.0]]
     assert best(scores, config) == 1
@@ -45,7 +53,7 @@ def test_the_best_mean_wins_in_both_directions(diary, monkeypatch):
     assert best(scores, config) == 0
 
 
-def test_scores_that_are_not_finite_rank_last():
+def test_scores_that_are_not_finite_rank_last() -> None:
     scores = [[math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]]
     assert best(scores, zcpt.SearchConfig()) == 1
     assert best([[-math.inf, 1.0], [-math.inf, 2.0]], zcpt.SearchConfig()) == 1
@@ -53,12 +61,12 @@ def test_scores_that_are_not_finite_rank_last():
         best([[math.nan], [math.inf]], zcpt.SearchConfig())
 
 
-def test_the_published_way_sums_and_ignores_nan():
+def test_the_published_way_sums_and_ignores_nan() -> None:
     published = zcpt.SearchConfig(non_finite="compare")
     assert best([[-math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]], published) == 1
 
 
-def test_a_single_candidate_needs_no_validation(diary, pictures):
+def test_a_single_candidate_needs_no_validation(diary: Any, pictures: TensorDataset) -> None:
     result, _ = searched(zcpt.get_space("nasbench201"), pictures, proxy="diary", proposals=3, order="fixed")
     assert len(result.candidates) == 1
     assert result.candidates[0].proposals == (0, 1, 2)
