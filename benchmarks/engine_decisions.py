@@ -31,8 +31,7 @@ from zcpt.files import to_json_text, write_atomically
 from zcpt.mixture import Mixture
 from zcpt.proxies import Naswot
 from zcpt.scoring import Evaluator
-from zcpt.search import Callback, Decision, SearchConfig, configure
-from zcpt.search.supernets import FreshSupernets, SearchSeeds
+from zcpt.search import Callback, Decision, FreshSupernets, SearchConfig, SearchSeeds, configure
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
 
@@ -86,7 +85,7 @@ def compare(name: str, seed: int, other: str) -> Repeated:
     config = configure(space, **settings)
     data = random_batch(BATCH, SIDE)
     source = as_batches((data.images, data.labels), 10)
-    images = source.draw(BATCH, derive_seed(SearchSeeds.derived(seed).batch, 0))
+    images = source.draw(BATCH, derive_seed(SearchSeeds.from_seed(seed).batch, 0))
     repeated = Repeated(space, config, NetworkConfig(CHANNELS, config.layers, 10, 3, (SIDE, SIDE)), images, other)
     zcpt.search(space, source, num_classes=10, callbacks=[repeated], engine="fast", **settings)
     return repeated

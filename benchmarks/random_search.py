@@ -12,9 +12,10 @@ import zcpt
 from benchmarks.variants import networks_scored, shape
 from train.data import ImageData, build_scoring_batches
 from zcpt.architecture import Architecture
-from zcpt.devices import resolve_device
-from zcpt.journal import Journal
-from zcpt.search.validate import Validator, best
+from zcpt.devices import to_device
+from zcpt.search import FreshSupernets, SearchContext, Validator
+from zcpt.search import find_best as best
+from zcpt.search.budgets import BudgetChecker
 from zcpt.seeding import derive_seed
 from zcpt.tabular import Table
 from zcpt.tabular.measures import spearman
@@ -39,12 +40,22 @@ def random_search(
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "random search"))
     indices = torch.randperm(len(table), generator=generator)[: stage1 + stage2].tolist()
     drawn = [table.architectures[i] for i in indices]
-    batches = build_scoring_batches(data, config.seed), resolve_device(device)
+    batches = build_scoring_batches(data, config.seed), to_device(device)
 
     def scores(config: zcpt.SearchConfig, architectures: Sequence[Architecture]) -> list[list[float]]:
         # One by one: seeds are the same for all of them, and some hundred networks need not be in memory at once.
-        parts = table.space, shape(config, data), config, *batches
-        return [Validator(*parts, Journal(), zcpt.Callback()).scores([a])[0] for a in architectures]
+        space, (source, place) = table.space, batches
+        networks = shape(config, data)
+        context = SearchContext(
+            space,
+            config,
+            source,
+            FreshSupernets(space, networks, config, place),
+            networks,
+            BudgetChecker(space, networks),
+            place,
+        )
+        return [Validator(context).score([a])[0] for a in architectures]
 
     once = replace(config, validation_batches=1, validation_inits=1)
     first = scores(once, drawn)

@@ -6,7 +6,7 @@ from typing import Any
 
 from train.data import ImageData
 from zcpt.search import ORDERS, SearchConfig, configure
-from zcpt.search.orders import evaluations
+from zcpt.search.orders import count_evaluations
 from zcpt.space import NetworkConfig, SearchSpace
 
 PAPER: dict[str, Any] = {"preset": "paper"}
@@ -46,5 +46,5 @@ def shape(config: SearchConfig, data: ImageData) -> NetworkConfig:
 
 def networks_scored(space: SearchSpace, config: SearchConfig, candidates: int) -> tuple[int, int]:
     """The evaluations of stage 1, and those of stage 2 with that many distinct proposals."""
-    each, _ = evaluations(space.choices, config.order, config.joint)
+    each, _ = count_evaluations(space.choices, config.order, config.joint)
     return config.proposals * each, config.validation_batches * candidates if candidates > 1 else 0

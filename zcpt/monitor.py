@@ -15,8 +15,8 @@ from zcpt.plot import draw_architecture, draw_importance
 from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
-from zcpt.search.orders import rehearse
-from zcpt.search.result import Candidate, SearchResult
+from zcpt.search.orders import simulate_rounds
+from zcpt.search.result import SearchResult, ValidatedArchitecture
 from zcpt.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Work:
 def proposal_work(choices: Sequence[Choice], order: str, joint: bool = False) -> list[float]:
     """The looks of one proposal, in evaluations of the undecided supernet."""
     work = _Work(choices)
-    return [work.of(look.evaluations, look.dropped) for look in rehearse(choices, order, joint)]
+    return [work.of(look.evaluations, look.dropped) for look in simulate_rounds(choices, order, joint)]
 
 
 class Progress(Callback):
@@ -161,7 +161,7 @@ class TensorBoard(Callback):
     def on_close(self) -> None:
         self._writer.close()
 
-    def _table(self, candidates: Sequence[Candidate]) -> str:
+    def _table(self, candidates: Sequence[ValidatedArchitecture]) -> str:
         rows = ["| candidate | mean score | proposals | genotype |", "|---|---|---|---|"]
         for index, candidate in enumerate(candidates):
             mean = "" if candidate.mean is None else f"{candidate.mean:.3f}"

@@ -1,7 +1,7 @@
-"""One search in several processes: who is who, and how they hear of each other's results and failures.
+"""Processes that share one search: their ranks, and the exchange of results and failures between them.
 
-What travels between them is small, and always on the CPU, so a group of its own with the backend gloo carries it,
-whatever the devices are and whichever backend the caller's own group has.
+All messages are small and on the CPU, so a separate gloo group carries them, whatever the devices are and whichever
+backend the caller's own group has.
 """
 
 from __future__ import annotations
@@ -20,88 +20,94 @@ import torch.distributed as dist
 from zcpt.errors import ConfigError, LostError, ZcptError
 
 _TIMEOUT = timedelta(days=1)
-"""A process that dies is noticed by its closed connections, at once. This is for a machine that vanishes without
-closing them, and must be longer than a proposal takes: whoever is done with his waits for the others."""
+"""Timeout of an exchange. A process that dies is detected at once by its closed connections; the timeout is for a
+machine that vanishes without closing them. It must be longer than a proposal takes, since a rank that has finished
+its own blocks until the others have."""
 _LOST = "another process of the search was lost, or torchrun was stopped"
 
 Value = TypeVar("Value")
 
 
 class ProcessGroup:
-    """The processes of a search; this class is the only one of a search in one process."""
+    """Processes that share a search. The base class is a group of a single process."""
 
-    rank, size = 0, 1
+    rank = 0
+    size = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes the result and speaks for all."""
+    def is_main(self) -> bool:
+        """True on rank 0, which writes the result and calls the callbacks."""
         return self.rank == 0
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all processes, by rank. All have to call it, and wait for each other.
+        """Return the values of all processes by rank. A collective call: every process blocks until all have made it.
 
         Raises:
-            Exception: A process has failed; a user's mistake as it is, anything else as RuntimeError.
-            LostError: A process is gone.
+            Exception: A process has failed: its ZcptError as it is, any other error as RuntimeError.
+            LostError: A process has died.
         """
         return [value]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Tell the others of an error inside, so that all end: they hear of it when they next gather."""
+    def propagate_errors(self) -> Iterator[None]:
+        """Send an error inside the block to the other processes; they raise it at their next ``gather``."""
         yield
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
-        """Let the first process go ahead, for what must not be done by several at a time."""
-        if not self.first:
+    def main_first(self) -> Iterator[None]:
+        """Run the block on rank 0 before the other ranks, for example to download a data set once."""
+        if not self.is_main:
             self.gather(None)
         yield
-        if self.first:
+        if self.is_main:
             self.gather(None)
 
-    def part(self) -> None:
-        """Wait until everybody has come to the end, well or not."""
+    def barrier(self) -> None:
+        """Wait for all ranks, including those that failed."""
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
-class _Group(ProcessGroup):
+class _DistributedGroup(ProcessGroup):
     """The processes of torch.distributed's default group."""
 
     def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
         self.group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
-        self._told = self._left = False
+        self._error_is_shared = False
+        self._has_left = False
 
     def gather(self, value: Value) -> list[Value]:
         outcomes = self._exchange(None, value)
         failures = [failure for failure, _ in outcomes if failure is not None]
         if failures:
-            self._told = True
+            self._error_is_shared = True
             raise failures[0]
         return [gathered for _, gathered in outcomes]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def propagate_errors(self) -> Iterator[None]:
         try:
             yield
-            self.gather(None)  # here others hear of what went wrong after the last gathering
+            # One more exchange: a process that fails after its last `gather` would otherwise fail alone.
+            self.gather(None)
         except LostError:
-            self._left = True
+            self._has_left = True
             raise
         except Exception as error:
-            if not self._told:
-                self._told = True
-                self._exchange(_portable(error, self.rank), None)
+            if not self._error_is_shared:
+                self._error_is_shared = True
+                self._exchange(_make_portable(error, self.rank), None)
             raise
         except BaseException:
-            self._left = True  # at once: others may be busy for long, and will see that this process is gone
+            # Ctrl-C: leave without an exchange, which could block for long; the others detect the closed connection.
+            self._has_left = True
             raise
 
-    def part(self) -> None:
-        if not self._left:
+    def barrier(self) -> None:
+        if not self._has_left:
             self._exchange(None, None)
 
     def _exchange(self, failure: Exception | None, value: Value) -> list[tuple[Exception | None, Value]]:
@@ -109,13 +115,13 @@ class _Group(ProcessGroup):
         try:
             dist.all_gather_object(outcomes, (failure, value), group=self.group)
         except RuntimeError as error:
-            self._left = True
+            self._has_left = True
             raise LostError(f"{_LOST}.") from error
         return outcomes
 
 
-def _portable(error: Exception, rank: int) -> Exception:
-    """What the other processes raise: nothing that only the process that failed could unpickle."""
+def _make_portable(error: Exception, rank: int) -> Exception:
+    """Return the error for the other processes, free of classes that only the failed process can unpickle."""
     if isinstance(error, ZcptError):
         kind: type[ZcptError] = next(kind for kind in type(error).__mro__ if kind.__module__ == ZcptError.__module__)
         return kind(str(error))
@@ -125,58 +131,60 @@ def _portable(error: Exception, rank: int) -> Exception:
 
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
-    """The processes of torch.distributed's default group, where there is one; else this one alone."""
+def join_default_group() -> Iterator[ProcessGroup]:
+    """Yield the processes of torch.distributed's default group if it is initialised, else this process alone."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         yield SINGLE_PROCESS
         return
-    ranks = _Group()
+    processes = _DistributedGroup()
     try:
-        with ranks.together():
-            yield ranks
+        with processes.propagate_errors():
+            yield processes
     finally:
-        dist.destroy_process_group(ranks.group)
+        dist.destroy_process_group(processes.group)
 
 
 @contextmanager
-def launched() -> Iterator[ProcessGroup]:
-    """The processes that torchrun has started. All but the first one are silent: it speaks for all.
+def join_torchrun() -> Iterator[ProcessGroup]:
+    """Yield the processes that torchrun has started. Only rank 0 prints.
 
     Raises:
-        ConfigError: The environment is not as torchrun makes it.
+        ConfigError: The environment variables are not those of torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS
         return
-    with ExitStack() as left:
+    with ExitStack() as stack:
         if os.environ.get("RANK", "0") != "0":
-            nowhere = left.enter_context(open(os.devnull, "w"))
-            left.enter_context(redirect_stdout(nowhere))
-            left.enter_context(redirect_stderr(nowhere))
+            devnull = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(devnull))
+            stack.enter_context(redirect_stderr(devnull))
         try:
             dist.init_process_group("gloo")
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ConfigError(
-                f"WORLD_SIZE is set, and the processes do not meet ({reason}): start them with torchrun, or unset it."
+                f"WORLD_SIZE is set, but the processes cannot connect ({reason}): start them with torchrun, or "
+                "unset it."
             ) from None
-        left.callback(dist.destroy_process_group)
-        left.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _stopped))
-        ranks = _Group()
+        stack.callback(dist.destroy_process_group)
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _raise_lost))
+        processes = _DistributedGroup()
         failed = False
         try:
-            yield ranks
+            yield processes
         except LostError:
             raise
         except Exception:
             failed = True
             traceback.print_exc()
-        # torchrun stops all as soon as one has ended with an error, and by now the first one has said which.
-        ranks.part()
+        # torchrun stops all processes as soon as one exits with an error. Rank 0, which prints the error, must not be
+        # stopped before it has done so.
+        processes.barrier()
         if failed:
             raise SystemExit(1)
 
 
-def _stopped(number: int, frame: FrameType | None) -> NoReturn:
-    """Stop as if the connection to a process were lost: that is when torchrun sends SIGTERM."""
+def _raise_lost(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle SIGTERM, which torchrun sends after it has lost a process."""
     raise LostError(f"{_LOST}.")

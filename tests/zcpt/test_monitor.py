@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 import zcpt
 from tests.conftest import LAYERS
 from zcpt.monitor import Progress, TensorBoard, proposal_work
-from zcpt.search.orders import rehearse
+from zcpt.search.orders import simulate_rounds
 from zcpt.space import SearchSpace
 
 CELL_SPACES = ["darts", "nasbench201"]
@@ -83,7 +83,7 @@ def test_after_a_resume_it_shows_the_same_and_nothing_twice(
 
 
 def test_the_work_of_a_proposal_shrinks_with_every_decision(space: SearchSpace) -> None:
-    counts = [look.evaluations for look in rehearse(space.choices, "random")]
+    counts = [look.evaluations for look in simulate_rounds(space.choices, "random")]
     work = proposal_work(space.choices, "random")
     per_evaluation = [round(w / count, 9) for w, count in zip(work, counts, strict=True)]
     assert per_evaluation[0] == 1

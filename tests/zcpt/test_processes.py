@@ -21,9 +21,9 @@ from tests.zcpt.search.conftest import searched
 from tests.zcpt.search.test_run import content
 from zcpt.errors import ConfigError, DataError, LostError, ProxyError
 from zcpt.journal import Journal
-from zcpt.processes import joined
+from zcpt.processes import join_default_group
 from zcpt.search.propose import Proposer
-from zcpt.search.validate import _rounds
+from zcpt.search.validate import _assign_trials
 
 SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation_inits": 3, "num_classes": 10}
 SMALL |= {"batch_size": 4, "validation_batch_size": 4, "channels": 4, "layers": 1}
@@ -159,7 +159,7 @@ def test_what_two_processes_have_begun_one_or_three_go_on_with(
     killed, other = sorted(in_processes(2, begin, tmp_path), key=lambda outcome: outcome is not None)
     assert killed is None
     assert other[0] is LostError
-    assert f"what is done is on disk, and --resume {tmp_path / 'run'} goes on, with any number" in other[1]
+    assert f"what is done is on disk, and --resume {tmp_path / 'run'} continues with any number" in other[1]
     left = (tmp_path / "run" / "journal" / f"{file}.jsonl").read_text().splitlines()
     assert len(left) == lines
     size = 3 if lines == 3 else 1
@@ -263,7 +263,7 @@ def test_the_group_of_the_caller_is_left_as_it_was(pictures: TensorDataset, tmp_
     def twice(rank: Any) -> Any:
         results = [search(pictures, None, proposals=2).architecture for _ in range(2)]
         dist.barrier()
-        with joined() as ranks:
+        with join_default_group() as ranks:
             return results[0] == results[1], dist.get_world_size(), ranks.gather(rank)
 
     assert in_processes(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
@@ -287,7 +287,9 @@ def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(
 
 
 def rounds(inits: Any, batches: Any, ranks: Any) -> Any:
-    return list(_rounds([(init, batch) for init in range(inits) for batch in range(init, batches, inits)], ranks))
+    return list(
+        _assign_trials([(init, batch) for init in range(inits) for batch in range(init, batches, inits)], ranks)
+    )
 
 
 @pytest.mark.parametrize("inits", [1, 3, 4, 10])

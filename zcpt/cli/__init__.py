@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zcpt
 from zcpt.errors import ConfigError, LostError, ZcptError
-from zcpt.processes import ProcessGroup, launched
+from zcpt.processes import ProcessGroup, join_torchrun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error in the user's input ends with one sentence on the standard error stream and exit code 2.
     """
     try:
-        with launched() as ranks:
+        with join_torchrun() as ranks:
             return _run(sys.argv[1:] if arguments is None else arguments, ranks)
     except ConfigError as error:
         sys.stderr.write(f"zcpt: {error}\n")
@@ -33,7 +33,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
         logging.getLogger(package).setLevel(logging.INFO)
     args = None
     try:
-        with ranks.together():
+        with ranks.propagate_errors():
             _check_packages()
             from zcpt.cli._parser import parse
 

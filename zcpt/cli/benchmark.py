@@ -188,7 +188,7 @@ def _pair_methods_with_proxies(methods: list[str] | None, proxies: list[str] | N
 
 
 def _make_settings(table: Table, options: dict[str, Any], proxy: str | None) -> dict[str, Any]:
-    return settings(configure(table.space, **options, **({"proxy": proxy} if proxy else {})))
+    return settings(configure(table.space, **{**options, **({"proxy": proxy} if proxy else {})}))
 
 
 class SearchCommand:

@@ -7,7 +7,6 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from train.data import ImageData, build_scoring_batches, get_default_recipe, load_data
 from train.recipe import make_train_config
@@ -27,12 +26,20 @@ from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import format_count, pluralize
 from zcpt.plot import draw_architecture
 from zcpt.processes import ProcessGroup
-from zcpt.search import PRESETS, SearchConfig, SearchResult, configure
+from zcpt.search import (
+    PRESETS,
+    Callback,
+    SearchConfig,
+    SearchPlan,
+    SearchResult,
+    configure,
+    count_evaluations,
+    plan_search,
+    run_search,
+)
 from zcpt.search.budgets import BudgetChecker
-from zcpt.search.callbacks import Callback
-from zcpt.search.orders import evaluations
-from zcpt.search.result import with_own_table
-from zcpt.search.run import Plan, prepare, start
+from zcpt.search.config import upgrade_settings
+from zcpt.search.run_folder import use_own_latency_table
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 
@@ -59,33 +66,32 @@ def run(args: argparse.Namespace) -> None:
     """Search, and print the architecture and the command that trains it."""
     ranks: ProcessGroup = args.ranks
     if args.resume:
-        folder, space, data, options, device_name = _load_run(args)
+        folder, space, data, config, device_name = _load_run(args)
     else:
         space = get_space(args.space or "darts")
         name = args.dataset or "digits"
         trained = make_train_config(space, get_default_recipe(name), name)
         train_size = {"train_channels": trained.channels, "train_layers": trained.layers}
-        options = {"preset": args.preset, **train_size, **get_given_options(args, SearchConfig)}
-        configure(space, **options)  # reports a wrong option before the data are read, which can take long
-        with ranks.in_turn():  # the first process downloads, the others then find the files
+        # Before the data are read, which can take long, so that a wrong option is reported at once.
+        config = configure(space, args.preset, **{**train_size, **get_given_options(args, SearchConfig)})
+        with ranks.main_first():  # the first process downloads, the others then find the files
             data = load_data(name, args.data_dir, args.download)
         # The default name contains the time, which differs between processes: all use that of the first one.
         folder, device_name = ranks.gather(args.out or make_run_path(space.name, data.name))[0], args.device
     device = pick_device(device_name)
-    config = configure(space, **options)
     batches = build_scoring_batches(data, config.seed)
-    plan = prepare(space, batches, run_dir=folder, resume=args.resume is not None, device=device, **options)
-    bounds = plan.bounds
+    plan = plan_search(space, batches, config, run_dir=folder, resume=args.resume is not None, device=device)
+    bounds = plan.budget_checker
     announcement = _Announcement(_format_plan(plan, data, ranks) + _format_limits(plan))
-    result = start(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
-    if not ranks.first:
+    result = run_search(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
+    if not ranks.is_main:
         return
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     sys.stdout.write(_format_result(space, result, bounds, folder) + _format_next(args, space, config, data, folder))
 
 
-def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, dict[str, Any], str]:
-    """Return folder, space, data, options and device of the run to be resumed."""
+def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, SearchConfig, str]:
+    """Return folder, space, data, settings and device of the run to be resumed."""
     fixed = ["space", "dataset", "preset", "out", *get_given_options(args, SearchConfig)]
     refuse_flags_of_resumed_run(args, fixed)
     document = read_json(args.resume / "config.json", ("space", "search", "data", "device"))
@@ -94,8 +100,9 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, d
             f"{args.resume} was started from Python: resume it there, with zcpt.search(..., resume=True)."
         )
     data = reload_data(document["data"]["dataset"], document["data"].get("directory"), args)
-    settings = with_own_table(args.resume, document["search"])
-    return args.resume, get_space(document["space"]), data, settings, args.device or document["device"]
+    space = get_space(document["space"])
+    config = use_own_latency_table(args.resume, configure(space, **upgrade_settings(document["search"])))
+    return args.resume, space, data, config, args.device or document["device"]
 
 
 class _Announcement(Callback):
@@ -108,11 +115,11 @@ class _Announcement(Callback):
         _log.info(self.text)
 
 
-def _format_plan(plan: Plan, data: ImageData, ranks: ProcessGroup) -> str:
+def _format_plan(plan: SearchPlan, data: ImageData, ranks: ProcessGroup) -> str:
     """Format space, data, proposals and supernet for the log."""
     space, config, (channels, height, width) = plan.space, plan.config, data.image_shape
     processes = f" in {ranks.size} processes" if ranks.size > 1 else ""
-    least, most = evaluations(space.choices, config.order, config.joint)
+    least, most = count_evaluations(space.choices, config.order, config.joint)
     number = str(least) if least == most else f"{least} to {most}"
     validation = ""
     if config.proposals > 1:
@@ -129,10 +136,10 @@ def _format_plan(plan: Plan, data: ImageData, ranks: ProcessGroup) -> str:
     )
 
 
-def _format_limits(plan: Plan) -> str:
+def _format_limits(plan: SearchPlan) -> str:
     """Format budgets and memory limit for the log; an empty text where there are none."""
-    limits = [f"of at most {budget.text(budget.limit)}" for budget in plan.bounds.budgets]
-    if plan.bounds.valid_only:
+    limits = [f"of at most {budget.format_value(budget.limit)}" for budget in plan.budget_checker.budgets]
+    if plan.budget_checker.valid_only:
         limits.append("in the published list of the space")
     text = f"; networks {', '.join(limits)}" if limits else ""
     if plan.memory is not None:
@@ -156,8 +163,8 @@ def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetCheck
     """Format architecture, size of the network to be trained, budgets and run folder."""
     network_config, (height, width) = bounds.network_config, bounds.network_config.image_size
     cost = space.cost(result.architecture, network_config)
-    totals = zip(bounds.budgets, bounds.totals(result.architecture), strict=True)
-    kept = ", ".join(f"{format_count(total)} of {budget.text(budget.limit)}" for budget, total in totals)
+    totals = zip(bounds.budgets, bounds.compute_totals(result.architecture), strict=True)
+    kept = ", ".join(f"{format_count(total)} of {budget.format_value(budget.limit)}" for budget, total in totals)
     return (
         f"architecture  {space.format(result.architecture)}\n"
         f"chosen from   {_format_choice(result)}\n"

@@ -1,11 +1,10 @@
-"""Budgets: which decisions leave a way to an architecture that keeps all of them.
+"""Budgets: which decisions still lead to an architecture that meets all of them.
 
-The check is one question, asked before each decision: is there still an architecture inside, among those that the
-decisions so far allow? The space finds the cheapest one (``SearchSpace.build_cheapest_finder``), so for one budget
-the answer is exact. For several ones it is a search by branch and bound: where the cheapest architecture by a
-weighted sum of the prices is too dear, none keeps all budgets; elsewhere a choice is split, and both parts are looked
-through. The search gives up after so many parts: what is excluded may then be too much, but what is proposed is never
-outside.
+One question is asked before each decision: is there still a feasible architecture among those that the decisions so
+far allow? The space finds the cheapest one (``SearchSpace.cheapest``), so for one budget the answer is exact. For
+several budgets it is a branch-and-bound search. Where the cheapest architecture by a weighted sum of the prices is too
+expensive, no architecture meets all budgets; elsewhere a choice is split, and both parts are searched. The search
+stops after a fixed number of parts: it may then exclude too much, but a proposal never exceeds a budget.
 """
 
 from __future__ import annotations
@@ -17,110 +16,115 @@ from itertools import product
 from pathlib import Path
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.cost import Block, BlockPrice
+from zcpt.cost import Block, Price
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
 from zcpt.options import format_count, format_exact, format_flag, pluralize
 from zcpt.search.config import SearchConfig
-from zcpt.space import AllowedCandidates, CheapestFinder, NetworkConfig, SearchSpace
+from zcpt.space import Allowed, Completion, NetworkConfig, SearchSpace
 
-_PARTS = 4
-"""Weights of several prices are tried in steps of one part in so many."""
-_REGIONS = 200
-"""So many parts of what is allowed are looked through for one answer."""
-_FIRST = 10
-"""So many times more for the first one, on which depends whether a search begins at all."""
+_WEIGHT_STEPS = 4
+"""The weights of several prices are tried in steps of 1/4."""
+_MAX_REGIONS = 200
+"""Largest number of parts that one answer searches."""
+_START_FACTOR = 10
+"""Factor on ``_MAX_REGIONS`` for the first answer, which decides whether the search starts at all."""
 _ROUNDING = 1 + 1e-9
-"""Sums of weighted prices may be off by this factor."""
+"""Tolerance of weighted sums of prices, whose terms are added in different orders."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a network may have of something."""
+    """An upper limit for one property of the network to be trained."""
 
     setting: str
     """Field of ``SearchConfig``."""
     unit: str
     limit: float
-    """In the unit."""
-    price: BlockPrice
-    """Whole numbers, so that a network has the same sum in whatever order it is added up."""
+    """Limit in the unit."""
+    price: Price
+    """Price of a block, a whole number: a network has the same sum in whatever order its blocks are added."""
     scale: int = 1
     """Price of one unit."""
 
-    def text(self, value: float) -> str:
-        """A value with its unit."""
+    def format_value(self, value: float) -> str:
+        """Format a value with its unit."""
         return f"{format_count(value)} {self.unit}"
 
     @property
-    def given(self) -> str:
-        """The flag that sets it."""
+    def flag(self) -> str:
+        """Flag that sets the budget, with its value."""
         return f"{format_flag(self.setting)} {format_exact(self.limit)}"
 
-    def at_least(self, least: float) -> str:
-        """The least possible value with its unit."""
-        return f"at least {f'{least:,.0f}' if self.scale == 1 else format_exact(least)} {self.unit}"
+    def format_least(self, least: float) -> str:
+        """Format the smallest possible value with its unit."""
+        number = f"{least:,.0f}" if self.scale == 1 else format_exact(least)
+        return f"at least {number} {self.unit}"
 
 
-def _params(block: Block) -> int:
+def _price_params(block: Block) -> int:
     return block.cost.params
 
 
-def _macs(block: Block) -> int:
+def _price_macs(block: Block) -> int:
     return block.cost.macs
 
 
-def trained_network_config(config: SearchConfig, searched: NetworkConfig) -> NetworkConfig:
-    """The network to be trained, which budgets are about.
+def build_trained_config(config: SearchConfig, searched: NetworkConfig) -> NetworkConfig:
+    """Return the configuration of the network to be trained, which budgets apply to.
 
     Args:
-        config: The settings.
-        searched: The network_config of the supernet, for all that the two have in common.
+        config: Settings of the search.
+        searched: Configuration of the supernet; it gives what the settings leave open.
     """
     side = config.train_image_size
-    size = (side, side) if side else searched.image_size
-    classes = config.train_classes or searched.num_classes
-    return NetworkConfig(config.train_channels, config.train_layers, classes, searched.in_channels, size)
+    return NetworkConfig(
+        channels=config.train_channels,
+        layers=config.train_layers,
+        num_classes=config.train_classes or searched.num_classes,
+        in_channels=searched.in_channels,
+        image_size=(side, side) if side else searched.image_size,
+    )
 
 
-def budgets(space: SearchSpace, config: SearchConfig, network_config: NetworkConfig) -> tuple[Budget, ...]:
-    """The budgets that a search was given.
+def build_budgets(space: SearchSpace, config: SearchConfig, trained: NetworkConfig) -> tuple[Budget, ...]:
+    """Return the budgets of a search.
 
     Raises:
         ConfigError: The latency table is missing, damaged, or lacks a block.
     """
-    found = []
+    budgets = []
     if config.max_params:
-        found.append(Budget("max_params", "parameters", config.max_params, _params))
+        budgets.append(Budget("max_params", "parameters", config.max_params, _price_params))
     if config.max_macs:
-        found.append(Budget("max_macs", "MACs", config.max_macs, _macs))
+        budgets.append(Budget("max_macs", "MACs", config.max_macs, _price_macs))
     if config.max_latency:
         table = LatencyTable.read(Path(config.latency_table))
-        table.check(space, network_config, config.latency_table)
-        found.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
-    return tuple(found)
+        table.check(space, trained, config.latency_table)
+        budgets.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
+    return tuple(budgets)
 
 
-def checksums(space: SearchSpace, network_config: NetworkConfig, budgets: Sequence[Budget]) -> dict[str, str]:
-    """What a run folder notes of the prices, so that another latency table is noticed."""
-    found = {}
+def compute_checksums(space: SearchSpace, trained: NetworkConfig, budgets: Sequence[Budget]) -> dict[str, str]:
+    """Return a checksum of the prices of each budget; the run folder keeps them to detect another latency table."""
+    checksums = {}
     for budget in budgets:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(network_config)})
-        found[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
-    return found
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(trained)})
+        checksums[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
+    return checksums
 
 
 class BudgetChecker:
-    """What the proposals of a search have to keep.
+    """A check of architectures, and of partly decided ones, against all budgets of a search.
 
     Args:
-        space: The space.
-        network_config: Of the networks that budgets are about.
-        budgets: Each limit.
-        valid_only: Whether proposals must pass ``SearchSpace.is_valid`` too.
+        space: The search space.
+        network_config: Configuration of the networks that the budgets apply to.
+        budgets: All budgets.
+        valid_only: Accept only architectures that are ``valid``.
 
     Raises:
-        InfeasibleError: No architecture keeps a budget, or none was found that keeps all of them.
+        InfeasibleError: No architecture meets a budget, or none was found that meets all of them.
     """
 
     def __init__(
@@ -130,173 +134,196 @@ class BudgetChecker:
         budgets: Sequence[Budget] = (),
         valid_only: bool = False,
     ) -> None:
-        self.space, self.network_config, self.budgets, self.valid_only = space, network_config, budgets, valid_only
-        self._prices: dict[Architecture, tuple[float, ...]] = {}
-        self._mixes: list[tuple[tuple[float, ...], CheapestFinder]] = []
-        self.start: Architecture | None = None
-        """An architecture that keeps everything; None where there is nothing to keep."""
+        self.space = space
+        self.network_config = network_config
+        self.budgets = budgets
+        self.valid_only = valid_only
+        self._totals: dict[Architecture, tuple[float, ...]] = {}
+        self._completions: list[tuple[tuple[float, ...], Completion]] = []
+        self.example: Architecture | None = None
+        """A feasible architecture; None if there is no constraint at all."""
         if budgets or valid_only:
-            self.start = self._begin()
+            self.example = self._find_example()
 
-    def _begin(self) -> Architecture:
+    @classmethod
+    def from_config(cls, space: SearchSpace, config: SearchConfig, searched: NetworkConfig) -> BudgetChecker:
+        """Build the checker of a search.
+
+        Raises:
+            InfeasibleError: No architecture is feasible.
+            ConfigError: The latency table is missing, damaged, or lacks a block.
+            SpaceError: The space has no networks of the width and depth to be trained.
+        """
+        trained = build_trained_config(config, searched)
+        space.check_network_config(trained)
+        return cls(space, trained, build_budgets(space, config, trained), config.valid_only)
+
+    def _find_example(self) -> Architecture:
         everything = {choice.name: choice.selectable for choice in self.space.choices}
         count = len(self.budgets)
-        units = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
-        alone = [(unit, self._cheapest(unit)) for unit in units]
+        unit_weights = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
+        single = [(weights, self._build_completion(weights)) for weights in unit_weights]
         least = []
-        for index, (budget, (_, complete)) in enumerate(zip(self.budgets, alone, strict=False)):
-            found = complete(everything)
-            if found is None:
-                raise InfeasibleError(self._nothing([]))
-            least.append(self.totals(found)[index])
+        for index, (budget, (_, complete)) in enumerate(zip(self.budgets, single, strict=False)):
+            cheapest = complete(everything)
+            if cheapest is None:
+                raise InfeasibleError(self._format_none_found([]))
+            least.append(self.compute_totals(cheapest)[index])
             if least[-1] > budget.limit:
-                raise InfeasibleError(self._impossible(budget, least[-1]))
-        rooms = [max((b.limit - has) * b.scale, 1.0) for b, has in zip(self.budgets, least, strict=True)]
-        # The middle comes first: it is most often an answer for all of them.
-        for weights in sorted(_mixed(count), key=max):
+                raise InfeasibleError(self._format_impossible(budget, least[-1]))
+        # Prices are weighted relative to the room between the cheapest architecture and the limit, so that a budget in
+        # milliseconds and one in MACs count alike.
+        rooms = [max((b.limit - value) * b.scale, 1.0) for b, value in zip(self.budgets, least, strict=True)]
+        # Balanced weights come first: they most often give an architecture that meets all budgets at once.
+        for weights in sorted(_enumerate_weights(count), key=max):
             rates = tuple(weight / room for weight, room in zip(weights, rooms, strict=True))
-            self._mixes.append((rates, self._cheapest(rates)))
-        self._mixes += alone
-        start = self.find(everything, _FIRST * _REGIONS)
-        if start is None:
-            raise InfeasibleError(self._nothing(least))
-        return start
+            self._completions.append((rates, self._build_completion(rates)))
+        self._completions += single
+        example = self.find(everything, _START_FACTOR * _MAX_REGIONS)
+        if example is None:
+            raise InfeasibleError(self._format_none_found(least))
+        return example
 
-    def _cheapest(self, rates: Sequence[float]) -> CheapestFinder:
+    def _build_completion(self, rates: Sequence[float]) -> Completion:
         rated = list(zip(rates, self.budgets, strict=True))
 
         def price(block: Block) -> float:
             return sum(rate * budget.price(block) for rate, budget in rated)
 
-        return self.space.build_cheapest_finder(self.network_config, price, self.valid_only)
+        return self.space.cheapest(self.network_config, price, self.valid_only)
 
-    def totals(self, architecture: Architecture) -> tuple[float, ...]:
-        """What an architecture has of each budget, in its unit."""
-        if architecture not in self._prices:
+    def compute_totals(self, architecture: Architecture) -> tuple[float, ...]:
+        """Return the value of an architecture for each budget, in the budget's unit."""
+        if architecture not in self._totals:
             blocks = list(self.space.blocks(architecture, self.network_config))
-            self._prices[architecture] = tuple(sum(map(b.price, blocks)) / b.scale for b in self.budgets)
-        return self._prices[architecture]
+            self._totals[architecture] = tuple(sum(map(b.price, blocks)) / b.scale for b in self.budgets)
+        return self._totals[architecture]
 
-    def keeps(self, architecture: Architecture) -> bool:
-        """Whether an architecture keeps everything."""
-        inside = all(has <= b.limit for has, b in zip(self.totals(architecture), self.budgets, strict=True))
-        return inside and not (self.valid_only and not self.space.is_valid(architecture))
+    def is_feasible(self, architecture: Architecture) -> bool:
+        """Return whether an architecture meets all budgets, and is valid if it has to be."""
+        totals = self.compute_totals(architecture)
+        inside = all(value <= b.limit for value, b in zip(totals, self.budgets, strict=True))
+        return inside and not (self.valid_only and not self.space.valid(architecture))
 
-    def find(self, allowed: AllowedCandidates, most: int = _REGIONS) -> Architecture | None:
-        """An architecture among those still allowed that keeps everything.
+    def find(self, allowed: Allowed, max_regions: int = _MAX_REGIONS) -> Architecture | None:
+        """Find a feasible architecture among those that are still allowed.
 
         Returns:
-            None if there is none, and where none was found in so many parts of what is allowed.
+            None if there is none, or if none was found in ``max_regions`` parts of what is allowed.
         """
         regions = [allowed]
-        while regions and most:
-            region, most = regions.pop(), most - 1
+        while regions and max_regions:
+            region = regions.pop()
+            max_regions -= 1
             cheapest = []
-            for rates, complete in self._mixes:
-                found = complete(region)
-                if found is not None and self.keeps(found):
-                    return found
-                if found is None or self._too_dear(found, rates):
-                    break  # and so is everything else in the region
-                cheapest.append(found)
+            for rates, complete in self._completions:
+                architecture = complete(region)
+                if architecture is not None and self.is_feasible(architecture):
+                    return architecture
+                if architecture is None or self._is_too_expensive(architecture, rates):
+                    break  # the bound: nothing else in the region is cheaper by these rates
+                cheapest.append(architecture)
             else:
                 regions += self._split(region, cheapest)
         return None
 
-    def _too_dear(self, architecture: Architecture, rates: Sequence[float]) -> bool:
-        rated = [(rate * b.scale, b.limit) for rate, b in zip(rates, self.budgets, strict=True)]
-        spent = sum(rate * has for (rate, _), has in zip(rated, self.totals(architecture), strict=True))
-        return spent > sum(rate * limit for rate, limit in rated) * _ROUNDING
+    def _is_too_expensive(self, architecture: Architecture, rates: Sequence[float]) -> bool:
+        scaled = [rate * b.scale for rate, b in zip(rates, self.budgets, strict=True)]
+        spent = sum(rate * value for rate, value in zip(scaled, self.compute_totals(architecture), strict=True))
+        available = sum(rate * b.limit for rate, b in zip(scaled, self.budgets, strict=True))
+        return spent > available * _ROUNDING
 
-    def _split(self, region: AllowedCandidates, cheapest: Sequence[Architecture]) -> Iterator[AllowedCandidates]:
-        """Smaller parts that hold all of a region; none where it has but one architecture.
+    def _split(self, region: Allowed, cheapest: Sequence[Architecture]) -> Iterator[Allowed]:
+        """Yield smaller parts that cover a region; none if it holds one architecture only.
 
-        What that one keeps of a choice is all that is left of the choice, or one of it is left out. The choice is the
-        one about which the prices disagree most.
+        Either a choice keeps exactly what the first of the cheapest architectures keeps, or it loses one of these
+        candidates. The choice is the one on which the cheapest architectures differ most.
         """
         first = cheapest[0]
-        found = [c for c in self.space.choices if c.name in first.kept and len(region[c.name]) > c.keep]
-        if found:
-            choice = max(found, key=lambda c: len({other.kept.get(c.name) for other in cheapest}))
+        open_choices = [c for c in self.space.choices if c.name in first.kept and len(region[c.name]) > c.keep]
+        if open_choices:
+            choice = max(open_choices, key=lambda c: len({other.kept.get(c.name) for other in cheapest}))
             kept = first.kept[choice.name]
             yield {**region, choice.name: kept}
             for lost in kept:
                 yield {**region, choice.name: tuple(c for c in region[choice.name] if c != lost)}
 
-    def _where(self) -> str:
-        height, width = self.network_config.image_size
+    def _describe_networks(self) -> str:
+        config = self.network_config
+        height, width = config.image_size
+        kind = "valid networks" if self.valid_only else "networks"
         return (
-            f"at C={self.network_config.channels}, {self.space.describe_layers(self.network_config.layers)}, "
-            f"{height}x{width} images and {pluralize(self.network_config.num_classes, 'class', 'classes')}"
+            f"{kind} of space '{self.space.name}' at C={config.channels}, "
+            f"{pluralize(config.layers, self.space.layer_unit)}, {height}x{width} images and "
+            f"{pluralize(config.num_classes, 'classes')}"
         )
 
-    def _networks(self) -> str:
-        return f"{'valid ' * self.valid_only}networks of space '{self.space.name}' {self._where()}"
-
-    def _impossible(self, budget: Budget, least: float) -> str:
+    def _format_impossible(self, budget: Budget, least: float) -> str:
         return (
-            f"{budget.given} cannot be kept: {self._networks()} have {budget.at_least(least)}. "
+            f"{budget.flag} cannot be met: {self._describe_networks()} have {budget.format_least(least)}. "
             f"Give {format_flag(budget.setting)} {format_count(least, up=True)} or more, "
             "or a smaller --train-channels, --train-layers or --train-image-size."
         )
 
-    def _nothing(self, least: Sequence[float]) -> str:
-        """What is said where every budget can be kept, but no architecture was found that keeps everything."""
+    def _format_none_found(self, least: Sequence[float]) -> str:
+        """Format the error for constraints that no architecture was found to meet together."""
         if not least:
-            return f"--valid-only cannot be kept: no {self._networks()} were found. Leave it out."
-        given = " with ".join(budget.given for budget in self.budgets)
-        alone = ", ".join(budget.at_least(value) for budget, value in zip(self.budgets, least, strict=True))
-        # The cheapest networks of a space that does not sort out what is not valid need not be valid.
-        though = "" if self.valid_only else ", though each of these can be kept alone"
+            return f"--valid-only cannot be met: no {self._describe_networks()} were found. Leave it out."
+        flags = " with ".join(budget.flag for budget in self.budgets)
+        minima = ", ".join(b.format_least(value) for b, value in zip(self.budgets, least, strict=True))
+        # With --valid-only this need not be true: cheapest() may return invalid networks in some spaces.
+        alone = "" if self.valid_only else ", though each budget can be met alone"
         return (
-            f"of the {self._networks()} none was found that keeps {given}{though} (they have {alone}). "
+            f"of the {self._describe_networks()} none was found that meets {flags}{alone} (they have {minima}). "
             "Give larger limits, or leave one out."
         )
 
 
-def _mixed(count: int) -> Iterator[tuple[float, ...]]:
-    """Weights that sum to 1, in steps of a part, none of them 1."""
-    for parts in product(range(_PARTS), repeat=count):
-        if sum(parts) == _PARTS:
-            yield tuple(part / _PARTS for part in parts)
+def _enumerate_weights(count: int) -> Iterator[tuple[float, ...]]:
+    """Yield all weights of ``count`` prices that sum to 1, in steps of 1/4, with none of them 1."""
+    for steps in product(range(_WEIGHT_STEPS), repeat=count):
+        if sum(steps) == _WEIGHT_STEPS:
+            yield tuple(step / _WEIGHT_STEPS for step in steps)
 
 
 class FeasibleSet:
-    """What the choices of one proposal may still keep, and which decisions would leave no way to stay in bounds."""
+    """Candidates that one proposal may still keep, and the decisions that would leave no feasible architecture."""
 
-    def __init__(self, bounds: BudgetChecker, choices: Sequence[Choice]) -> None:
-        self._bounds = bounds
+    def __init__(self, checker: BudgetChecker, choices: Sequence[Choice]) -> None:
+        self._checker = checker
         self._allowed: dict[str, tuple[str, ...]] = {choice.name: choice.selectable for choice in choices}
-        # Found before and still allowed: where there is one, nothing need be looked for.
-        self._ways = [] if bounds.start is None else [bounds.start]
+        # Feasible architectures found so far that are still allowed: as long as one is, no search is needed.
+        self._examples = [] if checker.example is None else [checker.example]
 
-    def excluded(self, choice: Choice, remaining: Sequence[str]) -> tuple[str, ...]:
-        """The candidates whose choice, or with several to keep whose loss, would leave no way."""
-        if self._bounds.start is None:
+    def find_excluded(self, choice: Choice, remaining: Sequence[str]) -> tuple[str, ...]:
+        """Return the candidates that must not be chosen, or, where several are kept, must not be dropped."""
+        if self._checker.example is None:
             return ()
         return tuple(
-            c for c in remaining if not self._way({**self._allowed, choice.name: _after(choice, remaining, c)})
+            candidate
+            for candidate in remaining
+            if not self._is_feasible({**self._allowed, choice.name: _apply_decision(choice, remaining, candidate)})
         )
 
-    def keep(self, choice: Choice, kept: Sequence[str]) -> None:
-        """Note what a look has left of a choice."""
+    def restrict(self, choice: Choice, kept: Sequence[str]) -> None:
+        """Restrict a choice to the candidates that a decision has kept."""
         self._allowed[choice.name] = tuple(kept)
-        self._ways = [way for way in self._ways if _is_among(way, self._allowed)]
-        assert self._ways or self._bounds.start is None, "what was not excluded has a way, and it was found"
+        self._examples = [example for example in self._examples if _is_allowed(example, self._allowed)]
+        assert self._examples or self._checker.example is None, "a decision that is not excluded leaves an example"
 
-    def _way(self, allowed: AllowedCandidates) -> bool:
-        if any(_is_among(way, allowed) for way in self._ways):
+    def _is_feasible(self, allowed: Allowed) -> bool:
+        if any(_is_allowed(example, allowed) for example in self._examples):
             return True
-        found = self._bounds.find(allowed)
-        if found is not None:
-            self._ways.append(found)
-        return found is not None
+        example = self._checker.find(allowed)
+        if example is not None:
+            self._examples.append(example)
+        return example is not None
 
 
-def _after(choice: Choice, remaining: Sequence[str], candidate: str) -> tuple[str, ...]:
-    """What may still be kept if a decision falls on a candidate: it alone, or all but it."""
+def _apply_decision(choice: Choice, remaining: Sequence[str], candidate: str) -> tuple[str, ...]:
+    """Return what may still be kept after a decision on a candidate: it alone, or all others."""
     return (candidate,) if choice.keep == 1 else tuple(c for c in remaining if c != candidate)
 
 
-def _is_among(architecture: Architecture, allowed: AllowedCandidates) -> bool:
+def _is_allowed(architecture: Architecture, allowed: Allowed) -> bool:
     return all(set(kept) <= set(allowed[name]) for name, kept in architecture.kept.items())

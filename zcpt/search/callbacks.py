@@ -1,4 +1,4 @@
-"""Callbacks: what a search calls after every decision, proposal and validation batch."""
+"""Callbacks: methods that a search calls after every decision, proposal and validation batch."""
 
 from __future__ import annotations
 
@@ -12,70 +12,77 @@ from zcpt.space import SearchSpace
 
 
 class Callback:
-    """Override what you want to hear. After a resume everything is told again from the journal, with ``replayed``."""
+    """Base class of callbacks: override the methods that you need.
+
+    A resumed search calls everything again from the journal, with ``replayed=True`` for what was done before.
+    """
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
-        """The settings are known and nothing has been decided."""
+        """Run before the first decision."""
 
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        """A decision, or a look at the candidates that decides nothing yet, is in the journal."""
+        """Run after a decision, or a survey, is written to the journal."""
 
     def on_proposal(self, proposal: int, architecture: Architecture) -> None:
-        """All choices of a proposal are decided."""
+        """Run after all choices of a proposal are decided."""
 
     def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
-        """Stage 2 begins; with a single candidate it is skipped."""
+        """Run before stage 2; with a single candidate, stage 2 is skipped."""
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
-        """Every candidate has been scored on one validation batch."""
+        """Run after every candidate is scored on one validation batch."""
 
     def on_search_end(self, result: SearchResult) -> None:
-        """The architecture is known."""
+        """Run after the result is written; not called when the search fails."""
 
     def on_close(self) -> None:
-        """Nothing more will be told: the search is finished or has failed. Not told if nothing was before."""
+        """Run last, on success or failure, if ``on_search_start`` was called."""
 
 
 class CallbackList(Callback):
-    """All listeners of a search.
+    """All callbacks of a search.
 
     Args:
-        listeners: Those who are told.
-        patient: Hold back what is replayed from a journal until the first thing that is new: a journal that turns
-            out to belong to another search is then refused before anybody has acted on it.
+        callbacks: Called in this order.
+        hold_replayed: Hold back what is replayed from a journal until the first new event. A journal that turns out to
+            belong to another search is then refused before any callback has acted on it.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], patient: bool = False) -> None:
-        self.callbacks, self._patient = callbacks, patient
+    def __init__(self, callbacks: Sequence[Callback], hold_replayed: bool = False) -> None:
+        self.callbacks = callbacks
+        self._holding = hold_replayed
         self._held: list[Callable[[Callback], None]] = []
 
-    def _tell(self, message: Callable[[Callback], None], new: bool = False) -> None:
-        self._held.append(message)
-        self._patient = self._patient and not new
-        if not self._patient:
-            messages, self._held = self._held, []  # first: a listener that fails is not told again
-            for held in messages:
-                for callback in self.callbacks:
-                    held(callback)
+    def _call(self, event: Callable[[Callback], None], new: bool = False) -> None:
+        self._held.append(event)
+        self._holding = self._holding and not new
+        if self._holding:
+            return
+        # Emptied before the calls: when a callback raises, `on_close` follows and must not repeat the events before.
+        events = self._held
+        self._held = []
+        for each in events:
+            for callback in self.callbacks:
+                each(callback)
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
-        self._tell(lambda callback: callback.on_search_start(space, config))
+        self._call(lambda callback: callback.on_search_start(space, config))
 
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        self._tell(lambda callback: callback.on_decision(proposal, decision, replayed), new=not replayed)
+        self._call(lambda callback: callback.on_decision(proposal, decision, replayed), new=not replayed)
 
     def on_proposal(self, proposal: int, architecture: Architecture) -> None:
-        self._tell(lambda callback: callback.on_proposal(proposal, architecture))
+        self._call(lambda callback: callback.on_proposal(proposal, architecture))
 
     def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
-        self._tell(lambda callback: callback.on_validation_start(candidates))
+        self._call(lambda callback: callback.on_validation_start(candidates))
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
-        self._tell(lambda callback: callback.on_validation_batch(batch, scores, replayed), new=not replayed)
+        self._call(lambda callback: callback.on_validation_batch(batch, scores, replayed), new=not replayed)
 
     def on_search_end(self, result: SearchResult) -> None:
-        self._tell(lambda callback: callback.on_search_end(result), new=True)
+        self._call(lambda callback: callback.on_search_end(result), new=True)
 
     def on_close(self) -> None:
-        if not self._patient:
-            self._tell(lambda callback: callback.on_close())
+        if not self._holding:
+            self._call(lambda callback: callback.on_close())

@@ -1,17 +1,19 @@
-"""Everything that decides what a search does."""
+"""Settings of a search, its presets, and the seeds that follow from its seed."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, describe_unknown_name
-from zcpt.options import check_types, format_flag, option, parse_number
-from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
-from zcpt.scoring.criterion import check_scores_operations
-from zcpt.scoring.evaluator import resolve_engine
+from zcpt.errors import ConfigError, unknown_name
+from zcpt.options import check_types, format_flag, number, option
+from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
+from zcpt.scoring.criterion import refuse_blind
+from zcpt.scoring.evaluator import resolved
 from zcpt.search.orders import ORDERS, get_order
+from zcpt.seeding import derive_seed
 from zcpt.space import SearchSpace
 
 _BATCH_SIZES: dict[Use, str] = {"operations": "batch_size", "validation": "validation_batch_size"}
@@ -19,72 +21,83 @@ _BATCH_SIZES: dict[Use, str] = {"operations": "batch_size", "validation": "valid
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Settings of a search; ConfigError or ProxyError if they cannot be used."""
+    """Settings of a search. Each field is a keyword argument of ``zcpt.search`` and a flag of ``zcpt search``.
+
+    Raises:
+        ConfigError: A value is out of range, or two values contradict each other.
+        ProxyError: The proxy is unknown, or cannot score operations.
+    """
 
     proxy: str = option(
         "naswot",
-        "zero-cost proxy that scores networks; several together such as log_rank:naswot+synflow ('zcpt list "
-        "aggregates'); or auto, what was measured to be best",
+        "zero-cost proxy that scores networks; several together, such as log_rank:naswot+synflow ('zcpt list "
+        "aggregates'); or auto, the best one measured",
     )
     validation_proxy: str = option(
-        "", "another proxy that stage 2 compares the proposals by, whole networks", shown="that of --proxy"
+        "", "another proxy for stage 2, which compares the proposals as whole networks", shown="that of --proxy"
     )
     order: str = option("random", f"order in which edges are decided: {', '.join(ORDERS)}")
-    joint: bool = option(False, "let all cell types share one order, rather than decide an edge of each at every step")
-    proposals: int = option(10, "N, how many architectures stage 1 proposes")
-    validation_batches: int = option(100, "V, on how many mini-batches stage 2 compares them")
-    validation_inits: int = option(10, "R, how many initialisations stage 2 compares them at: batch v uses v mod R")
+    joint: bool = option(False, "one order for all cell types together, instead of one edge of each at every step")
+    proposals: int = option(10, "N, number of architectures that stage 1 proposes")
+    validation_batches: int = option(100, "V, number of mini-batches on which stage 2 compares them")
+    validation_inits: int = option(10, "R, number of initialisations in stage 2: batch v uses initialisation v mod R")
     batch_size: int = option(64, "images in a mini-batch of stage 1")
     validation_batch_size: int = option(128, "images in a mini-batch of stage 2")
     channels: int = option(16, "width of the supernet: channels of its first cells", shown="the space's, 16 in darts")
     layers: int = option(8, "depth of the supernet, as the space counts it", shown="the space's, 8 in darts")
-    seed: int = option(0, "seed of all weights, orders and batches; one number for the whole run")
-    scoring_batch: Literal["step", "proposal"] = option("proposal", "what one mini-batch of stage 1 serves")
-    supernet_weights: Literal["proposal", "run"] = option("proposal", "what one draw of supernet weights serves")
-    struck_inputs: Literal["absent", "present"] = option(
-        "absent", "whether inputs that a node has lost are absent while its other inputs are compared"
+    seed: int = option(0, "seed of all weights, orders and batches")
+    scoring_batch: Literal["step", "proposal"] = option(
+        "proposal", "draw a mini-batch of stage 1 for each proposal, or for each step"
+    )
+    supernet_weights: Literal["proposal", "run"] = option(
+        "proposal", "draw supernet weights for each proposal, or once for the run"
+    )
+    removed_inputs: Literal["absent", "present"] = option(
+        "absent", "while a node's inputs are compared, leave inputs that it has lost out, or keep them in the mixture"
     )
     non_finite: Literal["last", "compare"] = option(
         "last",
-        "rank scores that are not finite last, or compare them as numbers (a singular kernel then wins)",
+        "rank non-finite scores last, or compare them as numbers (a singular kernel then wins)",
     )
     engine: Literal["auto", "plain", "fast"] = option(
-        "auto", "how scores are computed; 'auto' is 'fast' where the proxy allows it, and the scores are the same"
+        "auto", "how scores are computed: 'auto' takes 'fast' where the proxy allows it; both give the same scores"
     )
-    precision: Literal["float32", "bf16"] = option("float32", "what networks are computed in while they are scored")
+    precision: Literal["float32", "bf16"] = option("float32", "number format in which networks are scored")
     max_memory: float = option(
-        0.0,
-        "bytes that scoring may take beside networks and batches, such as 500M or 2G; 0 sets no limit",
-        parse_number,
+        0.0, "bytes that scoring may take besides networks and batches, such as 500M or 2G; 0 sets no limit", number
     )
-    alpha_noise: float = option(0.0, "standard deviation of the architecture parameters whose softmax are the weights")
-    alpha_draw: Literal["proposal", "run"] = option("proposal", "what one draw of architecture parameters serves")
+    alpha_noise: float = option(
+        0.0, "standard deviation of the architecture parameters; their softmax weights the candidates"
+    )
+    alpha_draw: Literal["proposal", "run"] = option(
+        "proposal", "draw architecture parameters for each proposal, or once for the run"
+    )
     max_params: float = option(
-        0.0, "most parameters of the network to be trained, such as 3.3M; 0 sets no limit", parse_number
+        0.0, "largest number of parameters of the network to be trained, such as 3.3M; 0 sets no limit", number
     )
     max_macs: float = option(
-        0.0, "most multiply-accumulates for one image, such as 600M; 0 sets no limit", parse_number
+        0.0, "largest number of multiply-accumulates for one image, such as 600M; 0 sets no limit", number
     )
-    max_latency: float = option(0.0, "most milliseconds by --latency-table; 0 sets no limit")
-    latency_table: str = option("", "file that 'zcpt latency' wrote, for --max-latency")
-    valid_only: bool = option(False, "propose only what the published list of the space has, where it leaves some out")
+    max_latency: float = option(0.0, "largest latency in milliseconds by --latency-table; 0 sets no limit")
+    latency_table: str = option("", "file written by 'zcpt latency', for --max-latency")
+    valid_only: bool = option(False, "propose only architectures that the published list of the space contains")
     train_channels: int = option(
-        36, "width of the network to be trained, which budgets are about", shown="what 'zcpt train' takes"
+        36, "width of the network to be trained, which budgets apply to", shown="the default of 'zcpt train'"
     )
     train_layers: int = option(
-        20, "depth of the network to be trained, as the space counts it", shown="what 'zcpt train' takes"
+        20, "depth of the network to be trained, as the space counts it", shown="the default of 'zcpt train'"
     )
-    train_image_size: int = option(0, "pixels a side of its images; 0 means the size that the images have")
-    train_classes: int = option(0, "classes that it tells apart; 0 means those that the images have")
+    train_image_size: int = option(0, "side of its images in pixels; 0 takes the size of the images")
+    train_classes: int = option(0, "number of its classes; 0 takes that of the images")
 
     def __post_init__(self) -> None:
         if isinstance(self.latency_table, os.PathLike):
             object.__setattr__(self, "latency_table", os.fspath(self.latency_table))
         check_types(self)
-        # What is written down is what 'auto' stood for.
-        after = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
-        object.__setattr__(self, "proxy", resolve_auto(self.proxy, "operations"))
-        object.__setattr__(self, "validation_proxy", resolve_auto(after, "validation"))
+        # 'auto' is resolved here, so that run folders record a proxy that later versions cannot interpret differently.
+        validation = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
+        object.__setattr__(self, "proxy", pick(self.proxy, "operations"))
+        object.__setattr__(self, "validation_proxy", pick(validation, "validation"))
         get_order(self.order)
         self._check_operations()
         for use, name in _BATCH_SIZES.items():
@@ -109,9 +122,9 @@ class SearchConfig:
             )
 
     def _check_operations(self) -> None:
-        """ProxyError or ConfigError where the proxy cannot score the operations of a supernet, or not in that order."""
+        """Raise ProxyError if the proxy cannot score operations, ConfigError if it cannot rank them in this order."""
         criterion = self.criterion("operations")
-        check_scores_operations(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
+        refuse_blind(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
         if isinstance(criterion, Aggregate) and get_order(self.order).rank is not None:
             raise ConfigError(
                 f"--order {self.order} compares operations of different edges, and '{criterion.name}' only ranks those "
@@ -119,25 +132,25 @@ class SearchConfig:
             )
 
     def criterion(self, use: Use) -> Criterion:
-        """What scores operations, or the discrete networks of stage 2: a proxy, or an aggregate of several."""
+        """Return the proxy or aggregate that scores operations (stage 1) or discrete networks (stage 2)."""
         name = self.validation_proxy if use == "validation" else ""
         return get_criterion(name or self.proxy)
 
     def engines(self) -> str:
-        """The engines that score with these proxies, such as 'fast', or 'fast and plain'.
+        """Return the engines that score with these proxies, such as 'fast', or 'fast and plain'.
 
         Raises:
-            ConfigError: One of them cannot do what the settings ask for.
+            ConfigError: An engine does not support the settings.
         """
-        parts = [part for use in _BATCH_SIZES for part in get_components(self.criterion(use))]
-        return " and ".join(sorted({resolve_engine(self.engine, part, self.max_memory) for part in parts}))
+        parts = [part for use in _BATCH_SIZES for part in parts_of(self.criterion(use))]
+        return " and ".join(sorted({resolved(self.engine, part, self.max_memory) for part in parts}))
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:
-    """The published procedure as it is.
+    """Return the settings of the published procedure for a space.
 
-    The counting of its code, one set of weights for all proposals, validation summed over one initialisation,
-    its batch sizes on that space; a kernel that is singular is compared as the number that it is.
+    These are the counting of its code, one set of weights for all proposals, validation summed over one initialisation,
+    and its batch sizes; the score of a singular kernel is compared as a number.
     """
     return {
         "proxy": "naswot-official",
@@ -149,7 +162,7 @@ def paper(space: SearchSpace) -> dict[str, Any]:
         "validation_batch_size": space.published.validation_batch_size or space.published.batch_size,
         "scoring_batch": "step",
         "supernet_weights": "run",
-        "struck_inputs": "present",
+        "removed_inputs": "present",
         "non_finite": "compare",
         "alpha_noise": space.published.alpha_noise,
         "alpha_draw": space.published.alpha_draw,
@@ -159,17 +172,66 @@ def paper(space: SearchSpace) -> dict[str, Any]:
 PRESETS = {"paper": paper}
 
 
-def configure(space: SearchSpace, /, preset: str | None = None, **options: Any) -> SearchConfig:
-    """The settings for a space: its own width and depth, below a preset, below the options given."""
+def configure(
+    space: SearchSpace, /, preset: str | None = None, *, base: SearchConfig | None = None, **options: Any
+) -> SearchConfig:
+    """Return the settings for a space.
+
+    Args:
+        space: Gives the default width and depth.
+        preset: Name of a preset; its values replace the defaults.
+        base: Settings to start from, instead of defaults and a preset.
+        options: Fields of ``SearchConfig``; they win over everything else.
+
+    Raises:
+        ConfigError: A preset or an option is unknown, or a value cannot be used.
+        ProxyError: The proxy is unknown, or cannot score operations.
+    """
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
+        raise ConfigError(unknown_name("preset", preset, PRESETS, "zcpt list presets"))
+    if preset is not None and base is not None:
+        raise ConfigError(f"preset '{preset}' and a whole configuration are given: leave one of them out.")
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:
-            raise ConfigError(describe_unknown_name("option of search", name, known))
-    size = {"channels": space.search_size.channels, "layers": space.search_size.layers}
-    size |= {"train_channels": space.train_size.channels, "train_layers": space.train_size.layers}
-    config = SearchConfig(**{**size, **(PRESETS[preset](space) if preset else {}), **options})
+            raise ConfigError(unknown_name("option of search", name, known))
+    if base is not None:
+        config = replace(base, **options)
+    else:
+        defaults = {
+            "channels": space.search_size.channels,
+            "layers": space.search_size.layers,
+            "train_channels": space.train_size.channels,
+            "train_layers": space.train_size.layers,
+        }
+        config = SearchConfig(**{**defaults, **(PRESETS[preset](space) if preset else {}), **options})
     if config.valid_only and not space.has_invalid_architectures:
-        raise ConfigError(f"space '{space.name}' has no published list that leaves some out: leave out --valid-only.")
+        raise ConfigError(
+            f"space '{space.name}' has no published list that leaves architectures out: leave out --valid-only."
+        )
     return config
+
+
+_RENAMED_SETTINGS = {"struck_inputs": "removed_inputs"}
+
+
+def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the settings in a file of an earlier version to the fields of ``SearchConfig``."""
+    return {_RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
+
+
+@dataclass(frozen=True)
+class SearchSeeds:
+    """Separate seeds for the purposes of a search, all derived from one seed."""
+
+    weights: int
+    alpha: int
+    order: int
+    batch: int
+    init: int
+    validation: int
+
+    @classmethod
+    def from_seed(cls, seed: int) -> SearchSeeds:
+        """Derive the seeds of a search from its seed."""
+        return cls(**{name: derive_seed(seed, name) for name in cls.__dataclass_fields__})

@@ -11,34 +11,43 @@ Purpose = Literal["decide", "survey", "settle"]
 
 @dataclass(frozen=True)
 class Decision:
-    """One look at the candidates of a choice, and what was kept; ``importance`` is 'larger = keep'."""
+    """One scoring of the remaining candidates of a choice, and what was kept: one line of the journal.
+
+    A choice that keeps one candidate takes one decision; a choice that keeps several takes one for each candidate that
+    it drops. Example of a line, shortened:
+
+        {"step": 0, "choice": "node1/edge0", "candidates": ["none", "skip_connect", "nor_conv_3x3"],
+         "scores": [812.1, 809.7, 790.2], "importance": [-812.1, -809.7, -790.2], "kept": ["nor_conv_3x3"],
+         "seconds": 0.4, "purpose": "decide", "excluded": []}
+    """
 
     step: int
     choice: str
     candidates: tuple[str, ...]
     scores: tuple[float, ...]
-    """Proxy value of the supernet without the candidate; of an aggregate minus the importance, as it only ranks."""
+    """Proxy value of the supernet without the candidate. For an aggregate, which only ranks, minus the importance."""
     importance: tuple[float, ...]
+    """Cost of removing the candidate; larger means keep."""
     kept: tuple[str, ...]
-    """Empty where no score was finite."""
+    """Candidates that remain; empty where no score is finite."""
     seconds: float
     purpose: Purpose = "decide"
-    """A survey only tells the order which choice is next, and keeps everything; to settle is to decide by the scores
-    of the survey just before."""
+    """``survey`` ranks the open choices and keeps all candidates; ``settle`` decides by the survey just before."""
     excluded: tuple[str, ...] = ()
-    """Candidates that would have left no way to keep the budgets: by being chosen, or, where several are kept, by
-    being dropped."""
+    """Candidates that lead to no feasible architecture: when chosen, or, where several are kept, when dropped."""
     parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Where several proxies decide together: the scores of each."""
+    """Scores by each proxy of an aggregate; empty for a single proxy."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
-        """A decision as the journal holds it."""
+        """Read a record of the journal."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
         values["parts"] = {name: tuple(scores) for name, scores in record.get("parts", {}).items()}
         return cls(**values)
 
     def to_record(self) -> dict[str, Any]:
-        """What the journal holds of it; ``parts`` only where there are several."""
+        """Return the record for the journal; it has ``parts`` only for an aggregate."""
         record = asdict(self)
-        return record if self.parts else {name: value for name, value in record.items() if name != "parts"}
+        if not self.parts:
+            del record["parts"]
+        return record

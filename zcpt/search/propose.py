@@ -10,235 +10,279 @@ from dataclasses import fields, replace
 from typing import NamedTuple
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.batches import Batch, Batches
+from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
-from zcpt.journal import Journal, Record
+from zcpt.journal import Record
 from zcpt.mixture import Mixture
-from zcpt.processes import SINGLE_PROCESS, ProcessGroup
-from zcpt.scoring import CriterionEvaluator, argmax_importance, compute_importances, get_component_scores
-from zcpt.search.budgets import BudgetChecker, FeasibleSet
-from zcpt.search.callbacks import Callback
-from zcpt.search.config import SearchConfig
+from zcpt.scoring import CriterionEvaluator, Table, component_scores, compute_importances, most_important
+from zcpt.search.budgets import FeasibleSet
+from zcpt.search.config import SearchSeeds
+from zcpt.search.context import SearchContext, build_evaluator
 from zcpt.search.decision import Decision, Purpose
-from zcpt.search.orders import get_order, phases
-from zcpt.search.supernets import SearchSeeds, SupernetSource, panel
+from zcpt.search.orders import build_queues, get_order
 from zcpt.seeding import derive_seed
-from zcpt.space import SearchSpace
 
 
-def file_of(proposal: int) -> str:
-    """Name of a proposal's file in the journal."""
+def get_journal_name(proposal: int) -> str:
+    """Return the name of a proposal's file in the journal."""
     return f"proposal_{proposal:03d}"
 
 
-class Report(NamedTuple):
-    """What a process tells the others of a proposal that it has made."""
+class FinishedProposal(NamedTuple):
+    """A proposal as the process that made it sends it to the others."""
 
     architecture: Architecture
     records: tuple[Record, ...]
     replayed: int
-    """How many of the records were in the journal before."""
+    """Number of records, from the first, that were in the journal before."""
 
 
 class Proposer:
-    """Makes the proposals of one search; any of them, in any order, with the same result."""
+    """Makes the proposals of a search; any of them, in any order, with the same result."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        origin: SupernetSource,
-        config: SearchConfig,
-        batches: Batches,
-        journal: Journal,
-        audience: Callback,
-        bounds: BudgetChecker,
-    ) -> None:
-        self.space, self.origin, self.config, self.batches = space, origin, config, batches
-        self.journal, self.audience, self.bounds = journal, audience, bounds
-        self.criterion = config.criterion("operations")
-        self.seeds = SearchSeeds.derived(config.seed)
-        self._panel: tuple[int, CriterionEvaluator] | None = None
-        self._batch: tuple[int, Batch] | None = None
+    def __init__(self, context: SearchContext) -> None:
+        self.context = context
+        self._scorer = SupernetScorer(context)
 
-    def propose_all(self, ranks: ProcessGroup = SINGLE_PROCESS) -> list[Architecture]:
-        """Every proposal, each made by one of the processes; what was decided in others is told as if here."""
-        made = []
-        for start in range(0, self.config.proposals, ranks.size):
-            ours = range(start, min(start + ranks.size, self.config.proposals))
-            mine = start + ranks.rank
-            gathered = ranks.gather(self._reported(mine) if mine in ours else None)
-            for proposal, report in zip(ours, gathered, strict=False):
-                assert report is not None, "who has a proposal reports"
-                if proposal != mine:
-                    self._tell(proposal, report)
-                made.append(report.architecture)
-        return made
+    def propose_all(self) -> list[Architecture]:
+        """Make all proposals, shared by the processes; callbacks receive those of other processes too."""
+        context, processes = self.context, self.context.processes
+        architectures = []
+        for first in range(0, context.config.proposals, processes.size):
+            numbers = range(first, min(first + processes.size, context.config.proposals))
+            own = first + processes.rank
+            gathered = processes.gather(self._make(own) if own in numbers else None)
+            for proposal, finished in zip(numbers, gathered, strict=False):
+                assert finished is not None, "every process with a proposal returns it"
+                if proposal != own:
+                    self._replay_callbacks(proposal, finished)
+                architectures.append(finished.architecture)
+        return architectures
 
-    def _reported(self, proposal: int) -> Report:
-        file = file_of(proposal)
-        replayed = len(self.journal.records(file))
-        return Report(self.propose(proposal), tuple(self.journal.records(file)), replayed)
+    def _make(self, proposal: int) -> FinishedProposal:
+        name = get_journal_name(proposal)
+        replayed = len(self.context.journal.records(name))
+        architecture = self.propose(proposal)
+        return FinishedProposal(architecture, tuple(self.context.journal.records(name)), replayed)
 
-    def _tell(self, proposal: int, report: Report) -> None:
-        for index, record in enumerate(report.records):
-            self.audience.on_decision(proposal, Decision.from_record(record), replayed=index < report.replayed)
-        self.audience.on_proposal(proposal, report.architecture)
+    def _replay_callbacks(self, proposal: int, finished: FinishedProposal) -> None:
+        callback = self.context.callback
+        for index, record in enumerate(finished.records):
+            callback.on_decision(proposal, Decision.from_record(record), replayed=index < finished.replayed)
+        callback.on_proposal(proposal, finished.architecture)
 
     def propose(self, proposal: int) -> Architecture:
-        """Decide every choice; what the journal holds already is taken from there.
+        """Decide every choice; decisions that the journal holds are taken from there.
 
         Raises:
             ProxyError: No candidate of a choice has a finite score.
             ConfigError: The journal was written by another search.
         """
-        architecture = self.space.architecture(_Pass(self, proposal).decide_all())
-        self.audience.on_proposal(proposal, architecture)
+        kept = _ProposalRun(self.context, self._scorer, proposal).decide_all()
+        architecture = self.context.space.architecture(kept)
+        self.context.callback.on_proposal(proposal, architecture)
         return architecture
 
-    def start(self, proposal: int) -> Mixture:
-        """The mixture that a proposal starts with."""
-        return self.origin.start(proposal if self.config.alpha_draw == "proposal" else 0)
 
-    def panel(self, proposal: int) -> CriterionEvaluator:
-        """Scores the supernet that a proposal is made on."""
-        draw = proposal if self.config.supernet_weights == "proposal" else 0
-        if self._panel is None or self._panel[0] != draw:
-            self._panel = None  # so that no two supernets need memory at once
-            self._panel = draw, panel(self.origin.supernet(draw), self.config, "operations")
-        return self._panel[1]
+class SupernetScorer:
+    """Scores mixtures of the supernet that a proposal is made on.
 
-    def batch(self, proposal: int, step: int, survey: bool) -> Batch:
-        """The mini-batch that a look sees. Surveys see another one than decisions, so that they do not repeat them."""
-        per_step = (step,) if self.config.scoring_batch == "step" else ()
-        seed = derive_seed(self.seeds.batch, proposal, *per_step, *(("survey",) if survey else ()))
+    The supernet and the mini-batch that were used last are kept, since most of the time they are used again.
+    """
+
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._batch_seed = SearchSeeds.from_seed(context.config.seed).batch
+        self._evaluator: tuple[int, CriterionEvaluator] | None = None
+        self._batch: tuple[int, Batch] | None = None
+
+    def score(self, proposal: int, step: int, mixtures: Sequence[Mixture], survey: bool = False) -> Table:
+        """Score mixtures on the batch of a step.
+
+        Args:
+            proposal: Number of the proposal.
+            step: Number of the step.
+            mixtures: P mixtures.
+            survey: Use another batch than the decisions do, so that a survey does not repeat their scores.
+
+        Returns:
+            Proxy name -> P scores.
+        """
+        return self._load_evaluator(proposal).scores(mixtures, self._draw_batch(proposal, step, survey))
+
+    def _load_evaluator(self, proposal: int) -> CriterionEvaluator:
+        draw = proposal if self._context.config.supernet_weights == "proposal" else 0
+        if self._evaluator is None or self._evaluator[0] != draw:
+            self._evaluator = None  # frees the last supernet first, so that two never need memory at once
+            net = self._context.supernets.supernet(draw)
+            self._evaluator = draw, build_evaluator(net, self._context.config, "operations")
+        return self._evaluator[1]
+
+    def _draw_batch(self, proposal: int, step: int, survey: bool) -> Batch:
+        config = self._context.config
+        purpose: list[int | str] = [proposal]
+        if config.scoring_batch == "step":
+            purpose.append(step)
+        if survey:
+            purpose.append("survey")
+        seed = derive_seed(self._batch_seed, *purpose)
         if self._batch is None or self._batch[0] != seed:
-            batch = self.batches.draw(self.config.batch_size, seed)
-            self._batch = seed, self.origin.place(batch)
+            batch = self._context.batches.draw(config.batch_size, seed)
+            self._batch = seed, self._context.supernets.place(batch)
         return self._batch[1]
 
 
-class _Pass:
-    """One proposal in the making: what is decided, and what the journal still holds of an earlier run."""
+class _ProposalRun:
+    """A proposal in progress: its mixture, its feasible set, and the records of an earlier run still to be replayed."""
 
-    def __init__(self, proposer: Proposer, proposal: int) -> None:
-        self.proposer, self.proposal, self.step = proposer, proposal, 0
-        self.order = get_order(proposer.config.order)
-        self.mixture = proposer.start(proposal)
-        self.scope = FeasibleSet(proposer.bounds, proposer.space.choices)
-        self.file = file_of(proposal)
-        self.recorded = deque(proposer.journal.records(self.file))
+    def __init__(self, context: SearchContext, scorer: SupernetScorer, proposal: int) -> None:
+        self.context = context
+        self.config = context.config
+        self.criterion = context.config.criterion("operations")
+        self.scorer = scorer
+        self.proposal = proposal
+        self.step = 0
+        self.mixture = context.supernets.start(proposal if self.config.alpha_draw == "proposal" else 0)
+        self.feasible = FeasibleSet(context.budget_checker, context.space.choices)
+        self.journal_name = get_journal_name(proposal)
+        self.recorded = deque(context.journal.records(self.journal_name))
 
     def decide_all(self) -> dict[str, tuple[str, ...]]:
-        """What every choice keeps."""
-        config, seed = self.proposer.config, derive_seed(self.proposer.seeds.order, self.proposal)
+        """Decide every choice; return choice name -> kept candidates."""
+        choices = self.context.space.choices
+        seed = derive_seed(SearchSeeds.from_seed(self.config.seed).order, self.proposal)
         kept = {}
-        for lanes in phases(self.proposer.space.choices, config.order, seed, config.joint):
-            while any(lane.left for lane in lanes):
-                for lane in filter(lambda lane: lane.left, lanes):
-                    choice, look = lane.pop(self._survey)
-                    kept[choice.name] = self._decide(choice, look)
-                    self.mixture = self.mixture.select(choice.name, kept[choice.name])
+        for queues in build_queues(choices, self.config.order, seed, self.config.joint):
+            while any(queue.open for queue in queues):
+                # One step: a choice of every queue (normal and reduction cell), all on the same batch.
+                for queue in queues:
+                    if queue.open:
+                        choice, survey = queue.pop(self._survey)
+                        kept[choice.name] = self._decide(choice, survey)
+                        self.mixture = self.mixture.select(choice.name, kept[choice.name])
                 self.step += 1
         return kept
 
     def _survey(self, choice: Choice) -> Decision:
-        return self._look(choice, choice.selectable, "survey")
+        return self._run_round(choice, choice.selectable, "survey")
 
-    def _decide(self, choice: Choice, settled: Decision | None) -> tuple[str, ...]:
+    def _decide(self, choice: Choice, survey: Decision | None) -> tuple[str, ...]:
         remaining = choice.selectable
         while len(remaining) > choice.keep:
-            decision = self._look(choice, remaining, "settle" if settled else "decide", settled)
-            settled = None
+            decision = self._run_round(choice, remaining, "settle" if survey else "decide", survey)
+            survey = None  # it covers the first round only
             if not decision.kept:
-                within = " that keeps the budgets" if decision.excluded else ""
-                scores = {name: list(row) for name, row in decision.parts.items()} or list(decision.scores)
-                raise ProxyError(
-                    f"no candidate of {choice.name}{within} got a finite score from proxy "
-                    f"'{self.proposer.criterion.name}': the scores are {scores}. Try another --batch-size, "
-                    "more --channels, or look for images that occur twice."
-                )
+                raise self._make_no_score_error(choice, decision)
             remaining = decision.kept
-            self.scope.keep(choice, remaining)
+            self.feasible.restrict(choice, remaining)
         return remaining
 
-    def _look(
-        self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose, settled: Decision | None = None
+    def _make_no_score_error(self, choice: Choice, decision: Decision) -> ProxyError:
+        within = " within the budgets" if decision.excluded else ""
+        scores = {name: list(row) for name, row in decision.parts.items()} or list(decision.scores)
+        return ProxyError(
+            f"no candidate of {choice.name}{within} got a finite score from proxy '{self.criterion.name}': the scores "
+            f"are {scores}. Try another --batch-size, more --channels, or look for images that occur twice."
+        )
+
+    def _run_round(
+        self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose, survey: Decision | None = None
     ) -> Decision:
-        """Take a look from the journal, or make it and write it there."""
+        """Take a decision from the journal, or score the candidates and write it there."""
         replayed = bool(self.recorded)
-        # Asked for what is replayed too: the ways that were found have to be the same ones afterwards.
-        excluded = () if purpose == "survey" else self.scope.excluded(choice, remaining)
+        # Computed for replayed decisions too: the examples that the feasible set finds on the way decide later answers.
+        excluded = () if purpose == "survey" else self.feasible.find_excluded(choice, remaining)
         if replayed:
-            decision = _recalled(self.recorded.popleft(), self.step, choice, remaining, purpose, excluded)
+            record = self.recorded.popleft()
+            _check_record(record, self.step, choice, remaining, purpose, excluded)
+            decision = Decision.from_record(record)
         else:
-            if settled is None:
-                decision = self._scored(choice, remaining, purpose)
+            if survey is None:
+                decision = self._score_candidates(choice, remaining, purpose)
             else:
-                decision = replace(settled, seconds=0.0, purpose=purpose)
+                decision = replace(survey, seconds=0.0, purpose=purpose)
             if purpose != "survey":
-                kept = _kept(choice, remaining, decision.importance, excluded)
+                kept = find_kept(choice, remaining, decision.importance, excluded)
                 decision = replace(decision, kept=kept, excluded=excluded)
-            self.proposer.journal.append(self.file, decision.to_record())
-        self.proposer.audience.on_decision(self.proposal, decision, replayed)
+            self.context.journal.append(self.journal_name, decision.to_record())
+        self.context.callback.on_decision(self.proposal, decision, replayed)
         return decision
 
-    def _scored(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
-        started, proposer, mixture = time.perf_counter(), self.proposer, self.mixture
-        if proposer.config.struck_inputs == "absent":
+    def _score_candidates(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
+        started = time.perf_counter()
+        mixture = self.mixture
+        if self.config.removed_inputs == "absent":
             mixture = mixture.without(choice.name, *(c for c in choice.selectable if c not in remaining))
-        removed = [mixture.without(choice.name, candidate) for candidate in remaining]
-        # A survey that settles sees what the decision would have seen.
-        survey = purpose == "survey" and not self.order.settles
-        batch = proposer.batch(self.proposal, self.step, survey)
-        table = proposer.panel(self.proposal).score_components(removed, batch)
-        compare = proposer.config.non_finite == "compare"
-        scores, importances = compute_importances(proposer.criterion, table, compare_infinite=compare)
+        perturbations = [mixture.without(choice.name, candidate) for candidate in remaining]
+        # A survey that also settles the choice takes the batch of the decision that it replaces.
+        on_survey_batch = purpose == "survey" and not get_order(self.config.order).settles
+        table = self.scorer.score(self.proposal, self.step, perturbations, on_survey_batch)
+        compare = self.config.non_finite == "compare"
+        scores, importances = compute_importances(self.criterion, table, compare_infinite=compare)
         return Decision(
-            self.step,
-            choice.name,
-            remaining,
-            tuple(scores),
-            tuple(importances),
-            remaining,
-            time.perf_counter() - started,
-            purpose,
-            parts=get_component_scores(proposer.criterion, table),
+            step=self.step,
+            choice=choice.name,
+            candidates=remaining,
+            scores=tuple(scores),
+            importance=tuple(importances),
+            kept=remaining,
+            seconds=time.perf_counter() - started,
+            purpose=purpose,
+            parts=component_scores(self.criterion, table),
         )
 
 
-def _kept(
+def find_kept(
     choice: Choice, remaining: tuple[str, ...], importances: Sequence[float], excluded: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """What a look leaves; nothing if scores have to decide and no importance is finite."""
-    open_to = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
-    forced = len(open_to) == 1  # by what budgets leave, whatever the scores are
+    """Return the candidates that remain after a round.
+
+    Where one candidate is kept, the most important one remains; where several are kept, the least important one is
+    dropped.
+
+    Args:
+        choice: The choice.
+        remaining: Candidates that were scored.
+        importances: One importance for each of them; -inf ranks last.
+        excluded: Candidates on which the decision must not fall.
+
+    Returns:
+        No candidate if scores have to decide and no importance is finite.
+    """
+    allowed = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
+    forced = len(allowed) == 1  # budgets leave one decision, whatever the scores are
     if choice.keep == 1:
-        best = open_to[argmax_importance([importances[i] for i in open_to])]
+        best = allowed[most_important([importances[i] for i in allowed])]
         return (remaining[best],) if forced or importances[best] > -math.inf else ()
     if not forced and not any(value > -math.inf for value in importances):
         return ()
-    # The published code strikes the last one of equals.
-    struck = min(open_to, key=lambda i: (importances[i], -i))
-    return tuple(c for i, c in enumerate(remaining) if i != struck)
+    # The published code drops the last one of equally important inputs; hence -i.
+    dropped = min(allowed, key=lambda i: (importances[i], -i))
+    return tuple(c for i, c in enumerate(remaining) if i != dropped)
 
 
-def _recalled(
+def _check_record(
     record: Record,
     step: int,
     choice: Choice,
     remaining: tuple[str, ...],
     purpose: Purpose,
     excluded: tuple[str, ...],
-) -> Decision:
-    wanted = {"step": step, "choice": choice.name, "candidates": list(remaining), "purpose": purpose}
-    wanted["excluded"] = list(excluded)
+) -> None:
+    """Raise ConfigError unless a record of the journal is the decision that the search has reached."""
     for key in (f.name for f in fields(Decision)):
-        if key not in record and key != "parts":  # which only an aggregate has
+        if key not in record and key != "parts":  # only an aggregate has parts
             raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")
-    for key, value in wanted.items():
+    expected = {
+        "step": step,
+        "choice": choice.name,
+        "candidates": list(remaining),
+        "purpose": purpose,
+        "excluded": list(excluded),
+    }
+    for key, value in expected.items():
         if record.get(key) != value:
             raise ConfigError(
-                f"the journal cannot be continued: it says {key} {record.get(key)!r} where this search comes to "
-                f"{value!r}. Start a new search with another --out."
+                f"the journal cannot be resumed: it has {key} {record.get(key)!r} where this search has {value!r}. "
+                "Start a new search with another --out."
             )
-    return Decision.from_record(record)

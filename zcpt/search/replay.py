@@ -1,4 +1,4 @@
-"""Derive a finished search again from its folder, and say where it first differs."""
+"""Replay: repeat a finished search from its run folder, and find the first difference."""
 
 from __future__ import annotations
 
@@ -10,98 +10,109 @@ from typing import Any
 import torch
 
 from zcpt.architecture import Architecture
-from zcpt.batches import as_batches, compute_fingerprint
+from zcpt.batches import as_batches, fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
 from zcpt.journal import Journal
 from zcpt.search.callbacks import Callback
+from zcpt.search.config import configure, upgrade_settings
 from zcpt.search.decision import Decision
-from zcpt.search.propose import file_of
-from zcpt.search.result import other_prices, with_own_table
-from zcpt.search.run import prepare, start
+from zcpt.search.plan import plan_search
+from zcpt.search.propose import get_journal_name
+from zcpt.search.run import run_search
+from zcpt.search.run_folder import CONFIG, JOURNAL, describe_changed_prices, use_own_latency_table
+from zcpt.search.validate import JOURNAL_NAME
 from zcpt.space_registry import get_space
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of deriving a search again."""
+    """Result of repeating a search."""
 
     difference: str
-    """Where the two first differ, in one sentence; empty if they are the same."""
+    """First difference, in one sentence; empty if there is none."""
     decisions: int
-    """How many decisions are the same, up to there."""
+    """Number of equal decisions, up to the difference."""
     largest_gap: float
-    """Largest difference between two scores that should be equal; 0 on the same machine and versions."""
+    """Largest difference between two corresponding scores; 0 on the same machine with the same versions."""
 
 
 class _DifferenceError(Exception):
-    """The search need not be derived any further."""
+    """The repeated search differs, so it can stop."""
 
 
 class _Comparison(Callback):
+    """Compares every decision and validation score with those of a journal."""
+
     def __init__(self, journal: Journal) -> None:
-        self.journal, self.decisions, self.largest_gap = journal, 0, 0.0
-        self._at: dict[str, int] = {}
+        self.journal = journal
+        self.decisions = 0
+        self.largest_gap = 0.0
+        self._next_line: dict[str, int] = {}
 
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        record = self._next(file_of(proposal))
+        record = self._read_next(get_journal_name(proposal))
         where = f"proposal {proposal}, step {decision.step}"
         for name in ("choice", "candidates", "kept"):
             before, now = record[name], getattr(decision, name)
             if now != (tuple(before) if isinstance(before, list) else before):
                 raise _DifferenceError(f"{where}: {name} is {now} at {decision.choice}, and was {before}.")
-        before, now = record.get("parts", {}), decision.parts  # of an aggregate, which ranks are made of
-        for each in [(before[name], now[name]) for name in now] or [(record["scores"], decision.scores)]:
-            self._compare(*each)
+        # An aggregate's own scores are ranks, which hide small differences: its parts are compared instead.
+        if decision.parts:
+            for name, scores in decision.parts.items():
+                self._compare_scores(record.get("parts", {})[name], scores)
+        else:
+            self._compare_scores(record["scores"], decision.scores)
         self.decisions += 1
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
-        self._compare(self._next("validation")["scores"], scores)
+        self._compare_scores(self._read_next(JOURNAL_NAME)["scores"], scores)
 
-    def _next(self, name: str) -> dict[str, Any]:
-        index = self._at[name] = self._at.get(name, -1) + 1
+    def _read_next(self, name: str) -> dict[str, Any]:
+        index = self._next_line.get(name, 0)
+        self._next_line[name] = index + 1
         records = self.journal.records(name)
         if index >= len(records):
             raise _DifferenceError(f"{name}.jsonl in the journal ends after {index} lines, and now there are more.")
         return records[index]
 
-    def _compare(self, before: Sequence[float], now: Sequence[float]) -> None:
+    def _compare_scores(self, before: Sequence[float], now: Sequence[float]) -> None:
         gaps = (abs(a - b) for a, b in zip(before, now, strict=True) if a != b)
-        self.largest_gap = max([self.largest_gap, *(gap for gap in gaps if gap == gap)])
+        self.largest_gap = max([self.largest_gap, *(gap for gap in gaps if gap == gap)])  # NaN gaps are left out
 
 
 def replay(
     run_dir: str | Path, batches: object, *, device: str | torch.device = "cpu", callbacks: Sequence[Callback] = ()
 ) -> Replay:
-    """Search again with the settings of a finished run folder, and compare every decision; the folder stays as it is.
+    """Repeat the search of a finished run folder, and compare every decision. The folder stays as it is.
 
     Args:
-        run_dir: The folder of a finished search.
-        batches: The images that it was made on, as for ``zcpt.search``.
-        device: Where networks are scored.
-        listeners: Told of every decision, such as ``zcpt.monitor.Progress``.
+        run_dir: Folder of a finished search.
+        batches: Images of that search, as for ``zcpt.search``.
+        device: Device on which networks are scored.
+        callbacks: Called after every decision, such as ``zcpt.monitor.Progress``.
 
     Raises:
         ConfigError: The folder holds no finished search.
     """
     folder = Path(run_dir)
-    document = read_json(folder / "config.json", ("space", "search", "images.classes", "fingerprint", "budgets"))
+    document = read_json(folder / CONFIG, ("space", "search", "images.classes", "fingerprint", "budgets"))
     if not (folder / "architecture.json").exists():
-        raise ConfigError(f"the search in {folder} is not finished: go on with --resume {folder}.")
-    found = Architecture.from_json(read_run_file(folder / "architecture.json"), str(folder / "architecture.json"))
-    settings, classes = with_own_table(folder, document["search"]), document["images"]["classes"]
-    source = as_batches(batches, classes)
-    if compute_fingerprint(source.draw(settings["batch_size"], seed=0)) != document["fingerprint"]:
-        return Replay("the images are others, or are augmented otherwise.", 0, 0.0)
-    plan = prepare(get_space(document["space"]), source, device=device, **settings)
-    others = other_prices(document["budgets"], plan.document["budgets"])
-    if others:
-        return Replay(f"{others}.", 0, 0.0)
-    comparison = _Comparison(Journal(folder / "journal"))
+        raise ConfigError(f"the search in {folder} is not finished: resume it with --resume {folder}.")
+    expected = Architecture.from_json(read_run_file(folder / "architecture.json"), str(folder / "architecture.json"))
+    space = get_space(document["space"])
+    config = use_own_latency_table(folder, configure(space, **upgrade_settings(document["search"])))
+    source = as_batches(batches, document["images"]["classes"])
+    if fingerprint(source.draw(config.batch_size, seed=0)) != document["fingerprint"]:
+        return Replay("the images, or their augmentation, are not those of the search.", 0, 0.0)
+    plan = plan_search(space, source, config, device=device)
+    changed = describe_changed_prices(document["budgets"], plan.document["budgets"])
+    if changed:
+        return Replay(f"{changed}.", 0, 0.0)
+    comparison = _Comparison(Journal(folder / JOURNAL))
     try:
-        result = start(plan, [comparison, *callbacks])
+        result = run_search(plan, [comparison, *callbacks])
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
-    same = result.architecture == found
-    text = "" if same else "validation prefers another one of the same proposals."
+    text = "" if result.architecture == expected else "validation prefers another of the same proposals."
     return Replay(text, comparison.decisions, comparison.largest_gap)

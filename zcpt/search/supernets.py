@@ -1,4 +1,4 @@
-"""Where the supernets of a search come from, and the mixtures that they start with."""
+"""Sources of supernets: where a search takes its supernets and their start mixtures from."""
 
 from __future__ import annotations
 
@@ -7,54 +7,36 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
-from zcpt.devices import move_batch, move_network
+from zcpt.devices import place, place_batch
 from zcpt.mixture import Mixture
-from zcpt.proxies import Use
-from zcpt.scoring import CriterionEvaluator
-from zcpt.search.config import SearchConfig
+from zcpt.search.config import SearchConfig, SearchSeeds
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig, SearchSpace
-from zcpt.supernet import Scorable
-
-
-@dataclass(frozen=True)
-class SearchSeeds:
-    """The separate seeds of a search, all derived from one."""
-
-    weights: int
-    alpha: int
-    order: int
-    batch: int
-    init: int
-    validation: int
-
-    @classmethod
-    def derived(cls, seed: int) -> SearchSeeds:
-        return cls(**{name: derive_seed(seed, name) for name in cls.__dataclass_fields__})
 
 
 class SupernetSource(Protocol):
-    """Where the supernets of a search come from, and the mixtures that they start with."""
+    """Supernets of a search, and the mixtures that they start with."""
 
     def start(self, draw: int) -> Mixture:
-        """The mixture before any decision, of that draw of architecture parameters."""
+        """Return the mixture before any decision, for one draw of the architecture parameters."""
         ...
 
-    def supernet(self, draw: int) -> Scorable:
-        """The supernet of that draw of weights: on its device, in evaluation mode."""
+    def supernet(self, draw: int) -> nn.Module:
+        """Return the supernet for one draw of the weights, on its device and in evaluation mode."""
         ...
 
     def place(self, batch: Batch) -> Batch:
-        """Move a batch to the supernet's device, in the layout that suits it."""
+        """Move a batch to the supernet's device and memory format."""
         ...
 
 
 @dataclass(frozen=True)
 class FreshSupernets:
-    """Supernets of a space, each draw with fresh weights."""
+    """Supernets of a space, with fresh weights for each draw."""
 
     space: SearchSpace
     network_config: NetworkConfig
@@ -62,29 +44,18 @@ class FreshSupernets:
     device: torch.device
 
     def start(self, draw: int) -> Mixture:
-        return draw_start(self.space.choices, self.config, draw)
+        return draw_start_mixture(self.space.choices, self.config, draw)
 
-    def supernet(self, draw: int) -> Scorable:
-        with use_seed(derive_seed(SearchSeeds.derived(self.config.seed).weights, draw)):
+    def supernet(self, draw: int) -> nn.Module:
+        with use_seed(derive_seed(SearchSeeds.from_seed(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.network_config)
-        return move_network(net, self.device).eval()
+        return place(net, self.device).eval()
 
     def place(self, batch: Batch) -> Batch:
-        return move_batch(batch, self.device)
+        return place_batch(batch, self.device)
 
 
-def panel(net: Scorable, config: SearchConfig, use: Use) -> CriterionEvaluator:
-    """What scores a network as the settings say."""
-    return CriterionEvaluator(
-        net,
-        config.criterion(use),
-        engine=config.engine,
-        precision=config.precision,
-        max_memory=config.max_memory,
-    )
-
-
-def draw_start(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
-    """The mixture before any decision, with architecture parameters as the settings draw them."""
-    with use_seed(derive_seed(SearchSeeds.derived(config.seed).alpha, draw)):
-        return Mixture.initial(choices, config.alpha_noise)
+def draw_start_mixture(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
+    """Return the mixture before any decision, with architecture parameters drawn as ``config.alpha_noise`` says."""
+    with use_seed(derive_seed(SearchSeeds.from_seed(config.seed).alpha, draw)):
+        return Mixture.start(choices, config.alpha_noise)

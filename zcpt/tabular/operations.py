@@ -23,8 +23,8 @@ from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
 from zcpt.journal import Journal, Record
+from zcpt.search import FreshSupernets, SearchSeeds
 from zcpt.search.config import SearchConfig
-from zcpt.search.supernets import FreshSupernets, SearchSeeds
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
@@ -80,7 +80,7 @@ def scored(
     Supernet, mixture and mini-batch are those of the first proposal of a search with these settings; of ``zc_pt`` the
     importances are, too.
     """
-    seeds = SearchSeeds.derived(config.seed)
+    seeds = SearchSeeds.from_seed(config.seed)
     batch = batches.draw(config.batch_size, derive_seed(seeds.batch, 0))
     _, channels, height, width = batch.images.shape
     network_config = NetworkConfig(config.channels, config.layers, batches.num_classes, channels, (height, width))

@@ -188,7 +188,7 @@ def mistakes():
         "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be kept: networks of"),
         "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is no number: write it like"),
         "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
-        "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves some out"),
+        "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves"),
         "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
         "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels"),
         "a negative budget": ([*darts, "--max-params", "-3"], "--max-params -3.0 must not be negative"),

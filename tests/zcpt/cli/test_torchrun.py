@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 SEARCH = ["search", "--space", "nasbench201", "--proxy", "hashed", *QUICK, "--proposals", "3"]
 
 
-def launched(size, folder, *words, before=lambda rank: None):
+def join_torchrun(size, folder, *words, before=lambda rank: None):
     """Exit code, output and error output of each process, with the environment that torchrun makes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -68,7 +68,7 @@ def alone(tmp_path_factory):
 
 
 def test_the_first_process_answers_for_all(alone, here):
-    first, second = launched(2, here, *SEARCH, "--out", "run")
+    first, second = join_torchrun(2, here, *SEARCH, "--out", "run")
     assert first[0] == 0, first[2]
     assert second == (0, "", "")
     assert [line.split()[0] for line in first[1].splitlines()] == ["architecture", "chosen", "size", "run", "next"]
@@ -78,7 +78,7 @@ def test_the_first_process_answers_for_all(alone, here):
 
 
 def test_a_folder_named_after_the_time_is_one(here):
-    codes = [code for code, _, _ in launched(2, here, *SEARCH, "--proposals", "2")]
+    codes = [code for code, _, _ in join_torchrun(2, here, *SEARCH, "--proposals", "2")]
     assert codes == [0, 0]
     (run,) = (here / "runs").iterdir()
     assert (run / "architecture.json").exists()
@@ -94,7 +94,7 @@ def test_a_folder_named_after_the_time_is_one(here):
     ],
 )
 def test_a_mistake_is_said_once(words, sentence, here):
-    first, second = launched(2, here, *words)
+    first, second = join_torchrun(2, here, *words)
     assert second == (2, "", "")
     assert first[:2] == (2, "")
     assert first[2].startswith("zcpt: ")
@@ -114,7 +114,7 @@ def test_an_error_of_another_process_is_said_once(here):
     def before(rank):
         Journal.append = fails
 
-    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second == (2, "", "")
     assert first[0] == 2
     assert first[2].count("zcpt: not this network.\n") == 1
@@ -126,7 +126,7 @@ def test_a_fault_of_ours_in_another_process_is_shown_once(here):
     def before(rank):
         Journal.append = lambda self, name, record: append(self, name, {}[0] if rank else record)
 
-    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second == (1, "", "")
     assert first[0] == 1
     assert "process 1 failed:\n" in first[2]
@@ -144,14 +144,14 @@ def test_a_process_that_is_killed_ends_all_with_a_sentence(alone, here):
     def before(rank):
         Journal.append = dies
 
-    first, second = launched(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second[0] is None
     assert first[0] == 1
     assert first[2].splitlines()[-1] == (
         "zcpt: another process of the search was lost, or torchrun was stopped; what is done is on disk, and "
-        "--resume run goes on, with any number of processes."
+        "--resume run continues with any number of processes."
     )
-    assert [code for code, _, _ in launched(3, here, "search", "--resume", "run")] == [0, 0, 0]
+    assert [code for code, _, _ in join_torchrun(3, here, "search", "--resume", "run")] == [0, 0, 0]
     assert results(here / "run") == results(alone)
 
 
@@ -203,7 +203,7 @@ def test_torchrun_with_a_killed_process_ends_and_resumes(file, rank, long, tmp_p
     assert time.monotonic() - began < 30
     assert process.returncode == 1
     assert "Signal 9 (SIGKILL)" in err
-    assert err.count(f"--resume {run} goes on, with any number of processes.\n") == (rank != "0")
+    assert err.count(f"--resume {run} continues with any number of processes.\n") == (rank != "0")
     again = torchrun(2, "search", "--resume", run)
     out, err = again.communicate()
     assert again.returncode == 0, err

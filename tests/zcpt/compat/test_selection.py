@@ -328,7 +328,7 @@ def test_the_published_procedure(few, pictures):
         quark.Network(), pictures, preset="paper", proposals=2, proxy="hashed", callbacks=[callback], **sizes
     )
     assert callback.config.supernet_weights == "run"
-    assert callback.config.struck_inputs == "present"
+    assert callback.config.removed_inputs == "present"
     assert len(callback.architectures) == 2
     zcpt.get_space("darts").parse(repr(genotype))
 

@@ -25,7 +25,7 @@ from zcpt.proxies._registry import _PROXIES
 from zcpt.proxies._running import copied, run
 from zcpt.scoring import convert_to_importances
 from zcpt.search import ORDERS, SearchConfig
-from zcpt.search.validate import best
+from zcpt.search.validate import find_best
 from zcpt.space import SearchSpace
 
 TOGETHER = "log_rank:hashed+salted+slope"
@@ -191,9 +191,9 @@ def test_stage_2_may_have_a_proxy_of_its_own(diary: Any, pictures: TensorDataset
 
 def test_the_direction_in_validation_is_that_of_its_own_proxy() -> None:
     scores = [[1.0], [2.0]]
-    assert best(scores, SearchConfig(proxy="hashed", validation_proxy="salted")) == 0
-    assert best(scores, SearchConfig(proxy="salted", validation_proxy="hashed")) == 1
-    assert best(scores, SearchConfig(proxy="salted", validation_proxy="log_rank:salted+slope")) == 1
+    assert find_best(scores, SearchConfig(proxy="hashed", validation_proxy="salted")) == 0
+    assert find_best(scores, SearchConfig(proxy="salted", validation_proxy="hashed")) == 1
+    assert find_best(scores, SearchConfig(proxy="salted", validation_proxy="log_rank:salted+slope")) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import zcpt
+from darts_space.nasbench201 import NasBench201
 from tests.conftest import LAYERS, ONE_SHOT, random_architecture
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, InfeasibleError
@@ -56,9 +57,7 @@ def table(space: SearchSpace, tmp_path: Path) -> Any:
 
 
 @pytest.mark.few_spaces
-def test_twenty_random_budgets_are_kept_by_every_proposal(
-    space: SearchSpace, pictures: TensorDataset, table: Any
-) -> None:
+def test_every_proposal_meets_twenty_random_budgets(space: SearchSpace, pictures: TensorDataset, table: Any) -> None:
     shape, generator = small(space), torch.Generator().manual_seed(0)
     bounds = {name: (extreme(space, price), extreme(space, price, -1)) for name, price in PRICES.items()}
     scale = {"max_params": 1, "max_macs": 1, "max_latency": 1e6}
@@ -78,10 +77,10 @@ def test_twenty_random_budgets_are_kept_by_every_proposal(
 
 
 @pytest.mark.few_spaces
-def test_all_budgets_at_once_are_kept(space: SearchSpace, pictures: TensorDataset, table: Any) -> None:
+def test_all_budgets_are_met_at_once(space: SearchSpace, pictures: TensorDataset, table: Any) -> None:
     shape = small(space)
     for seed in range(3):
-        model = random_architecture(space, seed)  # which shows that they can be kept together
+        model = random_architecture(space, seed)  # proves that the budgets can be met together
         limits = {}
         for name, price in PRICES.items():
             room = extreme(space, price, -1) - extreme(space, price)
@@ -94,7 +93,7 @@ def test_all_budgets_at_once_are_kept(space: SearchSpace, pictures: TensorDatase
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_the_most_important_of_what_is_not_excluded_is_kept(order: Any, pictures: TensorDataset) -> None:
+def test_the_most_important_candidate_that_is_not_excluded_is_kept(order: Any, pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     least, most = (extreme(space, PRICES["max_macs"], sign) for sign in (1, -1))
     _, callback = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
@@ -107,7 +106,7 @@ def test_the_most_important_of_what_is_not_excluded_is_kept(order: Any, pictures
         assert decision.kept == (max(left, key=worth.__getitem__),)
 
 
-def test_an_input_whose_loss_leaves_no_way_stays(pictures: TensorDataset) -> None:
+def test_an_input_whose_removal_leaves_nothing_feasible_stays(pictures: TensorDataset) -> None:
     space = zcpt.get_space("darts")
     least = extreme(space, PRICES["max_macs"])
     found = []
@@ -121,7 +120,7 @@ def test_an_input_whose_loss_leaves_no_way_stays(pictures: TensorDataset) -> Non
 
 
 @pytest.mark.parametrize("name", ["max_params", "max_macs"])
-def test_an_impossible_budget_is_refused_before_anything_happens(
+def test_an_impossible_budget_is_refused_before_anything_is_scored_or_written(
     space: SearchSpace, name: str, pictures: TensorDataset, diary: Any, tmp_path: Path
 ) -> None:
     least = extreme(space, PRICES[name])
@@ -132,12 +131,12 @@ def test_an_impossible_budget_is_refused_before_anything_happens(
     assert f"--{name.replace('_', '-')} " in sentence
     assert not diary.shown
     assert not list(tmp_path.iterdir())
-    assert zcpt.options.number(re.match(r"--\S+ (\S+) cannot be kept", sentence)[1]) == least - 1
-    advice = re.search(r"Give --max-\w+ (\S+) or more", sentence)[1]
+    assert zcpt.options.number(find_group(r"^--\S+ (\S+) cannot be met", sentence)) == least - 1
+    advice = find_group(r"Give --max-\w+ (\S+) or more", sentence)
     limited(space, pictures, **{name: zcpt.options.number(advice)})
 
 
-def test_budgets_that_cannot_be_kept_together_are_refused() -> None:
+def test_budgets_that_cannot_be_met_together_are_refused() -> None:
     space = zcpt.get_space("nasbench201")
     prices = [PRICES["max_macs"], lambda block: 0 if block.cost.macs else 10**6]
     least = [extreme(space, price) for price in prices]
@@ -147,24 +146,32 @@ def test_budgets_that_cannot_be_kept_together_are_refused() -> None:
     with pytest.raises(InfeasibleError) as caught:
         BudgetChecker(space, small(space), budgets)
     sentence = str(caught.value)
-    assert f"none was found that keeps --max-macs {least[0]} with --max-latency 1 ms"[:-3] in sentence
-    assert f"though each of these can be kept alone (they have at least {least[0]:,} MACs, at least " in sentence
+    assert f"none was found that meets --max-macs {least[0]} with --max-latency 1 ms"[:-3] in sentence
+    assert f"though each budget can be met alone (they have at least {least[0]:,} MACs, at least " in sentence
+
+
+def find_group(pattern: str, text: str) -> str:
+    """Return the first group of a match."""
+    match = re.search(pattern, text)
+    assert match, text
+    return str(match[1])
 
 
 def exact(space: SearchSpace, architecture: Any, names: Any = tuple(PRICES)) -> Any:
-    """Budgets that an architecture just keeps."""
+    """Return budgets that an architecture meets exactly."""
     blocks = list(space.blocks(architecture, small(space)))
     return [Budget(name, "units", sum(map(PRICES[name], blocks)), PRICES[name]) for name in names]
 
 
-def test_budgets_that_an_architecture_just_keeps_can_be_kept_together(space: SearchSpace) -> None:
+def test_budgets_that_one_architecture_meets_exactly_can_be_met_together(space: SearchSpace) -> None:
     for seed in range(5):
         bounds = BudgetChecker(space, small(space), exact(space, random_architecture(space, seed)))
-        assert bounds.keeps(bounds.start)
+        assert bounds.example is not None
+        assert bounds.is_feasible(bounds.example)
 
 
 @pytest.mark.parametrize("names", [("max_macs", "max_latency"), tuple(PRICES)])
-def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names: Any) -> None:
+def test_several_budgets_find_a_feasible_architecture_in_any_allowed_subset(names: Any) -> None:
     space, generator = zcpt.get_space("nasbench201"), torch.Generator().manual_seed(0)
     cells = [random_architecture(space, seed) for seed in range(400)]
     costs = {cell: tuple(budget.limit for budget in exact(space, cell, names)) for cell in cells}
@@ -172,8 +179,9 @@ def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names:
     answers = set()
     for model in [cell for cell in cells if cell not in dominated][:5]:
         bounds = BudgetChecker(space, small(space), exact(space, model, names))
-        assert bounds.keeps(bounds.start)
-        inside = [cell for cell in cells if bounds.keeps(cell)]
+        assert bounds.example is not None
+        assert bounds.is_feasible(bounds.example)
+        inside = [cell for cell in cells if bounds.is_feasible(cell)]
         for _ in range(40):
             allowed = {
                 c.name: tuple(r for r in c.selectable if torch.rand(1, generator=generator) < 0.8)
@@ -185,13 +193,13 @@ def test_what_several_budgets_leave_is_found_in_whatever_is_still_allowed(names:
                 if found is None:
                     assert not any(all(cell[name] in allowed[name] for name in allowed) for cell in inside)
                 else:
-                    assert bounds.keeps(found)
+                    assert bounds.is_feasible(found)
                     assert all(found[name] in allowed[name] for name in allowed)
     assert answers == {True, False}
 
 
 def preferring(space: SearchSpace, wanted: Any) -> Any:
-    """What a proxy says that would like the wanted candidates to be kept."""
+    """Return a proxy value that is lower for every wanted candidate that is missing."""
 
     def value(mixture: Any) -> Any:
         if mixture is None:  # a discrete network: any proposal will do
@@ -222,13 +230,13 @@ def test_the_mobile_setting_keeps_600_million_macs(
     )
     macs = [space.cost(candidate.architecture, mobile).macs for candidate in result.candidates]
     assert max(macs) <= 600e6
-    assert min(macs) > 550e6  # what the proxy likes is kept as far as the budget goes
+    assert min(macs) > 550e6  # the preferred, costly candidates fill the budget
     free = zcpt.search(space, pictures, **options)
     assert all(space.cost(candidate.architecture, mobile).macs > 600e6 for candidate in free.candidates)
 
 
 def test_classes_of_the_network_to_be_trained_count(pictures: TensorDataset) -> None:
-    """The classifier of 1000 classes makes the difference between what can be kept and what cannot."""
+    """The budget is feasible with a classifier for 10 classes and infeasible with one for 1000."""
     space = zcpt.get_space("darts")
     light = random_architecture(space, 0, "conv")
     least = space.cost(light, NetworkConfig(48, 14, 10)).params
@@ -239,7 +247,7 @@ def test_classes_of_the_network_to_be_trained_count(pictures: TensorDataset) -> 
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
-def test_valid_only_keeps_to_the_published_list(
+def test_valid_only_proposes_only_from_the_published_list(
     name: Any, pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = zcpt.get_space(name)
@@ -309,15 +317,15 @@ def test_a_run_folder_has_its_latency_table_and_needs_no_other(
 
 
 @pytest.mark.parametrize("factor", [1.01, 50.0])
-def test_another_latency_table_is_named(
+def test_a_changed_latency_table_is_named(
     factor: float, latency_run: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    """With 50 times the numbers nothing keeps the budget; what matters is that the numbers are others."""
+    """With 50 times the latencies the budget is infeasible, but the error names the table that has changed."""
     run, write = latency_run
     run()
     write(factor)
     assert zcpt.replay(tmp_path / "run", pictures).difference == ""
-    with pytest.raises(ConfigError, match=r"run cannot go on: the latency table has other numbers than the one"):
+    with pytest.raises(ConfigError, match=r"run cannot be resumed: the latency table has other numbers than"):
         run(resume=True)
     shutil.copy(tmp_path / "device.json", tmp_path / "run" / "latency.json")
     assert zcpt.replay(tmp_path / "run", pictures).difference.startswith("the latency table has other numbers than")
@@ -329,10 +337,10 @@ def test_a_latency_table_may_be_a_path(latency_run: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["nasbench-macro", "darts"])
-def test_what_is_forced_is_kept_whatever_its_score(
+def test_a_forced_candidate_is_kept_whatever_its_score(
     name: str, pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the least budget nothing is left to choose on the chain, and at DARTS' inputs where two cost nothing."""
+    """The smallest feasible budget leaves no free choice on the chain, and none at DARTS' inputs with two free ones."""
     space = zcpt.get_space(name)
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
     most_light = {"max_macs": extreme(space, PRICES["max_macs"]), "proxy": "diary", "order": "fixed"}
@@ -359,24 +367,24 @@ def test_a_block_that_the_table_lacks_is_named(pictures: TensorDataset, tmp_path
         limited(space, pictures, max_latency=1.0, latency_table=str(path), train_channels=5)
 
 
-def test_a_way_that_was_found_is_remembered() -> None:
-    """With several budgets the search for a way may give up where one was found before."""
+def test_a_feasible_architecture_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several budgets the search may give up where a feasible architecture was found before."""
     space = zcpt.get_space("nasbench201")
     bounds = BudgetChecker(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
-    bounds.find = lambda allowed: None
-    scope = FeasibleSet(bounds, space.choices)
+    monkeypatch.setattr(bounds, "find", lambda allowed: None)
+    feasible = FeasibleSet(bounds, space.choices)
     for choice in space.choices:
-        excluded = scope.excluded(choice, choice.selectable)
+        excluded = feasible.find_excluded(choice, choice.selectable)
         assert len(excluded) == 4
         (left,) = set(choice.selectable) - set(excluded)
-        scope.keep(choice, (left,))
+        feasible.restrict(choice, (left,))
 
 
-def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
+def test_a_space_whose_cheapest_architecture_may_be_invalid_is_searched_correctly(
     pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Picky(type(zcpt.get_space("nasbench201"))):
-        """Its cheapest cell is not valid, and it does not tell ``cheapest``."""
+    class Picky(NasBench201):
+        """Space whose cheapest cell is invalid and whose ``cheapest`` ignores validity."""
 
         def valid(self, architecture: Any) -> Any:
             return architecture["node1/edge0"] != "none"
@@ -384,19 +392,19 @@ def test_a_space_that_does_not_sort_out_what_is_not_valid_is_searched_with_care(
     _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)
     assert all(map(Picky().valid, callback.architectures))
     monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
-    with pytest.raises(InfeasibleError, match=r"--valid-only cannot be kept: no valid networks of space .* were found"):
+    with pytest.raises(InfeasibleError, match=r"--valid-only cannot be met: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
-    with pytest.raises(InfeasibleError, match=r"none was found that keeps --max-macs 1G \(they have at least \d"):
+    with pytest.raises(InfeasibleError, match=r"none was found that meets --max-macs 1G \(they have at least \d"):
         limited(Picky(), pictures, valid_only=True, max_macs=1e9)
 
 
 def test_without_budgets_nothing_is_excluded() -> None:
     space = zcpt.get_space("darts")
-    scope = FeasibleSet(BudgetChecker(space, small(space)), space.choices)
-    assert all(scope.excluded(choice, choice.selectable) == () for choice in space.choices)
+    feasible = FeasibleSet(BudgetChecker(space, small(space)), space.choices)
+    assert all(feasible.find_excluded(choice, choice.selectable) == () for choice in space.choices)
 
 
 def test_valid_only_is_refused_where_the_published_list_has_everything() -> None:
     assert {name for name in zcpt.list_spaces() if zcpt.get_space(name).has_invalid_architectures} == {*ONE_SHOT}
-    with pytest.raises(ConfigError, match="'darts' has no published list that leaves some out: leave out"):
+    with pytest.raises(ConfigError, match="'darts' has no published list that leaves architectures out: leave out"):
         configure(zcpt.get_space("darts"), valid_only=True)

@@ -33,7 +33,7 @@ def test_the_paper_preset_is_the_published_procedure(space: str, batch_sizes: An
     assert (config.proxy, config.order) == ("naswot-official", "random")
     assert (config.batch_size, config.validation_batch_size) == batch_sizes
     assert (config.proposals, config.validation_batches, config.validation_inits) == (10, 100, 1)
-    assert (config.supernet_weights, config.scoring_batch, config.struck_inputs) == ("run", "step", "present")
+    assert (config.supernet_weights, config.scoring_batch, config.removed_inputs) == ("run", "step", "present")
     assert (config.non_finite, config.alpha_noise) == ("compare", noise)
 
 

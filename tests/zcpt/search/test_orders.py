@@ -9,9 +9,9 @@ import pytest
 
 import zcpt
 from zcpt import Choice, ConfigError
-from zcpt.search import ORDERS
+from zcpt.search import ORDERS, count_evaluations
 from zcpt.search.decision import Decision
-from zcpt.search.orders import evaluations, phases
+from zcpt.search.orders import build_queues
 from zcpt.space import SearchSpace
 
 DARTS = zcpt.get_space("darts").choices
@@ -30,9 +30,9 @@ def schedule(choices: Any, order: Any, seed: Any, joint: bool = False, worth: An
         return Decision(0, choice.name, choice.candidates, (), found, choice.candidates, 0.0, "survey")
 
     steps = []
-    for lanes in phases(choices, order, seed, joint):
-        while any(lane.left for lane in lanes):
-            steps.append([lane.pop(survey)[0] for lane in lanes if lane.left])
+    for lanes in build_queues(choices, order, seed, joint):
+        while any(lane.open for lane in lanes):
+            steps.append([lane.pop(survey)[0] for lane in lanes if lane.open])
     return steps
 
 
@@ -61,19 +61,19 @@ def test_every_choice_is_decided_once_and_in_its_phase(space: SearchSpace, order
     ],
 )
 def test_published_and_derived_numbers_of_evaluations(order: str, nasbench201: int, darts: Any) -> None:
-    assert evaluations(zcpt.get_space("nasbench201").choices, order) == (nasbench201,) * 2
-    assert evaluations(DARTS, order) == (darts + 44,) * 2  # 44 for the inputs
+    assert count_evaluations(zcpt.get_space("nasbench201").choices, order) == (nasbench201,) * 2
+    assert count_evaluations(DARTS, order) == (darts + 44,) * 2  # 44 for the inputs
 
 
 def test_an_order_over_both_cells_costs_what_one_list_of_28_edges_does() -> None:
-    assert evaluations(DARTS, "global-op-iter", joint=True) == (7 * 28 * 29 // 2 + 44,) * 2
-    assert evaluations(DARTS, "random", joint=True) == (240, 240)
+    assert count_evaluations(DARTS, "global-op-iter", joint=True) == (7 * 28 * 29 // 2 + 44,) * 2
+    assert count_evaluations(DARTS, "random", joint=True) == (240, 240)
 
 
 def test_bounds_where_edges_have_different_numbers_of_operations() -> None:
     choices = [Choice("a", ("x", "y")), Choice("b", ("x", "y", "z"))]
-    assert evaluations(choices, "global-op-iter") == (3 * 1 + 2 * 2, 2 * 1 + 3 * 2)
-    assert evaluations(choices, "global-edge-once") == (10, 10)
+    assert count_evaluations(choices, "global-op-iter") == (3 * 1 + 2 * 2, 2 * 1 + 3 * 2)
+    assert count_evaluations(choices, "global-edge-once") == (10, 10)
 
 
 @pytest.mark.parametrize("order", list(ORDERS))

@@ -13,18 +13,18 @@ import zcpt
 from tests.zcpt.search.conftest import searched
 from zcpt import Choice, ConfigError, ProxyError
 from zcpt.search import ORDERS
-from zcpt.search.orders import evaluations
-from zcpt.search.propose import _kept
+from zcpt.search.orders import count_evaluations
+from zcpt.search.propose import find_kept
 from zcpt.space import SearchSpace
 
 
 @pytest.mark.parametrize(("name", "evaluations"), [("darts", 240), ("nasbench201", 30)])
-@pytest.mark.parametrize("struck", ["absent", "present"])
+@pytest.mark.parametrize("removed", ["absent", "present"])
 def test_published_number_of_evaluations_a_proposal(
-    name: str, evaluations: int, struck: str, diary: Any, pictures: TensorDataset
+    name: str, evaluations: int, removed: str, diary: Any, pictures: TensorDataset
 ) -> None:
     space = zcpt.get_space(name)
-    searched(space, pictures, proxy="diary", struck_inputs=struck)
+    searched(space, pictures, proxy="diary", removed_inputs=removed)
     assert len(diary.shown) == evaluations == sum(sum(choice.round_sizes) for choice in space.choices)
 
 
@@ -36,7 +36,7 @@ def test_a_proposal_costs_what_the_formula_says(
 ) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: hash(repr(mixture.weights)) % 1000))
     searched(space, pictures, proxy="diary", order=order, joint=joint)
-    least, most = evaluations(space.choices, order, joint)
+    least, most = count_evaluations(space.choices, order, joint)
     assert least <= len(diary.shown) <= most
 
 
@@ -120,9 +120,9 @@ def test_decisions_in_any_order_belong_to_their_own_node(
     assert {name: set(kept) for name, kept in last.items()} == {name: set(kept) for name, kept in wanted.items()}
 
 
-@pytest.mark.parametrize("struck", ["absent", "present"])
+@pytest.mark.parametrize("removed", ["absent", "present"])
 def test_inputs_are_dropped_one_by_one_until_two_are_left(
-    struck: str, diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+    removed: str, diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = zcpt.get_space("darts")
     worth = [5.0, 1.0, 4.0, 2.0, 3.0]
@@ -132,16 +132,16 @@ def test_inputs_are_dropped_one_by_one_until_two_are_left(
         return sum(sum(w * x for w, x in zip(row, worth, strict=False)) for row in rows)
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    result, callback = searched(space, pictures, proxy="diary", struck_inputs=struck, order="fixed")
+    result, callback = searched(space, pictures, proxy="diary", removed_inputs=removed, order="fixed")
     assert result.architecture.kept["normal/node5/inputs"] == ("0", "2")
     assert result.architecture.kept["reduce/node3/inputs"] == ("0", "2")
     round_sizes = [d for _, d in callback.all if d.choice == "normal/node5/inputs"]
     assert [d.candidates for d in round_sizes] == [("0", "1", "2", "3", "4"), ("0", "2", "3", "4"), ("0", "2", "4")]
-    # Are the inputs struck before still there while the others are compared?
+    # Are the inputs removed before still in the mixture while the others are compared?
     second = [
         m.weights["normal/node5/inputs"] for _, _, m in diary.shown if m.weights["normal/node5/inputs"].count(0) >= 1
     ]
-    assert any(row == (0, 0, 1, 1, 1) for row in second) == (struck == "absent")
+    assert any(row == (0, 0, 1, 1, 1) for row in second) == (removed == "absent")
 
 
 def test_one_step_decides_both_cells_on_one_batch_and_the_second_sees_the_first(
@@ -193,7 +193,7 @@ def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(
 ) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: -math.inf))
     space = zcpt.get_space("nasbench201")
-    for _ in range(2):  # a resumed run comes to the same end
+    for _ in range(2):  # a resumed run fails in the same way
         with pytest.raises(ProxyError, match=r"no candidate of node1/edge0 .* proxy 'diary'.*--batch-size"):
             searched(
                 space, pictures, proxy="diary", order="fixed", run_dir=tmp_path / "r", resume=(tmp_path / "r").exists()
@@ -203,14 +203,14 @@ def test_a_step_without_any_finite_score_names_edge_proxy_and_remedy(
 
 def test_the_published_way_compares_singular_kernels_as_numbers() -> None:
     choice = Choice("edge", ("a", "b", "c"))
-    assert _kept(choice, choice.candidates, [-1.0, math.inf, -2.0]) == ("b",)
-    assert _kept(choice, choice.candidates, [-math.inf] * 3) == ()
+    assert find_kept(choice, choice.candidates, [-1.0, math.inf, -2.0]) == ("b",)
+    assert find_kept(choice, choice.candidates, [-math.inf] * 3) == ()
 
 
 def test_ties_keep_the_first_operation_and_drop_the_last_input() -> None:
     edge, inputs = Choice("edge", ("a", "b")), Choice("inputs", ("0", "1", "2"), keep=2, start="one")
-    assert _kept(edge, edge.candidates, [1.0, 1.0]) == ("a",)
-    assert _kept(inputs, inputs.candidates, [1.0, 1.0, 1.0]) == ("0", "1")
+    assert find_kept(edge, edge.candidates, [1.0, 1.0]) == ("a",)
+    assert find_kept(inputs, inputs.candidates, [1.0, 1.0, 1.0]) == ("0", "1")
 
 
 def test_a_journal_of_another_search_is_refused(pictures: TensorDataset, tmp_path: Path) -> None:
@@ -218,5 +218,5 @@ def test_a_journal_of_another_search_is_refused(pictures: TensorDataset, tmp_pat
     searched(space, pictures, run_dir=tmp_path / "r", order="fixed")
     journal = tmp_path / "r" / "journal" / "proposal_000.jsonl"
     journal.write_text(journal.read_text().replace("node2/edge0", "node3/edge0"))
-    with pytest.raises(ConfigError, match="it says choice 'node3/edge0' where this search comes to 'node2/edge0'"):
+    with pytest.raises(ConfigError, match="it has choice 'node3/edge0' where this search has 'node2/edge0'"):
         searched(space, pictures, run_dir=tmp_path / "r", order="fixed", resume=True)

@@ -58,12 +58,12 @@ def test_scores_that_moved_are_measured(run: Any, pictures: TensorDataset) -> No
 
 def test_other_images_another_end_and_a_journal_that_is_cut(run: Any, pictures: TensorDataset) -> None:
     others = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 10)
-    assert "the images are others" in zcpt.replay(run, others).difference
+    assert "the images, or their augmentation, are not those" in zcpt.replay(run, others).difference
     (run / "journal" / "proposal_001.jsonl").write_text("")
     assert "ends after 0 lines" in zcpt.replay(run, pictures).difference
 
 
 def test_a_search_that_is_not_finished_is_refused(run: Any, pictures: TensorDataset) -> None:
     (run / "architecture.json").unlink()
-    with pytest.raises(ConfigError, match="is not finished: go on with --resume"):
+    with pytest.raises(ConfigError, match="is not finished: resume it with --resume"):
         zcpt.replay(run, pictures)

@@ -191,7 +191,7 @@ def test_a_change_of_engine_is_remarked_and_goes_on(
     with caplog.at_level(logging.WARNING):
         searched(space, pictures, run_dir=run, resume=True)
     (remark,) = [record.message for record in caplog.records]
-    assert remark == "the search began with engine plain and goes on with fast: scores may differ"
+    assert remark == "the search began with engine plain and is resumed with fast: scores may differ"
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "toy"])

@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 import zcpt
 from tests.zcpt.search.conftest import searched
 from zcpt import ProxyError
-from zcpt.search.validate import best
+from zcpt.search.validate import find_best
 
 
 def test_all_candidates_see_the_same_batches_and_initialisations(
@@ -48,22 +48,22 @@ def test_validation_has_a_batch_size_of_its_own(
 def test_the_best_mean_wins_in_both_directions(diary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = zcpt.SearchConfig(proxy="diary", batch_size=2, validation_batch_size=2)
     scores = [[1.0, 2.0], [5.0, 0.0], [2.0, 2.0]]
-    assert best(scores, config) == 1
+    assert find_best(scores, config) == 1
     monkeypatch.setattr(diary, "higher_is_better", False)
-    assert best(scores, config) == 0
+    assert find_best(scores, config) == 0
 
 
 def test_scores_that_are_not_finite_rank_last() -> None:
     scores = [[math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]]
-    assert best(scores, zcpt.SearchConfig()) == 1
-    assert best([[-math.inf, 1.0], [-math.inf, 2.0]], zcpt.SearchConfig()) == 1
+    assert find_best(scores, zcpt.SearchConfig()) == 1
+    assert find_best([[-math.inf, 1.0], [-math.inf, 2.0]], zcpt.SearchConfig()) == 1
     with pytest.raises(ProxyError, match="no proposal got a finite score"):
-        best([[math.nan], [math.inf]], zcpt.SearchConfig())
+        find_best([[math.nan], [math.inf]], zcpt.SearchConfig())
 
 
 def test_the_published_way_sums_and_ignores_nan() -> None:
     published = zcpt.SearchConfig(non_finite="compare")
-    assert best([[-math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]], published) == 1
+    assert find_best([[-math.inf, 9.0], [1.0, 1.0], [math.nan, 8.0]], published) == 1
 
 
 def test_a_single_candidate_needs_no_validation(diary: Any, pictures: TensorDataset) -> None:

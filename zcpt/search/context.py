@@ -1,0 +1,47 @@
+"""The context of a search: everything that both stages share, handed over once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from zcpt.batches import Batches
+from zcpt.journal import Journal
+from zcpt.processes import SINGLE_PROCESS, ProcessGroup
+from zcpt.proxies import Use
+from zcpt.scoring import CriterionEvaluator
+from zcpt.search.budgets import BudgetChecker
+from zcpt.search.callbacks import Callback
+from zcpt.search.config import SearchConfig
+from zcpt.search.supernets import SupernetSource
+from zcpt.space import NetworkConfig, SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """Everything that stage 1 and stage 2 need; it does not change during a search."""
+
+    space: SearchSpace
+    config: SearchConfig
+    batches: Batches
+    supernets: SupernetSource
+    network_config: NetworkConfig
+    """Configuration of the supernet, and of the discrete networks that stage 2 scores."""
+    budget_checker: BudgetChecker
+    device: torch.device
+    journal: Journal = field(default_factory=Journal)
+    callback: Callback = field(default_factory=Callback)
+    processes: ProcessGroup = SINGLE_PROCESS
+
+
+def build_evaluator(net: nn.Module, config: SearchConfig, use: Use) -> CriterionEvaluator:
+    """Return the evaluator that scores a network by the criterion, engine, precision and memory of the settings."""
+    return CriterionEvaluator(
+        net,
+        config.criterion(use),
+        engine=config.engine,
+        precision=config.precision,
+        max_memory=config.max_memory,
+    )

@@ -1,0 +1,126 @@
+"""Planning: check everything that a search was given, before anything is scored or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zcpt.batches import Batch, Batches, as_batches, fingerprint
+from zcpt.devices import to_device
+from zcpt.errors import DataError
+from zcpt.options import format_flag
+from zcpt.proxies import Use
+from zcpt.search.budgets import BudgetChecker, build_budgets, build_trained_config, compute_checksums
+from zcpt.search.config import SearchConfig, SearchSeeds
+from zcpt.search.context import build_evaluator
+from zcpt.search.run_folder import check_run_folder, use_own_latency_table
+from zcpt.search.supernets import FreshSupernets, SupernetSource
+from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.versions import get_versions
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search that is ready to run."""
+
+    space: SearchSpace
+    config: SearchConfig
+    batches: Batches
+    network_config: NetworkConfig
+    """Configuration of the supernet."""
+    device: torch.device
+    document: Mapping[str, Any]
+    """Content of ``config.json``."""
+    run_dir: Path | None
+    resume: bool
+    warnings: tuple[str, ...] = ()
+    """Differences between the search that began and the one that is resumed, for the log."""
+    memory: int | None = None
+    """Estimated bytes that scoring takes at once; None where there is no limit."""
+
+    @cached_property
+    def budget_checker(self) -> BudgetChecker:
+        """Check of the proposals against the budgets; InfeasibleError if no architecture meets them."""
+        return BudgetChecker.from_config(self.space, self.config, self.network_config)
+
+
+def plan_search(
+    space: SearchSpace,
+    batches: object,
+    config: SearchConfig,
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+) -> SearchPlan:
+    """Check a search without writing anything; ``zcpt.search`` documents the arguments and errors."""
+    if run_dir and resume and not Path(config.latency_table).exists():
+        config = use_own_latency_table(run_dir, config)
+    source = as_batches(batches, num_classes)
+    check_image_count(source, config)
+    probe = source.draw(config.batch_size, seed=0)
+    network_config = build_network_config(config, probe, source.num_classes)
+    space.check_network_config(network_config)
+    device = to_device(device)
+    memory = None
+    if config.max_memory:
+        memory = _estimate_memory(FreshSupernets(space, network_config, config, device), config, probe)
+    trained = build_trained_config(config, network_config)
+    space.check_network_config(trained)
+    document = {
+        "space": space.name,
+        "search": asdict(config),
+        "seeds": asdict(SearchSeeds.from_seed(config.seed)),
+        "images": {
+            "size": list(network_config.image_size),
+            "channels": network_config.in_channels,
+            "classes": network_config.num_classes,
+        },
+        "device": str(device),
+        "engine": config.engines(),
+        "versions": get_versions(),
+        "data": dict(source.about),
+        "fingerprint": fingerprint(probe),
+        "budgets": compute_checksums(space, trained, build_budgets(space, config, trained)),
+    }
+    # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
+    warnings = check_run_folder(run_dir, document) if run_dir and resume else []
+    return SearchPlan(space, config, source, network_config, device, document, run_dir, resume, tuple(warnings), memory)
+
+
+def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -> NetworkConfig:
+    """Return the configuration of the supernet: width and depth of the settings, images as in the batch."""
+    _, channels, height, width = batch.images.shape
+    return NetworkConfig(config.channels, config.layers, num_classes, channels, (height, width))
+
+
+def check_image_count(batches: Batches, config: SearchConfig) -> None:
+    """Raise DataError if there are fewer images than the proxy needs or than a mini-batch holds."""
+    uses: tuple[Use, ...] = ("operations", "validation") if config.proposals > 1 else ("operations",)
+    for criterion in map(config.criterion, uses):
+        if len(batches) < criterion.min_batch:
+            raise DataError(
+                f"there are {len(batches)} images to draw from, and proxy '{criterion.name}' needs at least "
+                f"{criterion.min_batch}: give more training images."
+            )
+    for name in ("batch_size", "validation_batch_size")[: len(uses)]:
+        if getattr(config, name) > len(batches):
+            raise DataError(
+                f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images to draw from: "
+                f"use {format_flag(name)} {len(batches)} or less."
+            )
+
+
+def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Batch) -> int | None:
+    """Return the bytes of the first decision, the largest of all; ConfigError if they exceed the limit."""
+    start = supernets.start(0)
+    choice = next(iter(start.choices.values()))
+    perturbations = [start.without(choice.name, candidate) for candidate in choice.candidates]
+    evaluator = build_evaluator(supernets.supernet(0), config, "operations")
+    return evaluator.needs(perturbations, supernets.place(probe))
