@@ -12,7 +12,7 @@ import zcpt
 from benchmarks.variants import networks_scored, shape
 from train.data import ImageData, build_scoring_batches
 from zcpt.architecture import Architecture
-from zcpt.devices import to_device
+from zcpt.devices import resolve_device
 from zcpt.search import FreshSupernets, SearchContext, Validator
 from zcpt.search import find_best as best
 from zcpt.search.budgets import BudgetChecker
@@ -40,21 +40,14 @@ def random_search(
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "random search"))
     indices = torch.randperm(len(table), generator=generator)[: stage1 + stage2].tolist()
     drawn = [table.architectures[i] for i in indices]
-    batches = build_scoring_batches(data, config.seed), to_device(device)
+    batches = build_scoring_batches(data, config.seed), resolve_device(device)
 
     def scores(config: zcpt.SearchConfig, architectures: Sequence[Architecture]) -> list[list[float]]:
         # One by one: seeds are the same for all of them, and some hundred networks need not be in memory at once.
         space, (source, place) = table.space, batches
         networks = shape(config, data)
-        context = SearchContext(
-            space,
-            config,
-            source,
-            FreshSupernets(space, networks, config, place),
-            networks,
-            BudgetChecker(space, networks),
-            place,
-        )
+        supernets = FreshSupernets(space, networks, config, place)
+        context = SearchContext(space, config, source, supernets, networks, BudgetChecker(space, networks), place)
         return [Validator(context).score([a])[0] for a in architectures]
 
     once = replace(config, validation_batches=1, validation_inits=1)

@@ -1,10 +1,10 @@
 """Budgets: which decisions still lead to an architecture that meets all of them.
 
 One question is asked before each decision: is there still a feasible architecture among those that the decisions so
-far allow? The space finds the cheapest one (``SearchSpace.cheapest``), so for one budget the answer is exact. For
-several budgets it is a branch-and-bound search. Where the cheapest architecture by a weighted sum of the prices is too
-expensive, no architecture meets all budgets; elsewhere a choice is split, and both parts are searched. The search
-stops after a fixed number of parts: it may then exclude too much, but a proposal never exceeds a budget.
+far allow? The space finds the cheapest one (``SearchSpace.build_cheapest_finder``), so for one budget the answer is
+exact. For several budgets it is a branch-and-bound search. Where the cheapest architecture by a weighted sum of the
+prices is too expensive, no architecture meets all budgets; elsewhere a choice is split, and both parts are searched.
+The search stops after a fixed number of parts: it may then exclude too much, but a proposal never exceeds a budget.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from itertools import product
 from pathlib import Path
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.cost import Block, Price
+from zcpt.cost import Block, BlockPrice
 from zcpt.errors import InfeasibleError
 from zcpt.latency import NANOSECONDS, LatencyTable
 from zcpt.options import format_count, format_exact, format_flag, pluralize
 from zcpt.search.config import SearchConfig
-from zcpt.space import Allowed, Completion, NetworkConfig, SearchSpace
+from zcpt.space import AllowedCandidates, CheapestFinder, NetworkConfig, SearchSpace
 
 _WEIGHT_STEPS = 4
 """The weights of several prices are tried in steps of 1/4."""
@@ -42,10 +42,10 @@ class Budget:
     unit: str
     limit: float
     """Limit in the unit."""
-    price: Price
-    """Price of a block, a whole number: a network has the same sum in whatever order its blocks are added."""
+    price: BlockPrice
+    """BlockPrice of a block, a whole number: a network has the same sum in whatever order its blocks are added."""
     scale: int = 1
-    """Price of one unit."""
+    """BlockPrice of one unit."""
 
     def format_value(self, value: float) -> str:
         """Format a value with its unit."""
@@ -121,7 +121,7 @@ class BudgetChecker:
         space: The search space.
         network_config: Configuration of the networks that the budgets apply to.
         budgets: All budgets.
-        valid_only: Accept only architectures that are ``valid``.
+        valid_only: Accept only architectures that pass ``SearchSpace.is_valid``.
 
     Raises:
         InfeasibleError: No architecture meets a budget, or none was found that meets all of them.
@@ -139,7 +139,7 @@ class BudgetChecker:
         self.budgets = budgets
         self.valid_only = valid_only
         self._totals: dict[Architecture, tuple[float, ...]] = {}
-        self._completions: list[tuple[tuple[float, ...], Completion]] = []
+        self._completions: list[tuple[tuple[float, ...], CheapestFinder]] = []
         self.example: Architecture | None = None
         """A feasible architecture; None if there is no constraint at all."""
         if budgets or valid_only:
@@ -184,13 +184,13 @@ class BudgetChecker:
             raise InfeasibleError(self._format_none_found(least))
         return example
 
-    def _build_completion(self, rates: Sequence[float]) -> Completion:
+    def _build_completion(self, rates: Sequence[float]) -> CheapestFinder:
         rated = list(zip(rates, self.budgets, strict=True))
 
         def price(block: Block) -> float:
             return sum(rate * budget.price(block) for rate, budget in rated)
 
-        return self.space.cheapest(self.network_config, price, self.valid_only)
+        return self.space.build_cheapest_finder(self.network_config, price, self.valid_only)
 
     def compute_totals(self, architecture: Architecture) -> tuple[float, ...]:
         """Return the value of an architecture for each budget, in the budget's unit."""
@@ -203,9 +203,9 @@ class BudgetChecker:
         """Return whether an architecture meets all budgets, and is valid if it has to be."""
         totals = self.compute_totals(architecture)
         inside = all(value <= b.limit for value, b in zip(totals, self.budgets, strict=True))
-        return inside and not (self.valid_only and not self.space.valid(architecture))
+        return inside and not (self.valid_only and not self.space.is_valid(architecture))
 
-    def find(self, allowed: Allowed, max_regions: int = _MAX_REGIONS) -> Architecture | None:
+    def find(self, allowed: AllowedCandidates, max_regions: int = _MAX_REGIONS) -> Architecture | None:
         """Find a feasible architecture among those that are still allowed.
 
         Returns:
@@ -233,7 +233,7 @@ class BudgetChecker:
         available = sum(rate * b.limit for rate, b in zip(scaled, self.budgets, strict=True))
         return spent > available * _ROUNDING
 
-    def _split(self, region: Allowed, cheapest: Sequence[Architecture]) -> Iterator[Allowed]:
+    def _split(self, region: AllowedCandidates, cheapest: Sequence[Architecture]) -> Iterator[AllowedCandidates]:
         """Yield smaller parts that cover a region; none if it holds one architecture only.
 
         Either a choice keeps exactly what the first of the cheapest architectures keeps, or it loses one of these
@@ -254,8 +254,8 @@ class BudgetChecker:
         kind = "valid networks" if self.valid_only else "networks"
         return (
             f"{kind} of space '{self.space.name}' at C={config.channels}, "
-            f"{pluralize(config.layers, self.space.layer_unit)}, {height}x{width} images and "
-            f"{pluralize(config.num_classes, 'classes')}"
+            f"{self.space.describe_layers(config.layers)}, {height}x{width} images and "
+            f"{pluralize(config.num_classes, 'class', 'classes')}"
         )
 
     def _format_impossible(self, budget: Budget, least: float) -> str:
@@ -271,7 +271,7 @@ class BudgetChecker:
             return f"--valid-only cannot be met: no {self._describe_networks()} were found. Leave it out."
         flags = " with ".join(budget.flag for budget in self.budgets)
         minima = ", ".join(b.format_least(value) for b, value in zip(self.budgets, least, strict=True))
-        # With --valid-only this need not be true: cheapest() may return invalid networks in some spaces.
+        # With --valid-only this need not be true: build_cheapest_finder may return invalid networks in some spaces.
         alone = "" if self.valid_only else ", though each budget can be met alone"
         return (
             f"of the {self._describe_networks()} none was found that meets {flags}{alone} (they have {minima}). "
@@ -311,7 +311,7 @@ class FeasibleSet:
         self._examples = [example for example in self._examples if _is_allowed(example, self._allowed)]
         assert self._examples or self._checker.example is None, "a decision that is not excluded leaves an example"
 
-    def _is_feasible(self, allowed: Allowed) -> bool:
+    def _is_feasible(self, allowed: AllowedCandidates) -> bool:
         if any(_is_allowed(example, allowed) for example in self._examples):
             return True
         example = self._checker.find(allowed)
@@ -325,5 +325,5 @@ def _apply_decision(choice: Choice, remaining: Sequence[str], candidate: str) ->
     return (candidate,) if choice.keep == 1 else tuple(c for c in remaining if c != candidate)
 
 
-def _is_allowed(architecture: Architecture, allowed: Allowed) -> bool:
+def _is_allowed(architecture: Architecture, allowed: AllowedCandidates) -> bool:
     return all(set(kept) <= set(allowed[name]) for name, kept in architecture.kept.items())

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, unknown_name
-from zcpt.options import check_types, format_flag, number, option
-from zcpt.proxies import Aggregate, Criterion, Use, get_criterion, parts_of, pick
-from zcpt.scoring.criterion import refuse_blind
-from zcpt.scoring.evaluator import resolved
+from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.options import check_types, format_flag, option, parse_number
+from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
+from zcpt.scoring.criterion import check_scores_operations
+from zcpt.scoring.evaluator import resolve_engine
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.seeding import derive_seed
 from zcpt.space import SearchSpace
@@ -64,7 +64,9 @@ class SearchConfig:
     )
     precision: Literal["float32", "bf16"] = option("float32", "number format in which networks are scored")
     max_memory: float = option(
-        0.0, "bytes that scoring may take besides networks and batches, such as 500M or 2G; 0 sets no limit", number
+        0.0,
+        "bytes that scoring may take besides networks and batches, such as 500M or 2G; 0 sets no limit",
+        parse_number,
     )
     alpha_noise: float = option(
         0.0, "standard deviation of the architecture parameters; their softmax weights the candidates"
@@ -73,10 +75,10 @@ class SearchConfig:
         "proposal", "draw architecture parameters for each proposal, or once for the run"
     )
     max_params: float = option(
-        0.0, "largest number of parameters of the network to be trained, such as 3.3M; 0 sets no limit", number
+        0.0, "largest number of parameters of the network to be trained, such as 3.3M; 0 sets no limit", parse_number
     )
     max_macs: float = option(
-        0.0, "largest number of multiply-accumulates for one image, such as 600M; 0 sets no limit", number
+        0.0, "largest number of multiply-accumulates for one image, such as 600M; 0 sets no limit", parse_number
     )
     max_latency: float = option(0.0, "largest latency in milliseconds by --latency-table; 0 sets no limit")
     latency_table: str = option("", "file written by 'zcpt latency', for --max-latency")
@@ -96,8 +98,8 @@ class SearchConfig:
         check_types(self)
         # 'auto' is resolved here, so that run folders record a proxy that later versions cannot interpret differently.
         validation = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
-        object.__setattr__(self, "proxy", pick(self.proxy, "operations"))
-        object.__setattr__(self, "validation_proxy", pick(validation, "validation"))
+        object.__setattr__(self, "proxy", resolve_auto(self.proxy, "operations"))
+        object.__setattr__(self, "validation_proxy", resolve_auto(validation, "validation"))
         get_order(self.order)
         self._check_operations()
         for use, name in _BATCH_SIZES.items():
@@ -124,7 +126,7 @@ class SearchConfig:
     def _check_operations(self) -> None:
         """Raise ProxyError if the proxy cannot score operations, ConfigError if it cannot rank them in this order."""
         criterion = self.criterion("operations")
-        refuse_blind(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
+        check_scores_operations(criterion, "Give another --proxy; as --validation-proxy it can compare whole networks.")
         if isinstance(criterion, Aggregate) and get_order(self.order).rank is not None:
             raise ConfigError(
                 f"--order {self.order} compares operations of different edges, and '{criterion.name}' only ranks those "
@@ -142,8 +144,8 @@ class SearchConfig:
         Raises:
             ConfigError: An engine does not support the settings.
         """
-        parts = [part for use in _BATCH_SIZES for part in parts_of(self.criterion(use))]
-        return " and ".join(sorted({resolved(self.engine, part, self.max_memory) for part in parts}))
+        parts = [part for use in _BATCH_SIZES for part in get_components(self.criterion(use))]
+        return " and ".join(sorted({resolve_engine(self.engine, part, self.max_memory) for part in parts}))
 
 
 def paper(space: SearchSpace) -> dict[str, Any]:
@@ -188,13 +190,13 @@ def configure(
         ProxyError: The proxy is unknown, or cannot score operations.
     """
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(unknown_name("preset", preset, PRESETS, "zcpt list presets"))
+        raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     if preset is not None and base is not None:
         raise ConfigError(f"preset '{preset}' and a whole configuration are given: leave one of them out.")
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:
-            raise ConfigError(unknown_name("option of search", name, known))
+            raise ConfigError(describe_unknown_name("option of search", name, known))
     if base is not None:
         config = replace(base, **options)
     else:

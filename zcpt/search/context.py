@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
 from zcpt.batches import Batches
 from zcpt.journal import Journal
@@ -17,6 +16,7 @@ from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
 from zcpt.search.supernets import SupernetSource
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.supernet import Scorable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SearchContext:
     processes: ProcessGroup = SINGLE_PROCESS
 
 
-def build_evaluator(net: nn.Module, config: SearchConfig, use: Use) -> CriterionEvaluator:
+def build_evaluator(net: Scorable, config: SearchConfig, use: Use) -> CriterionEvaluator:
     """Return the evaluator that scores a network by the criterion, engine, precision and memory of the settings."""
     return CriterionEvaluator(
         net,

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batch, Batches, as_batches, fingerprint
-from zcpt.devices import to_device
+from zcpt.batches import Batch, Batches, as_batches, compute_fingerprint
+from zcpt.devices import resolve_device
 from zcpt.errors import DataError
 from zcpt.options import format_flag
 from zcpt.proxies import Use
@@ -67,7 +67,7 @@ def plan_search(
     probe = source.draw(config.batch_size, seed=0)
     network_config = build_network_config(config, probe, source.num_classes)
     space.check_network_config(network_config)
-    device = to_device(device)
+    device = resolve_device(device)
     memory = None
     if config.max_memory:
         memory = _estimate_memory(FreshSupernets(space, network_config, config, device), config, probe)
@@ -86,7 +86,7 @@ def plan_search(
         "engine": config.engines(),
         "versions": get_versions(),
         "data": dict(source.about),
-        "fingerprint": fingerprint(probe),
+        "fingerprint": compute_fingerprint(probe),
         "budgets": compute_checksums(space, trained, build_budgets(space, config, trained)),
     }
     # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
@@ -123,4 +123,4 @@ def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Bat
     choice = next(iter(start.choices.values()))
     perturbations = [start.without(choice.name, candidate) for candidate in choice.candidates]
     evaluator = build_evaluator(supernets.supernet(0), config, "operations")
-    return evaluator.needs(perturbations, supernets.place(probe))
+    return evaluator.estimate_memory(perturbations, supernets.place(probe))

@@ -14,7 +14,13 @@ from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Record
 from zcpt.mixture import Mixture
-from zcpt.scoring import CriterionEvaluator, Table, component_scores, compute_importances, most_important
+from zcpt.scoring import (
+    ComponentScores,
+    CriterionEvaluator,
+    argmax_importance,
+    compute_importances,
+    get_component_scores,
+)
 from zcpt.search.budgets import FeasibleSet
 from zcpt.search.config import SearchSeeds
 from zcpt.search.context import SearchContext, build_evaluator
@@ -96,7 +102,7 @@ class SupernetScorer:
         self._evaluator: tuple[int, CriterionEvaluator] | None = None
         self._batch: tuple[int, Batch] | None = None
 
-    def score(self, proposal: int, step: int, mixtures: Sequence[Mixture], survey: bool = False) -> Table:
+    def score(self, proposal: int, step: int, mixtures: Sequence[Mixture], survey: bool = False) -> ComponentScores:
         """Score mixtures on the batch of a step.
 
         Args:
@@ -108,7 +114,7 @@ class SupernetScorer:
         Returns:
             Proxy name -> P scores.
         """
-        return self._load_evaluator(proposal).scores(mixtures, self._draw_batch(proposal, step, survey))
+        return self._load_evaluator(proposal).score_components(mixtures, self._draw_batch(proposal, step, survey))
 
     def _load_evaluator(self, proposal: int) -> CriterionEvaluator:
         draw = proposal if self._context.config.supernet_weights == "proposal" else 0
@@ -228,7 +234,7 @@ class _ProposalRun:
             kept=remaining,
             seconds=time.perf_counter() - started,
             purpose=purpose,
-            parts=component_scores(self.criterion, table),
+            parts=get_component_scores(self.criterion, table),
         )
 
 
@@ -252,7 +258,7 @@ def find_kept(
     allowed = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
     forced = len(allowed) == 1  # budgets leave one decision, whatever the scores are
     if choice.keep == 1:
-        best = allowed[most_important([importances[i] for i in allowed])]
+        best = allowed[argmax_importance([importances[i] for i in allowed])]
         return (remaining[best],) if forced or importances[best] > -math.inf else ()
     if not forced and not any(value > -math.inf for value in importances):
         return ()

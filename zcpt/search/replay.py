@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from zcpt.architecture import Architecture
-from zcpt.batches import as_batches, fingerprint
+from zcpt.batches import as_batches, compute_fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
 from zcpt.journal import Journal
@@ -103,7 +103,7 @@ def replay(
     space = get_space(document["space"])
     config = use_own_latency_table(folder, configure(space, **upgrade_settings(document["search"])))
     source = as_batches(batches, document["images"]["classes"])
-    if fingerprint(source.draw(config.batch_size, seed=0)) != document["fingerprint"]:
+    if compute_fingerprint(source.draw(config.batch_size, seed=0)) != document["fingerprint"]:
         return Replay("the images, or their augmentation, are not those of the search.", 0, 0.0)
     plan = plan_search(space, source, config, device=device)
     changed = describe_changed_prices(document["budgets"], plan.document["budgets"])

@@ -43,5 +43,5 @@ def group_proposals(space: SearchSpace, proposals: Sequence[Architecture]) -> di
     """Group proposals that build the same network; return the first architecture of each group -> proposal numbers."""
     numbers: dict[Architecture, list[int]] = {}
     for number, architecture in enumerate(proposals):
-        numbers.setdefault(space.canonical(architecture), []).append(number)
+        numbers.setdefault(space.canonicalize(architecture), []).append(number)
     return {proposals[same[0]]: tuple(same) for same in numbers.values()}

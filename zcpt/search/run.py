@@ -13,7 +13,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError, LostError
-from zcpt.files import difference, lock_folder
+from zcpt.files import describe_difference, lock_folder
 from zcpt.journal import Journal
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup, join_default_group
 from zcpt.search.callbacks import Callback, CallbackList
@@ -192,7 +192,7 @@ def _check_same_search(documents: Sequence[Mapping[str, Any]]) -> None:
         for key in ("space", "search", "images", "fingerprint", "budgets", "versions"):
             if document[key] != first[key]:
                 raise ConfigError(
-                    f"the processes have different searches: {difference(key, first[key], document[key])} "
+                    f"the processes have different searches: {describe_difference(key, first[key], document[key])} "
                     f"in process {rank}. Start all with the same settings, images and versions."
                 )
 

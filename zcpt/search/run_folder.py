@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zcpt.errors import ConfigError
-from zcpt.files import difference, make_folder, read_json, read_text, to_json_text, write_atomically
+from zcpt.files import create_folder, describe_difference, read_json, read_text, to_json_text, write_atomically
 from zcpt.options import format_flag
 from zcpt.search.config import SearchConfig, upgrade_settings
 from zcpt.search.result import SearchResult, ValidatedArchitecture
@@ -30,9 +30,7 @@ def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig
     files = {CONFIG: to_json_text(document)}
     if config.latency_table:
         files[LATENCY_TABLE] = read_text(Path(config.latency_table))
-    is_new = not path.exists()
-    make_folder(path, files)
-    return is_new
+    return create_folder(path, files)
 
 
 def remove_run_files(path: Path, remove_folder: bool) -> None:
@@ -71,7 +69,7 @@ def check_run_folder(path: Path, document: dict[str, Any]) -> list[str]:
             old, new = _normalise_settings(old), _normalise_settings(new)
         if old != new:
             raise ConfigError(
-                f"{path} belongs to another search: its {difference(key, old, new)}. "
+                f"{path} belongs to another search: its {describe_difference(key, old, new)}. "
                 "Start a new search with another --out."
             )
     changed = describe_changed_prices(before["budgets"], document["budgets"])

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.mixture import Mixture
 from zcpt.search.config import SearchConfig, SearchSeeds
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.supernet import Scorable
 
 
 class SupernetSource(Protocol):
@@ -25,7 +25,7 @@ class SupernetSource(Protocol):
         """Return the mixture before any decision, for one draw of the architecture parameters."""
         ...
 
-    def supernet(self, draw: int) -> nn.Module:
+    def supernet(self, draw: int) -> Scorable:
         """Return the supernet for one draw of the weights, on its device and in evaluation mode."""
         ...
 
@@ -46,16 +46,16 @@ class FreshSupernets:
     def start(self, draw: int) -> Mixture:
         return draw_start_mixture(self.space.choices, self.config, draw)
 
-    def supernet(self, draw: int) -> nn.Module:
+    def supernet(self, draw: int) -> Scorable:
         with use_seed(derive_seed(SearchSeeds.from_seed(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.network_config)
-        return place(net, self.device).eval()
+        return move_network(net, self.device).eval()
 
     def place(self, batch: Batch) -> Batch:
-        return place_batch(batch, self.device)
+        return move_batch(batch, self.device)
 
 
 def draw_start_mixture(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
     """Return the mixture before any decision, with architecture parameters drawn as ``config.alpha_noise`` says."""
     with use_seed(derive_seed(SearchSeeds.from_seed(config.seed).alpha, draw)):
-        return Mixture.start(choices, config.alpha_noise)
+        return Mixture.initial(choices, config.alpha_noise)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
 from zcpt.architecture import Architecture
-from zcpt.devices import place, place_batch
+from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Journal, Record
-from zcpt.scoring import CriterionEvaluator, aggregate_scores, component_scores, most_important
+from zcpt.scoring import CriterionEvaluator, aggregate_scores, argmax_importance, get_component_scores
 from zcpt.search.config import SearchConfig, SearchSeeds
 from zcpt.search.context import SearchContext, build_evaluator
 from zcpt.seeding import derive_seed, use_seed
@@ -86,20 +86,20 @@ class Validator:
         for architecture in candidates:
             with use_seed(seed):
                 network = context.space.build_network(architecture, context.network_config)
-            evaluators.append(build_evaluator(place(network, context.device), context.config, "validation"))
+            evaluators.append(build_evaluator(move_network(network, context.device), context.config, "validation"))
         return evaluators
 
     def _score_trial(self, evaluators: Sequence[CriterionEvaluator], init: int, batch: int) -> Record:
         started = time.perf_counter()
         config, device = self.context.config, self.context.device
         seed = derive_seed(self._seeds.validation, batch)
-        images = place_batch(self.context.batches.draw(config.validation_batch_size, seed), device)
-        by_network = [evaluator.scores([None], images) for evaluator in evaluators]
+        images = move_batch(self.context.batches.draw(config.validation_batch_size, seed), device)
+        by_network = [evaluator.score_components([None], images) for evaluator in evaluators]
         table = {name: [scores[name][0] for scores in by_network] for name in by_network[0]}
         criterion = config.criterion("validation")
         scores = aggregate_scores(criterion, table, compare_infinite=config.non_finite == "compare")
         record = {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
-        parts = component_scores(criterion, table)
+        parts = get_component_scores(criterion, table)
         return {**record, "parts": parts} if parts else record
 
 
@@ -135,7 +135,7 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
     sign = 1.0 if criterion.higher_is_better else -1.0
     if config.non_finite == "compare":
         sums = [sign * sum(row) for row in scores]
-        return most_important([-math.inf if math.isnan(total) else total for total in sums])
+        return argmax_importance([-math.inf if math.isnan(total) else total for total in sums])
     finite = [[sign * s for s in row if math.isfinite(s)] for row in scores]
     if not any(finite):
         raise ProxyError(

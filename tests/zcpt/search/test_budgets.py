@@ -44,7 +44,7 @@ def limited(space: SearchSpace, pictures: TensorDataset, **options: Any) -> Any:
 def extreme(space: SearchSpace, price: Any, sign: int = 1) -> Any:
     """The least, or with sign -1 the largest, that a network has."""
     everything = {choice.name: choice.selectable for choice in space.choices}
-    found = space.cheapest(small(space), lambda block: sign * price(block))(everything)
+    found = space.build_cheapest_finder(small(space), lambda block: sign * price(block))(everything)
     return sum(map(price, space.blocks(found, small(space))))
 
 
@@ -131,9 +131,9 @@ def test_an_impossible_budget_is_refused_before_anything_is_scored_or_written(
     assert f"--{name.replace('_', '-')} " in sentence
     assert not diary.shown
     assert not list(tmp_path.iterdir())
-    assert zcpt.options.number(find_group(r"^--\S+ (\S+) cannot be met", sentence)) == least - 1
+    assert zcpt.options.parse_number(find_group(r"^--\S+ (\S+) cannot be met", sentence)) == least - 1
     advice = find_group(r"Give --max-\w+ (\S+) or more", sentence)
-    limited(space, pictures, **{name: zcpt.options.number(advice)})
+    limited(space, pictures, **{name: zcpt.options.parse_number(advice)})
 
 
 def test_budgets_that_cannot_be_met_together_are_refused() -> None:
@@ -252,7 +252,7 @@ def test_valid_only_proposes_only_from_the_published_list(
 ) -> None:
     space = zcpt.get_space(name)
     drawn = (random_architecture(space, seed) for seed in range(300))
-    unlisted = next(architecture for architecture in drawn if not space.valid(architecture))
+    unlisted = next(architecture for architecture in drawn if not space.is_valid(architecture))
     monkeypatch.setattr(diary, "value", preferring(space, unlisted.kept))
     assert limited(space, pictures, proxy="diary")[0].architecture == unlisted
     _, listed = limited(space, pictures, proxy="diary", proposals=8, valid_only=True)
@@ -262,7 +262,7 @@ def test_valid_only_proposes_only_from_the_published_list(
     least = extreme(space, PRICES["max_macs"])
     _, both = limited(space, pictures, proposals=4, valid_only=True, max_macs=3 * least)
     for architecture in both.architectures:
-        assert space.valid(architecture)
+        assert space.is_valid(architecture)
         assert space.cost(architecture, small(space)).macs <= 3 * least
 
 
@@ -384,14 +384,14 @@ def test_a_space_whose_cheapest_architecture_may_be_invalid_is_searched_correctl
     pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Picky(NasBench201):
-        """Space whose cheapest cell is invalid and whose ``cheapest`` ignores validity."""
+        """Space whose cheapest cell is invalid and whose ``build_cheapest_finder`` ignores validity."""
 
-        def valid(self, architecture: Any) -> Any:
+        def is_valid(self, architecture: Any) -> Any:
             return architecture["node1/edge0"] != "none"
 
     _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)
-    assert all(map(Picky().valid, callback.architectures))
-    monkeypatch.setattr(Picky, "valid", lambda self, architecture: False)
+    assert all(map(Picky().is_valid, callback.architectures))
+    monkeypatch.setattr(Picky, "is_valid", lambda self, architecture: False)
     with pytest.raises(InfeasibleError, match=r"--valid-only cannot be met: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)
     with pytest.raises(InfeasibleError, match=r"none was found that meets --max-macs 1G \(they have at least \d"):

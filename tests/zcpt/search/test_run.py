@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import zcpt
 from tests.zcpt.search.conftest import searched
 from zcpt import ConfigError, DataError
-from zcpt.options import number
+from zcpt.options import parse_number
 from zcpt.space import SearchSpace
 
 SMALL = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
@@ -200,7 +200,7 @@ def test_both_engines_and_any_memory_come_to_the_same(name: str, proposals: int,
     space = zcpt.get_space(name)
     plain, decisions = searched(space, pictures, engine="plain", proposals=proposals)
     least = re.search(r"needs (\S+) bytes", str(refused(space, pictures, proposals)))[1]
-    for options in ({"engine": "fast"}, {"max_memory": number(least)}):
+    for options in ({"engine": "fast"}, {"max_memory": parse_number(least)}):
         fast, others = searched(space, pictures, proposals=proposals, **options)
         for (_, one), (_, other) in zip(decisions.all, others.all, strict=True):
             assert [one.choice, one.kept] == [other.choice, other.kept]
