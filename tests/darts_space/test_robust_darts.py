@@ -8,7 +8,7 @@ from darts_space.operations import OPERATIONS
 from tests.conftest import ROBUST, random_architecture, tiny_network_config
 from tests.zcpt.search.conftest import searched
 from zcpt import SpaceError
-from zcpt.search.orders import evaluations
+from zcpt.search import count_evaluations
 
 S1, S2, S3, S4 = (zcpt.get_space(name) for name in ROBUST)
 
@@ -39,7 +39,7 @@ def test_none_has_its_share_in_s3_and_is_never_compared_nor_kept(pictures):
     edges = [decision for _, decision in callback.all if "edge" in decision.choice]
     assert {decision.candidates for decision in edges} == {("skip_connect", "sep_conv_3x3")}
     assert S3.build_supernet(tiny_network_config(S3)).initial_mixture().weights["reduce/node5/edge0"] == (1 / 3,) * 3
-    assert evaluations(S3.choices, "random") == (2 * 14 * 2 + 44,) * 2
+    assert count_evaluations(S3.choices, "random") == (2 * 14 * 2 + 44,) * 2
     kept = dict(result.architecture.kept)
     name = next(name for name in kept if "edge" in name)
     with pytest.raises(SpaceError, match=f"no architecture keeps 'none' at {name}"):
