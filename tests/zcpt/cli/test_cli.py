@@ -185,7 +185,7 @@ def mistakes():
         "no training to resume": (["train", "--resume", "empty"], "args.yaml is missing"),
         "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
         "evaluate what": (["evaluate"], "required: RUN"),
-        "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be kept: networks of"),
+        "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be met: networks of"),
         "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is no number: write it like"),
         "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
         "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves"),
