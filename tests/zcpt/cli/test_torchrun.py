@@ -89,7 +89,7 @@ def test_a_folder_named_after_the_time_is_one(here):
     [
         ([*SEARCH, "--propsals", "3"], "unknown flag '--propsals': did you mean '--proposals'?"),
         ([*SEARCH, "--batch-size", "100000"], "--batch-size 100000 is more than the"),
-        ([*SEARCH, "--max-macs", "1k"], "--max-macs 1k cannot be kept"),
+        ([*SEARCH, "--max-macs", "1k"], "--max-macs 1k cannot be met"),
         (["train", "--arch", "a.json"], "'zcpt train' runs in one process: start it without torchrun."),
     ],
 )
