@@ -29,18 +29,18 @@ class SearchNetworkAdapter(Stochastic):
 
     Args:
         structure: The network, in evaluation mode.
-        start: The mixture in which nothing is decided.
+        initial: The mixture in which nothing is decided.
         batch: Images [B, C, H, W] for a trial forward pass, which records the shape of each edge's output.
 
     Raises:
         ConfigError: The forward pass fails, or does not run the mixed operations as DARTS does.
     """
 
-    def __init__(self, structure: SearchNetworkStructure, start: Mixture, batch: Batch) -> None:
+    def __init__(self, structure: SearchNetworkStructure, initial: Mixture, batch: Batch) -> None:
         super().__init__()
         self.network = structure.network
         self._edges = structure.edges
-        self._start = start
+        self._initial = initial
         self._forwards = [(edge.module.forward, inspect.signature(edge.module.forward)) for edge in self._edges]
         self._weight_tensors: dict[tuple[float, ...], Tensor] = {}
         self._shapes: dict[int, torch.Size] = {}
@@ -50,7 +50,7 @@ class SearchNetworkAdapter(Stochastic):
     @property
     def choices(self) -> Mapping[str, Choice]:
         """All choices, by name."""
-        return self._start.choices
+        return self._initial.choices
 
     @property
     def num_classes(self) -> int:
@@ -64,7 +64,7 @@ class SearchNetworkAdapter(Stochastic):
 
     def initial_mixture(self) -> Mixture:
         """Return the mixture in which nothing is decided."""
-        return self._start
+        return self._initial
 
     def place(self, batch: Batch) -> Batch:
         """Move a batch to the device and type of the network.

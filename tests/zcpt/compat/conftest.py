@@ -1,52 +1,57 @@
-"""Stand-ins for search networks of three code bases, and everything that a call must leave as it was."""
+"""Stand-ins for search networks of three code bases, and the state that ``zcpt.select`` must restore."""
+
+from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict, deque
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import zcpt
-from tests.zcpt.compat.standins import darts_pt, pc_darts, quark
+from tests.zcpt.compat.standins import darts, darts_pt, pc_darts
 from tests.zcpt.search.conftest import diary  # noqa: F401  # a fixture
-from zcpt import Proxy
+from zcpt import Mixture, Proxy
 
-FEW = ["none", "skip_connect", "sep_conv_3x3"]
+THREE_OPERATIONS = ["none", "skip_connect", "sep_conv_3x3"]
 
 
 @zcpt.register_proxy
-class Loudness(Proxy):
-    """A number that any way to compute the logits gives."""
+class SquaredLogits(Proxy):
+    """Proxy that depends on nothing but the logits, so that a test can compute it from any forward pass."""
 
-    name, higher_is_better = "loudness", True
+    name = "squared_logits"
+    higher_is_better = True
 
     @staticmethod
-    def of(logits):
+    def compute(logits: Tensor) -> float:
         return logits.square().sum().item()
 
-    def score(self, net, batch, mixture):
-        return self.of(net(batch.images, mixture))
+    def score(self, net: nn.Module, batch: zcpt.Batch, mixture: Mixture | None) -> float:
+        return self.compute(net(batch.images, mixture))
 
 
-def names_of_edges(edges, names):
+def make_primitives(edges: int, names: list[str]) -> dict[str, list[list[str]]]:
     return {"primitives_normal": [names] * edges, "primitives_reduct": [names[1:]] * edges}
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """Stand-ins made from now on have three operations an edge."""
-    for module in (quark, pc_darts):
-        monkeypatch.setattr(module, "PRIMITIVES", FEW)
+def three_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give stand-ins that are made from now on three operations an edge."""
+    for module in (darts, pc_darts):
+        monkeypatch.setattr(module, "PRIMITIVES", THREE_OPERATIONS)
 
 
-def standin(name, steps=2):
+def make_standin(name: str, steps: int = 2) -> Any:
     torch.manual_seed(5)
-    if name == "quark":
-        return quark.Network(steps=steps)
+    if name == "darts":
+        return darts.Network(steps=steps)
     if name == "pc_darts":
         return pc_darts.Network(steps=steps)
-    names = names_of_edges(sum(range(2, 2 + steps)), ["noise", "skip_connect", "sep_conv_3x3"])
+    names = make_primitives(sum(range(2, 2 + steps)), ["noise", "skip_connect", "sep_conv_3x3"])
     network = darts_pt.Network(names, steps=steps)
     with torch.no_grad():  # one operation less in reduction cells
         network.alphas_reduce = network.alphas_reduce[:, 1:].clone().requires_grad_()
@@ -54,13 +59,13 @@ def standin(name, steps=2):
     return network
 
 
-@pytest.fixture(params=["quark", "darts_pt", "pc_darts"])
-def model(request, few):
-    return standin(request.param)
+@pytest.fixture(params=["darts", "darts_pt", "pc_darts"])
+def model(request: pytest.FixtureRequest, three_operations: None) -> Any:
+    return make_standin(request.param)
 
 
-def used(model):
-    """The model in the middle of a training: statistics, gradients, hooks, flags and architecture parameters moved."""
+def disturb(model: Any) -> Any:
+    """Bring a model into the middle of a training: change statistics, gradients, hooks, flags and alpha."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for seed in range(2):
         images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
@@ -81,34 +86,34 @@ def used(model):
     return model
 
 
-def content(tensor):
-    """All there is to a tensor, or to a gradient."""
+def describe_tensor(tensor: Tensor | None) -> object:
+    """Return all that can be compared of a tensor or of a gradient, which may be None."""
     if tensor is None:
         return None
     form = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad, tensor.is_leaf
-    hooks = value_of(tensor._backward_hooks), value_of(tensor._post_accumulate_grad_hooks)
-    grad = content(tensor.grad) if tensor.is_leaf else None
-    return id(tensor), form, tensor.detach().numpy().tobytes(), hooks, value_of(vars(tensor)), grad
+    hooks = describe_value(tensor._backward_hooks), describe_value(tensor._post_accumulate_grad_hooks)
+    grad = describe_tensor(tensor.grad) if tensor.is_leaf else None
+    return id(tensor), form, tensor.detach().numpy().tobytes(), hooks, describe_value(vars(tensor)), grad
 
 
-def value_of(value):
-    """What can be compared of an attribute; modules are looked at on their own."""
+def describe_value(value: Any) -> object:
+    """Return what can be compared of an attribute; of a module only its identity."""
     if isinstance(value, torch.Tensor):
-        return content(value)
+        return describe_tensor(value)
     if isinstance(value, np.ndarray):
         return id(value), value.tobytes()
     if isinstance(value, dict):
-        return id(value), [(key, value_of(item)) for key, item in value.items()]
+        return id(value), [(key, describe_value(item)) for key, item in value.items()]
     if isinstance(value, list | tuple | set | deque):
-        return id(value), [value_of(item) for item in value]
+        return id(value), [describe_value(item) for item in value]
     return id(value)
 
 
-def state_of(model):
-    """Everything of a model and of the random generators that can be compared."""
-    found = {name: (module.__class__, value_of(vars(module))) for name, module in model.named_modules()}
-    numpy_state = np.random.get_state()
-    found["generators"] = (
-        torch.get_rng_state().tolist(), random.getstate(), numpy_state[1].tolist(), numpy_state[2:]
-    )  # fmt: skip
-    return found
+def capture_state(model: nn.Module) -> dict[str, object]:
+    """Return everything of a model and of the random generators that can be compared."""
+    state: dict[str, object] = {
+        name: (module.__class__, describe_value(vars(module))) for name, module in model.named_modules()
+    }
+    _, keys, *rest = np.random.get_state(legacy=True)
+    state["generators"] = torch.get_rng_state().tolist(), random.getstate(), np.asarray(keys).tolist(), rest
+    return state

@@ -1,52 +1,60 @@
-"""An adopted network against its own forward pass and against our supernet with the same weights."""
+"""The adapter against the network's own cells, and against the supernet of space 'darts' with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import zcpt
-from tests.zcpt.compat.conftest import standin
-from tests.zcpt.compat.standins import quark
+from tests.zcpt.compat.conftest import make_standin
+from tests.zcpt.compat.standins import darts
 from zcpt.compat.adapter import SearchNetworkAdapter
 from zcpt.compat.inspection import inspect_network
 from zcpt.compat.selection import make_space
 from zcpt.mixture import Mixture
+from zcpt.proxies.naswot import Naswot
+from zcpt.supernet import Supernet
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 BATCH = zcpt.Batch(IMAGES, torch.arange(4))
 
 
-def adopted(model):
+def make_adapter(model: Any) -> SearchNetworkAdapter:
     structure = inspect_network(model.eval())
     return SearchNetworkAdapter(structure, Mixture.initial(make_space(structure).choices), BATCH).eval()
 
 
-def some_mixture(net, seed):
-    """Some operations removed, some edges decided, some inputs gone."""
+def draw_mixture(net: SearchNetworkAdapter | Supernet, seed: int) -> Mixture:
+    """Draw a mixture with removed operations, decided edges and removed inputs."""
     generator = torch.Generator().manual_seed(seed)
     mixture = net.initial_mixture()
     for choice in mixture.choices.values():
         picked = [choice.selectable[i] for i in torch.randperm(len(choice.selectable), generator=generator)]
-        what = int(torch.randint(3, (), generator=generator))
-        if what == 1:
+        action = int(torch.randint(3, (), generator=generator))
+        if action == 1:
             mixture = mixture.select(choice.name, picked[: choice.keep])
-        elif what == 2 and len(picked) > choice.keep:
+        elif action == 2 and len(picked) > choice.keep:
             mixture = mixture.without(choice.name, picked[0])
     return mixture
 
 
-def by_hand(model, mixture, images):
-    """The model's own cells, called with a matrix of weights."""
+def run_own_cells(model: Any, mixture: Mixture, images: Tensor) -> Tensor:
+    """Run the model's own cells with a matrix of weights."""
     s0 = s1 = model.stem(images)
     for cell in model.cells:
         kind = "reduce" if cell.reduction else "normal"
-        rows, present = [], []
+        rows: list[tuple[float, ...]] = []
+        kept: list[float] = []
         for node in range(2, 2 + model._steps):
             for source in range(node):
                 rows.append(mixture.weights[f"{kind}/node{node}/edge{source}"])
-                present.append(mixture.weights.get(f"{kind}/node{node}/inputs", (1.0,) * node)[source])
-        weights, present = torch.tensor(rows), torch.tensor(present)
+                kept.append(mixture.weights.get(f"{kind}/node{node}/inputs", (1.0,) * node)[source])
+        weights, present = torch.tensor(rows), torch.tensor(kept)
         if hasattr(model, "betas_normal"):
             betas = getattr(model, f"betas_{kind}").split([2, 3, 4, 5][: model._steps])
             shares = torch.cat([F.softmax(part, dim=-1) for part in betas])
@@ -56,19 +64,19 @@ def by_hand(model, mixture, images):
     return model.classifier(s1.mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("name", ["quark", "pc_darts"])
+@pytest.mark.parametrize("name", ["darts", "pc_darts"])
 @torch.no_grad()
-def test_a_mixture_weighs_the_operations_of_the_network_itself(name, few):
-    model = standin(name, steps=4)
-    net = adopted(model)
+def test_a_mixture_weighs_the_operations_of_the_network_itself(name: str, three_operations: None) -> None:
+    model = make_standin(name, steps=4)
+    net = make_adapter(model)
     for seed in range(3):
-        mixture = some_mixture(net, seed)
-        torch.testing.assert_close(net(IMAGES, mixture), by_hand(model, mixture, IMAGES))
+        mixture = draw_mixture(net, seed)
+        torch.testing.assert_close(net(IMAGES, mixture), run_own_cells(model, mixture, IMAGES))
 
 
 @torch.no_grad()
-def test_what_is_removed_is_not_computed_and_shapes_stay(model):
-    net = adopted(model)
+def test_removed_operations_are_not_computed_and_shapes_stay(model: Any) -> None:
+    net = make_adapter(model)
     ran, shapes = set(), {}
     for name, module in model.named_modules():
         *path, _ = name.split(".") if name else [""]
@@ -93,31 +101,33 @@ def test_what_is_removed_is_not_computed_and_shapes_stay(model):
     assert len(gone) == reductions * (2 * kept - 1)
 
 
-def copy_weights(supernet, model, names):
-    """Give a stand-in the weights of our supernet, operation by operation."""
+def copy_weights(supernet: Supernet, model: Any, names: Sequence[str]) -> Any:
+    """Copy the weights of a supernet of space 'darts' to a stand-in, operation by operation."""
+    edges = [(node, source) for node in range(2, 6) for source in range(node)]
     for index, cell in enumerate(model.cells):
-        ours = supernet.get_submodule(f"cells.{index}")
-        pairs = [(ours.preprocess0, cell.preprocess0), (ours.preprocess1, cell.preprocess1)]
-        edges = [(node, source) for node in range(2, 6) for source in range(node)]
+        sources = [supernet.get_submodule(f"cells.{index}.{name}") for name in ("preprocess0", "preprocess1")]
+        targets = [cell.preprocess0, cell.preprocess1]
         for (node, source), mixed in zip(edges, cell._ops, strict=True):
-            candidates = ours.get_submodule(f"node{node}.edge{source}")
-            pairs += [(candidates[name], op) for name, op in zip(names, mixed._ops, strict=True)]
-        for one, other in pairs:
-            values = one.state_dict().values()
-            other.load_state_dict(dict(zip(other.state_dict(), values, strict=True)))
+            edge = f"cells.{index}.node{node}.edge{source}"
+            sources += [supernet.get_submodule(f"{edge}.{name}") for name in names]
+            targets += mixed._ops
+        for module, target in zip(sources, targets, strict=True):
+            # The same tensors in the same order, under other names.
+            values = module.state_dict().values()
+            target.load_state_dict(dict(zip(target.state_dict(), values, strict=True)))
     model.stem.load_state_dict(supernet.get_submodule("stem.0").state_dict())
     model.classifier.load_state_dict(supernet.get_submodule("classifier.2").state_dict())
     return model
 
 
-def test_scores_are_those_of_our_supernet_with_the_same_weights(monkeypatch):
+def test_scores_are_those_of_the_darts_supernet_with_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     space = zcpt.get_space("darts")
     names = space.choices[0].candidates
-    monkeypatch.setattr(quark, "PRIMITIVES", list(names))
+    monkeypatch.setattr(darts, "PRIMITIVES", list(names))
     supernet = space.supernet(channels=4, layers=3).double().eval()
-    net = adopted(copy_weights(supernet, quark.Network().double(), names))
+    net = make_adapter(copy_weights(supernet, darts.Network().double(), names))
     assert net.choices == supernet.choices
-    mixtures = [supernet.initial_mixture(), *(some_mixture(supernet, seed) for seed in range(4))]
+    mixtures = [supernet.initial_mixture(), *(draw_mixture(supernet, seed) for seed in range(4))]
     batch = zcpt.Batch(IMAGES.double(), torch.arange(4))
     proxy = zcpt.get_proxy("naswot")
     torch.testing.assert_close(
@@ -128,11 +138,11 @@ def test_scores_are_those_of_our_supernet_with_the_same_weights(monkeypatch):
     )
 
 
-def test_each_operation_counts_by_its_own_relus(few):
-    net = adopted(standin("quark"))
-    proxy = zcpt.get_proxy("naswot")
+def test_each_operation_counts_by_its_own_relus(three_operations: None) -> None:
+    net = make_adapter(make_standin("darts"))
+    proxy = Naswot()
 
-    def units(mixture):
+    def units(mixture: Mixture) -> int:
         return int(proxy.compute_kernel(net, IMAGES, mixture)[0, 0])
 
     start = net.initial_mixture()
@@ -145,17 +155,17 @@ def test_each_operation_counts_by_its_own_relus(few):
     assert units(start.without("reduce/node2/edge1", "sep_conv_3x3")) == everything - 8 * (64 + 16) - 16 * (16 + 4)
 
 
-def test_random_operations_repeat_and_do_not_depend_on_each_other(few):
-    model = standin("darts_pt")
-    net, proxy = adopted(model), zcpt.get_proxy("naswot")
+def test_random_operations_repeat_and_do_not_depend_on_each_other(three_operations: None) -> None:
+    model = make_standin("darts_pt")
+    net, proxy = make_adapter(model), zcpt.get_proxy("naswot")
     drawn = {}
 
-    def component_scores(module, given, output):
+    def record(module: nn.Module, given: object, output: Tensor) -> None:
         drawn[module] = output
 
     noises = [module for module in model.modules() if type(module).__name__ == "Noise"]
     for noise in noises:
-        noise.register_forward_hook(component_scores)
+        noise.register_forward_hook(record)
     batch = zcpt.Batch(IMAGES, torch.arange(4), seed=11)
     score = zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch)
     first = dict(drawn)
@@ -168,17 +178,17 @@ def test_random_operations_repeat_and_do_not_depend_on_each_other(few):
     assert not torch.equal(first[noises[1]], first[noises[2]])
 
 
-def test_a_network_that_calls_with_keywords_or_returns_two_outputs(few):
-    class Other(quark.Network):
-        def forward(self, input):
+def test_a_network_that_calls_with_keywords_or_returns_two_outputs(three_operations: None) -> None:
+    class Other(darts.Network):
+        def forward(self, input: Tensor) -> Any:
             return super().forward(input), None
 
-    class MixedOp(quark.MixedOp):
-        def forward(self, x, weights, *, extra=1.0):
+    class MixedOp(darts.MixedOp):
+        def forward(self, x: Tensor, weights: Tensor, *, extra: float = 1.0) -> Tensor:
             return extra * super().forward(x, weights)
 
-    class Cell(quark.Cell):
-        def forward(self, s0, s1, weights):
+    class Cell(darts.Cell):
+        def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
             states = [self.preprocess0(s0), self.preprocess1(s1)]
             for i in range(self._steps):
                 edges = self._ops[sum(range(2, 2 + i)) :]
@@ -189,21 +199,20 @@ def test_a_network_that_calls_with_keywords_or_returns_two_outputs(few):
     torch.manual_seed(5)
     model = Other(steps=2)
     with torch.no_grad():
-        torch.testing.assert_close(
-            adopted(model)(IMAGES), by_hand(model, Mixture.initial(make_space(inspect_network(model)).choices), IMAGES)
-        )
+        initial = Mixture.initial(make_space(inspect_network(model)).choices)
+        torch.testing.assert_close(make_adapter(model)(IMAGES), run_own_cells(model, initial, IMAGES))
 
 
-def test_edges_that_are_not_run_are_named(few):
-    class Lazy(quark.Cell):
-        def forward(self, s0, s1, weights):
+def test_edges_that_are_not_run_are_named(three_operations: None) -> None:
+    class Lazy(darts.Cell):
+        def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
             return torch.cat([self.preprocess1(s1)] * 2, dim=1)
 
-    model = quark.Network(layers=5, steps=2)
+    model: Any = darts.Network(layers=5, steps=2)  # Any: modules are replaced by ones of other classes
     model.cells[0].__class__ = Lazy
     with pytest.raises(zcpt.ConfigError, match=r"does not run cells\.0\._ops\.0"):
-        adopted(model)
-    model = quark.Network(steps=2)
+        make_adapter(model)
+    model = darts.Network(steps=2)
     model.global_pooling = nn.Identity()
     model.classifier = nn.Identity()
     model.forward = model.stem.forward

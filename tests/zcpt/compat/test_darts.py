@@ -1,20 +1,23 @@
 """DARTS under its own names."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import zcpt
 import zcpt.compat.darts as compat
-from tests.zcpt.compat.conftest import FEW
+from tests.zcpt.compat.conftest import THREE_OPERATIONS
 from zcpt.compat.darts import OPS, PRIMITIVES, Architect, Genotype, Network
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -22,12 +25,12 @@ TARGETS = torch.tensor([1, 2])
 ARGS = SimpleNamespace(momentum=0.9, weight_decay=3e-4, arch_learning_rate=3e-4, arch_weight_decay=1e-3)
 
 
-def network(**options):
+def network(**options: Any) -> Any:
     torch.manual_seed(1)
     return Network(4, 10, 3, nn.CrossEntropyLoss(), **options)
 
 
-def test_primitives_and_operations():
+def test_primitives_and_operations() -> None:
     assert PRIMITIVES == [
         "none", "max_pool_3x3", "avg_pool_3x3", "skip_connect",
         "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
@@ -39,7 +42,7 @@ def test_primitives_and_operations():
         assert make(4, 2, True)(x).shape == (2, 4, 4, 4)
 
 
-def test_a_genotype_prints_and_compares_as_the_namedtuple_of_darts():
+def test_a_genotype_prints_and_compares_as_the_namedtuple_of_darts() -> None:
     pairs = [("sep_conv_3x3", 0), ("skip_connect", 1)]
     genotype = Genotype(normal=pairs, normal_concat=range(2, 6), reduce=pairs, reduce_concat=range(2, 6))
     assert genotype._fields == ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -49,7 +52,7 @@ def test_a_genotype_prints_and_compares_as_the_namedtuple_of_darts():
     )
 
 
-def test_attributes_that_darts_code_relies_on():
+def test_the_network_has_the_attributes_of_darts() -> None:
     model = network()
     assert [cell.reduction for cell in model.cells] == [False, True, True]
     assert [tuple(alpha.shape) for alpha in model.arch_parameters()] == [(14, 8), (14, 8)]
@@ -69,7 +72,7 @@ def test_attributes_that_darts_code_relies_on():
     assert sum(p.numel() for p in full.parameters()) == 1_930_618
 
 
-def test_alpha_weighs_the_operations():
+def test_alpha_weighs_the_operations() -> None:
     model = network().eval()
     with torch.no_grad():
         for alpha in model.arch_parameters():
@@ -85,8 +88,8 @@ def test_alpha_weighs_the_operations():
         torch.testing.assert_close(model(IMAGES), model.classifier(s1.mean(dim=(2, 3))))
 
 
-def test_alpha_goes_where_the_network_goes_and_stays_the_same_tensor(monkeypatch):
-    monkeypatch.setattr(compat, "PRIMITIVES", FEW)
+def test_alpha_moves_with_the_network_and_stays_the_same_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "PRIMITIVES", THREE_OPERATIONS)
     model = network(steps=2, multiplier=2)
     held = torch.optim.Adam(model.arch_parameters())
     before = list(model.arch_parameters())
@@ -101,7 +104,7 @@ def test_alpha_goes_where_the_network_goes_and_stays_the_same_tensor(monkeypatch
     assert pickle.loads(pickle.dumps(model)).alphas_reduce.equal(model.alphas_reduce)
 
 
-def test_alpha_that_is_assigned_is_used():
+def test_alpha_that_is_assigned_is_used() -> None:
     model = network().eval()
     before = model(IMAGES)
     alpha = torch.full((14, 8), -50.0)
@@ -114,7 +117,7 @@ def test_alpha_that_is_assigned_is_used():
     assert model.alphas_normal.dtype == model._arch_parameters[0].dtype == torch.float64
 
 
-def test_the_gradient_of_alpha_goes_along():
+def test_the_gradient_of_alpha_moves_with_the_network() -> None:
     model = network(steps=2, multiplier=2)
     model._loss(IMAGES, TARGETS).backward()
     gradient = model.alphas_normal.grad.clone()
@@ -123,7 +126,7 @@ def test_the_gradient_of_alpha_goes_along():
     model._loss(IMAGES.double(), TARGETS).backward()
 
 
-def test_new_has_the_same_shape_and_alpha_and_other_weights():
+def test_new_has_the_same_configuration_and_alpha_and_other_weights() -> None:
     model = network(steps=2, multiplier=2, stem_multiplier=2).double()
     other = model.new()
     assert {k: (v.shape, v.dtype) for k, v in other.state_dict().items()} == {
@@ -135,7 +138,7 @@ def test_new_has_the_same_shape_and_alpha_and_other_weights():
     assert not torch.equal(other.stem[0].weight, model.stem[0].weight)
 
 
-def test_genotype_takes_the_largest_alpha_but_for_none():
+def test_genotype_takes_the_largest_alpha_except_that_of_none() -> None:
     model = network()
     with torch.no_grad():
         for alpha in model.arch_parameters():
@@ -158,31 +161,31 @@ def test_genotype_takes_the_largest_alpha_but_for_none():
 
 
 class Toy(nn.Module):
-    """Losses that are smooth in weights and architecture parameters, so that autograd gives the exact answer."""
+    """Model whose loss is smooth in weights and architecture parameters, so that autograd gives the exact gradient."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([0.3, -0.7, 0.2], dtype=torch.float64))
         self.bias = nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
         self.alpha = torch.tensor([0.5, -0.2, 0.1], dtype=torch.float64, requires_grad=True)
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> list[Tensor]:
         return [self.alpha]
 
-    def loss(self, weight, bias, input, target):
+    def loss(self, weight: Tensor, bias: Tensor, input: Tensor, target: Tensor) -> Tensor:
         return ((torch.tanh(input * weight * torch.sigmoid(self.alpha)).sum(1) + bias - target) ** 2).mean()
 
-    def _loss(self, input, target):
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return self.loss(self.weight, self.bias, input, target)
 
-    def new(self):
+    def new(self) -> Toy:
         other = Toy()
         other.alpha.data.copy_(self.alpha.data)
         return other
 
 
 @pytest.mark.parametrize("momentum", [False, True])
-def test_the_unrolled_step_follows_the_exact_gradient(momentum):
+def test_the_unrolled_step_follows_the_exact_gradient(momentum: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     train, valid = (
         (torch.randn(5, 3, generator=generator).double(), torch.randn(5, generator=generator).double())
@@ -199,7 +202,8 @@ def test_the_unrolled_step_follows_the_exact_gradient(momentum):
         p - 0.4 * (0.9 * buffer + g + 3e-4 * p)
         for p, g, buffer in zip(model.parameters(), gradients, buffers, strict=True)
     ]
-    (exact,) = torch.autograd.grad(model.loss(*stepped, *valid), model.alpha)
+    weight, bias = stepped
+    (exact,) = torch.autograd.grad(model.loss(weight, bias, *valid), model.alpha)
     before = [p.detach().clone() for p in model.parameters()]
     architect = Architect(model, ARGS)
     architect.step(*train, *valid, 0.4, optimizer, unrolled=True)
@@ -209,14 +213,15 @@ def test_the_unrolled_step_follows_the_exact_gradient(momentum):
     assert (exact - first_order).abs().max() > 0.01
 
 
-def test_a_first_order_step_is_adam_on_the_validation_loss(monkeypatch):
-    monkeypatch.setattr(compat, "PRIMITIVES", FEW)
+def test_a_first_order_step_is_adam_on_the_validation_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "PRIMITIVES", THREE_OPERATIONS)
     model = network(steps=2, multiplier=2)
     reference = copy.deepcopy(model)
     architect = Architect(model, ARGS)
     assert architect.model is model
     assert (architect.network_momentum, architect.network_weight_decay) == (0.9, 3e-4)
-    architect.step(None, None, IMAGES, TARGETS, 0.1, None, unrolled=False)
+    weights = torch.optim.SGD(model.parameters(), lr=0.1)
+    architect.step(IMAGES, TARGETS, IMAGES, TARGETS, 0.1, weights, unrolled=False)
     adam = torch.optim.Adam(reference.arch_parameters(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
     reference._loss(IMAGES, TARGETS).backward()
     adam.step()
@@ -224,9 +229,9 @@ def test_a_first_order_step_is_adam_on_the_validation_loss(monkeypatch):
     assert torch.equal(model.alphas_reduce, reference.alphas_reduce)
 
 
-def test_a_search_script_of_darts_runs_with_other_imports(monkeypatch):
+def test_a_search_script_of_darts_runs_with_other_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     one_unrolled_step = ["--unrolled", "--train_portion", "0.25"]
-    for flags, operations in (([], PRIMITIVES), (one_unrolled_step, FEW)):
+    for flags, operations in (([], PRIMITIVES), (one_unrolled_step, THREE_OPERATIONS)):
         monkeypatch.setattr(sys, "argv", ["train_search.py", *flags])
         monkeypatch.setattr(compat, "PRIMITIVES", operations)
         left = runpy.run_path(str(Path(__file__).with_name("train_search.py")), run_name="__main__")
@@ -239,9 +244,9 @@ def test_a_search_script_of_darts_runs_with_other_imports(monkeypatch):
     assert torch.equal(F.softmax(model.alphas_normal, dim=-1), weights)
 
 
-def test_zcpt_has_select_and_nothing_unknown():
+def test_zcpt_has_select_and_refuses_unknown_names() -> None:
     from zcpt.compat import select
 
     assert zcpt.select is select
     with pytest.raises(AttributeError, match="no attribute 'selekt'"):
-        zcpt.selekt  # noqa: B018
+        zcpt.selekt  # type: ignore[attr-defined]  # noqa: B018  # the mistake

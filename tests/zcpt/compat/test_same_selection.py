@@ -1,31 +1,40 @@
-"""What zcpt.select scores and decides, against our own supernet and against a plain computation."""
+"""Scores and decisions of zcpt.select, against the supernet of space 'darts' and against a plain computation."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import zcpt
 from darts_space.darts import Darts
-from tests.zcpt.compat.conftest import FEW, Loudness, names_of_edges, standin
-from tests.zcpt.compat.standins import darts_pt, quark
-from tests.zcpt.compat.test_adapter import by_hand, copy_weights
+from tests.zcpt.compat.conftest import THREE_OPERATIONS, SquaredLogits, make_primitives, make_standin
+from tests.zcpt.compat.standins import darts, darts_pt
+from tests.zcpt.compat.test_adapter import copy_weights, run_own_cells
 from tests.zcpt.search.conftest import Decisions
 from zcpt.mixture import Mixture
 
 NETWORKS = {
-    "quark": lambda: quark.Network(),
-    "darts_pt": lambda: darts_pt.Network({key: [FEW] * 14 for key in names_of_edges(14, FEW)}),
+    "darts": lambda: darts.Network(),
+    "darts_pt": lambda: darts_pt.Network(
+        {key: [THREE_OPERATIONS] * 14 for key in make_primitives(14, THREE_OPERATIONS)}
+    ),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("quark", {"order": "random"}), ("darts_pt", {"order": "reverse", "joint": True, "proxy": "loudness"})],
+    [("darts", {"order": "random"}), ("darts_pt", {"order": "reverse", "joint": True, "proxy": "squared_logits"})],
 )
-def test_the_selection_is_that_of_our_supernet_with_the_same_weights(name, options, few, pictures, monkeypatch):
+def test_the_selection_is_that_of_the_darts_supernet_with_the_same_weights(
+    name: str, options: dict[str, Any], three_operations: None, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = zcpt.get_space("darts-s3")
-    assert list(space.choices[0].candidates) == FEW
+    assert list(space.choices[0].candidates) == THREE_OPERATIONS
     supernet = space.supernet(channels=4, layers=3).double()
-    model = copy_weights(supernet, NETWORKS[name]().double(), FEW)
+    model = copy_weights(supernet, NETWORKS[name]().double(), THREE_OPERATIONS)
     monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
     data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
     options = {"seed": 3, "proposals": 1, "batch_size": 5, **options}
@@ -41,19 +50,26 @@ def test_the_selection_is_that_of_our_supernet_with_the_same_weights(name, optio
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("quark", "global-op-once"), ("darts_pt", "fixed"), ("pc_darts", "random"), ("pc_darts", "global-op-iter")],
+    [("darts", "global-op-once"), ("darts_pt", "fixed"), ("pc_darts", "random"), ("pc_darts", "global-op-iter")],
 )
-def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_network(name, order, few, pictures):
+def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_network(
+    name: str, order: str, three_operations: None, pictures: TensorDataset
+) -> None:
     """Removed operations weigh 0 in the matrices that the network's own cells get; nothing else is different."""
     if name == "darts_pt":  # without the noise, which is drawn anew in every pass
         torch.manual_seed(5)
-        model = darts_pt.Network({key: [FEW] * 5 for key in names_of_edges(5, FEW)}, steps=2)
+        model = darts_pt.Network({key: [THREE_OPERATIONS] * 5 for key in make_primitives(5, THREE_OPERATIONS)}, steps=2)
     else:
-        model = standin(name)
+        model = make_standin(name)
     images = pictures.tensors[0][:4].double()  # all of them are in every batch
     callback = Decisions()
     genotype = zcpt.select(
-        model.double(), (images, torch.arange(4)), proxy="loudness", order=order, batch_size=4, callbacks=[callback]
+        model.double(),
+        (images, torch.arange(4)),
+        proxy="squared_logits",
+        order=order,
+        batch_size=4,
+        callbacks=[callback],
     )
     model.eval()
     mixture = Mixture.initial(callback.space.choices)
@@ -62,7 +78,7 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
         looked_at = mixture.without(choice.name, *(c for c in choice.selectable if c not in decision.candidates))
         with torch.no_grad():
             plain = [
-                Loudness.of(by_hand(model, looked_at.without(choice.name, candidate), images))
+                SquaredLogits.compute(run_own_cells(model, looked_at.without(choice.name, candidate), images))
                 for candidate in decision.candidates
             ]
         assert decision.scores == pytest.approx(plain, rel=1e-5)
@@ -77,5 +93,5 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
     for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         for position, (operation, source) in enumerate(pairs):
             node = 2 + position // 2
-            assert mixture.weights[f"{kind}/node{node}/edge{source}"][FEW.index(operation)] == 1
+            assert mixture.weights[f"{kind}/node{node}/edge{source}"][THREE_OPERATIONS.index(operation)] == 1
             assert mixture.weights.get(f"{kind}/node{node}/inputs", (1,) * node)[source] == 1

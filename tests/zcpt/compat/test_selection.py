@@ -1,19 +1,27 @@
 """zcpt.select on stand-ins of three code bases."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, SubsetRandomSampler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import zcpt
 from darts_space.darts import Darts
-from tests.zcpt.compat.conftest import FEW, standin, state_of, used
-from tests.zcpt.compat.standins import quark
-from tests.zcpt.search.conftest import Decisions
-from zcpt import ConfigError, Proxy
+from tests.zcpt.compat.conftest import THREE_OPERATIONS, capture_state, disturb, make_standin
+from tests.zcpt.compat.standins import darts
+from tests.zcpt.compat.standins.operations import OPS
+from tests.zcpt.search.conftest import Decisions, Diary
+from zcpt import Architecture, ConfigError, Mixture, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import inspect_network
+from zcpt.search.decision import Decision
 from zcpt.snapshot import preserve
+from zcpt.space import NetworkConfig
 
 
 class BrokenError(Exception):
@@ -22,12 +30,14 @@ class BrokenError(Exception):
 
 @zcpt.register_proxy
 class Vandal(Proxy):
-    """Leaves nothing as it was, and may break down half-way."""
+    """Proxy that changes everything it can reach, and raises after some calls."""
 
-    name, summary, higher_is_better, min_batch = "vandal", "", True, 1
-    left = 10**9
+    name = "vandal"
+    higher_is_better = True
+    min_batch = 1
+    left: ClassVar[int] = 10**9
 
-    def score(self, net, batch, mixture):
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Mixture | None) -> NoReturn:
         Vandal.left -= 1
         model = net.network
         model.stem[0].weight.register_hook(lambda gradient: gradient * 0)
@@ -69,31 +79,33 @@ class Vandal(Proxy):
         raise KeyboardInterrupt
 
 
-def test_the_model_is_what_it_was(model, pictures):
-    before = state_of(used(model))
+def test_the_model_is_restored(model: Any, pictures: TensorDataset) -> None:
+    before = capture_state(disturb(model))
     assert isinstance(zcpt.select(model, pictures, batch_size=4), Genotype)
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt])
-def test_the_model_is_what_it_was_after_a_proxy_that_spoils_it_and_fails(model, error, pictures, monkeypatch):
+def test_the_model_is_restored_after_a_proxy_that_changes_it_and_fails(
+    model: Any, error: type[BaseException], pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Vandal, "left", 1 if error is BrokenError else 9)
-    before = state_of(used(model))
+    before = capture_state(disturb(model))
     with pytest.raises(error):
         zcpt.select(model, pictures, proxy="vandal", batch_size=4)
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
-def test_what_cannot_be_put_back_stops_nothing_else(few):
+def test_a_part_that_cannot_be_restored_does_not_stop_the_others(three_operations: None) -> None:
     class Stubborn(list):
-        def clear(self):
+        def clear(self) -> None:
             raise BrokenError
 
-    model = used(standin("quark"))
-    before = state_of(model)
+    model = disturb(make_standin("darts"))
+    before = capture_state(model)
     model.stem.obstinate = Stubborn([1])
 
-    def spoil():
+    def change() -> None:
         with preserve(model):
             model.stem.obstinate.append(2)
             model.classifier.bias.data += 1
@@ -101,58 +113,65 @@ def test_what_cannot_be_put_back_stops_nothing_else(few):
             model.eval()
 
     with pytest.raises(RuntimeError, match=r"could not be put back as it was \(1 part") as error:
-        spoil()
+        change()
     assert isinstance(error.value.__cause__, BrokenError)
     del model.stem.obstinate
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
-def test_a_loss_from_before_can_be_derived_afterwards(few, pictures):
-    model = standin("quark")
+def test_a_loss_from_before_can_be_backpropagated_afterwards(three_operations: None, pictures: TensorDataset) -> None:
+    model = make_standin("darts")
     loss = model._criterion(model(pictures.tensors[0][:4]), torch.arange(4))
     zcpt.select(model, pictures, proxy="hashed", batch_size=4)
     loss.backward()
 
 
 @pytest.mark.parametrize("part", [lambda m: [m], lambda m: [*m.cells, *m.cells[1]._ops]], ids=["all", "parts"])
-def test_a_network_that_is_compiled_in_place_is_scored_as_if_it_were_not(part, few, pictures):
-    model, options = standin("quark"), {"proxy": "loudness", "batch_size": 4}
+def test_compilation_in_place_does_not_change_the_selection(
+    part: Callable[[Any], list[nn.Module]], three_operations: None, pictures: TensorDataset
+) -> None:
+    model = make_standin("darts")
+    options: dict[str, Any] = {"proxy": "squared_logits", "batch_size": 4}
     expected = zcpt.select(model, pictures, **options)
     for module in part(model):
         module.compile(backend="eager")
-    before = state_of(model)
+    before = capture_state(model)
     assert zcpt.select(model, pictures, **options) == expected
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
 @pytest.mark.parametrize(("passes", "raised"), [(1, ConfigError), (4, BrokenError)])
-def test_the_model_is_what_it_was_after_its_forward_pass_failed(model, passes, raised, pictures):
-    used(model)
+def test_the_model_is_restored_after_its_forward_pass_failed(
+    model: Any, passes: int, raised: type[Exception], pictures: TensorDataset
+) -> None:
+    disturb(model)
     calls = []
 
-    def fail(module, given):
+    def fail(module: nn.Module, given: object) -> None:
         calls.append(module)
         if len(calls) == passes:
             raise BrokenError
 
     model.cells[2]._ops[1]._ops[-1].register_forward_pre_hook(fail)
-    before = state_of(model)
+    before = capture_state(model)
     with pytest.raises(raised):
         zcpt.select(model, pictures, batch_size=4)
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
-def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(few, pictures):
-    class Impatient(zcpt.Callback):
-        def on_decision(self, proposal, decision, replayed):
+def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(
+    three_operations: None, pictures: TensorDataset
+) -> None:
+    class RaiseAtFirstDecision(zcpt.Callback):
+        def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
             raise BrokenError(decision.scores)
 
-    def scores(model, **options):
+    def scores(model: Any, **options: Any) -> tuple[float, ...]:
         with pytest.raises(BrokenError) as broken:
-            zcpt.select(model, pictures, batch_size=6, callbacks=[Impatient()], **options)
+            zcpt.select(model, pictures, batch_size=6, callbacks=[RaiseAtFirstDecision()], **options)
         return broken.value.args[0]
 
-    model = used(standin("quark"))
+    model = disturb(make_standin("darts"))
     trained = scores(model)
     assert scores(model) == trained
     assert scores(model, shares="alpha") != trained
@@ -169,10 +188,12 @@ def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(f
     assert scores(model, shares="alpha") == pytest.approx(scores(model))
 
 
-def test_none_has_its_share_and_is_not_kept(few, pictures, diary, monkeypatch):
+def test_none_has_a_share_of_the_weights_and_is_not_kept(
+    three_operations: None, pictures: TensorDataset, diary: type[Diary], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: 0.0))
     callback = Decisions()
-    genotype = zcpt.select(standin("quark"), pictures, proxy="diary", batch_size=4, callbacks=[callback])
+    genotype = zcpt.select(make_standin("darts"), pictures, proxy="diary", batch_size=4, callbacks=[callback])
     assert {name for name, _ in genotype.normal + genotype.reduce} == {"skip_connect"}  # the first one of equals
     assert all("none" not in decision.candidates for _, decision in callback.all)
     first = diary.shown[0][2]
@@ -183,24 +204,25 @@ def test_none_has_its_share_and_is_not_kept(few, pictures, diary, monkeypatch):
     )  # fmt: skip
 
 
-def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypatch, few):
-    options = {"proposals": 3, "batch_size": 4, "validation_batches": 2, "validation_inits": 1}
-    model = quark.Network(num_classes=7)
-    built = []
+def test_several_proposals_are_validated_as_discrete_networks(
+    pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch, three_operations: None
+) -> None:
+    options: dict[str, Any] = {"proposals": 3, "batch_size": 4, "validation_batches": 2, "validation_inits": 1}
+    model = darts.Network(num_classes=7)
+    built: list[NetworkConfig] = []
     build = Darts.build_network
 
-    def component_scores(self, architecture, shape, **more):
-        built.append(shape)
-        return build(self, architecture, shape, **more)
+    def record(self: Darts, architecture: Architecture, config: NetworkConfig, **options: Any) -> nn.Module:
+        built.append(config)
+        return build(self, architecture, config, **options)
 
-    monkeypatch.setattr(Darts, "build_network", component_scores)
+    monkeypatch.setattr(Darts, "build_network", record)
     genotype = zcpt.select(model, pictures, proxy="hashed", validation_batch_size=8, **options)
     assert {(s.channels, s.layers, s.num_classes, s.image_size) for s in built} == {(4, 3, 7, (8, 8))}
     zcpt.get_space("darts").parse(repr(genotype))
-    monkeypatch.setattr(quark, "PRIMITIVES", ["none", "skip_connect", "sep_conv_9x9"])
-    model = quark.Network.__new__(quark.Network)
-    monkeypatch.setattr(quark, "OPS", {**quark.OPS, "sep_conv_9x9": quark.OPS["sep_conv_3x3"]})
-    model.__init__()
+    monkeypatch.setattr(darts, "PRIMITIVES", ["none", "skip_connect", "sep_conv_9x9"])
+    monkeypatch.setitem(OPS, "sep_conv_9x9", OPS["sep_conv_3x3"])
+    model = darts.Network()
     with pytest.raises(ConfigError, match=r"cannot build these cells \(it has no operation 'sep_conv_9x9'\): use prop"):
         zcpt.select(model, pictures, **options)
     with pytest.raises(
@@ -208,32 +230,34 @@ def test_several_proposals_are_validated_as_discrete_networks(pictures, monkeypa
     ):
         zcpt.select(model, pictures, max_macs=1e9)
     with pytest.raises(ConfigError, match=r"concatenate 4 nodes, and these concatenate 2 of 2"):
-        zcpt.select(standin("quark"), pictures, primitives=FEW, **options)
+        zcpt.select(make_standin("darts"), pictures, primitives=THREE_OPERATIONS, **options)
     assert "sep_conv_9x9" in repr(zcpt.select(model, pictures, proxy="hashed", batch_size=4))
 
 
-def test_what_people_pass(few, pictures, diary):
-    model = standin("quark")
+def test_wrapped_networks_samplers_and_names_are_accepted(
+    three_operations: None, pictures: TensorDataset, diary: type[Diary]
+) -> None:
+    model = make_standin("darts")
     plain = zcpt.select(model, pictures, proxy="hashed", batch_size=4)
     assert zcpt.select(nn.DataParallel(model), pictures, proxy="hashed", batch_size=4) == plain
     images, _ = pictures.tensors
     seen = DataLoader(pictures, sampler=SubsetRandomSampler(list(range(0, 40, 4))))
     zcpt.select(model, seen, proxy="diary", batch_size=10)
     assert sorted(diary.shown[0][1]) == sorted(images[::4, 0, 0, 0].tolist())
-    renamed = [name.upper() for name in FEW]
+    renamed = [name.upper() for name in THREE_OPERATIONS]
     genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, primitives=renamed)
     assert {name for name, _ in genotype.normal} <= set(renamed)
-    by_edge = {"normal": [renamed] * 5, "reduce": [FEW] * 5}
+    by_edge = {"normal": [renamed] * 5, "reduce": [THREE_OPERATIONS] * 5}
     genotype = zcpt.select(model, pictures, proxy="hashed", batch_size=4, primitives=by_edge)
-    assert {name for name, _ in genotype.reduce} <= set(FEW)
+    assert {name for name, _ in genotype.reduce} <= set(THREE_OPERATIONS)
     assert {name for name, _ in genotype.normal} <= set(renamed)
 
 
-def test_names_are_found_where_code_bases_keep_them(few, monkeypatch):
-    model = standin("darts_pt")
+def test_names_are_found_where_code_bases_keep_them(three_operations: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_standin("darts_pt")
     normal, reduce = ("noise", "skip_connect", "sep_conv_3x3"), ("skip_connect", "sep_conv_3x3")
     assert inspect_network(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
-    # DARTS-PT leaves them on torch's own base class, where the last network made has the say.
+    # DARTS-PT sets them on nn.Module itself, where they are those of the network that was made last.
     monkeypatch.setattr(nn.Module, "PRIMITIVES", {"primitives_normal": [["a", "b", "c"]] * 5}, raising=False)
     assert inspect_network(model).candidates["normal"] == (normal,) * 5
     del model.op_names
@@ -241,17 +265,17 @@ def test_names_are_found_where_code_bases_keep_them(few, monkeypatch):
     assert inspect_network(model).candidates == {"normal": (normal,) * 5, "reduce": (reduce,) * 5}
 
 
-def changed(change):
-    model = standin("quark")
+def make_changed(change: Callable[[Any], object]) -> Any:
+    model = make_standin("darts")
     change(model)
     return model
 
 
-def discrete(model):
+def remove_mixed_operations(model: Any) -> None:
     model.cells[1]._ops = nn.ModuleList(mixed._ops[2] for mixed in model.cells[1]._ops)
 
 
-def weightless(model):
+def drop_weights_argument(model: Any) -> None:
     model.cells[0]._ops[1] = nn.Sequential(nn.Identity())
     model.cells[0]._ops[1]._ops = model.cells[0]._ops[0]._ops
 
@@ -259,25 +283,27 @@ def weightless(model):
 UNSUPPORTED = {
     r"an object of type int was given, which is not a torch module": lambda: 3,
     r"Sequential has no list 'cells' of modules": lambda: nn.Sequential(nn.Linear(2, 2)),
-    r"cells\.1 \(Cell\) has no 'reduction'": lambda: changed(lambda m: delattr(m.cells[1], "reduction")),
-    r"cells\.1\._ops\.0 \(Layers\) has no list '_ops'": lambda: changed(discrete),
-    r"the forward of cells\.0\._ops\.1 \(Sequential\) takes no weights": lambda: changed(weightless),
-    r"its cells have 4 edges, while": lambda: changed(
+    r"cells\.1 \(Cell\) has no 'reduction'": lambda: make_changed(lambda m: delattr(m.cells[1], "reduction")),
+    r"cells\.1\._ops\.0 \(Layers\) has no list '_ops'": lambda: make_changed(remove_mixed_operations),
+    r"the forward of cells\.0\._ops\.1 \(Sequential\) takes no weights": lambda: make_changed(drop_weights_argument),
+    r"its cells have 4 edges, while": lambda: make_changed(
         lambda m: [cell._ops.__delitem__(0) for cell in m.cells],
     ),
-    r"cells\.2 has other edges or operations": lambda: changed(lambda m: m.cells[2]._ops.__delitem__(0)),
-    r"the 1 cells of Network are all of kind 'reduce'": lambda: quark.Network(layers=1),
-    r"cells\.1\._ops\.0 and cells\.1\._ops\.3 are one and the same mixed operation": lambda: changed(
+    r"cells\.2 has other edges or operations": lambda: make_changed(lambda m: m.cells[2]._ops.__delitem__(0)),
+    r"the 1 cells of Network are all of kind 'reduce'": lambda: darts.Network(layers=1),
+    r"cells\.1\._ops\.0 and cells\.1\._ops\.3 are one and the same mixed operation": lambda: make_changed(
         lambda m: m.cells[1]._ops.__setitem__(3, m.cells[1]._ops[0])
     ),
-    r"cells\.1 was replaced by torch\.compile\(cells\.1\), where cells\.1\.compile\(\) would do": lambda: changed(
+    r"cells\.1 was replaced by torch\.compile\(cells\.1\), where cells\.1\.compile\(\) would do": lambda: make_changed(
         lambda m: m.cells.__setitem__(1, torch.compile(m.cells[1], backend="eager"))
     ),
 }
 
 
 @pytest.mark.parametrize("sentence", list(UNSUPPORTED))
-def test_networks_of_another_shape_are_refused_in_one_sentence(sentence, few, pictures):
+def test_networks_of_another_form_are_refused_in_one_sentence(
+    sentence: str, three_operations: None, pictures: TensorDataset
+) -> None:
     with pytest.raises(ConfigError, match=rf"takes search networks of DARTS' form.*; {sentence}.*Pass the net"):
         zcpt.select(UNSUPPORTED[sentence](), pictures)
 
@@ -301,31 +327,35 @@ def test_networks_of_another_shape_are_refused_in_one_sentence(sentence, few, pi
         ({"order": "randm"}, "did you mean 'random'"),
     ],
 )
-def test_options_that_cannot_be_used_are_refused(options, sentence, few, pictures):
+def test_options_that_cannot_be_used_are_refused(
+    options: dict[str, Any], sentence: str, three_operations: None, pictures: TensorDataset
+) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        zcpt.select(standin("quark"), pictures, **options)
+        zcpt.select(make_standin("darts"), pictures, **options)
 
 
-class Warm(quark.Network):
-    def forward(self, input, temperature):
+class Warm(darts.Network):
+    def forward(self, input: Tensor, temperature: float) -> Tensor:  # type: ignore[override]  # the mistake
         return super().forward(input / temperature)
 
 
-def test_networks_and_data_that_do_not_fit_are_refused_in_one_sentence(few, pictures):
+def test_networks_and_data_that_do_not_fit_are_refused_in_one_sentence(
+    three_operations: None, pictures: TensorDataset
+) -> None:
     images, labels = pictures.tensors
     with pytest.raises(
         ConfigError, match=r"Warm\(images\) .*, failed \(TypeError: .*'temperature'\): pass a network that"
     ):
         zcpt.select(Warm(steps=2), pictures, batch_size=4)
     with pytest.raises(ConfigError, match=r"images \[2, 1, 8, 8\], failed .* to have 3 channels, but got 1 channels"):
-        zcpt.select(standin("quark"), (images[:, :1], labels), batch_size=4)
+        zcpt.select(make_standin("darts"), (images[:, :1], labels), batch_size=4)
 
 
-def test_the_published_procedure(few, pictures):
-    sizes = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 1}
+def test_the_published_procedure(three_operations: None, pictures: TensorDataset) -> None:
+    sizes: dict[str, Any] = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 1}
     callback = Decisions()
     genotype = zcpt.select(
-        quark.Network(), pictures, preset="paper", proposals=2, proxy="hashed", callbacks=[callback], **sizes
+        darts.Network(), pictures, preset="paper", proposals=2, proxy="hashed", callbacks=[callback], **sizes
     )
     assert callback.config.supernet_weights == "run"
     assert callback.config.removed_inputs == "present"
@@ -333,8 +363,10 @@ def test_the_published_procedure(few, pictures):
     zcpt.get_space("darts").parse(repr(genotype))
 
 
-def test_listeners_see_the_nodes_that_cells_join(few, pictures):
-    model = quark.Network(steps=3)
+def test_callbacks_get_architectures_with_the_nodes_that_cells_concatenate(
+    three_operations: None, pictures: TensorDataset
+) -> None:
+    model: Any = darts.Network(steps=3)  # Any: its classifier is replaced by one of another class
     model._multiplier = 2
     model.classifier, model.global_pooling = nn.Flatten(), nn.AdaptiveAvgPool2d(1)
     callback = Decisions()
@@ -347,26 +379,30 @@ def test_listeners_see_the_nodes_that_cells_join(few, pictures):
     assert architecture.space == "Network"
 
 
-def test_names_or_alpha_that_are_missing_are_asked_for(few, pictures, monkeypatch):
-    model = standin("quark")
+def test_missing_names_and_alpha_are_requested(
+    three_operations: None, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_standin("darts")
     model.alphas_reduce = model.alphas_reduce[:4]
     with pytest.raises(ConfigError, match=r"alphas_reduce is \[4, 3\] where 5 rows of 3 are needed"):
         zcpt.select(model, pictures, shares="alpha")
-    monkeypatch.delattr(quark, "PRIMITIVES")
+    monkeypatch.delattr(darts, "PRIMITIVES")
     with pytest.raises(ConfigError, match=r"no list PRIMITIVES fits them: pass primitives="):
         zcpt.select(model, pictures)
 
 
 @pytest.mark.parametrize("options", [{"engine": "fast"}, {"max_memory": 1e9}])
-def test_the_fast_engine_is_refused_and_the_model_is_what_it_was(options, model, pictures):
-    before = state_of(used(model))
+def test_the_fast_engine_is_refused_and_the_model_is_restored(
+    options: dict[str, Any], model: Any, pictures: TensorDataset
+) -> None:
+    before = capture_state(disturb(model))
     with pytest.raises(ConfigError, match="SearchNetworkAdapter is a search network of other code"):
         zcpt.select(model, pictures, batch_size=4, **options)
-    assert state_of(model) == before
+    assert capture_state(model) == before
 
 
-def test_the_engine_is_the_plain_one_unless_it_is_asked_for(few, pictures):
-    options = {"batch_size": 4, "proxy": "naswot"}
-    assert zcpt.select(standin("quark"), pictures, **options) == zcpt.select(
-        standin("quark"), pictures, engine="plain", **options
+def test_the_default_engine_is_the_plain_one(three_operations: None, pictures: TensorDataset) -> None:
+    options: dict[str, Any] = {"batch_size": 4, "proxy": "naswot"}
+    assert zcpt.select(make_standin("darts"), pictures, **options) == zcpt.select(
+        make_standin("darts"), pictures, engine="plain", **options
     )

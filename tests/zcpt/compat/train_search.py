@@ -1,4 +1,6 @@
-"""A search script as DARTS users have it: module-level code, and only the imports name zcpt."""
+"""A search script as in DARTS, with module-level code, in which only the imports name zcpt."""
+
+from __future__ import annotations
 
 import argparse
 import logging
@@ -29,7 +31,7 @@ args = parser.parse_args()
 CLASSES = 10
 
 
-def main():
+def main() -> tuple[Network, DataLoader, float]:
     torch.manual_seed(2)
     criterion = nn.CrossEntropyLoss()
     model = Network(args.init_channels, CLASSES, args.layers, criterion)
@@ -42,10 +44,14 @@ def main():
     split = int(args.train_portion * len(train_data))
     train_queue = DataLoader(train_data, args.batch_size, sampler=SubsetRandomSampler(indices[:split]))
     valid_queue = DataLoader(train_data, args.batch_size, sampler=SubsetRandomSampler(indices[split:]))
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, float(args.epochs), eta_min=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer,
+        float(args.epochs),  # type: ignore[arg-type]  # a float, as in DARTS
+        eta_min=1e-3,
+    )
     architect = Architect(model, args)
     for epoch in range(args.epochs):
-        lr = scheduler.get_last_lr()[0]
+        lr = float(scheduler.get_last_lr()[0])
         genotype = model.genotype()
         logging.info("genotype = %s", genotype)
         logging.info(F.softmax(model.alphas_normal, dim=-1))
@@ -55,7 +61,15 @@ def main():
     return model, train_queue, loss
 
 
-def train(train_queue, valid_queue, model, architect, criterion, optimizer, lr):
+def train(
+    train_queue: DataLoader,
+    valid_queue: DataLoader,
+    model: Network,
+    architect: Architect,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+) -> float:
     for input, target in train_queue:
         model.train()
         input_search, target_search = next(iter(valid_queue))
@@ -69,7 +83,7 @@ def train(train_queue, valid_queue, model, architect, criterion, optimizer, lr):
 
 
 @torch.no_grad()
-def infer(valid_queue, model):
+def infer(valid_queue: DataLoader, model: Network) -> float:
     model.eval()
     hits = [(model(input).argmax(1) == target).float().mean() for input, target in valid_queue]
     return float(torch.stack(hits).mean())

@@ -1,1 +1,1 @@
-"""Search networks in the shapes of three code bases, as far as a selection step can tell."""
+"""Small search networks with the structure of DARTS, DARTS-PT and PC-DARTS, in the style of those code bases."""

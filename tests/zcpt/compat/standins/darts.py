@@ -1,8 +1,13 @@
-"""In the shape of the original DARTS: the names of the operations are known to the module, not to the network."""
+"""A network like that of DARTS: the Python module has the names of the operations, the network has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from tests.zcpt.compat.standins.operations import OPS, FactorizedReduce, relu_conv_bn
 
@@ -13,16 +18,24 @@ PRIMITIVES = [
 
 
 class MixedOp(nn.Module):
-    def __init__(self, channels, stride):
+    def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
         self._ops = nn.ModuleList(OPS[primitive](channels, stride) for primitive in PRIMITIVES)
 
-    def forward(self, x, weights):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         return sum(w * op(x) for w, op in zip(weights, self._ops))  # noqa: B905
 
 
 class Cell(nn.Module):
-    def __init__(self, steps, inputs, channels, reduction, after_reduction, mixed):
+    def __init__(
+        self,
+        steps: int,
+        inputs: tuple[int, int],
+        channels: int,
+        reduction: bool,
+        after_reduction: bool,
+        mixed: Callable[[int, int], nn.Module],
+    ) -> None:
         super().__init__()
         self.reduction, self._steps = reduction, steps
         before = FactorizedReduce if after_reduction else relu_conv_bn
@@ -30,7 +43,7 @@ class Cell(nn.Module):
         strides = [2 if reduction and j < 2 else 1 for i in range(steps) for j in range(2 + i)]
         self._ops = nn.ModuleList(mixed(channels, stride) for stride in strides)
 
-    def forward(self, s0, s1, weights):
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
         states, offset = [self.preprocess0(s0), self.preprocess1(s1)], 0
         for _ in range(self._steps):
             s = sum(self._ops[offset + j](h, weights[offset + j]) for j, h in enumerate(states))
@@ -40,9 +53,11 @@ class Cell(nn.Module):
 
 
 class Network(nn.Module):
-    cell, mixed = Cell, MixedOp
+    # Classes of cells and mixed operations, which subclasses and tests replace.
+    cell: Any = Cell
+    mixed: Any = MixedOp
 
-    def __init__(self, channels=4, num_classes=10, layers=3, steps=4):
+    def __init__(self, channels: int = 4, num_classes: int = 10, layers: int = 3, steps: int = 4) -> None:
         super().__init__()
         self._criterion, self._steps, self._multiplier = nn.CrossEntropyLoss(), steps, steps
         width = 3 * channels
@@ -56,12 +71,13 @@ class Network(nn.Module):
             inputs, after_reduction = (inputs[1], steps * channels), reduction
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(inputs[1], num_classes)
-        edges, operations = len(self.cells[0]._ops), len(self.cells[0]._ops[0]._ops)
+        first: Any = self.cells[0]
+        edges, operations = len(first._ops), len(first._ops[0]._ops)
         self.alphas_normal = (1e-3 * torch.randn(edges, operations)).requires_grad_()
         self.alphas_reduce = (1e-3 * torch.randn(edges, operations)).requires_grad_()
         self._arch_parameters = [self.alphas_normal, self.alphas_reduce]
 
-    def forward(self, input):
+    def forward(self, input: Tensor) -> Tensor:
         s0 = s1 = self.stem(input)
         for cell in self.cells:
             weights = F.softmax(self.alphas_reduce if cell.reduction else self.alphas_normal, dim=-1)
@@ -69,5 +85,5 @@ class Network(nn.Module):
         out = self.global_pooling(s1)
         return self.classifier(out.view(out.size(0), -1))
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> list[Tensor]:
         return self._arch_parameters
