@@ -1,37 +1,53 @@
-"""Choices, and architectures: what a search keeps of every choice."""
+"""Choices, and the architectures that they lead to."""
 
 from __future__ import annotations
 
+import copyreg
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from zcpt.errors import SpaceError, describe_unknown_name
 
 SCHEMA = 1
+"""Version of the format of ``architecture.json``."""
+
+
+def _make_read_only(mapping: Mapping[str, tuple[str, ...]]) -> MappingProxyType[str, tuple[str, ...]]:
+    return MappingProxyType(dict(mapping))
+
+
+# Processes exchange architectures, and Python can neither pickle nor deep-copy a read-only mapping by itself.
+copyreg.pickle(MappingProxyType, lambda mapping: (_make_read_only, (dict(mapping),)))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision: the operation of an edge, or which of its inputs a node keeps."""
+    """One decision with its candidates: the operation of an edge, or which of its input edges a node keeps."""
 
     name: str
     candidates: tuple[str, ...]
     keep: int = 1
-    """How many candidates stay. With 1 all are looked at once; with more the least important one is dropped, again and
-    again, until so many are left."""
+    """Number of candidates that an architecture keeps. With 1, one scoring of all candidates decides. With more, the
+    least important candidate is dropped and the rest scored again, until ``keep`` are left."""
     start: Literal["share", "one"] = "share"
     """Weight of an undecided candidate: an equal share of 1, or 1 each."""
     group: str = ""
-    """Choices of different groups (normal and reduction cells) are decided side by side: one step, one batch."""
+    """Choices of different groups, such as normal and reduction cells, are decided in parallel: in each step one choice
+    of every group, all scored on the same batch."""
     phase: int = 0
     """All choices of a phase are decided before the next phase begins."""
     not_selectable: tuple[str, ...] = ()
-    """Candidates that have their share of the mixture but that no architecture keeps, such as RobustDARTS' 'none'."""
+    """Candidates that have a weight in the supernet but that no architecture keeps, such as RobustDARTS' 'none'."""
 
     def position(self, candidate: str) -> int:
-        """Index of a candidate; SpaceError with the nearest one when there is none of that name."""
+        """Return the index of a candidate.
+
+        Raises:
+            SpaceError: The choice has no such candidate; the message gives the nearest name.
+        """
         try:
             return self.candidates.index(candidate)
         except ValueError:
@@ -40,12 +56,15 @@ class Choice:
 
     @property
     def selectable(self) -> tuple[str, ...]:
-        """The candidates that may be kept, and so are compared."""
+        """Candidates that may be kept, and so are scored."""
         return tuple(candidate for candidate in self.candidates if candidate not in self.not_selectable)
 
     @property
     def round_sizes(self) -> tuple[int, ...]:
-        """How many candidates are scored, look by look, until the choice is decided."""
+        """Number of candidates scored in each round until the choice is decided.
+
+        Five selectable candidates of which two are kept: (5, 4, 3). Of which one is kept: (5,).
+        """
         count = len(self.selectable)
         if count <= self.keep:
             return ()
@@ -54,30 +73,53 @@ class Choice:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What was kept, choice by choice, in one space."""
+    """Candidates that every choice of a space kept. Immutable and hashable.
+
+    ``architecture["normal/node2/edge0"]`` is the candidate of a choice that keeps one; ``kept`` has the candidates of
+    all choices.
+    """
 
     space: str
+    """Name of the space."""
     kept: Mapping[str, tuple[str, ...]]
+    """Kept candidates by the name of the choice, in alphabetical order of the names; read-only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kept", dict(sorted(self.kept.items())))
+        # Sorted, because equal architectures must have equal hashes; a copy, because the caller may change its own.
+        object.__setattr__(self, "kept", _make_read_only(dict(sorted(self.kept.items()))))
 
     def __hash__(self) -> int:
         return hash((self.space, tuple(self.kept.items())))
 
     def __getitem__(self, choice: str) -> str:
-        """The one candidate that a choice kept."""
-        (candidate,) = self.kept[choice]
-        return candidate
+        """Return the candidate of a choice that keeps one.
+
+        Raises:
+            SpaceError: The architecture has no such choice (with the nearest name), or the choice keeps several.
+        """
+        if choice not in self.kept:
+            raise SpaceError(describe_unknown_name(f"choice of this {self.space} architecture", choice, self.kept))
+        if len(self.kept[choice]) != 1:
+            kept = ", ".join(f"'{candidate}'" for candidate in self.kept[choice])
+            raise SpaceError(f"{choice} keeps {kept}, not one candidate: read architecture.kept['{choice}'].")
+        return self.kept[choice][0]
 
     def to_json(self) -> dict[str, object]:
-        """The document that ``architecture.json`` holds."""
+        """Return the document that ``architecture.json`` holds."""
         kept = {choice: list(names) for choice, names in self.kept.items()}
         return {"schema": SCHEMA, "space": self.space, "choices": kept}
 
     @classmethod
     def from_json(cls, text: str, source: str = "the text") -> Architecture:
-        """Read what ``to_json`` wrote. SpaceError says what is wrong with it and where it came from."""
+        """Read the text of an ``architecture.json``.
+
+        Args:
+            text: The JSON document.
+            source: Where it comes from, for messages.
+
+        Raises:
+            SpaceError: The text is not JSON, holds no architecture, or has another schema.
+        """
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:
@@ -94,10 +136,10 @@ class Architecture:
             raise SpaceError(
                 f"{source} has schema {document.get('schema')!r}, and this version of zcpt reads schema {SCHEMA}."
             )
-        return cls(str(document["space"]), _choices_from(document.get("choices"), source))
+        return cls(str(document["space"]), _read_choices(document.get("choices"), source))
 
 
-def _choices_from(choices: object, source: str) -> dict[str, tuple[str, ...]]:
+def _read_choices(choices: object, source: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(choices, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in choices.values()
     ):
@@ -106,7 +148,7 @@ def _choices_from(choices: object, source: str) -> dict[str, tuple[str, ...]]:
 
 
 def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
-    """SpaceError unless ``kept`` is the right number of different candidates of ``choice``."""
+    """Raise SpaceError unless ``kept`` is as many different selectable candidates as ``choice`` keeps."""
     for candidate in kept:
         choice.position(candidate)
         if candidate in choice.not_selectable:

@@ -1,4 +1,4 @@
-"""The journal of a search: what was decided, on disk before the next decision."""
+"""Journals: records on disk before the work goes on, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from zcpt.errors import ConfigError
 
 Record = dict[str, Any]
 
+_FLOAT = "$float"
+_NON_FINITE = ("nan", "inf", "-inf")
+_NUMBER_FIELDS = ("scores", "importance", "parts", "seconds", "values")
+"""Fields of records that hold numbers only."""
+
 
 class Journal:
-    """Files of one JSON object a line. A line counts once its newline is on disk.
+    """Append-only files of records, one JSON object a line. A line counts once its newline is on disk.
 
-    Numbers that JSON lacks are written as the strings "nan", "inf" and "-inf".
+    JSON has no non-finite numbers: they are written as ``{"$float": "nan"}``, ``"inf"`` or ``"-inf"``. A decision of
+    stage 1, with the first candidate's score infinite:
+
+    ``{"step": 0, "choice": "op0", "candidates": ["inf", "skip"], "scores": [{"$float": "inf"}, 1.5], ...}``
 
     Args:
-        folder: Where the files lie; None keeps the journal in memory.
+        folder: Folder of the files; None keeps the records in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -27,19 +35,23 @@ class Journal:
         self._records: dict[str, list[Record]] = {}
 
     def records(self, name: str) -> list[Record]:
-        """The lines of one file. A last line that a kill cut short is taken off the file."""
+        """Return the records of one file. A last line that a kill cut short is removed from the file.
+
+        Raises:
+            ConfigError: A line is not a JSON object.
+        """
         if name not in self._records:
             self._records[name] = [] if self.folder is None else _read(self.folder / f"{name}.jsonl")
         return self._records[name]
 
     def append(self, name: str, record: Record) -> None:
-        """Write a line and wait until it is on disk."""
+        """Append a record to a file, and wait until it is on disk."""
         self.records(name).append(record)
         if self.folder is None:
             return
         self.folder.mkdir(exist_ok=True)
         with open(self.folder / f"{name}.jsonl", "ab") as file:
-            file.write(json.dumps(_encoded(record), allow_nan=False).encode() + b"\n")
+            file.write(json.dumps(_encode(record), allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -55,7 +67,7 @@ def _read(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            record = _decoded(json.loads(line))
+            record = _decode(json.loads(line))
         except json.JSONDecodeError:
             record = None
         if not isinstance(record, dict):
@@ -64,17 +76,24 @@ def _read(path: Path) -> list[Record]:
     return records
 
 
-def _encoded(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return {_FLOAT: str(value)}
     if isinstance(value, dict):
-        return {key: _encoded(item) for key, item in value.items()}
-    return [_encoded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _encode(item) for key, item in value.items()}
+    return [_encode(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _decoded(value: Any) -> Any:
-    if value in ("nan", "inf", "-inf"):
-        return float(value)
+def _decode(value: Any, is_number: bool = False) -> Any:
+    """Undo ``_encode``.
+
+    Earlier journals hold the bare strings "nan", "inf" and "-inf". These are read as numbers in fields of numbers only,
+    because elsewhere they may be the names of candidates.
+    """
     if isinstance(value, dict):
-        return {key: _decoded(item) for key, item in value.items()}
-    return [_decoded(item) for item in value] if isinstance(value, list) else value
+        if list(value) == [_FLOAT] and value[_FLOAT] in _NON_FINITE:
+            return float(value[_FLOAT])
+        return {key: _decode(item, is_number or key in _NUMBER_FIELDS) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item, is_number) for item in value]
+    return float(value) if is_number and value in _NON_FINITE else value

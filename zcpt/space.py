@@ -1,12 +1,13 @@
-"""What a search space is: its choices, its architectures, and the contract that the method relies on."""
+"""The contract of a search space: its choices, its networks, their costs and their text notation."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -19,22 +20,31 @@ from zcpt.supernet import Supernet
 
 @dataclass(frozen=True)
 class WidthDepth:
-    """Width and depth: the channels of the first cells, and the layers as the space counts them."""
+    """Width and depth of a network."""
 
     channels: int
+    """Channels of the first cells."""
     layers: int
+    """Number of layers, in the unit of the space (``SearchSpace.layer_unit``)."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything about a network that is not its architecture."""
+    """Everything about a network that is not its architecture.
+
+    Raises:
+        ConfigError: One of the numbers is below 1.
+    """
 
     channels: int
+    """Channels of the first cells."""
     layers: int
+    """Number of layers, in the unit of the space (``SearchSpace.layer_unit``)."""
     num_classes: int = 10
     in_channels: int = 3
+    """Channels of the images."""
     image_size: tuple[int, int] = (32, 32)
-    """Height and width in pixels."""
+    """Height and width of the images in pixels."""
 
     def __post_init__(self) -> None:
         numbers = (self.channels, self.layers, self.num_classes, self.in_channels, *self.image_size)
@@ -44,29 +54,35 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """Settings of the published Zero-Cost-PT experiments on one space."""
+    """Settings of the published Zero-Cost-PT experiments that differ between spaces."""
 
     batch_size: int
-    """Of stage 1, and of stage 2 where that had no other."""
+    """Images of a batch in stage 1, and in stage 2 unless ``validation_batch_size`` is given."""
     alpha_draw: Literal["proposal", "run"]
-    """Whether every proposal drew new architecture parameters."""
+    """Whether the architecture parameters were drawn for every proposal, or once for the whole run."""
     alpha_noise: float = 1e-3
-    """Standard deviation of the architecture parameters; 0 where all shares were equal."""
+    """Standard deviation of the architecture parameters; 0 where all candidates had equal shares."""
     validation_batch_size: int | None = None
+    """Images of a batch in stage 2."""
 
 
 @dataclass(frozen=True)
 class CellGraph:
-    """A cell as a picture shows it: named nodes, and arrows (source, target, operation)."""
+    """A cell as a graph to be drawn."""
 
     name: str
     nodes: tuple[str, ...]
+    """Names of the nodes, from the inputs to the output."""
     arrows: tuple[tuple[str, str, str], ...]
+    """(source, target, operation); the operation is empty where an arrow has none."""
 
 
 class DiscreteNetwork(nn.Module, ABC):
-    """A discrete network, to be trained. ``forward`` returns logits [B, classes]; in training mode with an
-    auxiliary head it returns ``(logits, auxiliary logits)``."""
+    """A discrete network, to be trained.
+
+    ``forward`` takes images [B, C, H, W] and returns logits [B, classes]. In training mode a network with an auxiliary
+    head returns ``(logits, auxiliary logits)``.
+    """
 
     @abstractmethod
     def set_drop_path(self, probability: float) -> None:
@@ -78,29 +94,42 @@ class DiscreteNetwork(nn.Module, ABC):
 
 
 AllowedCandidates = Mapping[str, Sequence[str]]
-"""For every choice the candidates that may still be kept."""
+"""Candidates that may still be kept, by the name of the choice."""
 CheapestFinder = Callable[[AllowedCandidates], Architecture | None]
-"""From what may still be kept to an architecture that keeps nothing else; None where there is none."""
+"""Returns the cheapest architecture that keeps allowed candidates only; None if there is none."""
 
 
 class SearchSpace(ABC):
-    """The contract of a space. A space has no state: every method is a function of its arguments."""
+    """Contract of a search space. A space has no state: every method is a function of its arguments.
+
+    To use a space, call ``supernet``, ``network``, ``cost``, ``parse`` and ``format``.
+
+    To write one, set the class attributes and ``choices``, and write ``build_supernet``, ``build_network``, ``parse``,
+    ``format`` and ``cells``. For costs and budgets write ``fixed_blocks`` and ``chosen_blocks`` too. Everything else
+    has a default. ``zcpt.SupernetSpace`` derives all but the supernet, and ``zcpt.testing.check_space`` tests a space.
+    """
 
     name: ClassVar[str]
+    """Name under which ``zcpt.get_space`` finds the space; ``zcpt.register_space`` sets it."""
     summary: ClassVar[str] = ""
-    """One line for ``zcpt list``; where it is empty, that of the docstring."""
+    """One line for ``zcpt list``; if empty, the first line of the docstring."""
     layer_unit: ClassVar[str]
-    """What ``layers`` counts here, such as 'cells'."""
+    """Unit that ``layers`` counts: 'cells', 'cells in each stage'. A plural whose first word ends in 's'."""
     search_size: ClassVar[WidthDepth]
-    """Width and depth of the supernet, and of the networks that validation scores."""
+    """Default width and depth of the supernet, and of the discrete networks that validation scores."""
     train_size: ClassVar[WidthDepth]
-    """Width and depth of the network that is trained on CIFAR-10."""
+    """Default width and depth of the network that is trained on CIFAR-10."""
     small_size: ClassVar[WidthDepth]
-    """Width and depth that suit small images such as the embedded digits."""
+    """Default width and depth for small images such as the embedded digits."""
     published: ClassVar[PublishedSettings]
-    """What the published experiments did differently from one space to the other."""
+    """Settings of the published experiments, for ``preset="paper"``."""
 
     choices: tuple[Choice, ...]
+    """All choices, in the order in which the published code lists them."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _follow_renames(cls)
 
     def supernet(
         self,
@@ -111,7 +140,11 @@ class SearchSpace(ABC):
         in_channels: int = 3,
         image_size: tuple[int, int] = (32, 32),
     ) -> Supernet:
-        """Build the supernet; its fresh weights come from torch's generator."""
+        """Build the supernet with fresh weights from torch's generator.
+
+        This is the call for users. It puts the numbers into a ``NetworkConfig`` and calls ``build_supernet``, which
+        every space writes.
+        """
         return self.build_supernet(NetworkConfig(channels, layers, num_classes, in_channels, image_size))
 
     def network(
@@ -125,38 +158,43 @@ class SearchSpace(ABC):
         image_size: tuple[int, int] = (32, 32),
         auxiliary: bool = False,
     ) -> DiscreteNetwork:
-        """Build the discrete network of an architecture; its fresh weights come from torch's generator.
+        """Build the discrete network of an architecture with fresh weights from torch's generator.
+
+        This is the call for users. It puts the numbers into a ``NetworkConfig`` and calls ``build_network``, which
+        every space writes.
 
         Raises:
-            SpaceError: The architecture is not one of this space's.
+            SpaceError: The architecture does not belong to this space.
         """
         config = NetworkConfig(channels, layers, num_classes, in_channels, image_size)
         return self.build_network(architecture, config, auxiliary=auxiliary)
 
     @abstractmethod
     def build_supernet(self, config: NetworkConfig) -> Supernet:
-        """What ``supernet`` calls."""
+        """Build the supernet. To be written by every space; users call ``supernet``."""
 
     @abstractmethod
     def build_network(
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DiscreteNetwork:
-        """What ``network`` calls; it starts with ``self.check(architecture)``."""
+        """Build the discrete network. To be written by every space; users call ``network``.
+
+        Start with ``self.check(architecture)``. With ``auxiliary``, add an auxiliary head (``zcpt.layers``).
+        """
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterable[Block]:
-        """What all networks of that config have in common."""
-        raise SpaceError(f"space '{self.name}' has no fixed_blocks: it cannot tell costs and keep budgets without.")
+        """Return the blocks that all networks of a config have in common: stem, reductions, classifier."""
+        raise SpaceError(f"space '{self.name}' has no fixed_blocks: costs and budgets need this method.")
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterable[Block]:
-        """What a candidate adds to a network that keeps it, whatever else the network keeps.
+        """Return the blocks that a candidate adds to a network that keeps it, whatever else the network keeps.
 
-        A space whose choices depend on each other overrides ``blocks``, ``all_blocks`` and
-        ``build_cheapest_finder`` instead.
+        If these depend on other choices, override ``blocks``, ``all_blocks`` and ``build_cheapest_finder`` instead.
         """
-        raise SpaceError(f"space '{self.name}' has no chosen_blocks: it cannot tell costs and keep budgets without.")
+        raise SpaceError(f"space '{self.name}' has no chosen_blocks: costs and budgets need this method.")
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
-        """The operations of the network without its auxiliary head; additions and concatenations are none."""
+        """Yield the blocks of a network without its auxiliary head; sums and concatenations are not blocks."""
         self.check(architecture)
         self.check_network_config(config)
         yield from self.fixed_blocks(config)
@@ -165,18 +203,18 @@ class SearchSpace(ABC):
                 yield from self.chosen_blocks(choice, candidate, config)
 
     def all_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        """The blocks of all networks of that config; some may come several times."""
+        """Yield the blocks of all networks of a config, some of them repeatedly. Latency tables measure these."""
         yield from self.fixed_blocks(config)
         for choice in self.choices:
             for candidate in choice.selectable:
                 yield from self.chosen_blocks(choice.name, candidate, config)
 
     def cost(self, architecture: Architecture, config: NetworkConfig) -> Cost:
-        """Parameters and MACs of the network without its auxiliary head, by formula."""
+        """Compute parameters and MACs of a network without its auxiliary head; no network is built."""
         return sum_costs(self.blocks(architecture, config))
 
     def prices(self, config: NetworkConfig, price: BlockPrice) -> dict[str, dict[str, float]]:
-        """What each candidate of each choice adds to the price of a network."""
+        """Compute what each candidate adds to the price of a network: choice name -> candidate -> price."""
         return {
             choice.name: {c: sum(map(price, self.chosen_blocks(choice.name, c, config))) for c in choice.selectable}
             for choice in self.choices
@@ -185,13 +223,16 @@ class SearchSpace(ABC):
     def build_cheapest_finder(
         self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
     ) -> CheapestFinder:
-        """A function that finds an architecture of least price among those that are still allowed.
+        """Return a function that finds the cheapest architecture among those that are still allowed.
+
+        The default takes the cheapest candidate of each choice, which is exact where the price of a candidate does not
+        depend on other choices.
 
         Args:
-            config: Of the networks.
-            price: What a block counts.
-            valid_only: Leave out what is not ``is_valid``. A space that says nothing of it here may find an
-                architecture that is not; a search then looks on among the others, and may give up.
+            config: Config of the networks.
+            price: Price of a block; a network costs the sum over its blocks.
+            valid_only: Return only architectures that pass ``is_valid``. A space that ignores this may return others; a
+                search then continues with other candidates, and may give up.
         """
         prices = self.prices(config, price)
 
@@ -201,32 +242,42 @@ class SearchSpace(ABC):
         return complete
 
     def is_valid(self, architecture: Architecture) -> bool:
-        """Whether the published list of the space, where it leaves some out, has the architecture."""
+        """Return whether the published list of architectures has this one.
+
+        Override it if the list of the space leaves some architectures out.
+        """
         self.check(architecture)
         return True
 
     @property
     def has_invalid_architectures(self) -> bool:
-        """Whether the published list may leave some architectures out: a space where it does overrides ``is_valid``."""
+        """Whether the published list may leave some architectures out, that is, whether ``is_valid`` is overridden."""
         return type(self).is_valid is not SearchSpace.is_valid
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:
-        """Read the field's own text notation of this space. SpaceError says what is wrong with it."""
+        """Read the field's own text notation of this space.
+
+        Raises:
+            SpaceError: The text has another form, or names unknown operations.
+        """
 
     @abstractmethod
     def format(self, architecture: Architecture) -> str:
-        """Write the field's own text notation of this space."""
+        """Write the field's own text notation of this space; ``parse`` reads it."""
 
     @abstractmethod
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        """The cells of an architecture, to be drawn."""
+        """Return the graphs of the cells, to be drawn; empty if there is nothing to draw."""
 
-    def check_network_config(self, config: NetworkConfig) -> None:  # noqa: B027  # most spaces have networks of every config
-        """SpaceError if the space has no network of this width and depth."""
+    def check_network_config(self, config: NetworkConfig) -> None:  # noqa: B027  # most spaces accept every config
+        """Raise SpaceError if the space has no networks of this width, depth or image size."""
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """The architecture that a decision for every choice amounts to."""
+        """Build the architecture from a decision for every choice.
+
+        Override it if some decisions do not matter, such as the operations of edges that a node does not keep.
+        """
         return Architecture(self.name, decisions)
 
     def describe_layers(self, layers: int) -> str:
@@ -235,32 +286,55 @@ class SearchSpace(ABC):
         return pluralize(layers, " ".join([noun.removesuffix("s"), *rest]), self.layer_unit)
 
     def check(self, architecture: Architecture) -> None:
-        """SpaceError unless the architecture is one of this space's, complete and with known candidates."""
+        """Raise SpaceError unless the architecture is of this space, complete, and has known candidates only."""
         if architecture.space != self.name:
             raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
         missing = sorted({choice.name for choice in self.choices} - set(architecture.kept))
         extra = sorted(set(architecture.kept) - {choice.name for choice in self.choices})
         if missing or extra:
-            what = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the space does not know"
-            raise SpaceError(f"the architecture is not one of space '{self.name}': it {what}.")
+            reason = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which is not a choice of the space"
+            raise SpaceError(f"the architecture is not one of space '{self.name}': it {reason}.")
         for choice in self.choices:
             check_kept(choice, architecture.kept[choice.name])
 
     def canonicalize(self, architecture: Architecture) -> Architecture:
-        """The one that stands for all architectures with the same network, as far as the space knows of others."""
+        """Return the canonical representative of all architectures that build the same network.
+
+        By default every architecture stands for itself. A search validates each representative once.
+        """
         self.check(architecture)
         return architecture
 
     def isomorphism_class(self, architecture: Architecture) -> str:
-        """A text that architectures share exactly if a table of trained networks has one entry for them."""
+        """Return a text that is equal for exactly those architectures that share an entry of a tabular benchmark."""
         return self.format(architecture)
 
     def count(self) -> int:
-        """How many architectures there are."""
+        """Return the number of architectures."""
         return math.prod(math.comb(len(c.selectable), c.keep) for c in self.choices)
 
 
 def pick_cheapest(choice: Choice, allowed: Sequence[str], prices: Mapping[str, float]) -> tuple[str, ...]:
-    """The allowed candidates that a choice keeps if it goes by price; the first ones of equals."""
-    cheap = sorted(allowed, key=prices.__getitem__)[: choice.keep]
-    return tuple(candidate for candidate in allowed if candidate in cheap)
+    """Return the ``choice.keep`` cheapest of the allowed candidates, in their order; of equals the first ones."""
+    cheapest = sorted(allowed, key=prices.__getitem__)[: choice.keep]
+    return tuple(candidate for candidate in allowed if candidate in cheapest)
+
+
+_RENAMED_METHODS = {
+    "check_shape": "check_network_config",
+    "leaves_some_out": "has_invalid_architectures",
+    "valid": "is_valid",
+    "cheapest": "build_cheapest_finder",
+    "canonical": "canonicalize",
+}
+
+
+def _follow_renames(cls: type[SearchSpace]) -> None:
+    """Adapt or refuse a class that still defines methods and attributes by their former names."""
+    if "layers_mean" in vars(cls):
+        warnings.warn(f"{cls.__name__}.layers_mean is now called layer_unit: rename it.", DeprecationWarning, 4)
+        cls.layer_unit = vars(cls)["layers_mean"]
+    for old, new in _RENAMED_METHODS.items():
+        # Without this the method would never be called, and a search would silently do without it.
+        if hasattr(cls, old):
+            raise SpaceError(f"{cls.__name__}.{old} is now called {new}: rename it.")

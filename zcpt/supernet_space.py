@@ -1,4 +1,4 @@
-"""Spaces that need no more than their supernet: network, cost and notation follow from its program."""
+"""Spaces that need no more than their supernet: network, cost and notation are derived from its program."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 
 
 class SupernetSpace(SearchSpace):
-    """A space of your own: say its choices, its ``search_size`` and how its supernet is built.
+    """Base class of a space of your own: set ``choices`` and ``search_size``, and write ``build_supernet``.
 
-    The network of an architecture is what of the supernet it keeps, with weights of its own, and drop path behind what
-    was chosen wherever that is only added to something else. Costs are counted on the modules. An architecture is
-    written ``choice=candidate, choice=candidate``; of several kept candidates, ``choice=one+other``. Whatever suits a
-    space better, it may override.
+    The rest is derived from the supernet:
+
+    - The discrete network of an architecture is the part of the supernet that it keeps, with fresh weights. Drop path
+      follows a chosen operation wherever its output is only added to something else.
+    - Costs are measured on the modules.
+    - The text notation is ``choice=candidate, choice=candidate``; several kept candidates are ``choice=one+two``.
+
+    Every method may be overridden.
     """
 
     layer_unit: ClassVar[str] = "layers"
@@ -33,49 +37,50 @@ class SupernetSpace(SearchSpace):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # One size is meant for all that is built.
+        # A space that gives one size means it for every purpose.
         for name in ("train_size", "small_size"):
             if hasattr(cls, "search_size") and not hasattr(cls, name):
                 setattr(cls, name, cls.search_size)
 
     def check_network_config(self, config: NetworkConfig) -> None:
-        """SpaceError unless the supernet of that config runs, has every choice, and no module serves twice."""
-        _trace(self, config)
+        """Raise SpaceError if the supernet of a config cannot be run, lacks a choice, or shares a module."""
+        _analyze_supernet(self, config)
 
     def build_network(
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DropPathNetwork:
         self.check(architecture)
         self.check_network_config(config)
-        tapped = _auxiliary_input(self, architecture, config) if auxiliary else None
+        tapped = _find_auxiliary_input(self, architecture, config) if auxiliary else None
         net = self.build_supernet(config)
-        return _Network(_kept(net, _decided(net, architecture)), config.num_classes, tapped)
+        return _SupernetPart(_extract_kept(net, _decide_all(net, architecture)), config.num_classes, tapped)
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
         self.check(architecture)
         self.check_network_config(config)
-        traced = _trace(self, config)
-        for step, _ in traced.net.list_live_steps(_decided(traced.net, architecture)):
+        analysis = _analyze_supernet(self, config)
+        for step, _ in analysis.net.list_live_steps(_decide_all(analysis.net, architecture)):
             if isinstance(step, Mixed):
-                yield from (traced.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
+                yield from (analysis.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
             elif isinstance(step, Fixed):
-                yield traced.blocks[step.out]
+                yield analysis.blocks[step.out]
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        traced = _trace(self, config)
-        return (traced.blocks[step.out] for step in traced.net.program if isinstance(step, Fixed))
+        analysis = _analyze_supernet(self, config)
+        return (analysis.blocks[step.out] for step in analysis.net.program if isinstance(step, Fixed))
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
-        traced = _trace(self, config)
-        steps = (step for step in traced.net.program if isinstance(step, Mixed) and step.choice == choice)
-        return (traced.blocks[f"{step.out}.{candidate}"] for step in steps)
+        analysis = _analyze_supernet(self, config)
+        steps = (step for step in analysis.net.program if isinstance(step, Mixed) and step.choice == choice)
+        return (analysis.blocks[f"{step.out}.{candidate}"] for step in steps)
 
     def build_cheapest_finder(
         self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
     ) -> CheapestFinder:
-        if any(isinstance(step, Sum) and step.choice for step in _trace(self, config).net.program):
+        # A step that only a removed input needs is not computed, so a candidate's price depends on other choices.
+        if any(isinstance(step, Sum) and step.choice for step in _analyze_supernet(self, config).net.program):
             raise SpaceError(
-                f"space '{self.name}' cannot keep budgets: what it computes depends on the inputs that it keeps. "
+                f"space '{self.name}' does not support budgets: its cost depends on which inputs are kept. "
                 "Leave the budget out, or override SearchSpace.build_cheapest_finder."
             )
         return super().build_cheapest_finder(config, price, valid_only)
@@ -99,29 +104,30 @@ class SupernetSpace(SearchSpace):
         return ", ".join(f"{choice.name}={'+'.join(architecture.kept[choice.name])}" for choice in self.choices)
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        """None: pictures list what was kept."""
+        """Return no graphs: pictures list the kept candidates instead."""
         return ()
 
 
-def _decided(net: Supernet, architecture: Architecture) -> Mixture:
+def _decide_all(net: Supernet, architecture: Architecture) -> Mixture:
+    """Return the mixture in which every choice is decided as in an architecture."""
     mixture = net.initial_mixture()
     for choice, kept in architecture.kept.items():
         mixture = mixture.select(choice, kept)
     return mixture
 
 
-def _kept(net: Supernet, mixture: Mixture) -> Supernet:
-    """What is computed under a mixture in which everything is decided: a supernet without choices."""
+def _extract_kept(net: Supernet, mixture: Mixture) -> Supernet:
+    """Return the part of a supernet that a decided mixture computes, as a supernet without choices."""
     body, live = Supernet(()), net.list_live_steps(mixture)
-    # Dropping what is not added to anything would leave nothing of an image.
-    alone = {out for step, reads in live for out in reads if not isinstance(step, Sum) or len(reads) == 1}
+    # A value that is not added to anything is all there is of an image: dropping it would leave nothing.
+    not_added = {out for step, reads in live for out in reads if not isinstance(step, Sum) or len(reads) == 1}
     for step, reads in live:
         if isinstance(step, Fixed):
             body.fixed(step.out, net.get_submodule(step.out), step.source)
         elif isinstance(step, Mixed):
             weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
             kept = [(name, module) for (name, module), weight in weights if weight]
-            if step.out not in alone or len(kept) > 1:
+            if step.out not in not_added or len(kept) > 1:
                 kept = [(name, add_drop_path(module)) for name, module in kept]
             body.sum(step.out, [body.fixed(f"{step.out}.{name}", module, step.source) for name, module in kept])
         elif isinstance(step, Concat):
@@ -131,7 +137,15 @@ def _kept(net: Supernet, mixture: Mixture) -> Supernet:
     return body
 
 
-class _Network(DropPathNetwork):
+class _SupernetPart(DropPathNetwork):
+    """Discrete network that runs the kept part of a supernet.
+
+    Args:
+        body: The kept part, a supernet without choices.
+        classes: Number of classes.
+        tapped: Name and channels of the value that the auxiliary head reads; None for no auxiliary head.
+    """
+
     def __init__(self, body: Supernet, classes: int, tapped: tuple[str, int] | None) -> None:
         super().__init__()
         self.body = body
@@ -147,40 +161,25 @@ class _Network(DropPathNetwork):
 
 
 @dataclass(frozen=True)
-class _Traced:
-    """A supernet on torch's device 'meta', where nothing is computed, and what runs through it."""
+class _SupernetAnalysis:
+    """Shapes and costs in a supernet, found on torch's device 'meta', which computes shapes only."""
 
     net: Supernet
     shapes: Mapping[str, torch.Size]
-    """Of every value, for one image."""
+    """Shape of every value for one image, by name."""
     blocks: Mapping[str, Block]
-    """By the module's path."""
+    """Blocks by the path of their module."""
 
 
 @lru_cache(maxsize=16)
-def _trace(space: SearchSpace, config: NetworkConfig) -> _Traced:
+def _analyze_supernet(space: SearchSpace, config: NetworkConfig) -> _SupernetAnalysis:
+    """Build a supernet on the device 'meta', check it, and measure its blocks."""
     with torch.device("meta"), torch.no_grad():
         net = space.build_supernet(config)
         if not isinstance(net, Supernet):
             raise SpaceError(f"build_supernet of space '{space.name}' must return the Supernet, not {net!r}.")
-        unused = {*net.choices} - {step.choice for step in net.program if isinstance(step, Mixed | Sum)}
-        if unused:
-            raise SpaceError(f"the supernet of space '{space.name}' has no step for its choice '{min(unused)}'.")
-        names = (Supernet.IMAGES, *(step.out for step in net.program))
-        unread = {*names[1:]} - {step.out for step, _ in net.list_live_steps(net.initial_mixture())}
-        if unread:
-            raise SpaceError(
-                f"the last value of the supernet of space '{space.name}' does not depend on '{min(unread)}'."
-            )
-        try:
-            values = net.eval().compute_values(torch.empty(1, config.in_channels, *config.image_size), names)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise SpaceError(
-                f"the supernet of space '{space.name}' cannot be run on {config.in_channels}x{config.image_size[0]}x"
-                f"{config.image_size[1]} images: {reason}."
-            ) from error
-    shapes = {name: value.shape for name, value in zip(names, values, strict=True)}
+        _check_program(space, net)
+        shapes = _infer_shapes(space, net, config)
     blocks = {}
     for step in net.program:
         if isinstance(step, Fixed | Mixed):
@@ -189,34 +188,59 @@ def _trace(space: SearchSpace, config: NetworkConfig) -> _Traced:
             if isinstance(step, Mixed):
                 parts = [(f"{step.out}.{name}", part) for name, part in module.named_children()]
             for path, part in parts:
-                blocks[path] = _block(space, config, path, part, shapes[step.source], shapes[step.out])
+                blocks[path] = _measure_block(space, config, path, part, shapes[step.source], shapes[step.out])
+    # Each block counts its own parameters, so a shared module would be counted twice.
     if sum(block.cost.params for block in blocks.values()) != count_parameters(net):
-        raise SpaceError(f"a module serves twice in the supernet of space '{space.name}': give each step its own.")
-    return _Traced(net, shapes, blocks)
+        raise SpaceError(f"the supernet of space '{space.name}' uses a module twice: give each step its own.")
+    return _SupernetAnalysis(net, shapes, blocks)
 
 
-def _block(
+def _check_program(space: SearchSpace, net: Supernet) -> None:
+    unused = {*net.choices} - {step.choice for step in net.program if isinstance(step, Mixed | Sum)}
+    if unused:
+        raise SpaceError(f"the supernet of space '{space.name}' has no step for its choice '{min(unused)}'.")
+    unread = {step.out for step in net.program} - {step.out for step, _ in net.list_live_steps(net.initial_mixture())}
+    if unread:
+        raise SpaceError(f"the last value of the supernet of space '{space.name}' does not depend on '{min(unread)}'.")
+
+
+def _infer_shapes(space: SearchSpace, net: Supernet, config: NetworkConfig) -> dict[str, torch.Size]:
+    names = (Supernet.IMAGES, *(step.out for step in net.program))
+    try:
+        values = net.eval().compute_values(torch.empty(1, config.in_channels, *config.image_size), names)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise SpaceError(
+            f"the supernet of space '{space.name}' cannot be run on {config.in_channels}x{config.image_size[0]}x"
+            f"{config.image_size[1]} images: {reason}."
+        ) from error
+    return {name: value.shape for name, value in zip(names, values, strict=True)}
+
+
+def _measure_block(
     space: SearchSpace, config: NetworkConfig, path: str, module: nn.Module, source: torch.Size, out: torch.Size
 ) -> Block:
-    _, inputs, *entering = source
-    stride = -(-entering[0] // out[2]) if entering and len(out) == 4 else 1
+    _, channels, *height_width = source
+    is_flat = not height_width  # the module reads vectors, as a linear layer does
+    stride = 1 if is_flat or len(out) != 4 else -(-height_width[0] // out[2])
     cost = measure_cost(lambda: module, *source[1:])
-    size = (entering[0], entering[1]) if entering else (1, 1)
-    return Block(path, inputs, out[1], stride, size, cost, partial(_module, space, config, path, not entering))
+    input_size = (1, 1) if is_flat else (height_width[0], height_width[1])
+    build = partial(_build_module, space, config, path, is_flat)
+    return Block(path, channels, out[1], stride, input_size, cost, build)
 
 
-def _module(space: SearchSpace, config: NetworkConfig, path: str, flat: bool) -> nn.Module:
-    """The module of a block; where it reads vectors, maps of one pixel are made vectors for it."""
+def _build_module(space: SearchSpace, config: NetworkConfig, path: str, is_flat: bool) -> nn.Module:
+    # Every block takes maps [B, C, H, W], because latency is measured on them; a flat one gets 1x1 maps.
     module = space.build_supernet(config).get_submodule(path)
-    return nn.Sequential(nn.Flatten(), module) if flat else module
+    return nn.Sequential(nn.Flatten(), module) if is_flat else module
 
 
-def _auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
-    """The feature maps two thirds into the network, where DARTS has its auxiliary head, and their channels."""
-    traced = _trace(space, config)
-    live = [step.out for step, _ in traced.net.list_live_steps(_decided(traced.net, architecture))]
-    maps = [name for name in live if len(traced.shapes[name]) == 4]
+def _find_auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
+    """Return the name and channels of the feature maps two thirds into the network, where DARTS has the head."""
+    analysis = _analyze_supernet(space, config)
+    live = [step.out for step, _ in analysis.net.list_live_steps(_decide_all(analysis.net, architecture))]
+    maps = [name for name in live if len(analysis.shapes[name]) == 4]
     if not maps:
-        raise SpaceError(f"networks of space '{space.name}' have no feature maps for an auxiliary head: do without it.")
+        raise SpaceError(f"networks of space '{space.name}' have no feature maps for an auxiliary head: leave it out.")
     name = maps[2 * len(maps) // 3]
-    return name, traced.shapes[name][1]
+    return name, analysis.shapes[name][1]

@@ -84,7 +84,7 @@ def test_a_search_ends_in_a_network(pictures):
 
 
 def test_budgets_need_operations_that_do_not_depend_on_inputs(pictures):
-    with pytest.raises(SpaceError, match="space 'graph' cannot keep budgets: what it computes depends on the inputs"):
+    with pytest.raises(SpaceError, match="space 'graph' does not support budgets: its cost depends on which inputs"):
         zcpt.search(GRAPH, pictures, max_params=1000, batch_size=4, validation_batch_size=4, num_classes=10)
 
 
@@ -144,7 +144,7 @@ def shared(net, stem):
         (lambda net, stem: None, "build_supernet of space 'wrong' must return the Supernet, not None"),
         (lambda net, stem: classified(net, with_first(net, stem)), "has no step for its choice 'second'"),
         (unread, "the last value of the supernet of space 'wrong' does not depend on 's'"),
-        (shared, "a module serves twice in the supernet of space 'wrong'"),
+        (shared, "the supernet of space 'wrong' uses a module twice"),
         (
             lambda net, stem: chain(net, stem, skip=nn.Conv2d(7, 4, 1)),
             "the supernet of space 'wrong' cannot be run on 3x8x8 images: ",
