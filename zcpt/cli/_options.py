@@ -18,7 +18,9 @@ import torch
 from train.data import ImageData, load_data
 from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.errors import ConfigError
-from zcpt.options import format_flag
+from zcpt.options import format_flag, parse_number
+
+_METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
 
 
 def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = ()) -> None:
@@ -40,8 +42,7 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
         else:
             read = field.metadata["read"] or (str if get_args(hint) else hint)
             arguments["type"] = partial(_read_value, read) if field.metadata["read"] else read
-            names = {str: "NAME", int: "INT", float: "FLOAT"}
-            arguments["metavar"] = "|".join(get_args(hint)) or names.get(read, read.__name__.upper())
+            arguments["metavar"] = "|".join(get_args(hint)) or _METAVARS[read]
         parser.add_argument(format_flag(field.name), **arguments)
 
 
