@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it: sets $python to an interpreter that has everything setup.cfg asks for, and the
-# extras named in the arguments. It is that of the active virtual environment, else that of .venv, made if need be.
+# Sourced by the other scripts: prepare_python EXTRA... sets $python to an interpreter with all requirements of setup.cfg
+# and of the extras. It is the one of the active virtual environment, else of .venv, which is made if it is missing.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 

@@ -1,8 +1,8 @@
-"""Install what setup.cfg asks for and this Python lacks, in the versions of constraints.txt.
+"""Install the missing requirements of setup.cfg, in the versions of constraints.txt.
 
     python scripts/install_missing.py [EXTRA ...]
 
-What is there already is left as it is; when nothing is missing, nothing is printed.
+Installed packages are left as they are. Nothing is printed if nothing is missing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def requirements(extras: list[str]) -> list[str]:
-    """The requirements in setup.cfg, those of the extras included."""
+def read_requirements(extras: list[str]) -> list[str]:
+    """Read the requirements in setup.cfg, including those of the extras."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     texts = [config["options"]["install_requires"]]
@@ -27,39 +27,40 @@ def requirements(extras: list[str]) -> list[str]:
     return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
-def name_of(requirement: str) -> str:
-    """The package that a requirement is about."""
+def get_package_name(requirement: str) -> str:
+    """Return the name of the package that a requirement names."""
     match = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert match, requirement
     return match.group()
 
 
 def is_installed(requirement: str) -> bool:
-    """Whether this Python has the package in a version that will do."""
+    """Return whether the package is installed in a version that meets the requirement."""
     try:
-        version = importlib.metadata.version(name_of(requirement))
+        version = importlib.metadata.version(get_package_name(requirement))
     except importlib.metadata.PackageNotFoundError:
         return False
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return False  # it is itself required, so something has to be installed anyway
+        return False  # packaging is a requirement itself, so pip has to run in any case
     return Requirement(requirement).specifier.contains(version, prereleases=True)
 
 
 def main(extras: list[str]) -> int:
-    """Install; the exit code is pip's."""
-    wanted = requirements(extras)
+    """Install the missing requirements, and return the exit code of pip."""
+    wanted = read_requirements(extras)
     missing = [requirement for requirement in wanted if not is_installed(requirement)]
     if not missing:
         return 0
-    have = {name_of(requirement).lower() for requirement in wanted} - {name_of(r).lower() for r in missing}
+    installed = {get_package_name(r).lower() for r in wanted if r not in missing}
+    # Pins of installed packages would make pip change their versions.
     pins = [line for line in (ROOT / "constraints.txt").read_text().split("\n") if line]
-    names = ", ".join(name_of(requirement) for requirement in missing)
-    much = "some minutes, several GB" if "torch" in names.split(", ") else "a minute"
-    sys.stderr.write(f"installing {names} into {sys.prefix}: {much}\n")
+    names = ", ".join(get_package_name(requirement) for requirement in missing)
+    duration = "some minutes, several GB" if "torch" in names.split(", ") else "a minute"
+    sys.stderr.write(f"installing {names} into {sys.prefix}: {duration}\n")
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(pin for pin in pins if name_of(pin).lower() not in have))
+        file.write("\n".join(pin for pin in pins if get_package_name(pin).lower() not in installed))
         file.flush()
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         return subprocess.run([*pip, "-c", file.name, *missing]).returncode

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Search the DARTS space, then train what was found: on the embedded digits, or with --dataset on others.
+# Search the DARTS space, then train the architecture: on the embedded digits, or on another data set with --dataset.
 #   bash scripts/search_darts.sh
 #   bash scripts/search_darts.sh --dataset cifar10 --download
 set -euo pipefail

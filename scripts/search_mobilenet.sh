@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Search the ProxylessNAS-like space, then train what was found: on the embedded digits, or with --dataset on others.
+# Search the ProxylessNAS-like space, then train the architecture: on the embedded digits, or on another data set with --dataset.
 #   bash scripts/search_mobilenet.sh
 #   bash scripts/search_mobilenet.sh --dataset folder:PATH
 set -euo pipefail

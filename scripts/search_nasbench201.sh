@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Search NAS-Bench-201, then train what was found: on the embedded digits, or with --dataset on others.
+# Search NAS-Bench-201, then train the architecture: on the embedded digits, or on another data set with --dataset.
 #   bash scripts/search_nasbench201.sh
 #   bash scripts/search_nasbench201.sh --dataset cifar10 --download
 set -euo pipefail

@@ -7,5 +7,5 @@ cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-# One thread for each worker: more would only fight for the cores.
+# One thread for each worker, since the workers already use all cores.
 OMP_NUM_THREADS=1 "$python" -m pytest -n "$(getconf _NPROCESSORS_ONLN)" "$@"
