@@ -256,9 +256,9 @@ def test_valid_only_proposes_only_from_the_published_list(
     monkeypatch.setattr(diary, "value", preferring(space, unlisted.kept))
     assert limited(space, pictures, proxy="diary")[0].architecture == unlisted
     _, listed = limited(space, pictures, proxy="diary", proposals=8, valid_only=True)
-    assert all(map(space.valid, listed.architectures))
+    assert all(map(space.is_valid, listed.architectures))
     _, listed = limited(space, pictures, proposals=8, valid_only=True)
-    assert all(map(space.valid, listed.architectures))
+    assert all(map(space.is_valid, listed.architectures))
     least = extreme(space, PRICES["max_macs"])
     _, both = limited(space, pictures, proposals=4, valid_only=True, max_macs=3 * least)
     for architecture in both.architectures:
