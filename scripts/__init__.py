@@ -1,0 +1,1 @@
+"""Scripts for users and maintainers."""

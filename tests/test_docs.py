@@ -1,0 +1,139 @@
+"""README and docs: length, links, contents page, and the examples, which are executed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zcpt.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+SMALL = {
+    "search": "--channels 4 --layers 1 --proposals 2 --validation-batches 2 --batch-size 8 --validation-batch-size 8",
+    "train": "--channels 4 --epochs 1 --batch-size 300",
+    "evaluate": "",
+}
+"""Flags that are appended to documented commands; the last one of a name wins."""
+
+
+def read_blocks(page: str, *languages: str) -> list[tuple[str, str]]:
+    """Return language and text of the code blocks of a page, in their order."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [(language, text) for language, text in blocks if language in languages]
+
+
+def read_labels(answer: str) -> list[str]:
+    """Return the label that begins each line of a command's answer."""
+    return re.findall(r"^[a-z]+(?: [a-z]+)?", answer, re.MULTILINE)
+
+
+def name_page(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture
+def in_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the examples in an empty folder, as the installed command ``zcpt``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["zcpt"])
+    return tmp_path
+
+
+def test_the_readme_has_at_most_600_words() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 600
+
+
+@pytest.mark.parametrize("command", ["bash scripts/search_darts.sh", "bash scripts/test.sh"])
+def test_the_readme_has_the_commands_that_set_everything_up(command: str) -> None:
+    assert command in (ROOT / "README.md").read_text()
+
+
+def make_anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{name_page(page)} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            assert anchor in map(make_anchor, headings), f"{name_page(page)} links to {target}"
+
+
+def test_the_contents_list_every_page() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "index.md" or f"]({name})" in contents, f"docs/index.md does not list {name}"
+
+
+def test_pictures_are_small_and_shown() -> None:
+    shown = "".join(page.read_text() for page in PAGES)
+    for picture in (ROOT / "docs" / "images").iterdir():
+        assert picture.stat().st_size <= 100_000
+        assert f"images/{picture.name})" in shown
+
+
+def test_the_worked_example_of_the_concepts_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (_, code), (_, expected) = read_blocks("docs/concepts.md", "python", "text")
+    exec(code, {})
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.usefixtures("in_new_folder")
+def test_the_tutorial_can_be_followed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import zcpt
+
+    search: Callable[..., Any] = zcpt.search
+    small = {"channels": 4, "layers": 1, "proposals": 2, "validation_batches": 2, "batch_size": 8}
+    monkeypatch.setattr(zcpt, "search", lambda space, data, **options: search(space, data, **{**options, **small}))
+    namespace: dict[str, Any] = {}
+    answer = printed = ""
+    for language, text in read_blocks("docs/tutorial.md", "bash", "text", "python"):
+        if language == "python":
+            exec(text, namespace)
+            printed += capsys.readouterr().out
+        elif language == "text":
+            assert read_labels(text) == read_labels(answer)
+        else:
+            program, command, *words = shlex.split(text)
+            assert program == "zcpt"
+            assert main([command, *words, *SMALL[command].split()]) == 0
+            answer = capsys.readouterr().out
+    assert " keeps " in printed
+    assert "predicted" in printed
+
+
+def read_readme_example() -> tuple[list[str], str]:
+    """Return the command of the README's example, as words, and its answer."""
+    (block,) = [text for _, text in read_blocks("README.md", "") if text.startswith("$ ")]
+    command, _, answer = block.replace("\\\n", "").partition("\n")
+    return shlex.split(command.removeprefix("$ zcpt ")), answer
+
+
+def test_the_example_of_the_readme_is_the_search_of_the_tutorial() -> None:
+    words, answer = read_readme_example()
+    (_, command), (_, tutorial_answer), *_ = read_blocks("docs/tutorial.md", "bash", "text")
+    assert sorted(words) == sorted(shlex.split(command.removeprefix("zcpt ")))
+    assert answer == tutorial_answer
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_new_folder")
+def test_the_example_of_the_readme_gives_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    words, answer = read_readme_example()
+    assert main(words) == 0
+    assert capsys.readouterr().out == answer
