@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable
@@ -78,6 +79,16 @@ def test_the_contents_list_every_page() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT / "docs").as_posix()
         assert name == "index.md" or f"]({name})" in contents, f"docs/index.md does not list {name}"
+
+
+def test_the_page_on_the_architecture_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for file, name in re.findall(r"`([\w/]+(?:\.py|/))(?:::(\w+))?`", text):
+        assert (ROOT / file).exists(), file
+        if name:
+            tree = ast.parse((ROOT / file).read_text())
+            defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+            assert name in defined, f"{file} has no {name}"
 
 
 def test_pictures_are_small_and_shown() -> None:
