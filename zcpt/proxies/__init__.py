@@ -1,7 +1,19 @@
-"""Zero-cost proxies: a number for a network from one mini-batch, without training; and aggregates of several."""
+"""Zero-cost proxies: scores of a network from one mini-batch, without training; and aggregates of proxies."""
 
-from zcpt.proxies._layers import LayerProxy
-from zcpt.proxies._registry import Need, Proxy, get_proxy, list_proxies, register_proxy
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._intercept import hook_modules, intercept
+from zcpt.proxies._norms import norm_mode
+from zcpt.proxies._registry import (
+    LayerProxy,
+    Need,
+    NormMode,
+    Proxy,
+    WeightInit,
+    get_proxy,
+    list_proxies,
+    register_proxy,
+)
+from zcpt.proxies._weights import clone_tensors, draw_weights
 from zcpt.proxies.aggregate import (
     Aggregate,
     Criterion,
@@ -19,7 +31,7 @@ from zcpt.proxies.gradsign import GradSign, MeanGradSign
 from zcpt.proxies.jacobian import EpeNas, JacobCov
 from zcpt.proxies.knas import Knas
 from zcpt.proxies.meco import Meco, OptimisedMeco
-from zcpt.proxies.naswot import BatchNaswot, Naswot, OfficialNaswot
+from zcpt.proxies.naswot import BatchNaswot, Naswot, OfficialNaswot, agreement_kernel, log_determinant
 from zcpt.proxies.near import Near
 from zcpt.proxies.size import L2Norm, Macs, Params
 from zcpt.proxies.swap import RegularisedSwap, Swap
@@ -53,6 +65,7 @@ __all__ = [
     "Naswot",
     "Near",
     "Need",
+    "NormMode",
     "Ntk",
     "OfficialNaswot",
     "OptimisedMeco",
@@ -72,16 +85,25 @@ __all__ = [
     "TcetSynflow",
     "Trainability",
     "Use",
+    "WeightInit",
     "Zen",
     "Zico",
+    "agreement_kernel",
+    "clone_tensors",
+    "draw_weights",
     "get_aggregate",
     "get_aggregate_class",
     "get_components",
     "get_criterion",
     "get_proxy",
+    "hook_modules",
+    "intercept",
     "list_aggregates",
     "list_proxies",
+    "log_determinant",
+    "norm_mode",
     "register_aggregate",
     "register_proxy",
     "resolve_auto",
+    "run_network",
 ]

@@ -1,4 +1,4 @@
-"""What a proxy is and declares, and the names under which proxies are found."""
+"""The contract of a proxy, and the registry in which proxies are found by name."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from zcpt.mixture import Mixture
 from zcpt.registry import Registry
 
 Need = Literal["images", "shape", "labels", "gradients", "batches"]
-"""What a proxy reads: real images, or only their shape; labels; gradients; several batches (parts of the given one)."""
-Norms = Literal["evaluation", "batch", "bypassed", "mixed", "none"]
-"""How normalisation layers work: as in evaluation; BatchNorms with the statistics of the batch; all of them left out;
-not alike in the parts of the proxy; or it is all the same, as nothing is run."""
-Weights = Literal["given", "normal", "kaiming", "kaiming fan-out"]
-"""With which weights a network is scored: its own, or ones that the proxy draws, seeded by the batch."""
+"""Input of a proxy: the images, or only their shape; labels; gradients; several batches (parts of the given one)."""
+NormMode = Literal["evaluation", "batch", "bypassed", "mixed", "none"]
+"""Mode of normalisation layers: as in evaluation; BatchNorms with the statistics of the batch; all norms left out;
+different modes in the parts of the proxy; or none, because nothing is run."""
+WeightInit = Literal["given", "normal", "kaiming", "kaiming fan-out"]
+"""Weights on which a network is scored: its own, or random ones that the proxy draws, seeded by the batch."""
 
 
 class Proxy(ABC):
-    """A number for a network. A subclass says which direction is better and what it needs."""
+    """A zero-cost proxy: a score of a network from one mini-batch, without training.
+
+    Subclasses set ``name`` and ``higher_is_better``, declare what they need, and implement ``score``.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
-    """One line for ``zcpt list``; where it is empty, that of the docstring."""
+    """One line for ``zcpt list``; if empty, the first line of the docstring."""
     higher_is_better: ClassVar[bool]
     min_batch: ClassVar[int] = 1
-    """The smallest batch for which the value says anything."""
+    """Smallest batch for which the score is meaningful."""
     needs: ClassVar[frozenset[Need]] = frozenset({"images"})
-    norms: ClassVar[Norms] = "evaluation"
+    norms: ClassVar[NormMode] = "evaluation"
     dtype: ClassVar[Literal["as given", "float64"]] = "as given"
-    weights: Weights = "given"
-    """A proxy that draws weights may be told others when it is made."""
+    weights: WeightInit = "given"
+    """Initialisation of the weights; proxies that draw weights take it as a constructor argument."""
     depends_on_mixture: ClassVar[bool] = True
     """Whether the value depends on the mixture of a supernet; if not, the proxy cannot score operations."""
     independence_reason: ClassVar[str] = ""
-    """Reason for the error message where it does not: 'it reads the weights alone'."""
+    """Reason shown to the user if it does not, e.g. 'it reads the weights alone'; a clause without a full stop."""
     cost: ClassVar[float] = 1.0
-    """Roughly how many forward passes of the batch it takes."""
+    """Approximate cost, in forward passes of the batch."""
     paper: ClassVar[str] = ""
     fast_engine: ClassVar[bool] = False
     """True if the fast engine of ``zcpt.scoring`` computes this proxy's scores.
@@ -59,19 +62,39 @@ class Proxy(ABC):
 
     @abstractmethod
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        """Score a network that is handed over in evaluation mode, without gradients; it must be left as it was.
+        """Score a network, and leave it as it was.
 
         Args:
-            net: A supernet, or a discrete network where ``mixture`` is None.
+            net: A supernet, or a discrete network if ``mixture`` is None; in evaluation mode, gradients disabled.
             batch: Normalised images and labels, on the network's device.
             mixture: Weights of the supernet's candidates.
 
         Returns:
-            The value; nan where it has none, and -inf or inf where it is that.
+            The score; nan if it is undefined, and -inf or inf if that is its value.
 
         Raises:
-            ProxyError: The network has nothing that this proxy looks at, or the batch does not do.
+            ProxyError: The network lacks what this proxy reads, or the batch does not fit.
         """
+
+
+class LayerProxy(Proxy):
+    """A proxy that is a sum over the convolutions and linear layers of a network."""
+
+    @abstractmethod
+    def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
+        """Return the terms that ``score`` sums, by the name of the layer.
+
+        Args:
+            net: As in ``score``.
+            batch: As in ``score``.
+            mixture: As in ``score``.
+
+        Raises:
+            ProxyError: The network has no such layer, or the batch does not fit.
+        """
+
+    def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
+        return float(sum(self.score_layers(net, batch, mixture).values()))
 
 
 _PROXIES: Registry[type[Proxy]] = Registry("proxy", ProxyError, "zcpt list proxies")
@@ -82,16 +105,16 @@ def register_proxy(proxy: Class) -> Class:
     """Decorate a Proxy class, so that ``get_proxy`` finds it under its name.
 
     Raises:
-        ProxyError: The name is taken, or the class does not say its name or direction.
+        ProxyError: The name is taken, or the class lacks its name or direction.
     """
     return _PROXIES.decorator(required=("name", "higher_is_better"))(proxy)
 
 
 def list_proxies() -> list[str]:
-    """Names of all proxies."""
+    """Return the names of all proxies, sorted."""
     return sorted(_PROXIES)
 
 
 def get_proxy(name: str) -> Proxy:
-    """Make the proxy of that name; ProxyError with the nearest name when there is none."""
+    """Return a new proxy of that name; ProxyError with the nearest name if there is none."""
     return _PROXIES[name]()

@@ -1,4 +1,4 @@
-"""Aggregates: scores of several proxies as one value for each of several candidates, which they rank by each other."""
+"""Aggregates: the scores of several candidates by several proxies, combined into one value for each candidate."""
 
 from __future__ import annotations
 
@@ -18,87 +18,105 @@ Values = NDArray[np.float64]
 
 
 class Aggregate(ABC):
-    """A value for each of m candidates from what K proxies, its parts, say of them all; higher is better.
+    """A criterion that ranks m candidates by several proxies, its components, and gives each one value.
 
-    The values are places among these candidates: with others they have to be computed anew. A score that is not finite
-    takes the last place in its part. Where a part has no finite score at all, no candidate has a value: all are nan.
+    Higher is better. A value is relative to these m candidates: with other candidates it has to be computed anew. A
+    score that is not finite ranks last within its component. If a component has no finite score at all, no candidate
+    has a value: all are nan.
 
     Args:
-        parts: The proxies, where the class does not name its own.
+        components: The proxies, where the class does not name its own.
 
     Raises:
-        ProxyError: There is none, or one comes twice.
+        ProxyError: There is no proxy, or one is given twice.
     """
 
     name: str
-    """On an object with parts of the caller's choice, with them: 'log_rank:naswot+synflow'."""
+    """Name; on an object with components of the caller's choice, followed by them: 'log_rank:naswot+synflow'."""
     summary: ClassVar[str] = ""
-    """One line for ``zcpt list``; where it is empty, that of the docstring."""
+    """One line for ``zcpt list``; if empty, the first line of the docstring."""
     component_names: ClassVar[tuple[str, ...]] = ()
-    """Names of the proxies that it is made of. Empty: of those that it is given."""
+    """Names of the proxies that the aggregate is made of; if empty, the caller chooses them."""
     higher_is_better: ClassVar[bool] = True
     paper: ClassVar[str] = ""
 
-    def __init__(self, parts: Sequence[Proxy]) -> None:
-        names = [part.name for part in parts]
+    def __init__(self, components: Sequence[Proxy]) -> None:
+        names = [component.name for component in components]
         if not names or len(set(names)) < len(names):
             given = f"{'+'.join(names)} has one twice" if names else "there is none"
             raise ProxyError(f"aggregate '{self.name}' needs different proxies, and {given}.")
-        self.components = tuple(parts)
+        self.components = tuple(components)
         if not self.component_names:
             self.name = f"{self.name}:{'+'.join(names)}"
 
     @property
     def min_batch(self) -> int:
-        """The smallest batch for which all parts say something."""
-        return max(part.min_batch for part in self.components)
+        """Smallest batch for which the scores of all components are meaningful."""
+        return max(component.min_batch for component in self.components)
 
     @abstractmethod
-    def combine(self, goods: Values) -> Values:
-        """Values [m] from what each part says of each candidate [K, m]: larger is better, -inf says nothing, no nan."""
-
-    def compute_values(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
-        """How good each of m candidates is among them.
+    def combine(self, scores: Values) -> Values:
+        """Return values [m] from the scores [K, m] of m candidates by K components.
 
         Args:
-            scores: The m scores of each part, by its name, as the proxy gives them: its direction is known.
-            compare_infinite: Take infinite scores as the numbers that they are.
+            scores: Higher is better in every row; -inf marks a missing score; never NaN.
+        """
+
+    def compute_values(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
+        """Return the value of each of m candidates among them.
+
+        Args:
+            scores: The m scores of each component, by its name, as the proxy gives them; directions are taken from the
+                proxies.
+            compare_infinite: Whether infinite scores are compared as numbers; if not, they count as missing.
 
         Returns:
             m values; higher is better.
         """
-        return self._combined(scores, 1, compare_infinite)
+        return self._combine_oriented(scores, 1, compare_infinite)
 
     def compute_importances(
         self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False
     ) -> list[float]:
-        """How much each of m candidates is needed, from scores of the network without it; larger is to be kept.
+        """Return the importance of each of m candidates from scores of the supernet without it; larger = keep.
 
-        What is ranked are the importances that the parts see, so that a score that is not finite speaks for nobody.
+        The importances by each component are ranked, not the scores: a missing score has to make its candidate the
+        least important one, and as a score it would make it the most important one.
+
+        Args:
+            scores: As in ``compute_values``.
+            compare_infinite: As in ``compute_values``.
+
+        Returns:
+            m importances; -inf where there is no value.
         """
-        values = self._combined(scores, -1, compare_infinite)
+        values = self._combine_oriented(scores, -1, compare_infinite)
         return [-math.inf if math.isnan(value) else value for value in values]
 
-    def _combined(self, scores: Mapping[str, Sequence[float]], sign: int, compare_infinite: bool) -> list[float]:
-        for part in self.components:
-            if part.name not in scores:
-                raise ProxyError(f"aggregate '{self.name}' has no scores of '{part.name}': give those of every part.")
-        if len({len(scores[part.name]) for part in self.components}) > 1:
+    def _combine_oriented(
+        self, scores: Mapping[str, Sequence[float]], sign: int, compare_infinite: bool
+    ) -> list[float]:
+        for component in self.components:
+            if component.name not in scores:
+                raise ProxyError(
+                    f"aggregate '{self.name}' has no scores of '{component.name}': give those of every component."
+                )
+        if len({len(scores[component.name]) for component in self.components}) > 1:
             raise ProxyError(
-                f"the parts of '{self.name}' have scored different numbers of candidates: score all by each."
+                f"the components of '{self.name}' have scored different numbers of candidates: score all by each."
             )
-        signs = np.array([[sign if part.higher_is_better else -sign] for part in self.components])
-        goods = signs * np.array([scores[part.name] for part in self.components], dtype=np.float64)
-        says = ~np.isnan(goods) if compare_infinite else np.isfinite(goods)
-        goods = np.where(says, goods, -math.inf)
-        if not (goods > -math.inf).any(axis=1).all():
-            return [math.nan] * goods.shape[1]
-        values: list[float] = self.combine(goods).tolist()
+        signs = np.array([[sign if component.higher_is_better else -sign] for component in self.components])
+        oriented = signs * np.array([scores[component.name] for component in self.components], dtype=np.float64)
+        is_present = ~np.isnan(oriented) if compare_infinite else np.isfinite(oriented)
+        oriented = np.where(is_present, oriented, -math.inf)
+        if not (oriented > -math.inf).any(axis=1).all():
+            return [math.nan] * oriented.shape[1]
+        values: list[float] = self.combine(oriented).tolist()
         return values
 
 
 Criterion = Proxy | Aggregate
-"""What networks and operations are compared by."""
+"""A proxy, or an aggregate of proxies, by which networks and operations are compared."""
 
 _AGGREGATES: Registry[type[Aggregate]] = Registry("aggregate", ProxyError, "zcpt list aggregates")
 Class = TypeVar("Class", bound=type[Aggregate])
@@ -108,7 +126,7 @@ def register_aggregate(aggregate: Class) -> Class:
     """Decorate an Aggregate class, so that ``get_aggregate`` finds it under its name.
 
     Raises:
-        ProxyError: The name is taken, or the class does not say it.
+        ProxyError: The name is taken, or the class has none.
     """
     return _AGGREGATES.decorator()(aggregate)
 
@@ -119,15 +137,15 @@ def list_aggregates() -> list[str]:
 
 
 def get_aggregate_class(name: str) -> type[Aggregate]:
-    """Return the class of the aggregate of that name; ProxyError with the nearest name when there is none."""
+    """Return the class of the aggregate of that name; ProxyError with the nearest name if there is none."""
     return _AGGREGATES[name]
 
 
 def get_aggregate(text: str) -> Aggregate:
-    """Make the aggregate that a text names: ``vote``, or ``log_rank:naswot+synflow`` with parts of one's choice.
+    """Return the aggregate for a text: ``vote``, or ``log_rank:naswot+synflow`` with components of one's choice.
 
     Raises:
-        ProxyError: An unknown name, with the nearest one; or parts are missing, or not wanted.
+        ProxyError: The name is unknown, with the nearest one; or components are missing, or not allowed.
     """
     name, colon, listed = text.partition(":")
     kind = _AGGREGATES[name]
@@ -138,18 +156,18 @@ def get_aggregate(text: str) -> Aggregate:
         )
     names = kind.component_names or tuple(part.strip() for part in listed.split("+") if part.strip())
     if not names:
-        raise ProxyError(f"aggregate '{name}' does not say of which proxies: write them like {name}:naswot+synflow.")
-    for part in names:
-        if part in _AGGREGATES:
-            raise ProxyError(f"'{part}' in '{text}' is an aggregate itself: an aggregate is made of proxies.")
-    return kind([get_proxy(part) for part in names])
+        raise ProxyError(f"aggregate '{name}' has no proxies of its own: list some, as in {name}:naswot+synflow.")
+    for component in names:
+        if component in _AGGREGATES:
+            raise ProxyError(f"'{component}' in '{text}' is an aggregate itself: an aggregate is made of proxies.")
+    return kind([get_proxy(component) for component in names])
 
 
 def get_criterion(text: str) -> Criterion:
-    """Make the proxy or the aggregate that a text names, in the words of ``--proxy``.
+    """Return the proxy or the aggregate for a text, in the syntax of ``--proxy``.
 
     Raises:
-        ProxyError: An unknown name, with the nearest one, or parts of an aggregate that cannot be.
+        ProxyError: The name is unknown, with the nearest one; or the components of an aggregate are not possible.
     """
     proxies = list_proxies()
     if text in proxies:
@@ -157,22 +175,21 @@ def get_criterion(text: str) -> Criterion:
     if ":" in text or text in _AGGREGATES:
         return get_aggregate(text)
     if "+" in text:
-        raise ProxyError(f"'{text}' does not say how its proxies become one value: write log_rank:{text}.")
+        raise ProxyError(f"'{text}' names proxies but not how to combine them: write log_rank:{text}.")
     raise ProxyError(describe_unknown_name("proxy", text, [*proxies, *_AGGREGATES], "zcpt list"))
 
 
 def get_components(criterion: Criterion) -> tuple[Proxy, ...]:
-    """The proxies that a criterion needs the scores of."""
+    """Return the proxies whose scores a criterion needs: its components, or the proxy itself."""
     return criterion.components if isinstance(criterion, Aggregate) else (criterion,)
 
 
-def ranks(values: Values) -> Values:
-    """The rank of every value along the last axis: 1 for the smallest, the average of their ranks for equals."""
-    if values.ndim > 1:
-        return np.stack([ranks(row) for row in values])
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    placed: Values = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return placed
+def _rank(scores: Values) -> Values:
+    """Return the ranks [K, m] of scores within each row: 1 for the lowest, the mean of their ranks for equal ones."""
+    from scipy.stats import rankdata  # here, because importing scipy.stats takes longer than importing zcpt
+
+    ranks: Values = rankdata(scores, axis=-1)
+    return ranks
 
 
 @register_aggregate
@@ -182,9 +199,9 @@ class LogRank(Aggregate):
     name = "log_rank"
     paper = "AZ-NAS, Lee and Ham, CVPR 2024"
 
-    def combine(self, goods: Values) -> Values:
-        """Between -K ln(m) and 0, which only the best by all of them has."""
-        values: Values = np.log(ranks(goods) / goods.shape[1]).sum(axis=0)
+    def combine(self, scores: Values) -> Values:
+        """Return values between -K ln(m) and 0; 0 only for a candidate that is the best by every proxy."""
+        values: Values = np.log(_rank(scores) / scores.shape[1]).sum(axis=0)
         return values
 
 
@@ -195,26 +212,27 @@ class RankSum(Aggregate):
     name = "rank_sum"
     paper = "TE-NAS, Chen et al., ICLR 2021"
 
-    def combine(self, goods: Values) -> Values:
-        """Between K and K m."""
-        values: Values = ranks(goods).sum(axis=0)
+    def combine(self, scores: Values) -> Values:
+        """Return values between K and K m."""
+        values: Values = _rank(scores).sum(axis=0)
         return values
 
 
 @register_aggregate
 class Majority(Aggregate):
-    """How many others a candidate beats, by more than half of the proxies each; half a point where neither beats."""
+    """The number of candidates beaten by more than half of the proxies; half a point where neither beats the other."""
 
     name = "majority"
     paper = "Abdelfattah et al., ICLR 2021; as a ranking it is Copeland's"
 
-    def combine(self, goods: Values) -> Values:
-        """Between 0 and m - 1; their sum is m (m - 1) / 2."""
-        needed, points = len(goods) / 2, np.empty(goods.shape[1])
-        for index, column in enumerate(goods.T):
-            wins = (column[:, None] > goods).sum(axis=0) > needed
-            losses = (column[:, None] < goods).sum(axis=0) > needed
-            points[index] = (goods.shape[1] - 1 + wins.sum() - losses.sum()) / 2
+    def combine(self, scores: Values) -> Values:
+        """Return values between 0 and m - 1, whose sum is m (m - 1) / 2."""
+        needed = len(scores) / 2
+        points = np.empty(scores.shape[1])
+        for index, column in enumerate(scores.T):
+            wins = (column[:, None] > scores).sum(axis=0) > needed
+            losses = (column[:, None] < scores).sum(axis=0) > needed
+            points[index] = (scores.shape[1] - 1 + wins.sum() - losses.sum()) / 2
         return points
 
 
@@ -228,7 +246,7 @@ class Vote(Majority):
 
 @register_aggregate
 class TeNasAggregate(RankSum):
-    """The ranks by the condition of the neural tangent kernel and by the number of linear regions, added."""
+    """The ranks by the condition number of the neural tangent kernel and by the number of linear regions, added."""
 
     name = "te_nas"
     component_names = ("ntk", "linear_regions")

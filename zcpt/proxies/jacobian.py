@@ -1,4 +1,4 @@
-"""Proxies of the Jacobian: how the sum of the logits depends on the pixels, image by image."""
+"""Proxies of the Jacobian: the derivatives of the summed logits with respect to the pixels, image by image."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._gradients import compute_gradients
+from zcpt.proxies._norms import norm_mode
 from zcpt.proxies._registry import Proxy, register_proxy
-from zcpt.proxies._running import copied, gradients, norms_as, run
+from zcpt.proxies._weights import clone_tensors
 
-_SMALL = 1e-5
+_EPSILON = 1e-5
 _MANY_CLASSES = 100
 
 
-def jacobian(net: nn.Module, images: Tensor, mixture: Mixture | None) -> tuple[Tensor, Tensor]:
-    """The derivatives [B, pixels], float64, of the sum of the logits by the pixels of each image, and the logits.
+def compute_jacobian(net: nn.Module, images: Tensor, mixture: Mixture | None) -> tuple[Tensor, Tensor]:
+    """Return the derivatives [B, pixels], float64, of the summed logits with respect to each image, and the logits.
 
-    BatchNorms use the statistics of the batch, and what an image changes in the logits of others is included.
+    BatchNorms use the statistics of the batch, and the effect of an image on the logits of others is included.
     """
     leaf = images.detach().clone().requires_grad_()
-    with torch.enable_grad(), norms_as("batch"):
-        logits = run(net, copied(net, gradients=False), leaf, mixture)
-        (slopes,) = gradients(logits.sum(), {"images": leaf}).values()
-    return slopes.flatten(1).double(), logits.detach()
+    with torch.enable_grad(), norm_mode("batch"):
+        logits = run_network(net, leaf, mixture, clone_tensors(net, gradients=False))
+        (gradient,) = compute_gradients(logits.sum(), {"images": leaf}).values()
+    return gradient.flatten(1).double(), logits.detach()
 
 
-class _OfJacobian(Proxy):
+class _JacobianProxy(Proxy):
     higher_is_better = True
     min_batch = 2
     needs = frozenset({"images", "gradients"})
@@ -38,11 +41,11 @@ class _OfJacobian(Proxy):
 
 
 @register_proxy
-class JacobCov(_OfJacobian):
+class JacobCov(_JacobianProxy):
     """-sum of ln(v + 1e-5) + 1 / (v + 1e-5) over the eigenvalues v of the correlation of the images' Jacobians.
 
-    The published code takes the eigenvalues by a solver for any matrix. Here it is one for symmetric matrices, and
-    those that rounding has made negative are 0; on regular matrices both agree. nan where an image's Jacobian is
+    The published code computes the eigenvalues with a solver for any matrix. Here it is one for symmetric matrices, and
+    eigenvalues that rounding has made negative are 0; on regular matrices both agree. nan where an image's Jacobian is
     constant.
     """
 
@@ -51,20 +54,20 @@ class JacobCov(_OfJacobian):
     paper = "Mellor et al., 2020 (arXiv 2006.04647v1)"
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        correlation = torch.corrcoef(jacobian(net, batch.images, mixture)[0])
+        correlation = torch.corrcoef(compute_jacobian(net, batch.images, mixture)[0])
         if not bool(correlation.isfinite().all()):
             return math.nan
-        values = torch.linalg.eigvalsh(correlation).clamp(min=0) + _SMALL
+        values = torch.linalg.eigvalsh(correlation).clamp(min=0) + _EPSILON
         return -float((values.log() + 1 / values).sum())
 
 
 @register_proxy
-class EpeNas(_OfJacobian):
+class EpeNas(_JacobianProxy):
     """Sum over the classes of |sum of ln(|correlation| + 1e-5)| of the Jacobians of a class's images.
 
-    With more than 100 classes, each of which has few images: the sum of a class divided by its images, and the mean
-    over the classes with two or more of how much their sums differ from those of all others. nan where an image's
-    Jacobian is constant.
+    With more than 100 classes, and so few images of each: the sum of a class divided by its number of images, and then
+    the mean over the classes with at least two images of the absolute differences to the sums of all others. nan where
+    an image's Jacobian is constant.
     """
 
     name = "epe_nas"
@@ -79,14 +82,14 @@ class EpeNas(_OfJacobian):
                 "proxy 'epe_nas' compares images of a class, and no two of the "
                 f"{len(batch.labels)} images share a label: use a larger batch."
             )
-        slopes, logits = jacobian(net, batch.images, mixture)
-        few = logits.shape[1] <= _MANY_CLASSES
-        sums = []
+        jacobians, logits = compute_jacobian(net, batch.images, mixture)
+        has_few_classes = logits.shape[1] <= _MANY_CLASSES
+        class_sums = []
         for label, count in zip(classes, counts.tolist(), strict=True):
-            correlation = torch.corrcoef(slopes[batch.labels == label])
-            if few:
-                sums.append((correlation.abs() + _SMALL).log().sum())
+            correlation = torch.corrcoef(jacobians[batch.labels == label])
+            if has_few_classes:
+                class_sums.append((correlation.abs() + _EPSILON).log().sum())
             elif count > 1:
-                sums.append((correlation.abs() + _SMALL).log().sum() / count)
-        each = torch.stack(sums)
-        return float(each.abs().sum() if few else (each[:, None] - each).abs().sum() / len(each))
+                class_sums.append((correlation.abs() + _EPSILON).log().sum() / count)
+        sums = torch.stack(class_sums)
+        return float(sums.abs().sum() if has_few_classes else (sums[:, None] - sums).abs().sum() / len(sums))

@@ -1,4 +1,4 @@
-"""The size of a network: the baselines that every proxy has to beat."""
+"""The size of a network: baselines that a proxy has to beat."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from zcpt.batches import Batch
 from zcpt.cost import count_parameters
 from zcpt.mixture import Mixture
-from zcpt.proxies._layers import LayerProxy
-from zcpt.proxies._registry import Proxy, register_proxy
-from zcpt.proxies._running import copied, run, weights_of
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._registry import LayerProxy, Proxy, register_proxy
+from zcpt.proxies._weights import clone_tensors, select_layer_weights
 
-_WEIGHTS_ALONE = "it reads the weights alone, and removing a candidate changes none of them; use macs"
+_READS_WEIGHTS_ALONE = "it reads the weights alone, and removing a candidate changes none of them; use macs"
 
 
 @register_proxy
 class Params(Proxy):
-    """Number of trainable parameters: biases, norms and an auxiliary head count, parameters that are frozen do not."""
+    """Number of trainable parameters: biases, norms and an auxiliary head count, frozen parameters do not."""
 
     name = "params"
     summary = "number of trainable parameters"
@@ -27,7 +27,7 @@ class Params(Proxy):
     needs = frozenset()
     norms = "none"
     depends_on_mixture = False
-    independence_reason = _WEIGHTS_ALONE
+    independence_reason = _READS_WEIGHTS_ALONE
     cost = 0.0
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
@@ -36,9 +36,9 @@ class Params(Proxy):
 
 @register_proxy
 class Macs(Proxy):
-    """Multiply-accumulates of all convolutions and products of matrices for one image: half of what is called FLOPs.
+    """Multiply-accumulates of all convolutions and matrix products for one image: half the FLOPs.
 
-    Those that are carried out count: of a supernet all candidates that are not removed, an auxiliary head not.
+    Those that are carried out count: in a supernet all candidates that are not removed; an auxiliary head does not.
     """
 
     name = "macs"
@@ -47,9 +47,9 @@ class Macs(Proxy):
     needs = frozenset({"shape"})
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        # The counter does not know fused attentions, which torch has several of, one for where there are no gradients.
+        # The counter does not support all fused attention kernels, of which torch has one for runs without gradients.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            run(net, copied(net), torch.zeros_like(batch.images[:1]), mixture)
+            run_network(net, torch.zeros_like(batch.images[:1]), mixture, clone_tensors(net))
         return float(counter.get_total_flops() // 2)
 
 
@@ -63,10 +63,10 @@ class L2Norm(LayerProxy):
     needs = frozenset()
     norms = "none"
     depends_on_mixture = False
-    independence_reason = _WEIGHTS_ALONE
+    independence_reason = _READS_WEIGHTS_ALONE
     cost = 0.0
     paper = "Abdelfattah et al., ICLR 2021"
 
     def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
-        weights = weights_of(net, dict(net.named_parameters()), self)
+        weights = select_layer_weights(net, dict(net.named_parameters()), self)
         return {layer: float(weight.detach().norm()) for layer, weight in weights.items()}

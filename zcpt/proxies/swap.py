@@ -1,4 +1,4 @@
-"""SWAP: in how many ways the units of a network switch over a few images (Peng et al., ICLR 2024)."""
+"""SWAP: the number of different activation patterns of a network's units over a few images (Peng et al., ICLR 2024)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies._registry import Proxy, Weights, register_proxy
-from zcpt.proxies._running import copied, draw_weights, mean, norms_as, run
-from zcpt.proxies._watching import no_relus, watching_relus
+from zcpt.proxies._feature_maps import no_relu_maps_error, observe_relus
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._norms import norm_mode
+from zcpt.proxies._registry import Proxy, WeightInit, register_proxy
+from zcpt.proxies._weights import clone_tensors, draw_weights
 from zcpt.seeding import derive_seed
 
-_WORD = 62
-"""Images whose signs go into one integer."""
+_BITS = 62
+"""Images whose signs are packed into one int64."""
 
 
 @register_proxy
 class Swap(Proxy):
-    """How many different patterns there are among the ReLU units: a unit's pattern is which images it is positive for.
+    """Number of different patterns among the ReLU units; the pattern of a unit is the set of images it is positive for.
 
     Every unit of every ReLU that runs on feature maps counts. There are at most 2^images patterns: the supernets of the
-    published searches show nearly all of the 65,536 of 16 images, and need more. Weights are N(0, 1), biases 0; the
-    score is the mean over repeats, each with weights of its own. BatchNorms use the statistics of the batch.
+    published searches show nearly all of the 65,536 of 16 images, and need more images. Weights are N(0, 1), biases 0;
+    the score is the mean over repeats, each with weights of its own. BatchNorms use the statistics of the batch.
 
     Args:
-        images: At most so many images are used, the first ones of the batch.
-        repeats: How many draws of weights.
-        weights: How they are drawn; 'given' takes the network's own.
+        images: Largest number of images used; the first ones of the batch are taken.
+        repeats: Number of draws of weights.
+        weights: Initialisation of the weights; 'given' takes the network's own.
     """
 
     name = "swap"
@@ -42,38 +44,43 @@ class Swap(Proxy):
     cost = 8.0
     paper = "Peng et al., ICLR 2024"
 
-    def __init__(self, images: int = 16, repeats: int = 32, weights: Weights = "normal") -> None:
+    def __init__(self, images: int = 16, repeats: int = 32, weights: WeightInit = "normal") -> None:
         if images < 1 or repeats < 1:
             raise ProxyError(f"proxy '{self.name}' needs at least 1 image and 1 repeat, not {images} and {repeats}.")
-        self.images, self.repeats, self.weights = images, repeats, weights
+        self.images = images
+        self.repeats = repeats
+        self.weights = weights
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         images = batch.images[: self.images]
-        seeds = (derive_seed(batch.seed, "swap", repeat) for repeat in range(self.repeats))
-        return mean([self.patterns(net, draw_weights(net, self.weights, seed), images, mixture) for seed in seeds])
+        total = 0
+        for repeat in range(self.repeats):
+            tensors = draw_weights(net, self.weights, derive_seed(batch.seed, "swap", repeat))
+            total += self.count_patterns(net, tensors, images, mixture)
+        return total / self.repeats
 
-    def patterns(
+    def count_patterns(
         self, net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None = None
     ) -> int:
-        """The number of different patterns over images [B, C, H, W], with these parameters and buffers.
+        """Return the number of different patterns over images [B, C, H, W], with these parameters and buffers.
 
         Raises:
             ProxyError: No ReLU ran on feature maps.
         """
         units: list[Tensor] = []
-        with norms_as("batch"), watching_relus(lambda output: units.append(_packed(output > 0))):
-            run(net, tensors, images, mixture)
+        with norm_mode("batch"), observe_relus(lambda output: units.append(_pack_bits(output > 0))):
+            run_network(net, images, mixture, tensors)
         if not units:
-            raise no_relus(net, self.name)
+            raise no_relu_maps_error(net, self.name)
         patterns = torch.cat(units)
-        # Rows, which dim=0 asks for, take a hundred times as long as numbers.
+        # With dim=0 torch.unique compares rows, which takes a hundred times as long as comparing numbers.
         return len(torch.unique(patterns[:, 0]) if patterns.shape[1] == 1 else torch.unique(patterns, dim=0))
 
 
-def _packed(positive: Tensor) -> Tensor:
-    """The bits [B, ...] of every unit as integers [units, words]."""
+def _pack_bits(positive: Tensor) -> Tensor:
+    """Pack the bits [B, ...] of every unit into integers [units, words]."""
     words = []
-    for rows in positive.flatten(1).split(_WORD):
+    for rows in positive.flatten(1).split(_BITS):
         word = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
         for bit, row in enumerate(rows):
             word += row.long() << bit
@@ -83,7 +90,7 @@ def _packed(positive: Tensor) -> Tensor:
 
 @register_proxy
 class RegularisedSwap(Swap):
-    """SWAP x exp(-(P - mu)^2 / sigma), P being the parameters in thousands: it draws a search to networks of a size.
+    """SWAP x exp(-(P - mu)^2 / sigma), where P is the number of parameters in thousands: prefers networks of a size.
 
     Parameters that the logits depend on count, so neither those of an auxiliary head nor of removed candidates. mu and
     sigma are targets of the user, in thousands and in thousands squared; the paper's code has no defaults. Ours, 1000
@@ -91,8 +98,8 @@ class RegularisedSwap(Swap):
     and halve the score at 0.17 and 1.83 million.
 
     Args:
-        mu: The wanted number of parameters, in thousands.
-        sigma: How far from it one may be: at mu +- sqrt(sigma) the factor is 1/e.
+        mu: Target number of parameters, in thousands.
+        sigma: Tolerance: at mu +- sqrt(sigma) the factor is 1/e.
         images: As in Swap.
         repeats: As in Swap.
         weights: As in Swap.
@@ -110,38 +117,40 @@ class RegularisedSwap(Swap):
         sigma: float = 1e6,
         images: int = 16,
         repeats: int = 32,
-        weights: Weights = "normal",
+        weights: WeightInit = "normal",
     ) -> None:
         super().__init__(images, repeats, weights)
         if not sigma > 0:
             raise ProxyError(f"sigma of proxy 'swap_reg' must be positive, not {sigma}.")
-        self.mu, self.sigma = mu, sigma
+        self.mu = mu
+        self.sigma = sigma
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        return super().score(net, batch, mixture) * self.factor(live_parameters(net, batch, mixture) / 1000)
+        parameters = count_live_parameters(net, batch, mixture)
+        return super().score(net, batch, mixture) * self.compute_factor(parameters / 1000)
 
-    def factor(self, thousands: float) -> float:
-        """By what the score of a network of so many thousand parameters is multiplied.
+    def compute_factor(self, thousands: float) -> float:
+        """Return the factor on the score of a network of so many thousand parameters.
 
         Raises:
-            ProxyError: It is 0, so that the score would say nothing.
+            ProxyError: It is 0, which would make all scores equal.
         """
         factor = math.exp(-((thousands - self.mu) ** 2) / self.sigma)
         if not factor:
             raise ProxyError(
-                f"proxy 'swap_reg' wants about {self.mu:g} thousand parameters, and the network has {thousands:g} "
+                f"proxy 'swap_reg' targets about {self.mu:g} thousand parameters, and the network has {thousands:g} "
                 "thousand: make it with another mu and sigma, such as RegularisedSwap(mu=P, sigma=P**2)."
             )
         return factor
 
 
-def live_parameters(net: nn.Module, batch: Batch, mixture: Mixture | None) -> int:
-    """How many parameters the logits depend on; a shared one counts once."""
-    tensors = copied(net)
-    wanted = [tensor for tensor in tensors.values() if tensor.requires_grad]
+def count_live_parameters(net: nn.Module, batch: Batch, mixture: Mixture | None) -> int:
+    """Return the number of parameters that the logits depend on; a shared one counts once."""
+    tensors = clone_tensors(net)
+    parameters = [tensor for tensor in tensors.values() if tensor.requires_grad]
     with torch.enable_grad():
-        total = run(net, tensors, batch.images[:1], mixture).sum()
+        total = run_network(net, batch.images[:1], mixture, tensors).sum()
     if not total.requires_grad:
         return 0
-    gradients = torch.autograd.grad(total, wanted, allow_unused=True)
-    return sum(tensor.numel() for tensor, found in zip(wanted, gradients, strict=True) if found is not None)
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return sum(tensor.numel() for tensor, gradient in zip(parameters, gradients, strict=True) if gradient is not None)

@@ -1,6 +1,7 @@
-"""T-CET: how incompressible a layer is, times how differently it sees the images (Xiang et al., AutoML 2023).
+"""T-CET: the incompressibility of a layer, times how differently its outputs respond to the images (Xiang et al.,
+AutoML 2023).
 
-The two parts of a layer are joined by its name, so that the order in which layers run does not matter.
+The two parts are matched by the name of the layer, so that the order in which layers run does not matter.
 """
 
 from __future__ import annotations
@@ -14,31 +15,33 @@ from torch import Tensor, nn
 
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
-from zcpt.proxies._layers import LayerProxy
-from zcpt.proxies._registry import register_proxy
-from zcpt.proxies._running import layers, observing, run
-from zcpt.proxies.gradient import Snip, saliencies
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._intercept import hook_modules
+from zcpt.proxies._registry import LayerProxy, register_proxy
+from zcpt.proxies._weights import find_layers
+from zcpt.proxies.gradient import Snip, compute_weight_gradients
 from zcpt.proxies.naswot import agreement_kernel, log_determinant
-from zcpt.proxies.synflow import Synflow, flow
+from zcpt.proxies.synflow import Synflow, compute_flow
 from zcpt.snapshot import preserve
 
 _PAPER = "Xiang et al., AutoML 2023"
 
 
-class _Snr(LayerProxy):
+class _SnrProxy(LayerProxy):
     higher_is_better = True
     paper = _PAPER
 
     @abstractmethod
-    def saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
-        """How much each single weight matters, by layer; not negative."""
+    def compute_saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
+        """Return the saliency of each single weight, by layer; not negative."""
 
     def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
-        return {name: _ratio(found) for name, found in self.saliencies(net, batch, mixture).items()}
+        saliencies = self.compute_saliencies(net, batch, mixture)
+        return {name: _signal_to_noise(saliency) for name, saliency in saliencies.items()}
 
 
-def _ratio(saliency: Tensor) -> float:
-    """Sum over standard deviation, which is the same at any scale; the sum where all are equal, or there is one."""
+def _signal_to_noise(saliency: Tensor) -> float:
+    """Return sum / standard deviation, which is independent of the scale; the sum if the deviation is 0."""
     flat = saliency.flatten().double()
     scaled = flat / flat.max()  # squares of a flow can exceed float64
     deviation = float(scaled.std()) if len(flat) > 1 and bool(flat.any()) else 0.0
@@ -46,37 +49,44 @@ def _ratio(saliency: Tensor) -> float:
 
 
 @register_proxy
-class SnrSynflow(_Snr):
+class SnrSynflow(_SnrProxy):
     """Sum over the layers of sum(s) / sd(s), where s is synflow's |W dR/dW| of a weight."""
 
     name = "snr_synflow"
     summary = "sum over standard deviation of each layer's synflow"
-    needs, norms, dtype, cost = Synflow.needs, Synflow.norms, Synflow.dtype, Synflow.cost
+    needs = Synflow.needs
+    norms = Synflow.norms
+    dtype = Synflow.dtype
+    cost = Synflow.cost
 
-    def saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
-        found = flow(self, net, batch.images, mixture, self.norms)
-        return {name: (weight * gradient).abs() for name, (weight, gradient) in found.items()}
+    def compute_saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
+        flow = compute_flow(self, net, batch.images, mixture, self.norms)
+        return {name: (weight * gradient).abs() for name, (weight, gradient) in flow.items()}
 
 
 @register_proxy
-class SnrSnip(_Snr):
+class SnrSnip(_SnrProxy):
     """Sum over the layers of sum(s) / sd(s), where s is snip's |W g| of a weight."""
 
     name = "snr_snip"
     summary = "sum over standard deviation of each layer's snip"
-    needs, norms, cost, min_batch = Snip.needs, Snip.norms, Snip.cost, Snip.min_batch
+    needs = Snip.needs
+    norms = Snip.norms
+    cost = Snip.cost
+    min_batch = Snip.min_batch
 
-    def saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
-        found = saliencies(self, net, batch, mixture)
-        return {name: (weight * gradient).abs() for name, (weight, gradient) in found.items()}
+    def compute_saliencies(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> dict[str, Tensor]:
+        layers = compute_weight_gradients(self, net, batch, mixture)
+        return {name: (weight * gradient).abs() for name, (weight, gradient) in layers.items()}
 
 
 @register_proxy
 class LayerNwot(LayerProxy):
-    """Sum over the layers of ln |det K|, K[i, j] counting the outputs of a layer that are positive for both or neither.
+    """Sum over the layers of ln |det K|, where K[i, j] counts a layer's outputs that are positive for both or neither.
 
-    It is 0 where K is singular, as of small layers and large batches, and where no output is positive. Of a layer that
-    runs several times the last one counts; one that does not run, or not on every image, has no term.
+    i and j are images. The term is 0 where K is singular, e.g. for small layers and large batches, and where no output
+    is positive. For a layer that runs several times the last run counts; one that does not run, or not on every image,
+    has no term.
     """
 
     name = "lnwot"
@@ -87,35 +97,38 @@ class LayerNwot(LayerProxy):
     paper = _PAPER
 
     def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
-        names = {module: name for name, module in layers(net, self).items()}
-        images, found = batch.images, dict[str, float]()
+        names = {module: name for name, module in find_layers(net, self).items()}
+        images = batch.images
+        terms: dict[str, float] = {}
 
-        def see(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def add_term(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             if len(output) % len(images) == 0:  # rows can be windows of images
-                found[names[module]] = _independence(output.detach().reshape(len(images), -1))
+                terms[names[module]] = _independence(output.detach().reshape(len(images), -1))
 
-        with torch.no_grad(), observing(names, see):
-            run(net, {}, images, mixture)
-        return {name: found[name] for name in names.values() if name in found}
+        with torch.no_grad(), hook_modules(names, after=add_term):
+            run_network(net, images, mixture, {})
+        return {name: terms[name] for name in names.values() if name in terms}
 
 
 def _independence(outputs: Tensor) -> float:
+    """Return ln |det K| for outputs [B, units]; 0 where K is singular or no output is positive."""
     determinant = log_determinant(agreement_kernel(outputs).cpu())
     return determinant if math.isfinite(determinant) and bool((outputs > 0).any()) else 0.0
 
 
-class _Tcet(LayerProxy):
+class _TcetProxy(LayerProxy):
     higher_is_better = True
     min_batch = 2
     paper = _PAPER
-    ratio: type[_Snr]
     norms = "mixed"
+    ratio: type[_SnrProxy]
+    """Proxy of the incompressibility."""
 
     def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:
-        with preserve(net):  # some networks keep what they computed from their weights, which here are copies
+        with preserve(net):  # some networks cache what they computed from their weights, which here are clones
             ratios = self.ratio().score_layers(net, batch, mixture)
         independence = LayerNwot().score_layers(net, batch, mixture)
-        # Official: the logarithm of a ratio of 0, as of a layer that R does not depend on, is left out.
+        # As in the authors' code, the logarithm is left out for a ratio of 0, e.g. if R does not depend on the layer.
         return {
             name: (math.log(ratio) if ratio else 0.0) * independence[name]
             for name, ratio in ratios.items()
@@ -124,8 +137,8 @@ class _Tcet(LayerProxy):
 
 
 @register_proxy
-class TcetSynflow(_Tcet):
-    """Sum over the layers of ln(snr_synflow), taken without norms, x lnwot, with them as in evaluation."""
+class TcetSynflow(_TcetProxy):
+    """Sum over the layers of ln(snr_synflow), computed without norms, x lnwot, with norms as in evaluation."""
 
     name = "tcet_synflow"
     summary = "T-CET: ln(snr_synflow) x lnwot, layer by layer"
@@ -136,8 +149,8 @@ class TcetSynflow(_Tcet):
 
 
 @register_proxy
-class TcetSnip(_Tcet):
-    """Sum over the layers of ln(snr_snip), with BatchNorms going by the batch, x lnwot, with them as in evaluation."""
+class TcetSnip(_TcetProxy):
+    """Sum over the layers of ln(snr_snip), with batch statistics in BatchNorms, x lnwot, with evaluation norms."""
 
     name = "tcet_snip"
     summary = "T-CET with snip: ln(snr_snip) x lnwot, layer by layer"

@@ -1,4 +1,4 @@
-"""Zen-score: how much the feature maps of a network with random weights move with its input (Lin et al., ICCV 2021)."""
+"""Zen-score: the sensitivity of a random network's feature maps to its input (Lin et al., ICCV 2021)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError
 from zcpt.mixture import Mixture
+from zcpt.proxies._feature_maps import LastMapFinder
+from zcpt.proxies._forward import run_network
+from zcpt.proxies._images import draw_normal
+from zcpt.proxies._norms import norm_mode
 from zcpt.proxies._registry import Proxy, register_proxy
-from zcpt.proxies._running import draw_weights, mean, normal, norms_as, run
-from zcpt.proxies._watching import LastMaps
+from zcpt.proxies._weights import draw_weights
 from zcpt.seeding import derive_seed
 
 _NOISE = 0.01
@@ -24,14 +27,14 @@ class Zen(Proxy):
 
     f are the feature maps before the global pooling; x and e are standard normal, as many and as large as the images of
     the batch (the paper has 16). Weights are N(0, 1), biases 0. A repeat draws all of them anew; the score is the mean
-    over the repeats. A running variance is the moving average that the BatchNorm keeps, from 1 on, through both forward
-    passes of all repeats, and not the variance of a batch. BatchNorms that do not run add 0.
+    over the repeats. A running variance is the moving average that the BatchNorm keeps, starting at 1, through both
+    forward passes of all repeats, and not the variance of a batch. BatchNorms that do not run add 0.
 
     The published search scores networks without their residual connections; here they are scored as they are. Without
-    any BatchNorm, N(0, 1) weights overflow in deep networks, and the value is inf or nan.
+    any BatchNorm, N(0, 1) weights overflow in deep networks, and the score is inf or nan.
 
     Args:
-        repeats: How many draws.
+        repeats: Number of draws.
 
     Raises:
         ProxyError: There are no repeats; or, from ``score``, a BatchNorm keeps no running statistics, or there are no
@@ -53,62 +56,70 @@ class Zen(Proxy):
         self.repeats = repeats
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
-        statistics = fresh_statistics(net)
+        # Shared by the repeats: the published code builds the network once and draws new weights into it.
+        statistics = initial_statistics(net)
         terms = []
         for repeat in range(self.repeats):
             seed = derive_seed(batch.seed, "zen", repeat)
             tensors = draw_weights(net, "normal", seed) | statistics
-            x, e = (normal(batch.images.shape, batch.images, derive_seed(seed, name)) for name in ("x", "e"))
-            terms.append(self.term(net, tensors, x, x + _NOISE * e, mixture))
-        return mean(terms)
+            x, e = (draw_normal(batch.images.shape, batch.images, derive_seed(seed, name)) for name in ("x", "e"))
+            terms.append(self.compute_term(net, tensors, x, x + _NOISE * e, mixture))
+        return sum(terms) / len(terms)
 
-    def term(
-        self, net: nn.Module, tensors: Mapping[str, Tensor], x: Tensor, moved: Tensor, mixture: Mixture | None = None
+    def compute_term(
+        self,
+        net: nn.Module,
+        tensors: Mapping[str, Tensor],
+        images: Tensor,
+        noisy_images: Tensor,
+        mixture: Mixture | None = None,
     ) -> float:
-        """The value for these weights and two batches of images [B, C, H, W].
+        """Return the term of one repeat.
 
         Args:
             net: The network.
-            tensors: Its parameters and buffers; the running statistics among them go on moving.
-            x: Images.
-            moved: The same ones, moved a little.
+            tensors: Its parameters and buffers; the running statistics among them are updated.
+            images: Images x [B, C, H, W].
+            noisy_images: x + 0.01 e.
             mixture: Weights of the supernet's candidates.
         """
-        with norms_as("batch"):
-            before, after = (self._maps(net, tensors, images, mixture) for images in (x, moved))
-        change = (after.double() - before.double()).abs().sum() / len(x)
-        scales = [tensors[f"{name}.running_var"].double().mean().sqrt().log() for name in batch_norms(net)]
+        with norm_mode("batch"):
+            before, after = (self._compute_maps(net, tensors, x, mixture) for x in (images, noisy_images))
+        change = (after.double() - before.double()).abs().sum() / len(images)
+        scales = [tensors[f"{name}.running_var"].double().mean().sqrt().log() for name in list_batch_norms(net)]
         return float(sum(scales, change.log()))
 
-    def _maps(self, net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None) -> Tensor:
-        last = LastMaps(images)
-        with last.watching():
-            run(net, tensors, images, mixture)
-        return last.found(net, self.name)
+    def _compute_maps(
+        self, net: nn.Module, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None
+    ) -> Tensor:
+        finder = LastMapFinder(images)
+        with finder.observe():
+            run_network(net, images, mixture, tensors)
+        return finder.get_maps(net, self.name)
 
 
-def batch_norms(net: nn.Module) -> list[str]:
-    """The names of the 2d BatchNorms of a network.
+def list_batch_norms(net: nn.Module) -> list[str]:
+    """Return the names of the 2d BatchNorms of a network.
 
     Raises:
         ProxyError: One of them keeps no running statistics.
     """
-    found = {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)}
-    for name, module in found.items():
+    norms = {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)}
+    for name, module in norms.items():
         if module.running_var is None:
             raise ProxyError(
                 f"proxy 'zen' reads running variances, and BatchNorm '{name}' of {type(net).__name__} keeps none: "
                 "build it with track_running_stats=True."
             )
-    return list(found)
+    return list(norms)
 
 
-def fresh_statistics(net: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of BatchNorms that have not run: means 0, variances 1."""
+def initial_statistics(net: nn.Module) -> dict[str, Tensor]:
+    """Return the running statistics of BatchNorms that have not run, by name: means 0, variances 1."""
     statistics = {}
-    for name in batch_norms(net):
-        for part in ("running_mean", "running_var", "num_batches_tracked"):
-            path = f"{name}.{part}" if name else part
-            buffer = net.get_buffer(path)
-            statistics[path] = torch.ones_like(buffer) if part == "running_var" else torch.zeros_like(buffer)
+    for norm in list_batch_norms(net):
+        for buffer_name in ("running_mean", "running_var", "num_batches_tracked"):
+            name = f"{norm}.{buffer_name}" if norm else buffer_name
+            buffer = net.get_buffer(name)
+            statistics[name] = torch.ones_like(buffer) if buffer_name == "running_var" else torch.zeros_like(buffer)
     return statistics

@@ -11,26 +11,28 @@ import zcpt
 from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt.proxies import Expressivity, Progressivity, Trainability
-from zcpt.proxies.az_nas import backwards, entropy, random_signs, trainability
+from zcpt.proxies.az_nas import backpropagate, draw_signs, principal_entropy, trainability_term
 
 
 def test_the_authors_values(monkeypatch):
     net, images = appendix.network().eval(), appendix.batch().images
     for proxy, value in ((Expressivity("given"), 2.276964), (Progressivity("given"), 0.180864)):
-        monkeypatch.setattr(proxy, "maps", lambda net, batch, mixture, p=proxy: p.maps_on(net, batch.images, 0))
+        monkeypatch.setattr(
+            proxy, "compute_maps", lambda net, batch, mixture, p=proxy: p.compute_maps_on(net, batch.images, 0)
+        )
         assert zcpt.score_mixtures(net, proxy, [None], appendix.batch()).item() == pytest.approx(value, rel=1e-4)
-    before, after = Trainability("given").maps_on(net, images, 0)
-    assert [entropy(before), entropy(after)] == pytest.approx([1.048050, 1.228914], rel=1e-4)
+    before, after = Trainability("given").compute_maps_on(net, images, 0)
+    assert [principal_entropy(before), principal_entropy(after)] == pytest.approx([1.048050, 1.228914], rel=1e-4)
     signs = torch.where(torch.arange(after.numel()) % 3 == 0, -1.0, 1.0).view(after.shape)
-    assert trainability(backwards(before, after, signs), signs) == pytest.approx(-3.671079, rel=1e-4)
+    assert trainability_term(backpropagate(before, after, signs), signs) == pytest.approx(-3.671079, rel=1e-4)
 
 
 def test_independent_channels_have_the_largest_entropy_and_equal_ones_none():
     maps = torch.randn(50, 6, 10, 10, generator=torch.Generator().manual_seed(0))
-    assert entropy(maps) == pytest.approx(math.log(6), rel=1e-3)
-    assert entropy(maps[:, :1].expand(-1, 6, -1, -1)) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(entropy(torch.ones(2, 3, 4, 4)))
-    assert math.isnan(entropy(maps * math.inf))
+    assert principal_entropy(maps) == pytest.approx(math.log(6), rel=1e-3)
+    assert principal_entropy(maps[:, :1].expand(-1, 6, -1, -1)) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(principal_entropy(torch.ones(2, 3, 4, 4)))
+    assert math.isnan(principal_entropy(maps * math.inf))
 
 
 @pytest.mark.parametrize(("factor", "term"), [(1.0, -math.inf), (0.5, -0.5), (2.0, -0.5), (0.0, 2 - 1e6)])
@@ -38,8 +40,8 @@ def test_trainability_of_a_block_that_scales(factor, term):
     """M is the factor times G_out^T G_out / positions, of largest singular value 1 for a single channel."""
     before = torch.randn(4, 1, 5, 5, requires_grad=True)
     after = before * factor
-    signs = random_signs(after, 0)
-    assert trainability(backwards(before, after, signs), signs) == pytest.approx(term, rel=1e-5)
+    signs = draw_signs(after, 0)
+    assert trainability_term(backpropagate(before, after, signs), signs) == pytest.approx(term, rel=1e-5)
     assert set(signs.unique().tolist()) == {-1, 1}
 
 
@@ -54,7 +56,7 @@ def test_pixels_that_become_one_are_channels_whatever_the_sizes(before, after):
                 key = channel, i % stride, j % stride
                 columns[key] = columns.get(key, 0.0) + float(g_in[:, channel, i, j].sum())
     largest = 2 * math.sqrt(sum(total**2 for total in columns.values())) / (2 * after**2)
-    assert trainability(g_in, g_out) == pytest.approx(2 - largest - 1 / (largest + 1e-6), rel=1e-3)
+    assert trainability_term(g_in, g_out) == pytest.approx(2 - largest - 1 / (largest + 1e-6), rel=1e-3)
 
 
 def test_progressivity_is_the_smallest_step():
@@ -62,7 +64,7 @@ def test_progressivity_is_the_smallest_step():
     net = space.supernet(channels=4, layers=1)
     found = zcpt.score(net, pictures(), ["az_expressivity", "az_progressivity"])
     with torch.no_grad():
-        entropies = [entropy(maps) for maps in Expressivity().maps(net.eval(), pictures(), None)]
+        entropies = [principal_entropy(maps) for maps in Expressivity().compute_maps(net.eval(), pictures(), None)]
     assert len(entropies) == 6
     assert found["az_expressivity"] == pytest.approx(sum(entropies))
     assert found["az_progressivity"] == min(b - a for a, b in pairwise(entropies))

@@ -17,7 +17,7 @@ from zcpt.proxies.meco import smallest_eigenvalue
 
 def test_the_authors_value():
     with torch.no_grad():
-        found = Meco().eigenvalues(appendix.network().eval(), appendix.batch().images)
+        found = Meco().sum_eigenvalues(appendix.network().eval(), appendix.batch().images)
     assert found == pytest.approx(0.196616, rel=1e-4)
 
 
@@ -40,9 +40,9 @@ def test_containers_count_their_last_child_again():
 def test_the_optimised_form_takes_eight_channels_and_scales_them_up():
     maps = torch.randn(24, 100, generator=torch.Generator().manual_seed(0))
     chosen = torch.randperm(24, generator=torch.Generator().manual_seed(3))[:8]
-    assert OptimisedMeco().term(maps, 3) == pytest.approx(3 * smallest_eigenvalue(maps[chosen]))
-    assert OptimisedMeco().term(maps, 3) != OptimisedMeco().term(maps, 4)
-    assert OptimisedMeco().term(maps[:6], 3) == pytest.approx(Meco().term(maps[:6], 3))
+    assert OptimisedMeco().compute_term(maps, 3) == pytest.approx(3 * smallest_eigenvalue(maps[chosen]))
+    assert OptimisedMeco().compute_term(maps, 3) != OptimisedMeco().compute_term(maps, 4)
+    assert OptimisedMeco().compute_term(maps[:6], 3) == pytest.approx(Meco().compute_term(maps[:6], 3))
 
 
 def test_the_image_is_random_and_of_the_size_that_is_asked_for():

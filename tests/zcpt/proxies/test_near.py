@@ -9,7 +9,7 @@ from torch import nn
 import zcpt
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import Batch, ProxyError
-from zcpt.proxies.near import _block, effective_rank
+from zcpt.proxies.near import _draw_rows, effective_rank
 
 
 def test_effective_ranks_that_are_known():
@@ -23,12 +23,12 @@ def test_effective_ranks_that_are_known():
 
 def test_blocks_are_square_and_start_at_a_row_of_pixels():
     rows = torch.arange(2.0 * 3 * 4).view(2, 1, 3, 4).expand(-1, 7, -1, -1)  # every row has its own number
-    starts = {int(_block(rows, seed)[0, 0]) for seed in range(40)}
+    starts = {int(_draw_rows(rows, seed)[0, 0]) for seed in range(40)}
     assert starts == {0, 4, 8, 12, 16}
-    assert all(torch.equal(_block(rows, 5)[:, i], _block(rows, 5)[:, 0]) for i in range(7))
-    assert _block(rows, 5).shape == (7, 7)
-    assert _block(torch.randn(3, 10), 0).shape == (3, 10)
-    assert _block(torch.randn(2, 9, 4), 0).shape == (4, 4)
+    assert all(torch.equal(_draw_rows(rows, 5)[:, i], _draw_rows(rows, 5)[:, 0]) for i in range(7))
+    assert _draw_rows(rows, 5).shape == (7, 7)
+    assert _draw_rows(torch.randn(3, 10), 0).shape == (3, 10)
+    assert _draw_rows(torch.randn(2, 9, 4), 0).shape == (4, 4)
 
 
 def test_layers_with_weights_and_activations_count_once_each():

@@ -168,12 +168,12 @@ def test_what_a_network_or_batch_lacks_is_said_in_a_sentence():
             return x, x
 
     for net, labels, name, said in (
-        (linear, torch.tensor([0, 1, 5, 2]), "snip", "labels go from 0 to 5, and the network has 5 classes"),
-        (linear, torch.tensor([0, 1, -1, 2]), "snip", "labels go from -1 to 2, .* count from 0"),
-        (linear, torch.rand(4), "fisher", r"whole numbers as labels \[B\], not \[4, 5\] and torch.float32 \[4\]"),
+        (linear, torch.tensor([0, 1, 5, 2]), "snip", "labels range from 0 to 5, and the network has 5 classes"),
+        (linear, torch.tensor([0, 1, -1, 2]), "snip", "labels range from -1 to 2, .* counted from 0"),
+        (linear, torch.rand(4), "fisher", r"integer labels \[B\], not \[4, 5\] and torch.float32 \[4\]"),
         (pairs, batch().labels, "grasp", r"needs logits \[B, classes\] .* not \[4, 2, 2\]"),
         (nn.Flatten(), batch().labels, "snip", "looks at convolutions and linear layers, and Flatten has none"),
-        (Several(), batch().labels, "jacob_cov", "Several gives tuple instead of logits"),
+        (Several(), batch().labels, "jacob_cov", "Several returns tuple instead of logits"),
     ):
         with pytest.raises(ProxyError, match=said):
             zcpt.score(net, (images, labels), name)
@@ -273,7 +273,9 @@ def test_weights_that_are_computed_are_refused_with_the_layer(norm):
     norm(net[-1])
     last = len(net) - 1
     for name in ("snip", "fisher", "synflow", "zico", "zen", "swap", "lnwot", "l2_norm", "grasp", "gradsign"):
-        with pytest.raises(ProxyError, match=rf"layer '{last}' computes its weight, as weight_norm.* take that off"):
+        with pytest.raises(
+            ProxyError, match=rf"layer '{last}' computes its weight, as weight_norm.* remove that first"
+        ):
             zcpt.score(net, batch(), name)
     assert math.isfinite(zcpt.score(net, batch(), "naswot-batch")["naswot-batch"])
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 import zcpt
 from tests.zcpt.proxies import appendix
 from zcpt import Batch, ProxyError
-from zcpt.proxies.jacobian import jacobian
-from zcpt.proxies.synflow import flow
+from zcpt.proxies.jacobian import compute_jacobian
+from zcpt.proxies.synflow import compute_flow
 
 NETWORK_SCORES = {
     "grad_norm": 0.3124641,
@@ -123,7 +123,7 @@ def test_synflow_is_that_of_float64_weights_and_sees_no_image():
     other = Batch(torch.randn_like(batch.images), batch.labels)
     names = ("synflow", "synflow_bn", "logsynflow", "snr_synflow")
     assert zcpt.score(net, batch, names) == zcpt.score(net, other, names)
-    (weight, slope), *_ = flow(zcpt.get_proxy("synflow"), net, batch.images, None, "bypassed").values()
+    (weight, slope), *_ = compute_flow(zcpt.get_proxy("synflow"), net, batch.images, None, "bypassed").values()
     assert weight.dtype == slope.dtype == torch.float64
     assert bool((weight >= 0).all())
 
@@ -207,7 +207,7 @@ def test_fisher_is_the_squared_derivative_by_gates_on_the_channels():
 
 def test_jacob_cov_by_the_solver_of_the_published_code():
     net, batch = appendix.network().eval(), appendix.batch()
-    values = np.linalg.eig(np.corrcoef(jacobian(net, batch.images, None)[0].numpy()))[0]
+    values = np.linalg.eig(np.corrcoef(compute_jacobian(net, batch.images, None)[0].numpy()))[0]
     expected = -np.sum(np.log(values + 1e-5) + 1 / (values + 1e-5))
     assert zcpt.score(net, batch, "jacob_cov") == {"jacob_cov": pytest.approx(expected, rel=1e-6)}
 
@@ -230,7 +230,7 @@ def test_epe_nas_class_by_class(classes):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, classes)).eval()
     batch = Batch(torch.randn(8, 3, 8, 8), torch.tensor([7, 7, 3, 3, 3, 50, 7, 99]))
-    slopes, _ = jacobian(net, batch.images, None)
+    slopes, _ = compute_jacobian(net, batch.images, None)
     sums = {}
     for label in (7, 3, 50, 99):
         rows = slopes.numpy()[batch.labels.numpy() == label]

@@ -12,7 +12,7 @@ from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import Batch, ProxyError
 from zcpt.proxies import RegularisedSwap, Swap
-from zcpt.proxies.swap import live_parameters
+from zcpt.proxies.swap import count_live_parameters
 
 GIVEN = Swap(images=200, repeats=1, weights="given")
 
@@ -41,10 +41,10 @@ def test_the_first_images_are_used_and_draws_differ():
 
 def test_the_factor_is_one_at_mu_and_smaller_around():
     swap = RegularisedSwap(mu=3000, sigma=10000)
-    assert swap.factor(3000) == 1
-    assert swap.factor(3100) == swap.factor(2900) == pytest.approx(1 / math.e)
-    with pytest.raises(ProxyError, match="wants about 3000 thousand parameters, and the network has 25000"):
-        swap.factor(25000)
+    assert swap.compute_factor(3000) == 1
+    assert swap.compute_factor(3100) == swap.compute_factor(2900) == pytest.approx(1 / math.e)
+    with pytest.raises(ProxyError, match="targets about 3000 thousand parameters, and the network has 25000"):
+        swap.compute_factor(25000)
 
 
 def test_parameters_are_counted_in_thousands():
@@ -63,12 +63,15 @@ def test_parameters_of_an_auxiliary_head_and_of_removed_candidates_do_not_count(
         for auxiliary in (True, False)
     )
     total = sum(parameter.numel() for parameter in without.parameters())
-    assert live_parameters(with_head, pictures(), None) == live_parameters(without, pictures(), None) == total
+    assert (
+        count_live_parameters(with_head, pictures(), None) == count_live_parameters(without, pictures(), None) == total
+    )
 
     net = space.supernet(channels=4, layers=1).eval()
     start = net.initial_mixture()
     counts = [
-        live_parameters(net, pictures(), mixture) for mixture in (start, start.without("node1/edge0", "nor_conv_3x3"))
+        count_live_parameters(net, pictures(), mixture)
+        for mixture in (start, start.without("node1/edge0", "nor_conv_3x3"))
     ]
     assert counts[0] - counts[1] == 9 * (4**2 + 8**2 + 16**2)
 

@@ -10,9 +10,8 @@ import zcpt
 from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import Batch, ProxyError
-from zcpt.proxies import LinearRegions, Ntk
-from zcpt.proxies._running import draw_weights
-from zcpt.proxies.te_nas import condition
+from zcpt.proxies import LinearRegions, Ntk, draw_weights
+from zcpt.proxies.te_nas import condition_number
 
 
 def test_the_authors_values():
@@ -20,7 +19,7 @@ def test_the_authors_values():
     found = zcpt.score_mixtures(net, Ntk(repeats=1, weights="given"), [None], batch).item()
     assert found == pytest.approx(413.724, rel=1e-3)  # theirs is of float32
     with torch.no_grad():
-        assert LinearRegions().regions(net, draw_weights(net, "given", 0), batch.images) == 8
+        assert LinearRegions().count_regions(net, draw_weights(net, "given", 0), batch.images) == 8
 
 
 def test_the_kernel_of_a_linear_network_is_that_of_its_inputs():
@@ -29,15 +28,15 @@ def test_the_kernel_of_a_linear_network_is_that_of_its_inputs():
     with torch.no_grad():
         kernel = Ntk().compute_kernel(net, draw_weights(net, "given", 0, torch.float64), batch.images.double())
     assert torch.allclose(kernel, 5 * inputs @ inputs.T)
-    assert condition(kernel) == pytest.approx(float(torch.linalg.cond(5 * inputs @ inputs.T)))
+    assert condition_number(kernel) == pytest.approx(float(torch.linalg.cond(5 * inputs @ inputs.T)))
 
 
 def test_equal_images_make_the_kernel_singular_and_nothing_makes_it_nan():
     batch = pictures(6)
     twins = Batch(torch.cat([batch.images, batch.images[:1]]), torch.arange(7))
     assert zcpt.score(appendix.network(), twins, Ntk(repeats=1))["ntk"] == math.inf
-    assert math.isnan(condition(torch.zeros(3, 3, dtype=torch.float64)))
-    assert math.isnan(condition(torch.full((3, 3), math.nan, dtype=torch.float64)))
+    assert math.isnan(condition_number(torch.zeros(3, 3, dtype=torch.float64)))
+    assert math.isnan(condition_number(torch.full((3, 3), math.nan, dtype=torch.float64)))
 
 
 def test_the_mean_is_taken_over_draws_with_variance_2_by_fan_out():
@@ -55,7 +54,7 @@ def test_regions_counted_by_hand():
     net = nn.Sequential(nn.ReLU(), nn.Flatten())
     images = torch.tensor([[1.0, 2.0], [3.0, 1.0], [2.0, -1.0], [-1.0, -2.0], [0.0, -1.0]])[:, None, None, :]
     with torch.no_grad():
-        assert LinearRegions().regions(net, {}, images) == 3
+        assert LinearRegions().count_regions(net, {}, images) == 3
 
 
 def test_regions_tell_candidates_of_a_thin_supernet_apart():

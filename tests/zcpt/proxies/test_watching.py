@@ -11,9 +11,8 @@ import zcpt
 from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import ProxyError
-from zcpt.proxies._blocks import block_outputs, blocks
-from zcpt.proxies._running import copied
-from zcpt.proxies._watching import LastMaps, watching_relus
+from zcpt.proxies import clone_tensors
+from zcpt.proxies._feature_maps import LastMapFinder, compute_block_outputs, find_blocks, observe_relus
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,7 @@ from zcpt.proxies._watching import LastMaps, watching_relus
 )
 def test_every_relu_is_seen_once_and_only_on_maps(relu):
     seen = []
-    with watching_relus(seen.append):
+    with observe_relus(seen.append):
         relu(torch.randn(2, 3, 4, 4))
         relu(torch.randn(2, 3))
         nn.LeakyReLU()(torch.randn(2, 3, 4, 4))
@@ -43,10 +42,10 @@ def test_every_relu_is_seen_once_and_only_on_maps(relu):
 
 
 def last_maps(net, images):
-    last = LastMaps(images)
-    with torch.no_grad(), last.watching():
+    last = LastMapFinder(images)
+    with torch.no_grad(), last.observe():
         net(images)
-    return last.found(net, "zen")
+    return last.get_maps(net, "zen")
 
 
 @pytest.mark.parametrize(
@@ -116,14 +115,14 @@ class Wrapper(nn.Module):
 
 def maps_of(net, mixture=None):
     with torch.no_grad():
-        return block_outputs(net.eval(), copied(net), pictures().images, mixture, "az_expressivity")
+        return compute_block_outputs(net.eval(), clone_tensors(net), pictures().images, mixture, "az_expressivity")
 
 
 def test_blocks_of_a_residual_network():
     net = torchvision.models.resnet18()
-    assert [type(block).__name__ for block in blocks(net)] == ["BasicBlock"] * 8
+    assert [type(block).__name__ for block in find_blocks(net)] == ["BasicBlock"] * 8
     assert len(maps_of(net)) == 9
-    assert blocks(Wrapper(net)) == blocks(net)
+    assert find_blocks(Wrapper(net)) == find_blocks(net)
 
 
 def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space):

@@ -11,25 +11,24 @@ import zcpt
 from tests.zcpt.proxies import appendix
 from tests.zcpt.proxies.test_field import pictures
 from zcpt import ProxyError
-from zcpt.proxies import Zen
-from zcpt.proxies._running import draw_weights
-from zcpt.proxies.zen import fresh_statistics
+from zcpt.proxies import Zen, draw_weights
+from zcpt.proxies.zen import initial_statistics
 
 
 def test_the_authors_value():
     net, batch, other = appendix.network().eval(), appendix.batch(), appendix.batch(1)
     with torch.no_grad():
-        term = Zen().term(net, draw_weights(net, "given", 0), batch.images, batch.images + 0.01 * other.images)
+        term = Zen().compute_term(net, draw_weights(net, "given", 0), batch.images, batch.images + 0.01 * other.images)
     assert term == pytest.approx(-0.574495, rel=1e-4)
 
 
 def test_running_variances_are_moving_averages_that_go_on_through_the_repeats(monkeypatch):
     """The same draws, put into a copy that is run as torch does it."""
     net, shown = appendix.network().eval(), []
-    term = Zen.term
+    term = Zen.compute_term
     monkeypatch.setattr(
         Zen,
-        "term",
+        "compute_term",
         lambda self, n, t, *x: shown.append(({k: v.clone() for k, v in t.items()}, x)) or term(self, n, t, *x),
     )
     found = zcpt.score_mixtures(net, Zen(repeats=3), [None], pictures()).item()
@@ -52,7 +51,7 @@ def test_statistics_of_a_trained_network_do_not_matter():
     trained.train()(appendix.batch().images)
     scores = [zcpt.score(each, pictures(), Zen(repeats=1))["zen"] for each in (net, trained)]
     assert scores[0] == scores[1]
-    assert torch.equal(fresh_statistics(trained)["1.running_var"], torch.ones(4))
+    assert torch.equal(initial_statistics(trained)["1.running_var"], torch.ones(4))
 
 
 def test_batch_norms_without_running_statistics_are_refused():

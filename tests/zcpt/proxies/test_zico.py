@@ -38,9 +38,9 @@ def test_a_linear_network_worked_out_by_numpy(proxy):
 
 def test_weights_without_spread_are_left_out():
     slopes = torch.tensor([[1.0, 3.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64)
-    assert Zico().term(slopes) == pytest.approx(math.log(2 / 1))
-    assert Zico().term(torch.zeros(2, 3)) == 0
-    assert math.isnan(Zico().term(torch.full((2, 3), math.nan)))
+    assert Zico().compute_term(slopes) == pytest.approx(math.log(2 / 1))
+    assert Zico().compute_term(torch.zeros(2, 3)) == 0
+    assert math.isnan(Zico().compute_term(torch.full((2, 3), math.nan)))
 
 
 def test_equal_halves_have_nothing_to_compare():

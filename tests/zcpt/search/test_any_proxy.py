@@ -20,9 +20,8 @@ from tests.conftest import tiny_network_config
 from tests.zcpt.search.conftest import searched
 from tests.zcpt.search.test_run import content
 from zcpt import ConfigError, Proxy, ProxyError
-from zcpt.proxies import AUTO
+from zcpt.proxies import AUTO, clone_tensors, run_network
 from zcpt.proxies._registry import _PROXIES
-from zcpt.proxies._running import copied, run
 from zcpt.scoring import convert_to_importances
 from zcpt.search import ORDERS, SearchConfig
 from zcpt.search.validate import find_best
@@ -48,9 +47,9 @@ def proxies() -> Any:
         needs = frozenset({"images", "labels", "gradients"})
 
         def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
-            tensors = copied(net)
+            tensors = clone_tensors(net)
             with torch.enable_grad():
-                loss = F.cross_entropy(run(net, tensors, batch.images, mixture), batch.labels)
+                loss = F.cross_entropy(run_network(net, batch.images, mixture, tensors), batch.labels)
                 first = next(iter(tensors.values()))
                 (slope,) = torch.autograd.grad(loss, first, allow_unused=True)
             return 0.0 if slope is None else slope.norm().item()
