@@ -1,5 +1,7 @@
 """Augmentation."""
 
+from __future__ import annotations
+
 import torch
 
 import zcpt
@@ -9,7 +11,7 @@ from train.recipe import make_train_config
 STATISTICS = ((0.5,), (0.25,))
 
 
-def test_cutout_clears_a_square_around_any_pixel_clipped_at_the_border():
+def test_cutout_clears_a_square_around_any_pixel_clipped_at_the_border() -> None:
     torch.manual_seed(0)
     cutout, image = Cutout(4), torch.ones(2, 9, 9)
     areas, cleared = set(), torch.zeros(9, 9)
@@ -27,7 +29,7 @@ def test_cutout_clears_a_square_around_any_pixel_clipped_at_the_border():
     assert image.min() == 1
 
 
-def test_scoring_crops_by_an_eighth_flips_and_normalises():
+def test_scoring_crops_by_an_eighth_flips_and_normalises() -> None:
     torch.manual_seed(0)
     image = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 8, 8)
     transform = build_scoring_transform((8, 8), STATISTICS)
@@ -40,7 +42,7 @@ def test_scoring_crops_by_an_eighth_flips_and_normalises():
     assert len(centres) == 9 + 9 - 9 + 3  # nine shifts by at most a pixel, four columns with the mirrored ones
 
 
-def test_training_does_what_the_recipe_says():
+def test_training_augments_as_the_recipe_says() -> None:
     image = torch.full((1, 8, 8), 255, dtype=torch.uint8)
     space = zcpt.get_space("darts")
     off = make_train_config(space, "digits", crop_padding=0, flip=False, cutout=0)

@@ -1,6 +1,9 @@
 """Data sets by name."""
 
+from __future__ import annotations
+
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from train.data import DATASETS, build_scoring_batches, load_data
 from zcpt import DataError
 
 
-def test_digits_are_the_1797_of_scikit_learn_split_evenly():
+def test_digits_are_the_1797_of_scikit_learn_split_evenly() -> None:
     data = load_data("digits")
     assert (len(data.train), len(data.test)) == (1437, 360)
     assert data.image_shape == (1, 8, 8)
@@ -28,7 +31,7 @@ def test_digits_are_the_1797_of_scikit_learn_split_evenly():
     assert torch.equal(load_data("digits").train[5][0], data.train[5][0])
 
 
-def test_statistics_normalise_the_training_images():
+def test_statistics_normalise_the_training_images() -> None:
     data = load_data("digits")
     (mean,), (std,) = data.statistics
     pixels = torch.stack([data.train[i][0] for i in range(1437)]) / 255
@@ -36,8 +39,8 @@ def test_statistics_normalise_the_training_images():
     assert std == pytest.approx(pixels.std(correction=0).item(), abs=1e-6)
 
 
-def write_cifar(folder, images=20):
-    """The files of CIFAR-10, smaller."""
+def write_cifar(folder: Path, images: int = 20) -> None:
+    """Write the files of CIFAR-10 with few images."""
     base = folder / "cifar-10-batches-py"
     base.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -51,7 +54,7 @@ def write_cifar(folder, images=20):
     (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
 
 
-def test_cifar_is_read_where_it_lies(tmp_path, monkeypatch):
+def test_cifar_is_read_from_the_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar(tmp_path)
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
@@ -65,18 +68,18 @@ def test_cifar_is_read_where_it_lies(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
-def test_a_missing_data_set_names_the_path_and_the_flag(name, tmp_path):
+def test_a_missing_data_set_names_the_path_and_the_flag(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"{name} was not found in {tmp_path}.*add --download .*--data-dir"):
         load_data(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_data_set_is_refused_with_the_nearest_one():
+def test_an_unknown_data_set_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(DataError, match="unknown data set 'cifar-10': did you mean 'cifar10'"):
         load_data("cifar-10")
 
 
-def test_scoring_draws_from_one_half_which_depends_on_the_seed():
+def test_scoring_draws_from_one_half_which_depends_on_the_seed() -> None:
     data = load_data("digits")
     halves = [set(build_scoring_batches(data, seed).indices) for seed in (0, 1)]
     assert [len(half) for half in halves] == [719, 719]
@@ -84,7 +87,7 @@ def test_scoring_draws_from_one_half_which_depends_on_the_seed():
     assert halves[0] == set(build_scoring_batches(data, 0).indices)
 
 
-def test_scoring_batches_are_normalised_augmented_and_repeatable():
+def test_scoring_batches_are_normalised_augmented_and_repeatable() -> None:
     batches = build_scoring_batches(load_data("digits"), 0)
     assert (len(batches), batches.num_classes) == (719, 10)
     assert batches.about == {"dataset": "digits", "directory": None, "images": 719}
@@ -94,9 +97,8 @@ def test_scoring_batches_are_normalised_augmented_and_repeatable():
     assert torch.equal(one.labels, again.labels)
     assert not torch.equal(one.images, other.images)
     assert abs(one.images.mean().item()) < 0.15
-    # cropped with a border of one pixel in eight: unaugmented digits hardly ever touch the lower border
     assert len({tuple(image.flatten().tolist()) for image in one.images}) == 500
 
 
-def test_every_data_set_is_listed():
+def test_every_data_set_is_listed() -> None:
     assert {*DATASETS} - {"parity"} == {"digits", "cifar10", "cifar100", "svhn", "folder:PATH"}

@@ -1,9 +1,14 @@
 """Folders of pictures."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from train.data import load_data
 from train.folder import FolderImages
@@ -11,23 +16,22 @@ from train.images import InMemoryImages
 from zcpt import DataError
 
 
-def picture(path, size=(12, 10), mode="RGB", seed=0):
+def write_picture(path: Path, size: tuple[int, int] = (12, 10), mode: str = "RGB", seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
-    return pixels
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     for part, number in (("train", 4), ("val", 2)):
         for label in ("cat", "dog"):
             for i in range(number):
-                picture(tmp_path / part / label / f"{i}.png", seed=i)
+                write_picture(tmp_path / part / label / f"{i}.png", seed=i)
     return tmp_path
 
 
-def test_classes_size_and_pictures_are_found(folder):
+def test_classes_size_and_pictures_are_found(folder: Path) -> None:
     data = load_data(f"folder:{folder}")
     assert data.classes == ("cat", "dog")
     assert data.image_shape == (3, 10, 12)
@@ -42,23 +46,23 @@ def test_classes_size_and_pictures_are_found(folder):
     assert std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist())
 
 
-def test_a_folder_named_test_is_preferred_to_val(folder):
+def test_a_folder_named_test_is_preferred_to_val(folder: Path) -> None:
     for label in ("cat", "dog"):
-        picture(folder / "test" / label / "a.png")
+        write_picture(folder / "test" / label / "a.png")
     assert len(load_data(f"folder:{folder}").test) == 2
 
 
-def test_pictures_of_different_sizes_and_modes_come_to_one_square(folder):
-    picture(folder / "train" / "cat" / "large.png", (40, 20))
-    picture(folder / "train" / "dog" / "grey.png", (9, 30), "L")
-    picture(folder / "train" / "dog" / "palette.png", (16, 16), "P")
+def test_pictures_of_different_sizes_and_modes_are_brought_to_one_square(folder: Path) -> None:
+    write_picture(folder / "train" / "cat" / "large.png", (40, 20))
+    write_picture(folder / "train" / "dog" / "grey.png", (9, 30), "L")
+    write_picture(folder / "train" / "dog" / "palette.png", (16, 16), "P")
     data = load_data(f"folder:{folder}")
     assert data.image_shape == (3, 10, 10)
     assert all(data.train[i][0].shape == (3, 10, 10) for i in range(len(data.train)))
     assert data.test[0][0].shape == (3, 10, 10)
 
 
-def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path):
+def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path: Path) -> None:
     wide = np.zeros((10, 30, 3), dtype=np.uint8)
     wide[:, 10:20] = 255
     path = tmp_path / "train" / "a" / "wide.png"
@@ -68,10 +72,15 @@ def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path):
     assert images[0][0].min() == 255
 
 
-def test_pictures_are_decoded_when_they_are_asked_for_and_kept_if_all_fit(folder, monkeypatch):
-    decoded = []
+def test_pictures_are_decoded_on_access_and_kept_if_all_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
     decode = FolderImages._decode
-    monkeypatch.setattr(FolderImages, "_decode", lambda self, path: decoded.append(path) or decode(self, path))
+
+    def count_and_decode(self: FolderImages, path: str) -> Tensor:
+        decoded.append(path)
+        return decode(self, path)
+
+    monkeypatch.setattr(FolderImages, "_decode", count_and_decode)
     images = load_data(f"folder:{folder}").train
     assert len(images) == 8
     assert not decoded
@@ -83,7 +92,9 @@ def test_pictures_are_decoded_when_they_are_asked_for_and_kept_if_all_fit(folder
     assert len(decoded) == 3
 
 
-def test_who_needs_all_pictures_reads_them_at_once_unless_they_are_too_many(folder, monkeypatch):
+def test_in_memory_decodes_all_pictures_at_once_unless_they_are_too_many(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = load_data(f"folder:{folder}")
     stored = data.in_memory().train
     assert isinstance(stored, InMemoryImages)
@@ -95,38 +106,38 @@ def test_who_needs_all_pictures_reads_them_at_once_unless_they_are_too_many(fold
     assert large[5][1] == 1
 
 
-def test_pictures_of_16_bits_are_scaled_and_not_clipped(folder):
+def test_pictures_of_16_bits_are_scaled_and_not_clipped(folder: Path) -> None:
     values = np.linspace(0, 65535, 120).astype(np.uint16).reshape(10, 12)
     Image.fromarray(values).save(folder / "train" / "cat" / "0.png")
     image, _ = load_data(f"folder:{folder}").train[0]
     assert np.array_equal(image[1].numpy(), values >> 8)
 
 
-def test_pictures_whose_range_is_not_known_are_named(folder):
+def test_pictures_with_an_unknown_range_are_named_in_the_error(folder: Path) -> None:
     Image.fromarray(np.zeros((10, 12), dtype=np.float32)).save(folder / "train" / "cat" / "float.tiff")
     with pytest.raises(DataError, match=r"float.tiff cannot be read \(it holds floating-point numbers"):
         _ = load_data(f"folder:{folder}").in_memory().train
 
 
-def test_a_picture_of_absurd_size_is_named(folder):
+def test_a_picture_of_absurd_size_is_named_in_the_error(folder: Path) -> None:
     Image.new("1", (20000, 20000)).save(folder / "train" / "cat" / "huge.png")
     with pytest.raises(DataError, match="huge.png cannot be read"):
         _ = load_data(f"folder:{folder}").in_memory().train
 
 
-def test_one_class_is_not_enough(tmp_path):
+def test_one_class_is_not_enough(tmp_path: Path) -> None:
     for part in ("train", "test"):
-        picture(tmp_path / part / "cat" / "0.png")
+        write_picture(tmp_path / part / "cat" / "0.png")
     with pytest.raises(DataError, match="has one class only, cat"):
         load_data(f"folder:{tmp_path}")
 
 
-def test_a_missing_folder(tmp_path):
+def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"there is no folder {tmp_path}/nowhere"):
         load_data(f"folder:{tmp_path}/nowhere")
 
 
-def test_an_empty_folder(tmp_path):
+def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no folder train"):
         load_data(f"folder:{tmp_path}")
     (tmp_path / "train").mkdir()
@@ -137,20 +148,20 @@ def test_an_empty_folder(tmp_path):
         load_data(f"folder:{tmp_path}")
 
 
-def test_a_folder_without_test_pictures(folder):
+def test_a_folder_without_test_pictures(folder: Path) -> None:
     (folder / "val").rename(folder / "validate")
     with pytest.raises(DataError, match="has no folder test or val"):
         load_data(f"folder:{folder}")
 
 
-def test_training_and_test_must_have_the_same_classes(folder):
-    picture(folder / "val" / "zebra" / "0.png")
+def test_training_and_test_must_have_the_same_classes(folder: Path) -> None:
+    write_picture(folder / "val" / "zebra" / "0.png")
     with pytest.raises(DataError, match="same classes; only one of them has zebra"):
         load_data(f"folder:{folder}")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_broken_picture_is_named(folder, content):
+def test_a_broken_picture_is_named_in_the_error(folder: Path, content: bytes | None) -> None:
     path = folder / "train" / "dog" / "2.png"
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(DataError, match=rf"the picture {path} cannot be read"):

@@ -1,65 +1,74 @@
 """Training: what an epoch does, and that a resumed run is the uninterrupted one."""
 
+from __future__ import annotations
+
 import csv
 import math
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import LAYERS, random_architecture
-from train.checkpoint import load_network
-from train.data import load_data
+from train.checkpoint import TrainedNetwork, load_network
+from train.data import ImageData, load_data
 from train.evaluation import evaluate_network
 from train.images import InMemoryImages
 from train.loaders import build_test_loader
-from train.loop import Trainer
-from train.recipe import make_train_config
+from train.loop import EpochMetrics, Trainer
+from train.recipe import TrainConfig, make_train_config
 from train.run import train_architecture
 from zcpt import ConfigError
+from zcpt.space import SearchSpace
 
 CPU = torch.device("cpu")
+Finished = tuple[Path, TrainedNetwork]
 QUICK = {"epochs": 3, "channels": 4, "batch_size": 32}
 
 
 @pytest.fixture(scope="session")
-def few():
+def few() -> ImageData:
     """A data set of 97 and 40 digits: 97 leaves one image over at a batch size of 32."""
     data = load_data("digits")
-    parts = {
-        train: InMemoryImages(part.images[:n], torch.tensor(part.labels[:n]))
-        for train, part, n in ((True, data.train, 97), (False, data.test, 40))
-    }
-    return type(data)(data.classes, parts.__getitem__, "digits")
+
+    def load(train: bool) -> InMemoryImages:
+        images, count = (data.train, 97) if train else (data.test, 40)
+        assert isinstance(images, InMemoryImages)
+        return InMemoryImages(images.images[:count], torch.tensor(images.labels[:count]))
+
+    return ImageData(data.classes, load, "digits")
 
 
-def settings(space, **options):
+def settings(space: SearchSpace, **options: Any) -> TrainConfig:
     return make_train_config(space, "digits", **{**QUICK, "layers": LAYERS[space.name], **options})
 
 
-def training(space, few, **options):
+def training(space: SearchSpace, few: ImageData, **options: Any) -> Trainer:
     return Trainer(space, random_architecture(space, 0), few, settings(space, **options), CPU)
 
 
-def rows(run):
+def rows(run: Path) -> list[dict[str, str]]:
     """The lines of summary.csv, times aside."""
     with open(run / "summary.csv", newline="") as file:
         return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, few):
+def finished(tmp_path_factory: pytest.TempPathFactory, few: ImageData) -> Finished:
     space = zcpt.get_space("nasbench201")
     run = tmp_path_factory.mktemp("train") / "run"
     return run, train_architecture(space, random_architecture(space, 0), few, settings(space), run)
 
 
-def test_an_epoch_is_the_recipe_step_by_step(few):
+def test_an_epoch_is_the_recipe_step_by_step(few: ImageData) -> None:
     """The same with nothing but torch: loss, auxiliary loss, clipping, SGD with momentum and decay on everything."""
     space = zcpt.get_space("darts")
     ours, plain = (training(space, few, epochs=4, drop_path=0.0) for _ in range(2))
@@ -82,7 +91,7 @@ def test_an_epoch_is_the_recipe_step_by_step(few):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_every_value_of_the_recipe_is_used(few):
+def test_every_value_of_the_recipe_is_used(few: ImageData) -> None:
     """The first step of a training with unusual values, against torch alone."""
     space = zcpt.get_space("darts")
     values = {"lr": 0.1, "weight_decay": 0.01, "label_smoothing": 0.3, "auxiliary_weight": 0.7, "clip_grad": 0.5}
@@ -93,10 +102,9 @@ def test_every_value_of_the_recipe_is_used(few):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.4, weight_decay=0.01)
     torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", 0))
     for images, labels in plain.load_train_batches():
-        loss = sum(
-            weight * F.cross_entropy(logits, labels, label_smoothing=0.3)
-            for weight, logits in zip((1, 0.7), network(images), strict=True)
-        )
+        logits, auxiliary = network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=0.3)
+        loss = loss + 0.7 * F.cross_entropy(auxiliary, labels, label_smoothing=0.3)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
@@ -106,22 +114,25 @@ def test_every_value_of_the_recipe_is_used(few):
     assert ours.run_epoch()["lr"] == pytest.approx(0.02 + 0.08 / 2)
 
 
-def test_amp_computes_in_bfloat16(few):
+def test_amp_computes_in_bfloat16(few: ImageData) -> None:
     for amp, dtype in ((False, torch.float32), (True, torch.bfloat16)):
-        run, seen = training(zcpt.get_space("nasbench201"), few, epochs=1, amp=amp), set()
-        run.network.classifier.register_forward_hook(lambda m, i, o, seen=seen: seen.add((m.training, o.dtype)))
+        run = training(zcpt.get_space("nasbench201"), few, epochs=1, amp=amp)
+        seen: set[tuple[bool, torch.dtype]] = set()
+        classifier = run.network.classifier
+        assert isinstance(classifier, torch.nn.Module)
+        classifier.register_forward_hook(lambda m, i, o, seen=seen: seen.add((m.training, o.dtype)))
         run.run_epoch()
         assert seen == {(True, dtype), (False, dtype)}
 
 
-def test_drop_path_rises_linearly_and_the_learning_rate_falls_to_zero(few):
+def test_drop_path_rises_linearly_and_the_learning_rate_falls_to_zero(few: ImageData) -> None:
     run = training(zcpt.get_space("nasbench201"), few, epochs=4, drop_path=0.2)
     done = [run.run_epoch() for _ in range(4)]
     assert [row["drop_path"] for row in done] == pytest.approx([0, 0.05, 0.1, 0.15])
     assert [row["lr"] for row in done] == pytest.approx([0.025 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)])
 
 
-def test_it_learns(few):
+def test_it_learns(few: ImageData) -> None:
     run = training(zcpt.get_space("nasbench201"), few, epochs=8, channels=8, cutout=0, crop_padding=0)
     done = [run.run_epoch() for _ in range(8)]
     assert done[-1]["train_loss"] < 0.6 * done[0]["train_loss"]
@@ -138,14 +149,14 @@ def test_it_learns(few):
         {"optimizer": "adamw", "lr": 1e-3, "schedule": "none"},
     ],
 )
-def test_options_work(name, options, few):
+def test_options_work(name: str, options: dict[str, Any], few: ImageData) -> None:
     row = training(zcpt.get_space(name), few, **options).run_epoch()
     assert math.isfinite(row["train_loss"])
     assert 0 <= row["test_accuracy"] <= 100
 
 
 @pytest.mark.slow
-def test_compiled_training_is_the_plain_one(few):
+def test_compiled_training_is_the_plain_one(few: ImageData) -> None:
     space = zcpt.get_space("nasbench201")
     plain, compiled = (training(space, few, compile=value, drop_path=0.0) for value in (False, True))
     for _ in range(2):
@@ -153,13 +164,13 @@ def test_compiled_training_is_the_plain_one(few):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
 
 
-def test_a_last_batch_of_one_image_is_left_out_and_no_other(few):
+def test_a_last_batch_of_one_image_is_left_out_and_no_other(few: ImageData) -> None:
     space = zcpt.get_space("nasbench201")
     assert [len(labels) for _, labels in training(space, few).load_train_batches()] == [32, 32, 32]
     assert [len(labels) for _, labels in training(space, few, batch_size=40).load_train_batches()] == [40, 40, 17]
 
 
-def test_the_folder_holds_what_the_design_promises(finished):
+def test_the_folder_holds_what_the_design_promises(finished: Finished) -> None:
     run, trained = finished
     arguments = yaml.safe_load((run / "args.yaml").read_text())
     assert arguments["epochs"] == 3
@@ -176,7 +187,7 @@ def test_the_folder_holds_what_the_design_promises(finished):
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2]
 
 
-def test_the_saved_network_classifies_as_the_trained_one(finished, few):
+def test_the_saved_network_classifies_as_the_trained_one(finished: Finished, few: ImageData) -> None:
     run, trained = finished
     loaded = load_network(run / "model.safetensors")
     assert (loaded.architecture, loaded.network_config, loaded.classes) == (
@@ -192,7 +203,9 @@ def test_the_saved_network_classifies_as_the_trained_one(finished, few):
 
 
 @pytest.mark.parametrize("epochs_done", [0, 1, 2, 3])
-def test_a_resumed_training_is_the_uninterrupted_one(epochs_done, finished, few, tmp_path, monkeypatch):
+def test_a_resumed_training_is_the_uninterrupted_one(
+    epochs_done: int, finished: Finished, few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, trained = finished
     run = tmp_path / "run"
     stop_after(epochs_done, monkeypatch)
@@ -214,16 +227,16 @@ class Stopped(BaseException):
     pass
 
 
-def stop_after(epochs, monkeypatch):
+def stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop in the middle of the epoch that follows, or at the very end after writing the last checkpoint."""
     run_epoch = Trainer.run_epoch
 
-    def stopping(self):
+    def stopping(self: Trainer) -> EpochMetrics:
         if self.epoch == epochs:
             self.on_batch = killed
         return run_epoch(self)
 
-    def killed(*_):
+    def killed(*_: object) -> None:
         raise Stopped
 
     monkeypatch.setattr(Trainer, "run_epoch", stopping)
@@ -231,7 +244,7 @@ def stop_after(epochs, monkeypatch):
         monkeypatch.setattr("train.run.save_network", killed)
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(finished, few, tmp_path):
+def test_a_checkpoint_of_another_architecture_is_refused(finished: Finished, few: ImageData, tmp_path: Path) -> None:
     run = shutil.copytree(finished[0], tmp_path / "run")
     space = zcpt.get_space("nasbench201")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -240,7 +253,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(finished, few, tmp_path
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_checkpoint_is_refused(finished, few, tmp_path):
+def test_a_damaged_checkpoint_is_refused(finished: Finished, few: ImageData, tmp_path: Path) -> None:
     run = shutil.copytree(finished[0], tmp_path / "run")
     (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:500])
     with pytest.raises(ConfigError, match=r"last.pt cannot be read .* damaged"):
@@ -249,7 +262,7 @@ def test_a_damaged_checkpoint_is_refused(finished, few, tmp_path):
         )
 
 
-def test_resuming_on_other_data_is_refused(finished, few, tmp_path):
+def test_resuming_on_other_data_is_refused(finished: Finished, few: ImageData, tmp_path: Path) -> None:
     run = shutil.copytree(finished[0], tmp_path / "run")
     with pytest.raises(ConfigError, match="trained on other data: its train_images is 97"):
         train_architecture(
@@ -263,18 +276,20 @@ def test_resuming_on_other_data_is_refused(finished, few, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{}" + data])
-def test_a_damaged_network_file_is_refused(damage, finished, tmp_path):
+def test_a_damaged_network_file_is_refused(
+    damage: Callable[[bytes], bytes], finished: Finished, tmp_path: Path
+) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(damage((finished[0] / "model.safetensors").read_bytes()))
     with pytest.raises(ConfigError, match="is damaged or was not written by zcpt"):
         load_network(path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(few):
+def test_a_loss_that_is_not_finite_stops_the_training(few: ImageData) -> None:
     with pytest.raises(ConfigError, match=r"the loss is (nan|inf) in epoch 0: try a lower --lr"):
         training(zcpt.get_space("nasbench201"), few, lr=1e30).run_epoch()
 
 
-def test_an_unknown_optimiser_is_refused(few):
+def test_an_unknown_optimiser_is_refused(few: ImageData) -> None:
     with pytest.raises(ConfigError, match="unknown optimiser 'adamv': did you mean 'adam"):
         training(zcpt.get_space("nasbench201"), few, optimizer="adamv")

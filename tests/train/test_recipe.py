@@ -1,5 +1,9 @@
 """Recipes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 import zcpt
@@ -10,7 +14,7 @@ from zcpt import ConfigError
 DARTS = zcpt.get_space("darts")
 
 
-def test_cifar_is_the_published_recipe():
+def test_cifar_is_the_published_recipe() -> None:
     config = make_train_config(DARTS, "cifar")
     assert (config.epochs, config.batch_size, config.channels, config.layers) == (600, 96, 36, 20)
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("momentum", 0.025, 0.9, 3e-4)
@@ -19,21 +23,21 @@ def test_cifar_is_the_published_recipe():
     assert (config.auxiliary_weight, config.drop_path) == (0.4, 0.2)
 
 
-def test_width_and_depth_are_the_spaces_own():
+def test_width_and_depth_are_the_spaces_own() -> None:
     other = zcpt.get_space("nasbench201")
     assert (make_train_config(other, "cifar").channels, make_train_config(other, "cifar").layers) == (16, 5)
     assert make_train_config(other, "digits").layers < make_train_config(other, "cifar").layers
     assert make_train_config(DARTS, "cifar", layers=8).layers == 8
 
 
-def test_cifar100_and_svhn_are_trained_as_small_as_published():
+def test_cifar100_and_svhn_are_trained_as_small_as_published() -> None:
     for dataset in ("cifar100", "svhn"):
         config = make_train_config(DARTS, "cifar", dataset)
         assert (config.channels, config.layers) == (16, 8)
     assert make_train_config(DARTS, "cifar", "folder:x").channels == 36
 
 
-def test_each_data_set_has_a_recipe():
+def test_each_data_set_has_a_recipe() -> None:
     assert get_default_recipe("digits") == "digits"
     assert {get_default_recipe(name) for name in ("cifar10", "svhn", "folder:x")} == {"cifar"}
     assert set(RECIPES) == {"cifar", "digits"}
@@ -52,11 +56,11 @@ def test_each_data_set_has_a_recipe():
         ({"flip": 1}, "--flip takes a value of type bool"),
     ],
 )
-def test_what_cannot_be_used_is_refused(options, complaint):
+def test_what_cannot_be_used_is_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         make_train_config(DARTS, "cifar", **options)
 
 
-def test_an_unknown_recipe_is_refused():
+def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown recipe 'cifer': did you mean 'cifar'"):
         make_train_config(DARTS, "cifer")

@@ -1,4 +1,8 @@
-"""Calling the command line, and a finished run to call it on."""
+"""Helpers to call the command line, and a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -8,15 +12,16 @@ QUICK = ["--proposals", "2", "--validation-batches", "2", "--channels", "2", "--
 QUICK += ["--validation-batch-size", "8", "--device", "cpu"]
 
 
-def run(capsys, *words):
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Run a command; return exit code, standard output and standard error."""
     code = main([str(word) for word in words])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="session")
-def searched(tmp_path_factory):
-    """A finished search with a finished training."""
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished search with a finished training."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     assert main(["search", "--space", "nasbench201", "--out", str(folder), *QUICK]) == 0
     words = [
@@ -35,11 +40,12 @@ def searched(tmp_path_factory):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def content(folder):
+def content(folder: Path) -> dict[Path, bytes | None]:
+    """Return the bytes of every file below a folder; None for folders."""
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

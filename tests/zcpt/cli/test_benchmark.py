@@ -1,26 +1,34 @@
 """``zcpt benchmark``: each kind, its page, and mistakes in one sentence."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import zcpt
 from tests.zcpt.cli.conftest import content, run
 from tests.zcpt.tabular.conftest import cells, macro, nb201  # noqa: F401  # fixtures
 
+Words = list[Any]
 SMALL = ["--channels", "2", "--layers", "1", "--batch-size", "8", "--device", "cpu"]
 
 
 @pytest.fixture
-def table(nb201):  # noqa: F811
+def table(nb201: Path) -> Words:  # noqa: F811
     return ["--space", "nasbench201", "--table", nb201]
 
 
-def proxies(capsys, table, *words):
+def proxies(capsys: pytest.CaptureFixture[str], table: Words, *words: object) -> tuple[int, str, str]:
     names = ["--proxies", "naswot-batch,hashed", "--samples", "20", "--workers", "1", "--resamples", "9"]
     return run(capsys, "benchmark", "proxies", *table, *names, *SMALL, "--out", "p", *words)
 
 
-def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
+def test_proxies_operations_and_searches_end_in_one_page(
+    here: Path, capsys: pytest.CaptureFixture[str], table: Words
+) -> None:
     code, out, err = proxies(capsys, table)
     assert code == 0, err
     assert out.startswith("naswot-batch  Spearman ")
@@ -36,7 +44,7 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     assert "\n![scatter](scatter.png)\n" in page
     for name in ("scatter", "correlations"):
         assert (here / "p" / f"{name}.png").stat().st_size > 5000
-    scores = {"theirs": {edge: [1, 2, 3, 4, 5] for edge in json.loads(before) and _edges()}}
+    scores = {"theirs": {edge: [1, 2, 3, 4, 5] for edge in json.loads(before) and _list_edges()}}
     (here / "scores.json").write_text(json.dumps(scores))
     words = ["--methods", "zc_pt,disc_zc,random", "--seeds", "0,1", "--scores", "scores.json", "--out", "o"]
     code, out, err = run(capsys, "benchmark", "operations", *table, *SMALL, *words)
@@ -69,13 +77,11 @@ def test_proxies_operations_and_searches_end_in_one_page(here, capsys, table):
     assert (here / "p" / "scatter.png").read_bytes() == picture
 
 
-def _edges():
-    import zcpt
-
+def _list_edges() -> list[str]:
     return [choice.name for choice in zcpt.get_space("nasbench201").choices]
 
 
-def test_flags_from_yaml(here, capsys, table):
+def test_flags_from_yaml(here: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
     (here / "a.yaml").write_text("samples: 5\nproxies: hashed\nworkers: 1\nout: y\nresamples: 3\n")
     code, out, err = run(capsys, "benchmark", "proxies", "-c", "a.yaml", *table, *SMALL)
     assert code == 0, err
@@ -115,7 +121,9 @@ def test_flags_from_yaml(here, capsys, table):
         ),
     ],
 )
-def test_mistakes_are_one_sentence_and_write_nothing(words, message, here, capsys, table):
+def test_mistakes_are_one_sentence_and_write_nothing(
+    words: Words, message: str, here: Path, capsys: pytest.CaptureFixture[str], table: Words
+) -> None:
     before = content(here)
     words = [part for word in words for part in (table if word == "TABLE" else [word])]
     code, out, err = run(capsys, *words)
@@ -125,7 +133,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(words, message, here, capsy
     assert content(here) == before
 
 
-def test_help_of_the_kinds(capsys):
+def test_help_of_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(capsys, "benchmark", "--help")
     assert ended.value.code == 0
@@ -137,14 +145,16 @@ def test_help_of_the_kinds(capsys):
     assert "--seeds INT,..." in shown
 
 
-def test_other_scores_or_another_kind_are_another_measurement(here, capsys, table):
+def test_a_folder_of_other_scores_or_of_another_kind_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], table: Words
+) -> None:
     words = ["benchmark", "operations", *table, *SMALL, "--methods", "random", "--seeds", "0", "--scores", "s.json"]
     for numbers in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]):
-        (here / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_edges(), numbers)}))
+        (here / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_list_edges(), numbers)}))
         code, _, err = run(capsys, *words, "--out", "o")
     assert code == 2
     assert "o is of another measurement" in err
-    (here / "s.json").write_text(json.dumps({"random": dict.fromkeys(_edges(), numbers)}))
+    (here / "s.json").write_text(json.dumps({"random": dict.fromkeys(_list_edges(), numbers)}))
     code, _, err = run(capsys, *words, "--out", "p")
     assert code == 2
     assert "s.json uses names of built-in scores, random: rename them" in err
@@ -153,7 +163,7 @@ def test_other_scores_or_another_kind_are_another_measurement(here, capsys, tabl
     assert "o is of 'zcpt benchmark operations'. Give another --out." in err
 
 
-def test_lists_in_yaml_are_lists_of_flags(here, capsys, table):
+def test_lists_in_yaml_are_lists_of_flags(here: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
     (here / "a.yaml").write_text("seeds: [0, 1]\nmethods: [random]\n")
     code, _, err = run(capsys, "benchmark", "operations", "-c", "a.yaml", *table, *SMALL, "--out", "o")
     assert code == 0, err

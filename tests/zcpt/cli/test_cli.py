@@ -1,9 +1,13 @@
-"""The command line: every command, and every mistake in one sentence."""
+"""Every command of the command line, and one sentence for every mistake."""
+
+from __future__ import annotations
 
 import json
 import re
 import shutil
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +21,9 @@ from zcpt.files import lock_folder
 from zcpt.search.propose import Proposer
 
 
-def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys):
+def test_search_ends_with_architecture_size_folder_and_next_command(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = run(capsys, "search", "--space", "nasbench201", "--out", "runs/a", *QUICK)
     assert code == 0
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
@@ -31,7 +37,9 @@ def test_search_ends_with_architecture_size_folder_and_next_command(here, capsys
     assert (here / "runs" / "a" / "cells.png").stat().st_size > 5000
 
 
-def test_train_follows_the_search_and_evaluate_follows_the_training(searched, capsys):
+def test_train_follows_the_search_and_evaluate_follows_the_training(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     training = searched / "train" / "digits"
     assert {"args.yaml", "summary.csv", "last.pt", "model.safetensors"} <= {path.name for path in training.iterdir()}
     accuracy = float((training / "summary.csv").read_text().splitlines()[-1].split(",")[4])
@@ -42,7 +50,9 @@ def test_train_follows_the_search_and_evaluate_follows_the_training(searched, ca
         assert (searched / "genotype.txt").read_text().strip() in out
 
 
-def test_train_reads_a_genotype_text_of_a_named_space(here, searched, capsys):
+def test_train_reads_a_genotype_text_of_a_named_space(
+    here: Path, searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(searched / "genotype.txt", here)
     words = ["--epochs", "1", "--channels", "2", "--out", "t", "--device", "cpu"]
     code, out, _ = run(capsys, "train", "--arch", "genotype.txt", "--space", "nasbench201", *words)
@@ -51,7 +61,7 @@ def test_train_reads_a_genotype_text_of_a_named_space(here, searched, capsys):
     assert out.splitlines()[-1].endswith("evaluate t")
 
 
-def test_list_shows_every_name_with_a_line(capsys):
+def test_list_shows_every_name_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "list")
     assert code == 0
     for name in (
@@ -70,7 +80,9 @@ def test_list_shows_every_name_with_a_line(capsys):
     assert run(capsys, "list", "orders")[1].startswith("orders\n")
 
 
-def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, capsys, caplog):
+def test_a_search_within_budgets_prints_limits_and_totals(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
     code, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
     assert code == 0
@@ -92,7 +104,7 @@ def test_a_search_within_budgets_says_what_they_were_and_what_it_came_to(here, c
     assert "cpu.json lacks 'stem 1->3 stride 1 at 8x8': measure it by 'zcpt latency" in err
 
 
-def test_flags_from_yaml_lie_below_those_of_the_command_line(here, capsys):
+def test_flags_from_yaml_lie_below_those_of_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "a.yaml").write_text("space: nasbench201\nproposals: 7\norder: fixed\nbatch_size: 9\n")
     code, _, _ = run(capsys, "search", "-c", "a.yaml", "--out", "run", *QUICK)
     assert code == 0
@@ -100,13 +112,13 @@ def test_flags_from_yaml_lie_below_those_of_the_command_line(here, capsys):
     assert (settings["order"], settings["proposals"], settings["batch_size"]) == ("fixed", 2, 8)
 
 
-def test_underscores_are_accepted(here, capsys):
+def test_underscores_are_accepted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [word.replace("-", "_").replace("__", "--", 1) for word in QUICK]
     assert "--validation_batches" in words
     assert run(capsys, "search", "--space=nasbench201", "--out=run", *words)[0] == 0
 
 
-def test_resume_goes_on_with_the_settings_of_the_folder(searched, here, capsys):
+def test_resume_uses_the_settings_of_the_folder(searched: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(searched, here / "run")
     before = {path: data for path, data in content(folder).items() if path.suffix in (".json", ".jsonl", ".txt")}
     code, out, _ = run(capsys, "search", "--resume", folder)
@@ -118,7 +130,7 @@ def test_resume_goes_on_with_the_settings_of_the_folder(searched, here, capsys):
     assert "after 1 epoch\n" in out
 
 
-def broken_picture(folder):
+def write_folder_with_broken_picture(folder: Path) -> None:
     for part, label in product(("train", "test"), "ab"):
         (folder / part / label).mkdir(parents=True)
         for i in range(15):
@@ -126,7 +138,8 @@ def broken_picture(folder):
     (folder / "train" / "a" / "7.png").write_bytes(b"nothing")
 
 
-def mistakes():
+def mistakes() -> dict[str, tuple[list[str], str]]:
+    """Return the words of a command and a part of its error, by name of the mistake."""
     search, darts = ["search"], ["search", "--space", "darts"]
     train = ["train", "--arch", "a.json", "--epochs", "1"]
     nearest = "unknown flag '--propsals': did you mean '--proposals'?"
@@ -155,7 +168,7 @@ def mistakes():
         "device without values": ([*search, "--device", "meta"], "--device meta cannot be used"),
         "where embedded images lie": ([*search, "--data-dir", "d"], "--data-dir is for cifar10, cifar100, svhn"),
         "downloading a folder": ([*search, "--dataset", "folder:empty", "--download"], "--download is for cifar10"),
-        "folder of nobody": ([*search, "--dataset", "folder:~nobody-here/x"], "folder:~nobody-here/x cannot be found"),
+        "missing user": ([*search, "--dataset", "folder:~nobody-here/x"], "folder:~nobody-here/x cannot be found"),
         "training batch of 1": ([*train, "--batch-size", "1"], "--batch-size 1 is too small: it must be at least 2"),
         "test batch of 0": (["evaluate", "empty", "--batch-size", "0"], "--batch-size 0 is too small"),
         "optimiser": ([*train, "--optimizer", "adamm"], "unknown optimiser 'adamm': did you mean 'adam"),
@@ -216,8 +229,8 @@ def mistakes():
 
 
 @pytest.fixture
-def littered(here):
-    """A folder with everything that can be wrong."""
+def littered(here: Path) -> Path:
+    """Return a folder with one file for each mistake."""
     architecture = json.dumps(random_architecture(zcpt.get_space("nasbench201"), 0).to_json())
     (here / "a.json").write_text(architecture)
     (here / "foreign.json").write_text(architecture.replace("nasbench201", "darts"))
@@ -228,7 +241,7 @@ def littered(here):
     (here / "empty").mkdir()
     (here / "full").mkdir()
     (here / "full" / "note").write_text("mine")
-    broken_picture(here / "broken")
+    write_folder_with_broken_picture(here / "broken")
     searches = (("python", '{"space": "nasbench201", "search": {}, "data": {}}'), ("strange", "{}"), ("damaged", "{}"))
     for name, config in searches:
         (here / name).mkdir()
@@ -239,7 +252,9 @@ def littered(here):
 
 
 @pytest.mark.parametrize("mistake", list(mistakes()))
-def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it_was(mistake, littered, capsys, caplog):
+def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it_was(
+    mistake: str, littered: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     words, expected = mistakes()[mistake]
     before = content(littered)
     with caplog.at_level("INFO"):
@@ -247,34 +262,40 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it
     assert code == 2
     assert out == ""
     assert not caplog.records
-    said = [line for line in err.splitlines() if not re.match(r"reading|training:|\d+%", line)]
-    assert len(said) == 1, err
-    assert said[0].startswith("zcpt: ")
-    assert expected in said[0]
+    lines = [line for line in err.splitlines() if not re.match(r"reading|training:|\d+%", line)]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("zcpt: ")
+    assert expected in lines[0]
     assert content(littered) == before
 
 
-def test_a_folder_that_may_not_be_written_to(here, capsys, monkeypatch):
-    def denied(*_, **__):
+def test_a_folder_that_may_not_be_written_to(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pathlib.Path.mkdir", denied)
+    monkeypatch.setattr("pathlib.Path.mkdir", deny)
     code, _, err = run(capsys, "search", "--out", "run")
     assert code == 2
     assert "run cannot be made (Permission denied): give another folder with --out" in err
 
 
-def test_a_second_process_in_a_run_folder_is_refused(searched, here, capsys):
+def test_a_second_process_in_a_run_folder_is_refused(
+    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = shutil.copytree(searched, here / "run")
-    for words, place in ((["search"], folder), (["train"], folder / "train" / "digits")):
-        with lock_folder(place):
-            code, _, err = run(capsys, *words, "--resume", place)
+    for words, run_folder in ((["search"], folder), (["train"], folder / "train" / "digits")):
+        with lock_folder(run_folder):
+            code, _, err = run(capsys, *words, "--resume", run_folder)
         assert code == 2
-        assert f"another process is at work in {place}" in err
-        assert run(capsys, *words, "--resume", place)[0] == 0
+        assert f"another process is at work in {run_folder}" in err
+        assert run(capsys, *words, "--resume", run_folder)[0] == 0
 
 
-def test_a_journal_of_another_search_leaves_the_event_files_alone(searched, here, capsys):
+def test_a_journal_of_another_search_leaves_the_event_files_alone(
+    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = shutil.copytree(searched, here / "run")
     for damage in ("5", '{"step": 0}', '{"step": 9, "choice": "x"}'):
         (folder / "journal" / "proposal_001.jsonl").write_text(damage + "\n")
@@ -299,7 +320,9 @@ def test_a_journal_of_another_search_leaves_the_event_files_alone(searched, here
         ),
     ],
 )
-def test_a_training_that_cannot_go_on_says_why(searched, here, capsys, damage, complaint):
+def test_a_training_that_cannot_be_resumed_is_refused_with_the_reason(
+    searched: Path, here: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], complaint: str
+) -> None:
     folder = shutil.copytree(searched / "train" / "digits", here / "run")
     damage(folder)
     before = content(folder)
@@ -309,18 +332,18 @@ def test_a_training_that_cannot_go_on_says_why(searched, here, capsys, damage, c
     assert content(folder) == before
 
 
-def widen(path):
+def widen(path: Path) -> None:
     path.write_text(path.read_text().replace("channels: 4", "channels: 6"))
 
 
-def test_several_yaml_files_and_null(here, capsys):
+def test_several_yaml_files_and_null(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "a.yaml").write_text("space: nasbench201\norder: reverse\nout: null\ndownload: false\n")
     (here / "b.yaml").write_text("order: fixed\n")
     assert run(capsys, "search", "-ca.yaml", "-c", "b.yaml", "--out", "run", *QUICK)[0] == 0
     assert json.loads((here / "run" / "config.json").read_text())["search"]["order"] == "fixed"
 
 
-def test_a_full_disk_and_a_reader_who_leaves(capsys, monkeypatch):
+def test_a_full_disk_and_a_closed_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for error, expected in ((OSError(28, "No space left on device"), 2), (BrokenPipeError(), 1)):
         with monkeypatch.context() as patch:
             patch.setattr("zcpt.cli.list_names._make_tables", lambda error=error: (_ for _ in ()).throw(error))
@@ -331,7 +354,7 @@ def test_a_full_disk_and_a_reader_who_leaves(capsys, monkeypatch):
         assert ("No space left on device" in err) == (expected == 2)
 
 
-def test_a_checkpoint_of_another_architecture(searched, here, capsys):
+def test_a_checkpoint_of_another_architecture(searched: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(searched / "train" / "digits", here / "run")
     other = random_architecture(zcpt.get_space("nasbench201"), 9)
     (folder / "architecture.json").write_text(json.dumps(other.to_json()))
@@ -346,41 +369,49 @@ def test_a_checkpoint_of_another_architecture(searched, here, capsys):
     assert content(folder) == before
 
 
-def test_evaluating_on_data_of_other_classes_is_refused(searched, littered, capsys):
+def test_evaluating_on_data_of_other_classes_is_refused(
+    searched: Path, littered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (littered / "broken" / "train" / "a" / "7.png").unlink()
     code, _, err = run(capsys, "evaluate", searched, "--dataset", "folder:broken")
     assert code == 2
     assert "trained for 10 classes of 1-channel images" in err
 
 
-def test_an_error_before_the_first_decision_leaves_the_same_out_free(here, capsys, monkeypatch):
-    def fails(self, net, batch, mixture):
+def test_an_error_before_the_first_decision_leaves_the_same_out_free(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Hashed, net: object, batch: zcpt.Batch, mixture: object) -> None:
         raise zcpt.ProxyError("not this network.")
 
     words = ["search", "--space", "nasbench201", "--out", "run", "--proxy", "hashed", *QUICK]
     with monkeypatch.context() as patch:
-        patch.setattr(Hashed, "score", fails)
+        patch.setattr(Hashed, "score", fail)
         code, _, err = run(capsys, *words)
     assert (code, err.splitlines()[-1]) == (2, "zcpt: not this network.")
     assert content(here) == {}
     assert run(capsys, *words)[0] == 0
 
 
-def test_stopping_by_hand_says_how_to_go_on(here, capsys, monkeypatch):
-    def stopped(*_, **__):
+def test_a_stop_by_hand_names_the_flag_to_resume(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Proposer, "propose", stopped)
+    monkeypatch.setattr(Proposer, "propose", stop)
     code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
     assert code == 130
     assert "--resume" in err
-    monkeypatch.setattr("zcpt.cli.latency.measure", stopped)
+    monkeypatch.setattr("zcpt.cli.latency.measure", stop)
     code, _, err = run(capsys, "latency", "--out", "t.json", "--device", "cpu")
     assert code == 130
     assert err.splitlines()[-1] == "zcpt: stopped."
 
 
-def test_the_table_of_images_that_are_not_square_is_measured_as_a_search_says(here, capsys):
+def test_a_latency_table_for_images_that_are_not_square_is_measured_as_the_error_of_a_search_proposes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for part, label, i in product(("train", "test"), "ab", range(8)):
         (here / "wide" / part / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 12, 3), 9 * i, dtype=np.uint8)).save(here / "wide" / part / label / f"{i}.png")
@@ -389,8 +420,9 @@ def test_the_table_of_images_that_are_not_square_is_measured_as_a_search_says(he
     words = ["search", "--space", "nasbench201", "--dataset", "folder:wide", "--max-latency", "1e3", *size]
     code, _, err = run(capsys, *words, "--latency-table", "empty.json")
     assert code == 2
-    hint = re.search(r"'zcpt (latency .* --image-size 8x12 .*) --out FILE'", err)[1]
-    code, out, err = run(capsys, *hint.split(), "--out", "wide.json", "--repeats", "1", "--device", "cpu")
+    hint = re.search(r"'zcpt (latency .* --image-size 8x12 .*) --out FILE'", err)
+    assert hint
+    code, out, err = run(capsys, *hint[1].split(), "--out", "wide.json", "--repeats", "1", "--device", "cpu")
     assert code == 0, err
     assert "--train-image-size" not in out
     code, _, err = run(capsys, *words, "--latency-table", "wide.json")

@@ -1,11 +1,14 @@
 """Files and folders that the user may not read or write."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,8 @@ from tests.zcpt.cli.conftest import content
 
 
 @pytest.fixture
-def shut(searched, tmp_path):
-    """A finished run that everybody may read and nobody may write to, and a folder that nobody may look into."""
+def protected(searched: Path, tmp_path: Path) -> Iterator[Path]:
+    """A finished run that is read-only, and a folder without any permission."""
     run = shutil.copytree(searched, tmp_path / "run")
     (run / "train" / "digits" / ".lock").unlink(missing_ok=True)
     (run / ".lock").unlink(missing_ok=True)
@@ -35,16 +38,16 @@ AS_NOBODY = """
 import contextlib, io, json, os, sys
 from zcpt.cli import evaluate, main, search, train
 from train.data import load_data
-load_data("digits").train  # modules that are imported late may lie where nobody can read them
+load_data("digits").train  # modules that are imported late may lie where this user cannot read them
 os.chdir(sys.argv[1])
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-said = []
+results = []
 for words in json.load(sys.stdin):
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        said.append([main([*words, "--device", "cpu"]), stderr.getvalue()])
-sys.stdout.write(json.dumps(said))
+        results.append([main([*words, "--device", "cpu"]), stderr.getvalue()])
+sys.stdout.write(json.dumps(results))
 """
 FORBIDDEN = [
     ["search", "--out", "run/a"],
@@ -59,11 +62,11 @@ FORBIDDEN = [
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user without rights")
-def test_without_permission_there_is_one_sentence_too(shut):
-    """As a user without rights: root may write everywhere."""
-    before = content(shut)
+def test_missing_permission_is_reported_in_one_sentence(protected: Path) -> None:
+    """Run as a user without rights, since root may write everywhere."""
+    before = content(protected)
     done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(shut)],
+        [sys.executable, "-c", AS_NOBODY, str(protected)],
         input=json.dumps(FORBIDDEN),
         capture_output=True,
         text=True,
@@ -71,7 +74,7 @@ def test_without_permission_there_is_one_sentence_too(shut):
         env={**os.environ, "PYTHONPATH": str(Path(zcpt.__file__).parents[1])},
     )
     for words, (code, err) in zip(FORBIDDEN, json.loads(done.stdout), strict=True):
-        said = [line for line in err.splitlines() if line.startswith("zcpt: ")]
-        assert (code, len(said)) == (2, 1), (words, err)
-        assert re.search("secret|run", said[0]), words
-    assert content(shut) == before
+        sentences = [line for line in err.splitlines() if line.startswith("zcpt: ")]
+        assert (code, len(sentences)) == (2, 1), (words, err)
+        assert re.search("secret|run", sentences[0]), words
+    assert content(protected) == before

@@ -1,4 +1,6 @@
-"""``zcpt search`` in several processes: one voice, one exit code, one folder."""
+"""``zcpt search`` in several processes: one output, one exit code, one folder."""
+
+from __future__ import annotations
 
 import os
 import re
@@ -7,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,52 +26,58 @@ ROOT = Path(__file__).parents[3]
 SEARCH = ["search", "--space", "nasbench201", "--proxy", "hashed", *QUICK, "--proposals", "3"]
 
 
-def join_torchrun(size, folder, *words, before=lambda rank: None):
-    """Exit code, output and error output of each process, with the environment that torchrun makes."""
+def join_torchrun(
+    size: int, folder: Path, *words: object, before: Callable[[int], None] = lambda rank: None
+) -> list[tuple[int | None, str, str]]:
+    """Run a command in several processes with the environment of torchrun.
+
+    Returns:
+        Exit code, standard output and standard error of each process; code None for one that was killed.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(size)}
-    said = folder.parent / f"{folder.name}-said"
-    said.mkdir(exist_ok=True)
+    streams = folder.parent / f"{folder.name}-streams"
+    streams.mkdir(exist_ok=True)
 
-    def command(rank):
+    def run_command(rank: int) -> int:
         os.environ.update(meeting, RANK=str(rank), LOCAL_RANK=str(rank))
         for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(said / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            os.dup2(os.open(streams / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         os.chdir(folder)
         before(rank)
         try:
             code = main([str(word) for word in words])
-        except SystemExit as left:
-            code = left.code
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
         sys.stdout.flush()
         sys.stderr.flush()
         return code
 
-    codes = forked(size, command)
-    texts = [[_own(said / f"{rank}.{name}") for name in ("out", "err")] for rank in range(size)]
+    codes = forked(size, run_command)
+    texts = [[_read_own_lines(streams / f"{rank}.{name}") for name in ("out", "err")] for rank in range(size)]
     return [(code, *both) for code, both in zip(codes, texts, strict=True)]
 
 
-def _own(path):
-    """What zcpt has written, without the remarks of torch's own logger."""
+def _read_own_lines(path: Path) -> str:
+    """Read what zcpt wrote, without the lines of torch's own logger."""
     return "".join(line for line in path.read_text().splitlines(keepends=True) if not re.match(r"\[[WI]\d+ ", line))
 
 
-def results(run):
+def results(run: Path) -> tuple[dict[str, Any], list[bytes]]:
     names = ("architecture.json", "genotype.txt", "proposals.json", "config.json")
     return journal(run), [(run / name).read_bytes() for name in names]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "run"
     assert main([*SEARCH, "--out", str(run)]) == 0
     return run
 
 
-def test_the_first_process_answers_for_all(alone, here):
+def test_the_first_process_prints_the_result(alone: Path, here: Path) -> None:
     first, second = join_torchrun(2, here, *SEARCH, "--out", "run")
     assert first[0] == 0, first[2]
     assert second == (0, "", "")
@@ -77,7 +87,7 @@ def test_the_first_process_answers_for_all(alone, here):
     assert len(list((here / "run" / "tensorboard").iterdir())) == len(list((alone / "tensorboard").iterdir()))
 
 
-def test_a_folder_named_after_the_time_is_one(here):
+def test_all_processes_use_one_folder_named_after_the_time(here: Path) -> None:
     codes = [code for code, _, _ in join_torchrun(2, here, *SEARCH, "--proposals", "2")]
     assert codes == [0, 0]
     (run,) = (here / "runs").iterdir()
@@ -93,7 +103,7 @@ def test_a_folder_named_after_the_time_is_one(here):
         (["train", "--arch", "a.json"], "'zcpt train' runs in one process: start it without torchrun."),
     ],
 )
-def test_a_mistake_is_said_once(words, sentence, here):
+def test_a_mistake_is_reported_once(words: list[str], sentence: str, here: Path) -> None:
     first, second = join_torchrun(2, here, *words)
     assert second == (2, "", "")
     assert first[:2] == (2, "")
@@ -103,16 +113,16 @@ def test_a_mistake_is_said_once(words, sentence, here):
     assert content(here) == {}
 
 
-def test_an_error_of_another_process_is_said_once(here):
+def test_an_error_of_another_process_is_reported_once(here: Path) -> None:
     append = Journal.append
 
-    def fails(self, name, record):
+    def fail(self: Journal, name: str, record: Any) -> None:
         if name == "proposal_001":
             raise zcpt.ProxyError("not this network.")
         append(self, name, record)
 
-    def before(rank):
-        Journal.append = fails
+    def before(rank: int) -> None:
+        Journal.append = fail  # type: ignore[method-assign]
 
     first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second == (2, "", "")
@@ -120,11 +130,16 @@ def test_an_error_of_another_process_is_said_once(here):
     assert first[2].count("zcpt: not this network.\n") == 1
 
 
-def test_a_fault_of_ours_in_another_process_is_shown_once(here):
+def test_a_bug_in_another_process_is_reported_once(here: Path) -> None:
     append = Journal.append
 
-    def before(rank):
-        Journal.append = lambda self, name, record: append(self, name, {}[0] if rank else record)
+    def before(rank: int) -> None:
+        def fail(self: Journal, name: str, record: Any) -> None:
+            if rank:
+                raise KeyError(0)
+            append(self, name, record)
+
+        Journal.append = fail  # type: ignore[method-assign]
 
     first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second == (1, "", "")
@@ -133,16 +148,16 @@ def test_a_fault_of_ours_in_another_process_is_shown_once(here):
     assert "KeyError: 0" in first[2]
 
 
-def test_a_process_that_is_killed_ends_all_with_a_sentence(alone, here):
+def test_a_killed_process_ends_all_with_a_sentence(alone: Path, here: Path) -> None:
     append = Journal.append
 
-    def dies(self, name, record):
+    def append_or_die(self: Journal, name: str, record: Any) -> None:
         append(self, name, record)
         if name == "proposal_001" and len(self.records(name)) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def before(rank):
-        Journal.append = dies
+    def before(rank: int) -> None:
+        Journal.append = append_or_die  # type: ignore[method-assign]
 
     first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
     assert second[0] is None
@@ -155,7 +170,9 @@ def test_a_process_that_is_killed_ends_all_with_a_sentence(alone, here):
     assert results(here / "run") == results(alone)
 
 
-def test_an_environment_that_is_not_torchruns(here, monkeypatch, capsys):
+def test_an_environment_that_is_not_torchruns(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(SEARCH) == 2
     assert re.fullmatch(
@@ -167,23 +184,29 @@ LONG = ["search", "--space", "nasbench201", "--proposals", "3", "--validation-ba
 LONG += ["--layers", "1", "--device", "cpu"]
 
 
-def torchrun(size, *words):
+def torchrun(size: int, *words: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", size, "-m", "zcpt", *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # Sums in the same order, whatever number of threads a process would take.
+    # One thread, so that sums have the same order in one process and in several.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment, **pipes)
+    return subprocess.Popen(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def ranks_of(process):
-    """Process numbers by rank."""
+def find_ranks(process: subprocess.Popen[str]) -> dict[str, int]:
+    """Find the process ids of the ranks that torchrun has started."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     variables = {pid: Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in children}
     return {name[5:]: int(pid) for pid, names in variables.items() for name in names if name.startswith("RANK=")}
 
 
 @pytest.fixture(scope="module")
-def long(tmp_path_factory):
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("long") / "run"
     assert main([*LONG, "--out", str(run)]) == 0
     return run
@@ -191,13 +214,13 @@ def long(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "rank"), [("proposal_001", "1"), ("proposal_002", "0"), ("validation", "2")])
-def test_torchrun_with_a_killed_process_ends_and_resumes(file, rank, long, tmp_path):
+def test_torchrun_with_a_killed_process_ends_and_resumes(file: str, rank: str, long: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     path = run / "journal" / f"{file}.jsonl"
     process = torchrun(3, *LONG, "--out", run)
     while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= 2):
         time.sleep(0.002)
-    os.kill(ranks_of(process)[rank], signal.SIGKILL)
+    os.kill(find_ranks(process)[rank], signal.SIGKILL)
     began = time.monotonic()
     _, err = process.communicate()
     assert time.monotonic() - began < 30

@@ -1,7 +1,10 @@
-"""What the command line says while nothing is wrong."""
+"""Output and log of commands that succeed."""
+
+from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,9 @@ from zcpt import Proxy
 from zcpt.proxies._registry import _PROXIES
 
 
-def test_a_single_proposal_is_not_said_to_be_one_of_several(here, capsys, caplog):
+def test_a_single_proposal_is_not_described_as_one_of_several(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proposals", "1"]
     with caplog.at_level("INFO"):
         _, out, _ = run(capsys, *words)
@@ -20,18 +25,22 @@ def test_a_single_proposal_is_not_said_to_be_one_of_several(here, capsys, caplog
     assert "\nchosen from   one proposal\n" in out
 
 
-def test_several_proposals_are_said_to_be_validated(here, capsys, caplog):
+def test_several_proposals_are_described_with_their_validation(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proxy", "hashed"]
     with caplog.at_level("INFO"):
         run(capsys, *words)
-    said = "searching nasbench201 on digits (1x8x8), seed 0, on cpu by the plain engine: N=2 proposals"
-    assert caplog.text.count(said) == 1
+    line = "searching nasbench201 on digits (1x8x8), seed 0, on cpu by the plain engine: N=2 proposals"
+    assert caplog.text.count(line) == 1
     assert (
         "random order, V=2 validation batches at R=2 initialisations; supernet" in caplog.text
-    )  # R is 10: never so many
+    )  # the default R of 10 is limited by V
 
 
-def test_valid_only_is_said_to_be_about_a_published_list(here, capsys, caplog):
+def test_valid_only_is_described_as_a_published_list(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     words = ["search", "--space", "nasbench1shot1-1", "--out", "run", *QUICK, "--proxy", "hashed", "--proposals", "1"]
     with caplog.at_level("INFO"):
         code, _, err = run(capsys, *words, "--layers", "3", "--valid-only")
@@ -39,26 +48,32 @@ def test_valid_only_is_said_to_be_about_a_published_list(here, capsys, caplog):
     assert "; networks in the published list of the space\n" in caplog.text
 
 
-def test_a_training_is_announced_once_it_may_begin(searched, here, capsys, caplog):
+def test_a_training_is_announced_after_all_checks(
+    searched: Path, here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copy(searched / "architecture.json", here)
     words = ["train", "--arch", "architecture.json", "--recipe", "digits", "--epochs", "1", "--channels", "2"]
     with caplog.at_level("INFO"):
         code, _, err = run(capsys, *words, "--layers", "1", "--out", "t", "--device", "cpu")
         assert code == 0, err
-        said = "on digits by recipe digits, on cpu: C=2, 1 cell in each of the three stages, 1 epoch\n"
-        assert caplog.text.count(said) == 1
+        line = "on digits by recipe digits, on cpu: C=2, 1 cell in each of the three stages, 1 epoch\n"
+        assert caplog.text.count(line) == 1
         run(capsys, *words, "--out", "t")  # which is there now
     assert caplog.text.count("training |") == 1
 
 
-def test_the_next_command_has_no_flag_that_was_not_typed(searched, here, capsys):
+def test_the_next_command_has_only_flags_that_were_typed(
+    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(searched, here / "run")
     for typed in ("", " --device cpu"):
         _, out, _ = run(capsys, "search", "--resume", "run", *typed.split())
         assert out.splitlines()[-1].endswith(f" train --arch run/architecture.json{typed}")
 
 
-def test_the_use_of_a_latency_table_is_said_as_the_command_was_called(here, capsys, monkeypatch):
+def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.argv", ["tools/zcpt-here"])
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
     _, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
@@ -78,7 +93,9 @@ def test_the_use_of_a_latency_table_is_said_as_the_command_was_called(here, caps
         ("train", {"workers INT": "0 on a CPU, else the number of cores, at most 8", "epochs INT": "600"}),
     ],
 )
-def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
+def test_help_shows_the_defaults_that_are_taken(
+    command: str, shown: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         run(capsys, command, "--help")
     text = " ".join(capsys.readouterr().out.split())
@@ -88,14 +105,16 @@ def test_help_shows_the_defaults_that_are_taken(command, shown, capsys):
         assert f"(default: {default})" in text.split(f" --{name} ")[-1].split(" --")[0]
 
 
-def test_list_says_what_each_proxy_declares(capsys, monkeypatch):
+def test_list_shows_what_each_proxy_declares(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class WidthDepth(Proxy):
         """Number of weights."""
 
         name, higher_is_better, cost, paper = "size", False, 0.5, "Me, 2020"
         needs, norms = frozenset({"labels", "images"}), "none"
 
-        def score(self, net, batch, mixture):
+        def score(self, net: object, batch: zcpt.Batch, mixture: object) -> float:
             return 0.0
 
     monkeypatch.setattr(_PROXIES, "_parts", dict(_PROXIES._parts))
