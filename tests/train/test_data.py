@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import pickle
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
+from torchvision.datasets import ImageFolder
 
-from train.data import DATASETS, build_scoring_batches, load_data
+from train.data import (
+    _TORCHVISION,
+    DATASETS,
+    ImageData,
+    _load_digit_images,
+    build_scoring_batches,
+    load_data,
+    register_dataset,
+)
+from train.images import ImageSet
 from zcpt import DataError
 
 
@@ -65,6 +79,107 @@ def test_cifar_is_read_from_the_data_directory(tmp_path: Path, monkeypatch: pyte
     assert data.statistics[0] == (0.49139968, 0.48215827, 0.44653124)
     raw = datasets.CIFAR10(str(tmp_path))
     assert torch.equal(data.train[7][0], torch.from_numpy(raw.data[7]).permute(2, 0, 1))
+
+
+class FakeTorchvision:
+    """Data set of torchvision that records each read as (training part?, download?)."""
+
+    def __init__(self, complete: bool = True) -> None:
+        self.complete = complete
+        self.reads: list[tuple[bool, bool]] = []
+
+    def __call__(self, root: str, train: bool = True, split: str = "train", download: bool = False) -> SimpleNamespace:
+        train = train and split == "train"
+        self.reads.append((train, download))
+        if not self.complete and not download:
+            raise RuntimeError("Dataset not found or corrupted.")
+        labels = [0, 1, 2]
+        data = np.zeros((3, 3, 32, 32) if split != "train" else (3, 32, 32, 3), dtype=np.uint8)
+        return SimpleNamespace(data=data, targets=labels, labels=labels, classes=["a", "b", "c"])
+
+
+def use_everything(data: ImageData) -> None:
+    """Access all that commands access, in the way of a search and of a training."""
+    for view in (data, data.in_memory(), data.in_memory()):
+        _ = view.classes, view.image_shape, view.statistics
+        assert len(view.train) >= len(view.test) >= 1
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_each_part_of_a_torchvision_data_set_is_read_once(
+    name: str, download: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTorchvision()
+    monkeypatch.setitem(_TORCHVISION, name, (fake, "", ((0.5,) * 3, (0.5,) * 3)))
+    data = load_data(name, tmp_path, download)
+    assert fake.reads == [(True, False)]  # files that are there are not downloaded, nor hashed for it
+    use_everything(data)
+    assert fake.reads == [(True, False), (False, False)]
+
+
+def test_missing_files_are_downloaded_when_the_data_set_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTorchvision(complete=False)
+    monkeypatch.setitem(_TORCHVISION, "cifar10", (fake, "", ((0.5,) * 3, (0.5,) * 3)))
+    data = load_data("cifar10", tmp_path, download=True)
+    assert fake.reads == [(True, False), (True, True)]
+    use_everything(data)
+    assert fake.reads[2:] == [(False, False), (False, True)]
+
+
+def test_each_part_of_the_digits_is_loaded_once_and_on_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def load(train: bool) -> ImageSet:
+        calls.append(train)
+        return _load_digit_images(train)
+
+    monkeypatch.setattr("train.data._load_digit_images", load)
+    data = load_data("digits")
+    assert not calls
+    use_everything(data)
+    assert calls == [True, False]
+
+
+def test_each_part_of_a_registered_data_set_is_loaded_once_and_on_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def load(train: bool) -> Any:
+        calls.append(train)
+        return [(torch.zeros(1, 8, 8, dtype=torch.uint8), 0)] * 3
+
+    monkeypatch.setattr(DATASETS, "_parts", dict(DATASETS._parts))
+    register_dataset("black")(lambda data_dir, download: ImageData(("a", "b"), load))
+    data = load_data("black")
+    assert not calls
+    use_everything(data)
+    assert calls == [True, False]
+
+
+def test_a_folder_is_listed_and_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part, label in product(("train", "test"), "ab"):
+        (tmp_path / part / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / part / label / "0.png")
+    listed: list[str] = []
+    opened: list[str] = []
+    open_image = Image.open
+
+    def list_images(root: str) -> ImageFolder:
+        listed.append(root)
+        return ImageFolder(root)
+
+    def count_and_open(path: str) -> Any:
+        opened.append(path)
+        return open_image(path)
+
+    monkeypatch.setattr("train.folder.ImageFolder", list_images)
+    monkeypatch.setattr("train.folder.Image.open", count_and_open)
+    data = load_data(f"folder:{tmp_path}")
+    assert (len(data.train), len(data.test)) == (2, 2)
+    assert len(listed) == 2
+    assert sorted(opened) == sorted(str(path) for path in (tmp_path / "train").rglob("*.png"))  # for their size
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
