@@ -18,6 +18,7 @@ import torch
 from train.data import ImageData, load_data
 from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.errors import ConfigError
+from zcpt.files import read_json
 from zcpt.options import format_flag, parse_number
 
 _METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
@@ -87,6 +88,15 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available); with torchrun, cuda is another GPU for "
         "each process",
     )
+
+
+def read_search_config(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a search's run folder; ConfigError if it is missing or damaged."""
+    path = folder / "config.json"
+    document = read_json(path, ("space", "search.seed", "data", "device"))
+    if not isinstance(document["data"], dict):
+        raise ConfigError(f"{path} is damaged: its 'data' is no mapping.")
+    return document
 
 
 def reload_data(name: str, directory: str | None, args: argparse.Namespace) -> ImageData:

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from train.data import build_scoring_batches
-from zcpt.cli._options import add_data_arguments, pick_device, reload_data
+from zcpt.cli._options import add_data_arguments, pick_device, read_search_config, reload_data
 from zcpt.errors import ConfigError
-from zcpt.files import read_json
 from zcpt.monitor import Progress
 from zcpt.search import replay
 
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Repeat a search, and print 'same' (exit code 0) or the first difference (exit code 1)."""
-    document = read_json(args.folder / "config.json", ("data", "search.seed", "device"))
+    document = read_search_config(args.folder)
     data_of_run = document["data"]
     if "dataset" not in data_of_run:
         raise ConfigError(f"{args.folder} was started from Python: use zcpt.replay there.")

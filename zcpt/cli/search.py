@@ -17,11 +17,11 @@ from zcpt.cli._options import (
     get_given_options,
     make_run_path,
     pick_device,
+    read_search_config,
     refuse_flags_of_resumed_run,
     reload_data,
 )
 from zcpt.errors import ConfigError
-from zcpt.files import read_json
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import format_count, pluralize
 from zcpt.plot import draw_architecture
@@ -94,7 +94,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, S
     """Return folder, space, data, settings and device of the run to be resumed."""
     fixed = ["space", "dataset", "preset", "out", *get_given_options(args, SearchConfig)]
     refuse_flags_of_resumed_run(args, fixed)
-    document = read_json(args.resume / "config.json", ("space", "search", "data", "device"))
+    document = read_search_config(args.resume)
     if "dataset" not in document["data"]:
         raise ConfigError(
             f"{args.resume} was started from Python: resume it there, with zcpt.search(..., resume=True)."

@@ -22,11 +22,12 @@ from zcpt.cli._options import (
     get_given_options,
     make_run_path,
     pick_device,
+    read_search_config,
     refuse_flags_of_resumed_run,
     reload_data,
 )
 from zcpt.errors import ConfigError, SpaceError
-from zcpt.files import read_json, read_text
+from zcpt.files import read_text
 from zcpt.options import format_count, pluralize
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         space, architecture = read_architecture(args.arch, args.space)
         device = pick_device(args.device)
-        search_config = _read_search_config(args.arch.parent)
+        search_config = _find_search_config(args.arch.parent)
         data = _load_data(args, search_config)
         recipe = args.recipe or get_default_recipe(data.name)
         options = {
@@ -111,22 +112,24 @@ def read_architecture(path: Path | None, space_name: str | None) -> tuple[Search
     return space, architecture
 
 
-def _read_search_config(folder: Path) -> dict[str, Any] | None:
+def _find_search_config(folder: Path) -> dict[str, Any] | None:
     """Read the config.json of a search's run folder; return None if the folder is no run folder.
 
-    Other programs write a config.json too, as Hugging Face does beside every model. Only one with the keys of a search
-    is read. A damaged file counts as the search's if the search's journal lies beside it.
+    Other programs write a config.json too: Hugging Face puts one beside every model. So only one with the entries of a
+    search is taken. A damaged one is a search's if the search's journal lies beside it.
     """
-    path = folder / "config.json"
-    keys = ("space", "search", "data")
-    if (folder / "journal").is_dir() and path.exists():
-        return read_json(path, keys)
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        document = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
         return None
-    is_search = isinstance(document, dict) and all(key in document for key in keys)
-    return document if is_search else None
+    except (OSError, ValueError):
+        document = None
+    is_search = (
+        isinstance(document, dict)
+        and "space" in document
+        and all(isinstance(document.get(key), dict) for key in ("search", "data"))
+    )
+    return read_search_config(folder) if is_search or (folder / "journal").is_dir() else None
 
 
 def _load_data(args: argparse.Namespace, search_config: dict[str, Any] | None) -> ImageData:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 import zcpt
 from tests.conftest import Hashed, random_architecture
 from tests.zcpt.cli.conftest import QUICK, content, run
+from train.data import ImageData
 from zcpt.files import lock_folder
 from zcpt.search.propose import Proposer
 
@@ -78,6 +80,39 @@ def test_list_shows_every_name_with_a_line(capsys: pytest.CaptureFixture[str]) -
     ):
         assert f"\n  {name} " in out
     assert run(capsys, "list", "orders")[1].startswith("orders\n")
+
+
+FOREIGN_CONFIGS = {
+    "Hugging Face": '{"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "num_labels": 10}',
+    "with a key of ours": '{"data": {"train": "images.csv"}, "seed": 0}',
+    "with keys of a search": '{"space": 1, "search": 2, "data": 3}',
+    "a list": "[1, 2]",
+    "no JSON": "model = resnet",
+    "no text": "\x00\xff",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("config", list(FOREIGN_CONFIGS))
+@pytest.mark.parametrize("dataset", [[], ["--dataset", "digits"]])
+def test_an_architecture_beside_a_config_of_another_program_is_trained(
+    config: str, dataset: list[str], searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "model").mkdir()
+    shutil.copy(searched / "architecture.json", here / "model")
+    (here / "model" / "config.json").write_bytes(FOREIGN_CONFIGS[config].encode("latin-1"))
+    before = content(here / "model")
+    words = ["train", "--arch", "model/architecture.json", "--epochs", "1", "--channels", "2", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zcpt.cli.train.train_architecture", stop_training)
+        code, _, err = run(capsys, *words, *dataset)
+    assert (code, err) == (2, "zcpt: digits in runs.\n")
+    assert content(here / "model") == before
+
+
+def stop_training(space: object, architecture: object, data: ImageData, config: object, folder: Path, **_: Any) -> None:
+    """Stand for the training; report on which data and where it would start."""
+    raise zcpt.ZcptError(f"{data.name} in {folder.parts[0]}.")
 
 
 def test_a_search_within_budgets_prints_limits_and_totals(
@@ -178,6 +213,8 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "a search of Python": ([*train[:2], "python/a.json"], "was started from Python: name the data set"),
         "a damaged config": ([*train[:2], "damaged/a.json"], "config.json is damaged: it has no 'space'"),
         "resuming a strange config": ([*search, "--resume", "strange"], "config.json is damaged: it has no 'space'"),
+        "resuming a config of values": ([*search, "--resume", "values"], "config.json is damaged: its 'data' is no"),
+        "replaying a config of values": (["replay", "values"], "config.json is damaged: its 'data' is no mapping"),
         "no device": ([*search, "--device", "gpu9"], "--device gpu9 cannot be used"),
         "too few cells": ([*darts, "--layers", "2"], "needs at least 3 cells"),
         "no run to resume": ([*search, "--resume", "nowhere"], "config.json is missing: nowhere is no run folder."),
@@ -242,7 +279,12 @@ def littered(here: Path) -> Path:
     (here / "full").mkdir()
     (here / "full" / "note").write_text("mine")
     write_folder_with_broken_picture(here / "broken")
-    searches = (("python", '{"space": "nasbench201", "search": {}, "data": {}}'), ("strange", "{}"), ("damaged", "{}"))
+    searches = (
+        ("python", '{"space": "toy", "search": {"seed": 0}, "data": {}, "device": "cpu"}'),
+        ("strange", "{}"),
+        ("damaged", "{}"),
+        ("values", '{"space": "toy", "search": {"seed": 0}, "data": 3, "device": "cpu"}'),
+    )
     for name, config in searches:
         (here / name).mkdir()
         (here / name / "config.json").write_text(config)
