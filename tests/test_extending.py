@@ -128,7 +128,7 @@ def test_names_are_unique_but_for_what_is_defined_anew():
 @pytest.mark.usefixtures("own_names")
 def test_a_space_of_two_names_is_refused():
     zcpt.register_space("alias")(lambda: zcpt.get_space("nasbench201"))
-    with pytest.raises(SpaceError, match="registered as 'alias' calls itself 'nasbench201'"):
+    with pytest.raises(SpaceError, match="registered as 'alias' has the name 'nasbench201'"):
         zcpt.get_space("alias")
 
 

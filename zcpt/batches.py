@@ -1,4 +1,4 @@
-"""Mini-batches that depend on a seed alone."""
+"""Mini-batches that are functions of a seed."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     seed: int = 0
-    """What networks that draw random numbers are seeded with while they are scored on it."""
+    """Seed of the random numbers that a network draws while it is scored on this batch."""
 
 
 class Batches(Protocol):
-    """Where a search gets its mini-batches from."""
+    """Source of mini-batches. ``as_batches`` makes one from a data set, a DataLoader or tensors."""
 
     num_classes: int
     about: Mapping[str, object]
-    """What the run folder notes about the data."""
+    """Description of the data, for the run folder."""
 
     def __len__(self) -> int:
-        """How many images there are to draw from."""
+        """Return the number of images to draw from."""
         ...
 
     def draw(self, size: int, seed: int) -> Batch:
-        """The batch of that seed: the same one whenever it is drawn. ``size`` is at most ``len``."""
+        """Return the batch of a seed, always the same one. ``size`` is at most ``len``."""
         ...
 
 
 class DatasetBatches:
-    """Batches from a torch data set of (image tensor [C, H, W], label), augmented by the data set's own transform.
+    """Batches from a torch data set of pairs (image tensor [C, H, W], label), augmented by its own transform.
 
     Args:
         dataset: Any map-style data set. Its transform may draw from torch's generator.
-        indices: The part of it to draw from; None means all of it.
+        indices: Indices to draw from; None draws from the whole data set.
         num_classes: Number of classes; None reads ``dataset.classes``.
-        about: What the run folder notes about the data.
+        about: Description of the data, for the run folder.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class DatasetBatches:
         self.dataset = dataset
         self.indices = range(len(cast(Sized, dataset))) if indices is None else indices
         if num_classes is None and not hasattr(dataset, "classes"):
-            raise ConfigError("the data set does not say its classes: pass num_classes, such as num_classes=10.")
+            raise ConfigError(
+                "the data set has no attribute classes: pass the number of classes, such as num_classes=10."
+            )
         self.num_classes = num_classes or len(cast(Any, dataset).classes)
         self.about = about or {}
 
@@ -75,21 +77,21 @@ class DatasetBatches:
         return len(self.indices)
 
     def draw(self, size: int, seed: int) -> Batch:
-        """Different images, drawn and augmented with torch's generator seeded for this batch."""
+        """Draw different images, and augment them, with torch's generator seeded for this batch."""
         with use_seed(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
-            images, labels = zip(*(_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
-        return Batch(_stacked(images), torch.as_tensor(labels), seed)
+            images, labels = zip(*(_check_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
+        return Batch(_stack(images), torch.as_tensor(labels), seed)
 
 
-def _pair(item: Any) -> tuple[Any, Any]:
+def _check_pair(item: Any) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         given = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
         raise DataError(f"the items of the data set must be pairs (image, label), not {given}: wrap the data set.")
     return item[0], item[1]
 
 
-def _stacked(images: Sequence[Any]) -> Tensor:
+def _stack(images: Sequence[Any]) -> Tensor:
     for image in images:
         if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim != 3:
             given = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
@@ -100,7 +102,7 @@ def _stacked(images: Sequence[Any]) -> Tensor:
 
 
 def as_batch(given: object) -> Batch:
-    """A batch, or a pair of images [B, C, H, W] and labels [B], as a batch; ConfigError where it is neither."""
+    """Convert a batch, or a pair of images [B, C, H, W] and labels [B], to a ``Batch``; else raise ConfigError."""
     if (
         not isinstance(given, tuple | list)
         or len(given) not in (2, 3)
@@ -117,13 +119,21 @@ def as_batch(given: object) -> Batch:
 
 
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
-    """Accept what people have at hand: Batches, a data set, a DataLoader (its data set is drawn from, where its sampler
-    draws), or a pair of tensors (images [N, C, H, W], labels [N])."""
+    """Convert data to a source of mini-batches.
+
+    Args:
+        data: ``Batches``; a map-style data set; a DataLoader over one, of which only the data set and the indices of
+            its sampler are used; or a pair of tensors (images [N, C, H, W], labels [N]).
+        num_classes: Number of classes; None reads it from the data.
+
+    Raises:
+        ConfigError: The data is something else, or the indices of the DataLoader's sampler are not known.
+    """
     if hasattr(data, "draw"):
         return cast(Batches, data)
     indices = None
     if isinstance(data, DataLoader):
-        indices = None if isinstance(data.dataset, IterableDataset) else _drawn_by(data)
+        indices = None if isinstance(data.dataset, IterableDataset) else _get_sampled_indices(data)
         data = data.dataset
     if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         num_classes = num_classes or int(data[1].max()) + 1
@@ -137,8 +147,8 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
     )
 
 
-def _drawn_by(loader: DataLoader[Any]) -> Sequence[int]:
-    """The indices that a loader's sampler draws."""
+def _get_sampled_indices(loader: DataLoader[Any]) -> Sequence[int]:
+    """Return the indices that the sampler of a DataLoader draws."""
     batches = loader.batch_sampler
     sampler = loader.sampler if batches is None else getattr(batches, "sampler", batches)
     if isinstance(sampler, SubsetRandomSampler):
@@ -146,13 +156,14 @@ def _drawn_by(loader: DataLoader[Any]) -> Sequence[int]:
     if isinstance(sampler, SequentialSampler | RandomSampler):
         return range(len(sampler.data_source))
     raise ConfigError(
-        f"which images a DataLoader with a {type(sampler).__name__} draws is not known: give it a SubsetRandomSampler, "
-        "a RandomSampler or a SequentialSampler, or pass torch.utils.data.Subset(data_set, indices)."
+        f"the images that a DataLoader with a {type(sampler).__name__} draws are not known: give it a "
+        "SubsetRandomSampler, a RandomSampler or a SequentialSampler, or pass "
+        "torch.utils.data.Subset(data_set, indices)."
     )
 
 
 def compute_fingerprint(batch: Batch) -> str:
-    """A hash of a batch: drawn with a fixed seed, it tells whether images, order and augmentation are the same."""
+    """Return a hash of a batch. For a batch of a fixed seed it identifies images, their order and augmentation."""
     digest = hashlib.sha256()
     for tensor in (batch.images, batch.labels):
         digest.update(tensor.contiguous().cpu().numpy().tobytes())

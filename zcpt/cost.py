@@ -1,4 +1,4 @@
-"""What a discrete network consists of, and parameters and MACs of single layers by formula."""
+"""Blocks of discrete networks, and parameters and MACs of layers by formula."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 HeightWidth = tuple[int, int]
-"""Height and width in pixels."""
+"""Height and width of images or feature maps in pixels."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Trainable parameters, and multiply-accumulates of convolutions and linear layers for one image."""
+    """Trainable parameters, and multiply-accumulates (MACs) of convolutions and linear layers for one image."""
 
     params: int = 0
     macs: int = 0
@@ -27,77 +27,76 @@ class Cost:
 
 @dataclass(frozen=True)
 class Block:
-    """One operation at one place of a discrete network; equal blocks do the same on inputs of the same shape."""
+    """One operation at one place of a discrete network. Equal blocks compute the same on inputs of equal shape."""
 
     name: str
     in_channels: int
-    """Channels of its input."""
     out_channels: int
     stride: int
     input_size: HeightWidth
-    """Height and width of its input."""
+    """Height and width of the input feature maps."""
     cost: Cost = field(compare=False)
     build: Callable[[], nn.Module] = field(compare=False, repr=False)
-    """Makes the module as the network has it."""
+    """Builds the module as the network has it."""
 
     @property
     def key(self) -> str:
-        """The name under which tables hold it."""
+        """Name in latency tables, such as 'mb_k3_e6 24->40 stride 2 at 16x16'."""
         height, width = self.input_size
         return f"{self.name} {self.in_channels}->{self.out_channels} stride {self.stride} at {height}x{width}"
 
 
 BlockPrice = Callable[[Block], float]
-"""What one block counts; a network counts the sum of its blocks."""
+"""Price of one block in the unit of a budget: parameters, MACs or nanoseconds. Prices of a network's blocks add up."""
 
 
 def sum_costs(blocks: Iterable[Block]) -> Cost:
-    """The cost of all blocks together."""
+    """Return the total cost of blocks."""
     costs = [block.cost for block in blocks]
     return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))
 
 
 def compute_output_size(size: HeightWidth, stride: int) -> HeightWidth:
-    """Height and width after a stride-``stride`` operation; odd sizes round up."""
+    """Return height and width after an operation of a stride; odd sizes round up."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def conv_cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth, groups: int = 1) -> Cost:
-    """A convolution without bias whose output is ``size`` (height, width)."""
+    """Compute the cost of a convolution without bias whose output has height and width ``size``."""
     params = in_channels // groups * out_channels * kernel * kernel
     return Cost(params, params * size[0] * size[1])
 
 
 def norm_cost(channels: int) -> Cost:
-    """An affine BatchNorm: its multiplications are not counted, as is usual."""
+    """Compute the cost of an affine BatchNorm. Its multiplications are not counted, as is usual."""
     return Cost(2 * channels, 0)
 
 
 def linear_cost(in_channels: int, out_channels: int) -> Cost:
-    """A linear layer with bias; adding the bias is no multiplication."""
+    """Compute the cost of a linear layer with bias; adding the bias is not a multiplication."""
     return Cost(in_channels * out_channels + out_channels, in_channels * out_channels)
 
 
 def measure_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
-    """The cost of any module on one input of that shape (channels, height, width), by counting what it computes.
+    """Measure the cost of a module on one input of ``shape`` (channels, height, width).
 
-    Nothing is computed for it: the module is built and run on torch's device 'meta'. All products of matrices and
-    convolutions count.
+    All convolutions and matrix products count. The module is built and run on torch's device 'meta', which computes
+    shapes only.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module = build().eval()
         module(torch.empty(1, *shape))
-    # The counter takes a multiply-accumulate for two operations.
+    # The counter counts a multiply-accumulate as two operations.
     return Cost(count_parameters(module), counter.get_total_flops() // 2)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def classifier_block(features: int, classes: int, size: HeightWidth) -> Block:
-    """Global average pooling of maps of ``size``, and a linear layer with bias."""
+    """Return the block of a classifier: global average pooling of maps of ``size``, and a linear layer with bias."""
     return Block(
         "classifier",
         features,
@@ -105,9 +104,9 @@ def classifier_block(features: int, classes: int, size: HeightWidth) -> Block:
         1,
         size,
         linear_cost(features, classes),
-        partial(_classifier, features, classes),
+        partial(_build_classifier, features, classes),
     )
 
 
-def _classifier(features: int, classes: int) -> nn.Module:
+def _build_classifier(features: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))

@@ -1,4 +1,4 @@
-"""Moving networks and batches to a device, in the layout that suits them."""
+"""Devices, and networks and batches on them in the fastest memory layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """The device of that name, after trying it; ConfigError if it cannot be used."""
+    """Return the device of a name after a trial allocation; ConfigError if it cannot be used."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -28,19 +28,23 @@ def resolve_device(name: str | torch.device) -> torch.device:
 
 
 def select_local_gpu() -> None:
-    """Let 'cuda' mean the GPU with the number of this process among those that torchrun started on this machine."""
+    """Let 'cuda' denote the GPU of this process: the one whose index is torchrun's LOCAL_RANK.
+
+    Raises:
+        ConfigError: torchrun started more processes on this machine than it has GPUs.
+    """
     number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= count > 0:
         raise ConfigError(
-            f"process {number} of this machine has no GPU of its own, of which there are {count}: give torchrun "
-            f"--nproc-per-node {count}, or several processes one device, such as --device cuda:0 or --device cpu."
+            f"process {number} of this machine has no GPU of its own, as there are {count}: give torchrun "
+            f"--nproc-per-node {count}, or let processes share a device by --device cuda:0 or --device cpu."
         )
     if count:
         torch.cuda.set_device(number)
 
 
 def get_device_name(device: torch.device) -> str:
-    """What hardware it is, such as the model of the GPU or of the processor."""
+    """Return the model of the GPU or of the processor."""
     module = getattr(torch, device.type)
     if hasattr(module, "get_device_name"):
         return str(module.get_device_name(device))
@@ -51,7 +55,7 @@ def get_device_name(device: torch.device) -> str:
 
 
 def move_network(net: Net, device: torch.device, channels_last: bool = True) -> Net:
-    """Move a network in place, and return it.
+    """Move a network to a device in place, and return it.
 
     With channels last, depthwise convolutions and pooling run several times faster on CPUs; no value changes.
     """
@@ -61,10 +65,10 @@ def move_network(net: Net, device: torch.device, channels_last: bool = True) -> 
 
 
 def move_images(images: Tensor, device: torch.device, channels_last: bool = True) -> Tensor:
-    """Move images [B, C, H, W], in the layout of ``move_network``."""
+    """Return images [B, C, H, W] on a device, in the memory layout of ``move_network``."""
     return images.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def move_batch(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch, in the layout of ``move_network``."""
+    """Return a batch on a device, in the memory layout of ``move_network``."""
     return Batch(move_images(batch.images, device), batch.labels.to(device), batch.seed)

@@ -1,4 +1,4 @@
-"""The errors that a user can cause. Each message says what was given, what is allowed and what to type."""
+"""Errors caused by user input. Each message has what was given, what is allowed and what to type."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 
 
 class ZcptError(Exception):
-    """Anything that the caller can mend; the command line shows it as one sentence and exits with 2."""
+    """Base class of errors caused by user input. The command line prints the message and exits with code 2."""
 
 
 class ConfigError(ZcptError):
-    """An option, a run folder or a combination of them that cannot be used."""
+    """An option, a run folder or a combination of options that cannot be used."""
 
 
 class SpaceError(ZcptError):
-    """An unknown search space, or an architecture that is not one of the space's."""
+    """An unknown search space or choice, or an architecture that does not belong to the space."""
 
 
 class ProxyError(ZcptError):
-    """An unknown proxy, or a network and batch that the proxy cannot score."""
+    """An unknown proxy, or a network or batch that the proxy cannot score."""
 
 
 class InfeasibleError(ZcptError):
-    """Budgets that no architecture of the space keeps."""
+    """Budgets that no architecture of the space meets."""
 
 
 class DataError(ZcptError):
@@ -31,23 +31,27 @@ class DataError(ZcptError):
 
 
 class LostError(Exception):
-    """Work in several processes that has lost one; nothing that the caller gave is wrong, and it can be resumed."""
+    """A process of a group was lost. Not caused by user input: the run can be resumed."""
 
 
-_LISTED = 20
+_MAX_LISTED = 20
+"""Number of known names that a message lists at most."""
 
 
 def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:
-    """One sentence for a name that nothing is registered under, with the nearest one that is.
+    """Return the message for an unknown name: the nearest known name, or a list of the known names.
 
     Args:
-        kind: What the name should have been.
-        given: The name.
-        known: All names.
-        listing: A command that shows them all.
+        kind: Kind of thing that the name should denote, such as 'proxy'.
+        given: The unknown name.
+        known: All known names.
+        listing: Command that lists all names.
+
+    Example:
+        ``unknown proxy 'nasvot': did you mean 'naswot'? ('zcpt list proxies' lists all of them)``
     """
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    choices = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    choices = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     hint = f"did you mean '{near[0]}'?" if near else f"choose from {choices}."
-    return f"unknown {kind} '{given}': {hint}" + (f" ('{listing}' shows them all)" if listing else "")
+    return f"unknown {kind} '{given}': {hint}" + (f" ('{listing}' lists all of them)" if listing else "")

@@ -1,4 +1,4 @@
-"""Files and folders that are either all there or not there at all."""
+"""Files and folders that are written completely or not at all, and readers that explain what is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zcpt.errors import ConfigError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8; a kill at any moment leaves the old one or the new one."""
+    """Write a file, text as UTF-8. A kill at any moment leaves the old content or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -27,12 +27,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def to_json_text(document: Any) -> str:
-    """A document as our files hold it."""
+    """Return a document as indented JSON with a newline at its end."""
     return json.dumps(document, indent=2) + "\n"
 
 
 def read_text(path: Path, hint: str = "") -> str:
-    """Read a text file; ConfigError, with the hint, when it is missing or no text."""
+    """Read a UTF-8 text file.
+
+    Raises:
+        ConfigError: The file is missing (with the hint), or cannot be read as text.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -42,12 +46,12 @@ def read_text(path: Path, hint: str = "") -> str:
 
 
 def read_run_file(path: Path) -> str:
-    """Read a text file of a run folder."""
+    """Read a text file of a run folder; ConfigError if it is missing or cannot be read."""
     return read_text(path, f"{path.parent} is no run folder")
 
 
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """Read a JSON object of a run folder; ConfigError when it is missing, damaged, or lacks one of the keys."""
+    """Read a JSON object of a run folder; ConfigError if it is missing, damaged, or lacks one of the keys."""
     try:
         return require_keys(json.loads(read_run_file(path)), keys, path)
     except json.JSONDecodeError as error:
@@ -55,7 +59,7 @@ def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, Any]:
-    """The document, if it is a mapping with these keys; ConfigError if not. ``a.b`` is key b of the mapping a."""
+    """Return a document if it is a mapping with these keys, else raise ConfigError. ``a.b`` is key b of mapping a."""
     for key in keys:
         part = document
         for name in key.split("."):
@@ -68,7 +72,7 @@ def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str
 
 
 def describe_yaml_error(error: yaml.YAMLError) -> str:
-    """What is wrong with a YAML text, in one line."""
+    """Return the problem and its place in a YAML text, in one line."""
     mark: yaml.Mark | None = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"{getattr(error, 'problem', None) or ' '.join(str(error).split())}{where}"
@@ -76,7 +80,13 @@ def describe_yaml_error(error: yaml.YAMLError) -> str:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder; ConfigError if one is in it. A kill gives the folder free."""
+    """Lock a run folder against other processes.
+
+    The operating system releases the lock when the process ends, also when it is killed.
+
+    Raises:
+        ConfigError: Another process holds the lock.
+    """
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
@@ -115,7 +125,7 @@ def create_folder(path: Path, files: Mapping[str, str]) -> bool:
 
 
 def describe_difference(key: str, before: Any, now: Any) -> str:
-    """Where two values of a run folder's document differ."""
+    """Return the first difference between two values of a run folder's document: 'seed is 0, not 1'."""
     if isinstance(before, dict) and isinstance(now, dict):
         name = next(k for k in {**before, **now} if before.get(k) != now.get(k))
         return f"{name} is {before.get(name)!r}, not {now.get(name)!r}"

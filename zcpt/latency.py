@@ -1,4 +1,4 @@
-"""Latency of a network as the sum over its blocks, each of them measured alone."""
+"""Latency of a network as the sum over its blocks, each measured alone."""
 
 from __future__ import annotations
 
@@ -22,35 +22,40 @@ from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.versions import get_versions
 
 _WARM_UP = 3
-_RUNS = 10
-"""Passes between two looks at the clock, so that waiting for a device does not count as its work."""
-_MOST = 1e12
-"""Milliseconds, about thirty years."""
+"""Measurements of each block that are discarded."""
+_PASSES = 10
+"""Forward passes of one measurement: the time of synchronising a device is then small beside its work."""
+_MAX_MILLISECONDS = 1e12
+"""Largest latency accepted in a table, about thirty years."""
 NANOSECONDS = 1_000_000
-"""In a millisecond."""
+"""Nanoseconds of a millisecond."""
 
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Milliseconds of single blocks on one device."""
+    """Latencies of blocks on one device."""
 
     about: Mapping[str, Any]
-    """Device, its name, date, versions, batch size, space and network_config."""
+    """Device, its name, date, versions, batch size, space and network config."""
     milliseconds: Mapping[str, float]
-    """By ``Block.key``, for a whole batch."""
+    """Latency of a whole batch by ``Block.key``."""
 
     @classmethod
     def read(cls, path: Path) -> LatencyTable:
-        """Read what ``write`` wrote; ConfigError if it is missing or something else."""
+        """Read the file of a table; ConfigError if it is missing or damaged."""
         try:
             document = json.loads(read_text(path, "'zcpt latency --out FILE' measures one"))
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path} is damaged: {error}.") from None
         table = require_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
-        # The type itself, since True is an int; and JSON has Infinity and NaN in Python.
-        if not isinstance(times, dict) or not all(type(v) in (int, float) and 0 <= v < _MOST for v in times.values()):
-            raise ConfigError(f"{path} is damaged: 'milliseconds' must map blocks to numbers from 0 to {_MOST:g}.")
+        # The type itself, because True is an int. The range, because Python reads Infinity and NaN in JSON.
+        if not isinstance(times, dict) or not all(
+            type(v) in (int, float) and 0 <= v < _MAX_MILLISECONDS for v in times.values()
+        ):
+            raise ConfigError(
+                f"{path} is damaged: 'milliseconds' must map blocks to numbers from 0 to {_MAX_MILLISECONDS:g}."
+            )
         return cls(table["about"], times)
 
     def write(self, path: Path) -> None:
@@ -58,41 +63,41 @@ class LatencyTable:
         write_atomically(path, to_json_text(asdict(self)))
 
     def price(self, block: Block) -> int:
-        """Nanoseconds of a block: as whole numbers they add up to the same in any order."""
+        """Return the nanoseconds of a block. Integers, because their sum does not depend on the order."""
         return round(self.milliseconds[block.key] * NANOSECONDS)
 
     def check(self, space: SearchSpace, network_config: NetworkConfig, path: str) -> None:
-        """ConfigError unless the table has every block that networks of that network_config may consist of."""
+        """Raise ConfigError unless the table has every block of the networks of ``network_config``."""
         for block in space.all_blocks(network_config):
             if block.key not in self.milliseconds:
                 raise ConfigError(
                     f"{path} lacks '{block.key}': measure it by 'zcpt latency --space {space.name} "
                     f"--channels {network_config.channels} --layers {network_config.layers} "
-                    f"--image-size {_size(network_config)} "
+                    f"--image-size {_format_size(network_config)} "
                     f"--in-channels {network_config.in_channels} --classes {network_config.num_classes} --out FILE'."
                 )
 
 
-def _size(network_config: NetworkConfig) -> str:
+def _format_size(network_config: NetworkConfig) -> str:
     height, width = network_config.image_size
     return str(height) if height == width else f"{height}x{width}"
 
 
-def measure(
+def measure_latency(
     space: SearchSpace, network_config: NetworkConfig, device: torch.device, *, batch_size: int = 1, repeats: int = 20
 ) -> LatencyTable:
-    """Measure every block that networks of that network_config may consist of.
+    """Measure every block of the networks of a config.
 
     Args:
         space: The space.
-        network_config: Of the networks.
-        device: Where they are to run.
-        batch_size: Images at a time.
-        repeats: Measurements of each block, of which the median counts.
+        network_config: Config of the networks.
+        device: Device to measure.
+        batch_size: Images of a batch.
+        repeats: Measurements of each block; the table has their median.
     """
     blocks = {block.key: block for block in space.all_blocks(network_config)}
     bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
-    times = {block.key: _milliseconds(block, device, batch_size, repeats) for block in bar}
+    times = {block.key: _measure_block(block, device, batch_size, repeats) for block in bar}
     about = {
         "device": str(device),
         "name": get_device_name(device),
@@ -107,26 +112,26 @@ def measure(
     return LatencyTable(about, times)
 
 
-def _milliseconds(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
+def _measure_block(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
     module = move_network(block.build(), device).eval()
     images = move_images(torch.randn(batch_size, block.in_channels, *block.input_size), device)
-    synchronize = _synchronize(device)
+    synchronize = _get_synchronize(device)
     times = []
     with torch.inference_mode():
         for repeat in range(_WARM_UP + repeats):
             synchronize()
             started = time.perf_counter()
-            for _ in range(_RUNS):
+            for _ in range(_PASSES):
                 module(images)
             synchronize()
             if repeat >= _WARM_UP:
-                times.append((time.perf_counter() - started) / _RUNS * 1e3)
+                times.append((time.perf_counter() - started) / _PASSES * 1e3)
     return median(times)
 
 
-def _synchronize(device: torch.device) -> Callable[[], None]:
-    """What waits until the device has done all its work."""
+def _get_synchronize(device: torch.device) -> Callable[[], None]:
+    """Return the function that waits until the device has done all its work."""
     if device.type == "cuda":
         return partial(torch.cuda.synchronize, device)
-    waits: Callable[[], None] = getattr(torch, device.type).synchronize  # such as torch.cpu, torch.mps
-    return waits
+    synchronize: Callable[[], None] = getattr(torch, device.type).synchronize  # torch.cpu, torch.mps, ...
+    return synchronize

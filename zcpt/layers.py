@@ -1,4 +1,4 @@
-"""Parts that the discrete networks of all spaces share: drop path and the auxiliary head."""
+"""Layers of the discrete networks of all spaces: drop path and the auxiliary head."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from zcpt.space import DiscreteNetwork
 
 
 class DropPath(nn.Module):
-    """In training, set the output of an operation to zero for some images and scale it up for the others."""
+    """Drop path: in training, zero the output of an operation for some images, and scale it up for the others."""
 
     probability: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # A tensor: as a Python number it would make torch.compile recompile in every epoch.
+        # A tensor, because torch.compile would recompile for every new Python number, that is in every epoch.
         self.register_buffer("probability", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         keep = 1 - self.probability
-        drawn = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=torch.float32)
-        return x * ((drawn < keep) / keep).to(x.dtype)
+        # In float32 also under bf16, whose eight bits of precision would change the probability.
+        uniform = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=torch.float32)
+        return x * ((uniform < keep) / keep).to(x.dtype)
 
 
 class DropPathNetwork(DiscreteNetwork):
-    """A discrete network whose operations are followed by DropPath where dropping makes sense."""
+    """Discrete network with ``DropPath`` after the operations that may be dropped."""
 
     def set_drop_path(self, probability: float) -> None:
         for module in self.modules():
@@ -37,14 +38,14 @@ class DropPathNetwork(DiscreteNetwork):
 
 
 def add_drop_path(operation: nn.Module) -> nn.Module:
-    """The operation with DropPath behind it; an identity stays as it is, as in DARTS."""
+    """Return an operation followed by ``DropPath``; an identity is never dropped, as in DARTS."""
     return operation if isinstance(operation, nn.Identity) else nn.Sequential(operation, DropPath())
 
 
 class AuxiliaryHead(nn.Module):
-    """The second classifier that DARTS trains along with the network, on feature maps of any size.
+    """Second classifier that DARTS trains along with the network. It takes maps [B, C, H, W] of any size.
 
-    DARTS pools 5x5 windows at the corners of its 8x8 maps to 2x2; for maps of another size the windows are scaled.
+    DARTS pools 5x5 windows at the corners of its 8x8 maps to 2x2; for maps of other sizes the windows are scaled.
     """
 
     def __init__(self, channels: int, num_classes: int) -> None:
@@ -54,12 +55,13 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.features(self.reduce(_corners(F.relu(x))))
+        x = self.features(self.reduce(_pool_corners(F.relu(x))))
         logits: Tensor = self.classifier(x.flatten(1))
         return logits
 
 
-def _corners(x: Tensor) -> Tensor:
+def _pool_corners(x: Tensor) -> Tensor:
+    """Pool [B, C, H, W] to [B, C, 2, 2]: 8x8 maps by windows of 5x5 at stride 3."""
     height, width = x.shape[-2:]
     if min(height, width) < 2:
         return F.adaptive_avg_pool2d(x, 2)

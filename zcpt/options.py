@@ -1,4 +1,4 @@
-"""Dataclasses of settings: their fields are the keyword arguments in Python and the flags on the command line."""
+"""Options: dataclass fields that are keyword arguments in Python and flags on the command line."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from zcpt.errors import ConfigError, describe_unknown_name
 
 
 def option(default: Any, help: str, read: Callable[[str], Any] | None = None, shown: str = "") -> Any:
-    """A dataclass field as a setting.
+    """Return a dataclass field that is an option.
 
     Args:
-        default: Its value where nothing else gives one.
-        help: The sentence that documents it.
-        read: How its value is read from a command line.
-        shown: What a command takes where it is not given, if that is not ``default``.
+        default: Default value.
+        help: Sentence that documents the option.
+        read: Parses the value given on the command line; None parses it by the type of the field.
+        shown: Default that the help shows, if it is not ``default``.
     """
     return field(default=default, metadata={"help": help, "read": read, "shown": shown or str(default)})
 
 
 _UNITS = {"k": 3, "M": 6, "G": 9}
+"""Decimal exponents of the unit suffixes."""
 
 
 def parse_number(text: str) -> float:
-    """Read 600M, 3.3M, 600e6 or 600000000; ValueError with a sentence for the user if it is no number."""
+    """Read 600M, 3.3M, 600e6 or 600000000; ValueError with a sentence for the user if it is not a number."""
     exponent = _UNITS.get(text[-1:], 0)
     try:
         return float(f"{text[:-1]}e{exponent}") if exponent else float(text)
     except ValueError:
-        raise ValueError(f"'{text}' is no number: write it like 600M, 3.3M, 70k, 1.5G, 600e6 or 600000000") from None
+        raise ValueError(f"'{text}' is not a number: write it like 600M, 3.3M, 70k, 1.5G, 600e6 or 600000000") from None
 
 
 def format_count(value: float, up: bool = False) -> str:
-    """A number with four digits, so that ``parse_number`` can read it; with ``up`` never less than it is."""
+    """Format a number with four significant digits and a unit, as ``parse_number`` reads it; ``up`` rounds up."""
     unit, exponent = next((u for u in reversed(_UNITS.items()) if value >= 10 ** u[1]), ("", 0))
     scaled = Decimal(value).scaleb(-exponent)
     digits = Decimal(1).scaleb(scaled.adjusted() - 3)
@@ -45,7 +46,7 @@ def format_count(value: float, up: bool = False) -> str:
 
 
 def format_exact(value: float) -> str:
-    """A number that ``parse_number`` reads as the same, in the shorter way of writing it."""
+    """Format a number exactly, with a unit if that is exact: ``parse_number`` reads back the same value."""
     text = format_count(value)
     return text if parse_number(text) == value else f"{value:.15g}"
 
@@ -56,12 +57,12 @@ def pluralize(count: int, singular: str, plural: str = "") -> str:
 
 
 def format_flag(name: str) -> str:
-    """How a field is spelled on the command line."""
+    """Return the command-line flag of a field: ``max_params`` -> ``--max-params``."""
     return "--" + name.replace("_", "-")
 
 
 def check_types(config: Any) -> None:
-    """ConfigError unless every field of a dataclass has a value of the type, or among the words, it declares."""
+    """Raise ConfigError unless every field of a dataclass has its declared type, or one of its declared words."""
     hints = get_type_hints(type(config))
     for f in fields(config):
         value, hint = getattr(config, f.name), hints[f.name]
@@ -70,6 +71,7 @@ def check_types(config: Any) -> None:
                 raise ConfigError(
                     describe_unknown_name(f"value of {format_flag(f.name)}", str(value), map(str, get_args(hint)))
                 )
+        # The type itself, because True is an int; an int may stand for a float.
         elif type(value) is not hint and not (hint is float and type(value) is int):
             raise ConfigError(f"{format_flag(f.name)} takes a value of type {hint.__name__}, not {value!r}.")
         elif hint is float and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Names, and what they stand for: our own parts, those that a decorator adds, and those of installed packages."""
+"""Registries: parts by name, built in, added by a decorator, or added by installed packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 
 PLUGINS = "zcpt.plugins"
-"""Group of the entry points of packages that bring parts: each one names a module that registers them."""
+"""Entry-point group of packages that add parts; each entry point names a module that registers them."""
 
 T = TypeVar("T")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -20,21 +20,25 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Registry(Mapping[str, T], Generic[T]):
     """Parts of one kind by name.
 
-    A name that is not known yet makes the installed plugins load, and so does listing all names.
+    Looking up an unknown name loads the installed plugins, and so does listing all names. Known names do not, so that a
+    broken plugin cannot break a search that does not use it.
 
     Args:
-        kind: What the parts are, such as 'proxy'.
-        error: What an unknown or a taken name raises.
-        listing: A command that shows all names.
-        own: The parts that are there from the start.
+        kind: Kind of the parts, for messages, such as 'proxy'.
+        error: Class of the error that an unknown or a taken name raises.
+        listing: Command that lists all names.
+        own: Built-in parts.
     """
 
     def __init__(
         self, kind: str, error: type[ZcptError], listing: str = "", own: Mapping[str, T] | None = None
     ) -> None:
-        self._kind, self._error, self._listing = kind, error, listing
+        self._kind = kind
+        self._error = error
+        self._listing = listing
         self._parts: dict[str, T] = dict(own or {})
         self._origins: dict[str, str] = {}
+        """Module and qualified name of what was decorated, by name of the part; built-in parts have none."""
 
     def decorator(
         self, name: str | None = None, *, convert: Callable[[Any], T] | None = None, required: Sequence[str] = ("name",)
@@ -95,15 +99,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
 @cache
 def load_plugins() -> None:
-    """Import the modules that installed packages name as plugins.
+    """Import the plugin modules of installed packages.
 
     Raises:
-        ConfigError: One of them cannot be imported.
+        ConfigError: A plugin cannot be imported.
     """
     for plugin in entry_points(group=PLUGINS):
         try:
             plugin.load()
-        except Exception as error:  # whatever a stranger's module raises
+        except Exception as error:  # a third party's module may raise anything
             package = plugin.dist.name if plugin.dist else plugin.value
             reason = str(error).rstrip(".") or "no reason given"
             raise ConfigError(
@@ -113,6 +117,6 @@ def load_plugins() -> None:
 
 
 def get_docstring_summary(documented: Callable[..., Any] | type) -> str:
-    """What the first line of a docstring says, without its full stop; empty where there is none."""
+    """Return the first line of a docstring without its full stop; empty if there is no docstring."""
     lines = (inspect.getdoc(documented) or "").splitlines()
     return lines[0].rstrip(".") if lines else ""

@@ -1,4 +1,4 @@
-"""Putting a model back to what it was."""
+"""Restore a model to its former state, whatever a block of code did to it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from torch import Tensor, nn
 
 _CONTAINERS = (dict, list, set, deque)
 Undo = Callable[[], object]
+"""Restores one part of the state."""
 
 
 @contextmanager
 def preserve(model: nn.Module) -> Iterator[None]:
-    """Leave a model bit for bit as it was, and the random generators too, also when the block fails.
+    """Restore a model bit for bit after the block, and the random generators too, also when the block fails.
 
-    That is all that can be reached from it through attributes of modules and tensors, dicts, lists, tuples, sets,
-    deques and what is derived from them: the class and the attributes of modules, among them parameters, buffers,
-    flags, hooks and forward; what containers hold; the memory, content, type, shape, ``requires_grad``, gradient and
-    hooks of dense tensors, registered or not; the content of NumPy arrays. Objects of other classes are not looked
-    into. Of the random generators it is the states of torch's of the CPU and of the model's devices, of NumPy's and of
-    Python's.
+    Restored is everything that can be reached from the model through attributes of modules and tensors, dicts, lists,
+    tuples, sets, deques and classes derived from these:
+
+    - the class and the attributes of modules, among them parameters, buffers, flags, hooks and ``forward``;
+    - the items of containers;
+    - memory, content, type, shape, ``requires_grad``, gradient and hooks of dense tensors, registered or not;
+    - the content of NumPy arrays;
+    - the state of torch's generators on the CPU and on the model's devices, of NumPy's and of Python's.
+
+    Objects of other classes are not searched.
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    undo = [restore for device in sorted(devices, key=str) for restore in _backend(device)]
-    undo += [*_generators(), *_undo(model)]
+    undo = [restore for device in sorted(devices, key=str) for restore in _save_device_generator(device)]
+    undo += [*_save_cpu_generators(), *_save_model(model)]
     try:
         yield
     finally:
@@ -38,59 +43,63 @@ def preserve(model: nn.Module) -> Iterator[None]:
         for restore in undo:
             try:
                 restore()
-            except Exception as error:  # the others are to be put back all the same
+            except Exception as error:  # the rest must be restored all the same
                 errors.append(error)
         if errors:
-            raise RuntimeError(f"the model could not be put back as it was ({len(errors)} parts of it)") from errors[0]
+            raise RuntimeError(f"the model could not be restored ({len(errors)} parts failed)") from errors[0]
 
 
-def _undo(model: nn.Module) -> Iterator[Undo]:
-    """What puts everything back, in an order in which it can be done."""
-    found = list(_reachable(model))
-    tensors = [_State(thing) for thing in found if isinstance(thing, Tensor)]
-    storages = {s.data_ptr(): s for s in (state.where.untyped_storage() for state in tensors)}
-    for thing in found:
-        if isinstance(thing, nn.Module):
-            yield partial(_set, thing, "__class__", thing.__class__)
-        elif isinstance(thing, _CONTAINERS):
-            yield partial(_refill, thing, _items(thing))
-        elif isinstance(thing, np.ndarray) and thing.flags.writeable:
-            yield partial(np.copyto, thing, thing.copy())
-    yield from (state.put_data_back for state in tensors)
-    # Whole memories, so that -0, NaN and what views share come out as they were, and no version counter moves.
+def _save_model(model: nn.Module) -> Iterator[Undo]:
+    """Yield what restores the model. The order matters: see the comments."""
+    reachable = list(_find_reachable(model))
+    tensors = [_TensorState(item) for item in reachable if isinstance(item, Tensor)]
+    storages = {s.data_ptr(): s for s in (state.data.untyped_storage() for state in tensors)}
+    for item in reachable:
+        if isinstance(item, nn.Module):
+            yield partial(_restore_attribute, item, "__class__", item.__class__)
+        elif isinstance(item, _CONTAINERS):
+            yield partial(_refill, item, _list_items(item))
+        elif isinstance(item, np.ndarray) and item.flags.writeable:
+            yield partial(np.copyto, item, item.copy())
+    # Tensors first get back their memory, so that the copies below go to the right place.
+    yield from (state.restore_data for state in tensors)
+    # Whole storages, so that -0, NaN and memory shared by views come back bit for bit, and no version counter moves.
     yield from (partial(storage.copy_, storage.clone()) for storage in storages.values())
-    # Last, because a gradient has to be of its tensor's type and shape.
-    yield from (state.put_autograd_back for state in tensors)
+    # Last, because a gradient must have the type and shape of its tensor.
+    yield from (state.restore_autograd for state in tensors)
 
 
-def _reachable(model: nn.Module) -> Iterator[Any]:
+def _find_reachable(model: nn.Module) -> Iterator[Any]:
+    """Yield the modules, tensors, containers and arrays that can be reached from a model, each once."""
     seen: dict[int, object] = {}
     waiting: list[Any] = [model]
     while waiting:
-        thing = waiting.pop()
-        if id(thing) in seen or not isinstance(
-            thing, nn.Module | dict | list | tuple | set | deque | Tensor | np.ndarray
+        item = waiting.pop()
+        if id(item) in seen or not isinstance(
+            item, nn.Module | dict | list | tuple | set | deque | Tensor | np.ndarray
         ):
             continue
-        seen[id(thing)] = thing  # holds it, so that no other object gets its id
-        if isinstance(thing, Tensor):
-            if thing.layout is not torch.strided:
+        seen[id(item)] = item  # the reference keeps its id from being given to another object
+        if isinstance(item, Tensor):
+            if item.layout is not torch.strided:
                 continue
-            waiting += [thing.grad if thing.is_leaf else None, *(getattr(thing, name) for name in _HOOKS)]
-        if isinstance(thing, Tensor | nn.Module):
-            waiting.append(vars(thing))
-        elif not isinstance(thing, np.ndarray):
-            waiting += thing.values() if isinstance(thing, dict) else thing
-        yield thing
+            waiting += [item.grad if item.is_leaf else None, *(getattr(item, name) for name in _HOOKS)]
+        if isinstance(item, Tensor | nn.Module):
+            waiting.append(vars(item))
+        elif not isinstance(item, np.ndarray):
+            waiting += item.values() if isinstance(item, dict) else item
+        yield item
 
 
-def _items(container: Any) -> list[Any]:
+def _list_items(container: Any) -> list[Any]:
+    """Return the items of a container; of a dict all keys, then all values."""
     return [*container.keys(), *container.values()] if isinstance(container, dict) else list(container)
 
 
 def _refill(container: Any, earlier: list[Any]) -> None:
-    now = _items(container)
-    if len(now) == len(earlier) and all(one is other for one, other in zip(now, earlier, strict=True)):
+    now = _list_items(container)
+    # By identity: comparing tensors with == would give tensors. An unchanged container is not touched.
+    if len(now) == len(earlier) and all(a is b for a, b in zip(now, earlier, strict=True)):
         return
     container.clear()
     if isinstance(container, dict):
@@ -101,51 +110,53 @@ def _refill(container: Any, earlier: list[Any]) -> None:
         (container.update if isinstance(container, set) else container.extend)(earlier)
 
 
-def _set(thing: object, name: str, earlier: object) -> None:
-    if getattr(thing, name) is not earlier:  # some may be read and not set
-        setattr(thing, name, earlier)
+def _restore_attribute(owner: object, name: str, earlier: object) -> None:
+    if getattr(owner, name) is not earlier:  # some attributes can be read but not set
+        setattr(owner, name, earlier)
 
 
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
-class _State:
-    """Of a tensor: where its content is, in which form, and what autograd knows of it."""
+class _TensorState:
+    """Memory, form and autograd state of a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor, self.where, self.is_leaf = tensor, tensor.data, tensor.is_leaf
+        self.tensor = tensor
+        self.data = tensor.data
+        self.is_leaf = tensor.is_leaf
         self.autograd = {name: getattr(tensor, name) for name in ("requires_grad", *_HOOKS)}
         self.gradient = tensor.grad if tensor.is_leaf else None
 
-    def put_data_back(self) -> None:
+    def restore_data(self) -> None:
         if self.is_leaf and not self.tensor.is_leaf:
             self.tensor.detach_()
-        if _form(self.tensor) != _form(self.where):
+        if _get_form(self.tensor) != _get_form(self.data):
             if self.is_leaf:
-                self.tensor.grad = None  # it need not fit what the data were and will be
-            self.tensor.data = self.where
+                self.tensor.grad = None  # torch refuses data whose shape or type the gradient does not have
+            self.tensor.data = self.data
 
-    def put_autograd_back(self) -> None:
+    def restore_autograd(self) -> None:
         if self.is_leaf:
             for name, earlier in self.autograd.items():
-                _set(self.tensor, name, earlier)
-            _set(self.tensor, "grad", self.gradient)
+                _restore_attribute(self.tensor, name, earlier)
+            _restore_attribute(self.tensor, "grad", self.gradient)
 
 
-def _form(tensor: Tensor) -> tuple[object, ...]:
+def _get_form(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
-def _generators() -> Iterator[Undo]:
+def _save_cpu_generators() -> Iterator[Undo]:
     yield partial(torch.set_rng_state, torch.get_rng_state())
     yield partial(np.random.set_state, np.random.get_state())
     yield partial(random.setstate, random.getstate())
 
 
-def _backend(device: torch.device) -> Iterator[Undo]:
-    """What puts the generator of a device back; the CPU's is ``_generators``', and 'meta' has none."""
+def _save_device_generator(device: torch.device) -> Iterator[Undo]:
+    """Yield what restores the generator of a device, if it has one besides the CPU's."""
     if device.type not in ("cpu", "meta"):
         backend: Any = getattr(torch, device.type)
-        # Devices of which there may be several are named.
-        named = () if device.type == "mps" else (device,)
-        yield partial(backend.set_rng_state, backend.get_rng_state(*named), *named)
+        # torch.mps takes no device, because there is only one.
+        arguments = () if device.type == "mps" else (device,)
+        yield partial(backend.set_rng_state, backend.get_rng_state(*arguments), *arguments)

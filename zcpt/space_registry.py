@@ -1,4 +1,4 @@
-"""The names under which search spaces are found."""
+"""The registry of search spaces."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zcpt.registry import Registry
 from zcpt.space import SearchSpace
 
 
-def _ours(path: str) -> Callable[[], SearchSpace]:
-    """Import a space of ours when it is first made: not every program needs all of them."""
+def _import_lazily(path: str) -> Callable[[], SearchSpace]:
+    """Return a function that imports and makes a built-in space. ``import zcpt`` does not import all spaces."""
 
     def make() -> SearchSpace:
         space: SearchSpace = pkgutil.resolve_name(path)()
@@ -26,21 +26,24 @@ _SPACES: Registry[Callable[[], SearchSpace]] = Registry(
     SpaceError,
     "zcpt list spaces",
     {
-        "darts": _ours("darts_space.darts:Darts"),
-        **{f"darts-s{n}": _ours(f"darts_space.robust_darts:DartsS{n}") for n in (1, 2, 3, 4)},
-        "nasbench-macro": _ours("mobilenet_space.nasbench_macro:NasBenchMacro"),
-        **{f"nasbench1shot1-{n}": _ours(f"darts_space.nasbench1shot1:NasBench1Shot1Space{n}") for n in (1, 2, 3)},
-        "nasbench201": _ours("darts_space.nasbench201:NasBench201"),
-        "proxyless": _ours("mobilenet_space.proxyless:Proxyless"),
+        "darts": _import_lazily("darts_space.darts:Darts"),
+        **{f"darts-s{n}": _import_lazily(f"darts_space.robust_darts:DartsS{n}") for n in (1, 2, 3, 4)},
+        "nasbench-macro": _import_lazily("mobilenet_space.nasbench_macro:NasBenchMacro"),
+        **{
+            f"nasbench1shot1-{n}": _import_lazily(f"darts_space.nasbench1shot1:NasBench1Shot1Space{n}")
+            for n in (1, 2, 3)
+        },
+        "nasbench201": _import_lazily("darts_space.nasbench201:NasBench201"),
+        "proxyless": _import_lazily("mobilenet_space.proxyless:Proxyless"),
     },
 )
 Make = TypeVar("Make", bound=Callable[[], SearchSpace])
 
 
 def register_space(name: str) -> Callable[[Make], Make]:
-    """Decorate a class or function that makes a SearchSpace, so that ``get_space(name)`` finds it.
+    """Return a decorator that registers a SearchSpace class, or a function that returns a space.
 
-    The space must call itself by that name too; a class that says no name gets it.
+    ``get_space(name)`` then finds it. The space must have the same ``name``; a class without one gets it.
 
     Raises:
         SpaceError: The name is taken.
@@ -55,13 +58,15 @@ def register_space(name: str) -> Callable[[Make], Make]:
 
 
 def list_spaces() -> list[str]:
-    """Names of all spaces."""
+    """Return the names of all spaces."""
     return sorted(_SPACES)
 
 
 def get_space(name: str) -> SearchSpace:
-    """Make the space of that name; SpaceError with the nearest name when there is none."""
+    """Return the space of a name; SpaceError with the nearest name if there is none."""
     space = _SPACES[name]()
     if space.name != name:
-        raise SpaceError(f"the space that is registered as '{name}' calls itself '{space.name}': give both one name.")
+        raise SpaceError(
+            f"the space that is registered as '{name}' has the name '{space.name}': give both the same name."
+        )
     return space

@@ -10,5 +10,5 @@ from zcpt._version import __version__
 
 
 def get_versions() -> dict[str, str]:
-    """What run folders, weights and latency tables note of the software that made them."""
+    """Return the versions that run folders, checkpoints and latency tables record."""
     return {"zcpt": __version__, "torch": torch.__version__, "python": platform.python_version()}

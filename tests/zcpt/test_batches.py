@@ -55,9 +55,11 @@ def test_what_people_have_is_accepted():
     assert as_batches(DataLoader(Noisy(IMAGES, LABELS), batch_size=2)).draw(6, 0).images.shape == (6, 1, 1, 1)
     half = DataLoader(TensorDataset(IMAGES, LABELS), sampler=SubsetRandomSampler([2, 4, 6]))
     assert sorted(as_batches(half, num_classes=4).draw(3, 0).images.flatten().tolist()) == [2, 4, 6]
-    with pytest.raises(ConfigError, match="does not say its classes: pass num_classes"):
+    with pytest.raises(
+        ConfigError, match="has no attribute classes: pass the number of classes, such as num_classes=10"
+    ):
         as_batches(TensorDataset(IMAGES, LABELS))
-    with pytest.raises(ConfigError, match="does not say its classes"):
+    with pytest.raises(ConfigError, match="has no attribute classes"):
         as_batches([1, 2, 3])
 
 
@@ -87,7 +89,7 @@ def test_a_loader_is_drawn_from_where_its_sampler_draws(options, count):
 
 def test_a_loader_whose_sampler_is_not_understood_is_refused():
     data = TensorDataset(IMAGES, LABELS)
-    sentence = r"with a {} draws is not known: give it a SubsetRandomSampler, .* or pass torch\.utils\.data\.Subset"
+    sentence = r"with a {} draws are not known: give it a SubsetRandomSampler, .* or pass torch\.utils\.data\.Subset"
     with pytest.raises(ConfigError, match=sentence.format("WeightedRandomSampler")):
         as_batches(DataLoader(data, sampler=WeightedRandomSampler([1.0] * 20, 5)), num_classes=4)
     with pytest.raises(ConfigError, match=sentence.format("list")):

@@ -6,7 +6,7 @@ import torch
 import zcpt
 from tests.conftest import tiny_network_config
 from zcpt import ConfigError
-from zcpt.latency import NANOSECONDS, LatencyTable, measure
+from zcpt.latency import NANOSECONDS, LatencyTable, measure_latency
 from zcpt.search.budgets import Budget, BudgetChecker
 from zcpt.space import NetworkConfig
 
@@ -14,7 +14,7 @@ from zcpt.space import NetworkConfig
 def test_a_measured_table_has_every_block_of_the_space(tmp_path):
     space = zcpt.get_space("nasbench201")
     shape = tiny_network_config(space)
-    table = measure(space, shape, torch.device("cpu"), batch_size=2, repeats=2)
+    table = measure_latency(space, shape, torch.device("cpu"), batch_size=2, repeats=2)
     assert set(table.milliseconds) == {block.key for block in space.all_blocks(shape)}
     assert all(time > 0 for time in table.milliseconds.values())
     assert table.about["batch_size"] == 2

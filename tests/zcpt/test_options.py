@@ -16,7 +16,7 @@ def test_numbers_with_units_are_read(text, value):
 
 @pytest.mark.parametrize("text", ["", "M", "many", "6M6", "1e3M"])
 def test_what_is_no_number_is_refused(text):
-    with pytest.raises(ValueError, match=f"^'{text}' is no number: write it like 600M, 3.3M"):
+    with pytest.raises(ValueError, match=f"^'{text}' is not a number: write it like 600M, 3.3M"):
         parse_number(text)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zcpt.cli._options import format_program, pick_device
 from zcpt.errors import ConfigError
-from zcpt.latency import measure
+from zcpt.latency import measure_latency
 from zcpt.options import format_flag, pluralize
 from zcpt.space import NetworkConfig
 from zcpt.space_registry import get_space
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     network_config = NetworkConfig(channels, layers, args.classes, args.in_channels, args.image_size)
     space.check_network_config(network_config)
     _log.info(f"measuring the operations of {space.name} on {device}, {pluralize(args.batch_size, 'image')} at a time")
-    table = measure(space, network_config, device, batch_size=args.batch_size, repeats=args.repeats)
+    table = measure_latency(space, network_config, device, batch_size=args.batch_size, repeats=args.repeats)
     table.write(args.out)
     height, width = args.image_size
     # --train-image-size takes one number. Images that are not square are those of the search, which need no flag.

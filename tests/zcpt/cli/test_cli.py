@@ -236,8 +236,8 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "nothing to evaluate": (["evaluate", "empty"], "model.safetensors is missing"),
         "evaluate what": (["evaluate"], "required: RUN"),
         "a budget that nothing keeps": ([*darts, "--max-macs", "1k"], "--max-macs 1k cannot be met: networks of"),
-        "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is no number: write it like"),
-        "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is no number: write it like 600M"),
+        "a budget that is none": ([*darts, "--max-macs", "much"], "--max-macs: 'much' is not a number: write it like"),
+        "a small m": ([*darts, "--max-macs", "600m"], "argument --max-macs: '600m' is not a number: write it"),
         "a list that has everything": ([*darts, "--valid-only"], "'darts' has no published list that leaves"),
         "images of no size": (["latency", "--out", "t.json", "--image-size", "8x"], "'8x' is no image size: give"),
         "no pixels": (["latency", "--out", "t.json", "--image-size", "0"], "'0' is no image size: give pixels"),
@@ -445,7 +445,7 @@ def test_a_stop_by_hand_names_the_flag_to_resume(
     code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
     assert code == 130
     assert "--resume" in err
-    monkeypatch.setattr("zcpt.cli.latency.measure", stop)
+    monkeypatch.setattr("zcpt.cli.latency.measure_latency", stop)
     code, _, err = run(capsys, "latency", "--out", "t.json", "--device", "cpu")
     assert code == 130
     assert err.splitlines()[-1] == "zcpt: stopped."

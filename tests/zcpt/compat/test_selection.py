@@ -112,7 +112,7 @@ def test_a_part_that_cannot_be_restored_does_not_stop_the_others(three_operation
             model.zeros.neg_()
             model.eval()
 
-    with pytest.raises(RuntimeError, match=r"could not be put back as it was \(1 part") as error:
+    with pytest.raises(RuntimeError, match=r"could not be restored \(1 part") as error:
         change()
     assert isinstance(error.value.__cause__, BrokenError)
     del model.stem.obstinate
