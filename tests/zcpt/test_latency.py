@@ -38,7 +38,7 @@ def test_the_latency_of_a_network_adds_up():
     rest = {block.name for block in space.fixed_blocks(shape)} - {*outside}
     fixed = 1.0 + 2.0 + 4.0 * sum(block.name in rest for block in space.fixed_blocks(shape))
     budget = Budget("max_latency", "ms", 1e3, table.price, NANOSECONDS)
-    assert BudgetChecker(space, shape, [budget]).totals(cell) == (fixed + 15 * (2 * 0.25 + 0.125 + 0.5),)
+    assert BudgetChecker(space, shape, [budget]).compute_totals(cell) == (fixed + 15 * (2 * 0.25 + 0.125 + 0.5),)
 
 
 @pytest.mark.parametrize(
