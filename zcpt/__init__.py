@@ -81,9 +81,13 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Import ``select`` when it is asked for: it needs search spaces, which ``import zcpt`` leaves alone."""
+        """Import ``select`` on first use, since it needs search spaces; and return the names of version 0.1."""
         if name == "select":
             from zcpt.compat import select
 
             return select
+        from zcpt._deprecated import DEPRECATED, load_deprecated
+
+        if name in DEPRECATED:
+            return load_deprecated(name)
         raise AttributeError(f"module 'zcpt' has no attribute '{name}'")
