@@ -13,9 +13,8 @@ from benchmarks.variants import networks_scored, shape
 from train.data import ImageData, build_scoring_batches
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
-from zcpt.search import FreshSupernets, SearchContext, Validator
+from zcpt.search import BudgetChecker, FreshSupernets, SearchContext, Validator
 from zcpt.search import find_best as best
-from zcpt.search.budgets import BudgetChecker
 from zcpt.seeding import derive_seed
 from zcpt.tabular import Table
 from zcpt.tabular.measures import spearman

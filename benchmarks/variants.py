@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from train.data import ImageData
-from zcpt.search import ORDERS, SearchConfig, configure
-from zcpt.search.orders import count_evaluations
+from zcpt.search import ORDERS, SearchConfig, configure, count_evaluations
 from zcpt.space import NetworkConfig, SearchSpace
 
 PAPER: dict[str, Any] = {"preset": "paper"}

@@ -12,11 +12,7 @@ from tqdm import tqdm
 
 from zcpt.architecture import Architecture, Choice
 from zcpt.plot import draw_architecture, draw_importance
-from zcpt.search.callbacks import Callback
-from zcpt.search.config import SearchConfig
-from zcpt.search.decision import Decision
-from zcpt.search.orders import simulate_rounds
-from zcpt.search.result import SearchResult, ValidatedArchitecture
+from zcpt.search import Callback, Decision, SearchConfig, SearchResult, ValidatedArchitecture, simulate_rounds
 from zcpt.space import SearchSpace
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.search.decision import Decision
+from zcpt.search import Decision
 from zcpt.space import CellGraph, SearchSpace
 
 

@@ -15,7 +15,7 @@ from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, get_criterion
 from zcpt.registry import Registry
-from zcpt.scoring.criterion import check_scores_operations
+from zcpt.scoring import check_scores_operations
 from zcpt.supernet import Scorable, Supernet
 
 Importances = dict[str, list[float]]

@@ -28,6 +28,7 @@ from zcpt.plot import draw_architecture
 from zcpt.processes import ProcessGroup
 from zcpt.search import (
     PRESETS,
+    BudgetChecker,
     Callback,
     SearchConfig,
     SearchPlan,
@@ -36,10 +37,9 @@ from zcpt.search import (
     count_evaluations,
     plan_search,
     run_search,
+    upgrade_settings,
+    use_own_latency_table,
 )
-from zcpt.search.budgets import BudgetChecker
-from zcpt.search.config import upgrade_settings
-from zcpt.search.run_folder import use_own_latency_table
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 

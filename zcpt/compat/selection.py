@@ -13,23 +13,24 @@ from darts_space.darts import Darts, darts_choices, edge_name, edges_into
 from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
 from zcpt.architecture import Architecture
-from zcpt.batches import Batch, as_batches
+from zcpt.batches import Batch, Batches, as_batches
 from zcpt.compat.adapter import SearchNetworkAdapter
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Primitives, SearchNetworkStructure, inspect_network, read_alphas
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.search import (
+    BudgetChecker,
     Callback,
+    CallbackList,
     SearchConfig,
     SearchContext,
+    add_listeners,
     check_image_count,
     configure,
     draw_start_mixture,
     execute_search,
 )
-from zcpt.search.budgets import BudgetChecker
-from zcpt.search.callbacks import CallbackList
 from zcpt.snapshot import preserve
 from zcpt.space import NetworkConfig
 
@@ -44,6 +45,7 @@ def select(
     shares: Shares = "equal",
     primitives: Primitives | None = None,
     callbacks: Sequence[Callback] = (),
+    listeners: Sequence[Callback] | None = None,
     **options: Any,
 ) -> Genotype:
     """Select a genotype from a DARTS-style search network by Zero-Cost-PT instead of the arg max of alpha.
@@ -61,6 +63,7 @@ def select(
         primitives: Names of the operations, for code that has no PRIMITIVES: a list in the order of ``_ops``, or a
             mapping with 'normal' and 'reduce' to one list for every edge.
         callbacks: Called for every decision, such as ``zcpt.monitor.Progress()``.
+        listeners: Old name of ``callbacks``.
         options: Fields of ``SearchConfig``, such as ``proxy="naswot"``, ``seed=0`` or ``batch_size=64``. Without a
             preset there is one proposal. With more (``proposals=10``), discrete networks of space 'darts', of the
             network's own width and depth, are validated and the best proposal is selected.
@@ -73,6 +76,7 @@ def select(
             nothing has been scored.
         ZcptError: Other errors of ``zcpt.search``.
     """
+    callbacks = add_listeners(callbacks, listeners)
     structure = inspect_network(model, primitives)
     space = make_space(structure)
     config = _make_config(space, shares, preset, options)
@@ -84,30 +88,40 @@ def select(
             # module.compile() keeps a compiled forward here. It was traced through the original mixed operations and
             # would bypass those of the adapter. ``preserve`` puts it back.
             vars(module).pop("_compiled_call_impl", None)
-        # The classifier of the network fixes the number of classes, so the data need not have it.
-        source = as_batches(batches, num_classes=1)
+        source = as_batches(batches, num_classes=1)  # the network's classifier fixes the number, the data need not
         check_image_count(source, config)
-        probe = source.draw(config.batch_size, seed=0)
-        net = SearchNetworkAdapter(structure, start, probe).eval()
-        # ``net.channels`` are those of the first cell. A reduction cell has twice the network's initial channels.
-        channels, layers = net.channels // (2 if structure.kinds[0] == "reduce" else 1), len(structure.kinds)
-        _, in_channels, height, width = probe.images.shape
-        network_config = NetworkConfig(channels, layers, net.num_classes, in_channels, (height, width))
-        if config.proposals > 1:
-            space.check_network_config(network_config)
-        config = replace(config, channels=channels, layers=layers)
-        context = SearchContext(
-            space=space,
-            config=config,
-            batches=source,
-            supernets=_FixedSupernet(net, config),
-            network_config=network_config,
-            budget_checker=BudgetChecker.from_config(space, config, network_config),
-            device=next(structure.network.parameters()).device,
-            callback=CallbackList(callbacks),
-        )
+        context = _make_context(space, structure, start, source, config, callbacks)
         result = execute_search(context)
     return space.to_genotype(result.architecture)
+
+
+def _make_context(
+    space: SearchNetworkSpace,
+    structure: SearchNetworkStructure,
+    start: Mixture,
+    batches: Batches,
+    config: SearchConfig,
+    callbacks: Sequence[Callback],
+) -> SearchContext:
+    probe = batches.draw(config.batch_size, seed=0)
+    net = SearchNetworkAdapter(structure, start, probe).eval()
+    # ``net.channels`` are those of the first cell. A reduction cell has twice the network's initial channels.
+    channels, layers = net.channels // (2 if structure.kinds[0] == "reduce" else 1), len(structure.kinds)
+    _, in_channels, height, width = probe.images.shape
+    network_config = NetworkConfig(channels, layers, net.num_classes, in_channels, (height, width))
+    if config.proposals > 1:
+        space.check_network_config(network_config)
+    config = replace(config, channels=channels, layers=layers)
+    return SearchContext(
+        space=space,
+        config=config,
+        batches=batches,
+        supernets=_FixedSupernet(net, config),
+        network_config=network_config,
+        budget_checker=BudgetChecker.from_config(space, config, network_config),
+        device=next(structure.network.parameters()).device,
+        callback=CallbackList(callbacks),
+    )
 
 
 class SearchNetworkSpace(Darts):

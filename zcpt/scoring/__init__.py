@@ -4,10 +4,11 @@ from zcpt.scoring.criterion import (
     ComponentScores,
     CriterionEvaluator,
     aggregate_scores,
+    check_scores_operations,
     compute_importances,
     get_component_scores,
 )
-from zcpt.scoring.evaluator import Evaluator, score_mixtures
+from zcpt.scoring.evaluator import Evaluator, resolve_engine, score_mixtures
 from zcpt.scoring.importance import argmax_importance, convert_to_importances
 from zcpt.scoring.score import score, score_layers
 
@@ -17,9 +18,11 @@ __all__ = [
     "Evaluator",
     "aggregate_scores",
     "argmax_importance",
+    "check_scores_operations",
     "compute_importances",
     "convert_to_importances",
     "get_component_scores",
+    "resolve_engine",
     "score",
     "score_layers",
     "score_mixtures",

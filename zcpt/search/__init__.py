@@ -1,21 +1,25 @@
 """The search: stage 1 proposes N architectures, stage 2 validates them."""
 
-from zcpt.search.callbacks import Callback
-from zcpt.search.config import PRESETS, SearchConfig, SearchSeeds, configure
+from zcpt.search.budgets import BudgetChecker
+from zcpt.search.callbacks import Callback, CallbackList, add_listeners
+from zcpt.search.config import PRESETS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
-from zcpt.search.orders import ORDERS, count_evaluations
+from zcpt.search.orders import ORDERS, count_evaluations, simulate_rounds
 from zcpt.search.plan import SearchPlan, check_image_count, plan_search
 from zcpt.search.replay import Replay, replay
 from zcpt.search.result import SearchResult, ValidatedArchitecture
 from zcpt.search.run import execute_search, run_search, search
+from zcpt.search.run_folder import use_own_latency_table
 from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_start_mixture
 from zcpt.search.validate import Validator, find_best
 
 __all__ = [
     "ORDERS",
     "PRESETS",
+    "BudgetChecker",
     "Callback",
+    "CallbackList",
     "Decision",
     "FreshSupernets",
     "Replay",
@@ -27,6 +31,7 @@ __all__ = [
     "SupernetSource",
     "ValidatedArchitecture",
     "Validator",
+    "add_listeners",
     "check_image_count",
     "configure",
     "count_evaluations",
@@ -37,4 +42,7 @@ __all__ = [
     "replay",
     "run_search",
     "search",
+    "simulate_rounds",
+    "upgrade_settings",
+    "use_own_latency_table",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 from zcpt.architecture import Architecture
@@ -86,3 +87,12 @@ class CallbackList(Callback):
     def on_close(self) -> None:
         if not self._holding:
             self._call(lambda callback: callback.on_close())
+
+
+def add_listeners(callbacks: Sequence[Callback], listeners: Sequence[Callback] | None) -> Sequence[Callback]:
+    """Return the callbacks with those of the deprecated argument ``listeners``, which warns."""
+    if listeners is None:
+        return callbacks
+    # Level 3: the line of the user's call, behind this function and the one that has the argument.
+    warnings.warn("the argument 'listeners' is now 'callbacks'", DeprecationWarning, stacklevel=3)
+    return [*callbacks, *listeners]

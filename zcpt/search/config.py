@@ -10,8 +10,7 @@ from typing import Any, Literal
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.options import check_types, format_flag, option, parse_number
 from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
-from zcpt.scoring.criterion import check_scores_operations
-from zcpt.scoring.evaluator import resolve_engine
+from zcpt.scoring import check_scores_operations, resolve_engine
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.seeding import derive_seed
 from zcpt.space import SearchSpace

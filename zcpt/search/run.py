@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +15,7 @@ from zcpt.errors import ConfigError, LostError
 from zcpt.files import describe_difference, lock_folder
 from zcpt.journal import Journal
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup, join_default_group
-from zcpt.search.callbacks import Callback, CallbackList
+from zcpt.search.callbacks import Callback, CallbackList, add_listeners
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.context import SearchContext
 from zcpt.search.plan import SearchPlan, plan_search
@@ -77,9 +76,7 @@ def search(
         >>> zcpt.get_space("nasbench201").format(result.architecture)
         '|nor_conv_3x3~0|+|...'
     """
-    if listeners is not None:
-        warnings.warn("zcpt.search(listeners=...) is now zcpt.search(callbacks=...)", DeprecationWarning, stacklevel=2)
-        callbacks = [*callbacks, *listeners]
+    callbacks = add_listeners(callbacks, listeners)
     space = get_space(space) if isinstance(space, str) else space
     with join_default_group() as processes:
         plan = plan_search(

@@ -23,8 +23,7 @@ from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
 from zcpt.journal import Journal, Record
-from zcpt.search import FreshSupernets, SearchSeeds
-from zcpt.search.config import SearchConfig
+from zcpt.search import FreshSupernets, SearchConfig, SearchSeeds
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.tabular._folder import RESULT, opened, surroundings, write_json

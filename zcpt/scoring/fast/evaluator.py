@@ -14,7 +14,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ConfigError
 from zcpt.mixture import Mixture
 from zcpt.options import format_count
-from zcpt.proxies.naswot import Naswot, log_determinant
+from zcpt.proxies import Naswot, log_determinant
 from zcpt.scoring.fast.memory import Packed, packed_bytes, peak
 from zcpt.scoring.fast.network import Network
 from zcpt.scoring.fast.parallel import carried_out, threads_for
