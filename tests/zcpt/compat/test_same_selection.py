@@ -38,12 +38,12 @@ def test_the_selection_is_that_of_the_darts_supernet_with_the_same_weights(
     monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
     data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
     options = {"seed": 3, "proposals": 1, "batch_size": 5, **options}
-    ours, theirs = Decisions(), Decisions()
-    result = zcpt.search(space, data, channels=4, layers=3, callbacks=[ours], num_classes=10, **options)
-    genotype = zcpt.select(model, data, callbacks=[theirs], **options)
+    of_search, of_select = Decisions(), Decisions()
+    result = zcpt.search(space, data, channels=4, layers=3, callbacks=[of_search], num_classes=10, **options)
+    genotype = zcpt.select(model, data, callbacks=[of_select], **options)
     assert repr(genotype) == space.format(result.architecture)
-    assert len(ours.all) == len(theirs.all) == 28 + 2 * (1 + 2 + 3)
-    for (_, one), (_, other) in zip(ours.all, theirs.all, strict=True):
+    assert len(of_search.all) == len(of_select.all) == 28 + 2 * (1 + 2 + 3)
+    for (_, one), (_, other) in zip(of_search.all, of_select.all, strict=True):
         assert (one.choice, one.candidates, one.kept) == (other.choice, other.candidates, other.kept)
         assert other.scores == pytest.approx(one.scores, abs=1e-6)
 
@@ -56,7 +56,7 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
     name: str, order: str, three_operations: None, pictures: TensorDataset
 ) -> None:
     """Removed operations weigh 0 in the matrices that the network's own cells get; nothing else is different."""
-    if name == "darts_pt":  # without the noise, which is drawn anew in every pass
+    if name == "darts_pt":  # without the operation noise, which differs between forward passes
         torch.manual_seed(5)
         model = darts_pt.Network({key: [THREE_OPERATIONS] * 5 for key in make_primitives(5, THREE_OPERATIONS)}, steps=2)
     else:
