@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.test_house import LAYERS
 from zcpt.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,11 @@ def test_the_page_on_the_architecture_names_what_is_there() -> None:
             tree = ast.parse((ROOT / file).read_text())
             defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef)}
             assert name in defined, f"{file} has no {name}"
+
+
+def test_the_page_on_the_architecture_shows_the_layers_that_are_checked() -> None:
+    (table,) = [text for _, text in read_blocks("docs/architecture.md", "") if "zcpt.errors" in text]
+    assert [line.split() for line in table.splitlines()] == [layer.split() for layer in reversed(LAYERS)]
 
 
 def test_pictures_are_small_and_shown() -> None:
