@@ -11,26 +11,26 @@ SECONDS = 60
 """Time after which a process counts as deadlocked."""
 
 
-def forked(size: int, work: Callable[[int], Any]) -> list[Any]:
+def run_in_processes(size: int, work: Callable[[int], Any]) -> list[Any]:
     """Return what ``work(rank)`` returns or raises in each of ``size`` processes; None for one that was killed."""
     context = get_context("fork")
     pipes: list[Connection] = []
     processes = []
     for rank in range(size):
-        here, there = context.Pipe(duplex=False)
-        processes.append(context.Process(target=_member, args=(rank, work, there)))
+        receiver, sender = context.Pipe(duplex=False)
+        processes.append(context.Process(target=_run_and_send, args=(rank, work, sender)))
         processes[-1].start()
-        there.close()
-        pipes.append(here)
+        sender.close()  # so that the end of the process closes the last sending side
+        pipes.append(receiver)
     try:
-        return [_received(pipe) for pipe in pipes]
+        return [_receive(pipe) for pipe in pipes]
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _member(rank: int, work: Callable[[int], Any], pipe: Connection) -> None:
+def _run_and_send(rank: int, work: Callable[[int], Any], pipe: Connection) -> None:
     try:
         outcome: Any = work(rank)
     except BaseException as error:
@@ -39,7 +39,7 @@ def _member(rank: int, work: Callable[[int], Any], pipe: Connection) -> None:
     os._exit(0)  # without the teardown of the test's own process, which the fork copied
 
 
-def _received(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     assert wait([pipe], SECONDS), "a process is deadlocked"
     try:
         return pipe.recv()

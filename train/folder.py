@@ -77,7 +77,7 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
     def __init__(self, samples: list[tuple[str, int]], size: tuple[int, int]) -> None:
         self.samples = samples
         self.size = size
-        self.fits = len(samples) * 3 * size[0] * size[1] <= _MAX_MEMORY
+        self.fits_in_memory = len(samples) * 3 * size[0] * size[1] <= _MAX_MEMORY
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         image = self._decoded.get(index)
         if image is None:
             image = self._decode(path)
-            if self.fits:
+            if self.fits_in_memory:
                 self._decoded[index] = image
         return image, label
 
@@ -102,7 +102,7 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
 
     def decode_all(self) -> ImageSet:
         """Decode all pictures now if they fit into 2 GiB, so that worker processes share them; else return ``self``."""
-        if not self.fits:
+        if not self.fits_in_memory:
             return self
         images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
         for index, (path, _) in enumerate(tqdm(self.samples, "reading pictures", leave=False, disable=None)):

@@ -53,9 +53,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class EpochImages(Dataset[tuple[Tensor, int]]):
     """Augmented images, indexed by the pairs of ``EpochSampler``.
 
-    A worker process that goes on to another epoch seeds its generators as a fresh one does. So augmentation depends on
-    the epoch and not on earlier epochs, and a resumed training gives the same images. Without workers the main process
-    augments, which seeds its own generator at the start of an epoch.
+    At the first image of an epoch, a kept worker process seeds its generators as a new one would. So augmentation does
+    not depend on earlier epochs, and a resumed training uses the same images. Without workers the main process
+    augments; it seeds its own generator at the start of an epoch.
     """
 
     def __init__(self, images: TransformedImages) -> None:

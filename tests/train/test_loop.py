@@ -36,7 +36,7 @@ QUICK = {"epochs": 3, "channels": 4, "batch_size": 32}
 
 @pytest.fixture(scope="session")
 def few() -> ImageData:
-    """A data set of 97 and 40 digits: 97 leaves one image over at a batch size of 32."""
+    """Return a data set of 97 and 40 digits: 97 leaves one image over at a batch size of 32."""
     data = load_data("digits")
 
     def load(train: bool) -> InMemoryImages:
@@ -56,7 +56,7 @@ def training(space: SearchSpace, few: ImageData, **options: Any) -> Trainer:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The lines of summary.csv, times aside."""
+    """Read the lines of summary.csv without the times."""
     with open(run / "summary.csv", newline="") as file:
         return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
 

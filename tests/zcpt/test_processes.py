@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.processes import forked
+from tests.processes import run_in_processes
 from tests.zcpt.search.conftest import searched
 from tests.zcpt.search.test_run import content
 from zcpt.errors import ConfigError, DataError, LostError, ProxyError
@@ -38,7 +38,7 @@ def in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any
         dist.init_process_group("gloo", f"file://{store}", timedelta(seconds=seconds), size, rank)
         return work(rank)
 
-    return forked(size, member)
+    return run_in_processes(size, member)
 
 
 def search(pictures: TensorDataset, run: Any, callbacks: Any = (), resume: bool = False, **options: Any) -> Any:

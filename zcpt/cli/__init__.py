@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
         sys.stderr.write(f"zcpt: {path}{error.strerror or error}. Check permissions and free disk space.\n")
         return 2
     except KeyboardInterrupt:
-        hint = "; finished steps are on disk, use --resume with the run folder" if hasattr(args, "resume") else ""
+        hint = "; finished steps are on disk: resume with --resume RUN" if hasattr(args, "resume") else ""
         sys.stderr.write(f"zcpt: stopped{hint}.\n")
         return 130
     return code or 0

@@ -106,7 +106,7 @@ def read_architecture(path: Path | None, space_name: str | None) -> tuple[Search
         space = get_space(architecture.space)
     elif architecture.space != space.name:
         raise SpaceError(
-            f"{path} holds an architecture of space '{architecture.space}', and --space says '{space.name}'."
+            f"{path} holds an architecture of space '{architecture.space}', and --space is '{space.name}'."
         )
     space.check(architecture)
     return space, architecture

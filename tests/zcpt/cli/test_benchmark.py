@@ -27,40 +27,40 @@ def proxies(capsys: pytest.CaptureFixture[str], table: Words, *words: object) ->
 
 
 def test_proxies_operations_and_searches_end_in_one_page(
-    here: Path, capsys: pytest.CaptureFixture[str], table: Words
+    cwd: Path, capsys: pytest.CaptureFixture[str], table: Words
 ) -> None:
     code, out, err = proxies(capsys, table)
     assert code == 0, err
     assert out.startswith("naswot-batch  Spearman ")
     assert "hashed        Spearman " in out
     assert out.endswith("report        p/report.md\n")
-    before = (here / "p" / "result.json").read_bytes()
+    before = (cwd / "p" / "result.json").read_bytes()
     assert proxies(capsys, table)[:2] == (0, out)
-    assert (here / "p" / "result.json").read_bytes() == before
-    page = (here / "p" / "report.md").read_text()
+    assert (cwd / "p" / "result.json").read_bytes() == before
+    page = (cwd / "p" / "report.md").read_text()
     networks = "Proxies on NAS-Bench-201, cifar10: 20 networks of C=2, 1 cell in each of the three stages"
     assert page.startswith(f"# {networks}\n\n20 of 30 architectures; best of them ")
     assert "0.77 / 0.58 (ZiCo)" in page
     assert "\n![scatter](scatter.png)\n" in page
     for name in ("scatter", "correlations"):
-        assert (here / "p" / f"{name}.png").stat().st_size > 5000
+        assert (cwd / "p" / f"{name}.png").stat().st_size > 5000
     scores = {"theirs": {edge: [1, 2, 3, 4, 5] for edge in json.loads(before) and _list_edges()}}
-    (here / "scores.json").write_text(json.dumps(scores))
+    (cwd / "scores.json").write_text(json.dumps(scores))
     words = ["--methods", "zc_pt,disc_zc,random", "--seeds", "0,1", "--scores", "scores.json", "--out", "o"]
     code, out, err = run(capsys, "benchmark", "operations", *table, *SMALL, *words)
     assert code == 0, err
     assert [line.split(" Spearman")[0].strip() for line in out.splitlines()[:-1]] == [
         "zc-pt naswot", "disc-zc naswot", "random", "theirs", "best-acc", "avg-acc",
     ]  # fmt: skip
-    assert "| zc-pt naswot |" in (here / "o" / "report.md").read_text()
-    assert (here / "o" / "operations.png").stat().st_size > 5000
+    assert "| zc-pt naswot |" in (cwd / "o" / "report.md").read_text()
+    assert (cwd / "o" / "operations.png").stat().st_size > 5000
     words = ["--proxy", "hashed", "--proposals", "1", "--seeds", "0,1", "--out", "s"]
     code, out, err = run(capsys, "benchmark", "search", *table, *SMALL, *words)
     assert code == 0, err
     assert out.startswith("seed 0        ")
     code, out, err = run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")
     assert (code, out) == (0, "page          page.md\n"), err
-    page = (here / "page.md").read_text()
+    page = (cwd / "page.md").read_text()
     assert [line for line in page.splitlines() if line.startswith("#")] == [
         "# Results",
         f"## {networks}",
@@ -70,19 +70,19 @@ def test_proxies_operations_and_searches_end_in_one_page(
     assert "- [Searches on NAS-Bench-201, cifar10](#searches-on-nas-bench-201-cifar10)\n" in page
     assert "![operations](o/operations.png)" in page
     assert "94.15 ± .22" in page  # published
-    picture = (here / "p" / "scatter.png").read_bytes()
-    (here / "p" / "scores.csv").unlink()  # what may not be passed on
+    picture = (cwd / "p" / "scatter.png").read_bytes()
+    (cwd / "p" / "scores.csv").unlink()  # what may not be passed on
     assert run(capsys, "benchmark", "report", "p", "o", "s", "--out", "page.md")[0] == 0
-    assert (here / "page.md").read_text() == page
-    assert (here / "p" / "scatter.png").read_bytes() == picture
+    assert (cwd / "page.md").read_text() == page
+    assert (cwd / "p" / "scatter.png").read_bytes() == picture
 
 
 def _list_edges() -> list[str]:
     return [choice.name for choice in zcpt.get_space("nasbench201").choices]
 
 
-def test_flags_from_yaml(here: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
-    (here / "a.yaml").write_text("samples: 5\nproxies: hashed\nworkers: 1\nout: y\nresamples: 3\n")
+def test_flags_from_yaml(cwd: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
+    (cwd / "a.yaml").write_text("samples: 5\nproxies: hashed\nworkers: 1\nout: y\nresamples: 3\n")
     code, out, err = run(capsys, "benchmark", "proxies", "-c", "a.yaml", *table, *SMALL)
     assert code == 0, err
     assert "over 5 networks" in out
@@ -122,15 +122,15 @@ def test_flags_from_yaml(here: Path, capsys: pytest.CaptureFixture[str], table: 
     ],
 )
 def test_mistakes_are_one_sentence_and_write_nothing(
-    words: Words, message: str, here: Path, capsys: pytest.CaptureFixture[str], table: Words
+    words: Words, message: str, cwd: Path, capsys: pytest.CaptureFixture[str], table: Words
 ) -> None:
-    before = content(here)
+    before = content(cwd)
     words = [part for word in words for part in (table if word == "TABLE" else [word])]
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
-    assert content(here) == before
+    assert content(cwd) == before
 
 
 def test_help_of_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,15 +146,15 @@ def test_help_of_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_folder_of_other_scores_or_of_another_kind_is_refused(
-    here: Path, capsys: pytest.CaptureFixture[str], table: Words
+    cwd: Path, capsys: pytest.CaptureFixture[str], table: Words
 ) -> None:
     words = ["benchmark", "operations", *table, *SMALL, "--methods", "random", "--seeds", "0", "--scores", "s.json"]
     for numbers in ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1]):
-        (here / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_list_edges(), numbers)}))
+        (cwd / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_list_edges(), numbers)}))
         code, _, err = run(capsys, *words, "--out", "o")
     assert code == 2
     assert "o is of another measurement" in err
-    (here / "s.json").write_text(json.dumps({"random": dict.fromkeys(_list_edges(), numbers)}))
+    (cwd / "s.json").write_text(json.dumps({"random": dict.fromkeys(_list_edges(), numbers)}))
     code, _, err = run(capsys, *words, "--out", "p")
     assert code == 2
     assert "s.json uses names of built-in scores, random: rename them" in err
@@ -163,8 +163,8 @@ def test_a_folder_of_other_scores_or_of_another_kind_is_refused(
     assert "o is of 'zcpt benchmark operations'. Give another --out." in err
 
 
-def test_lists_in_yaml_are_lists_of_flags(here: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
-    (here / "a.yaml").write_text("seeds: [0, 1]\nmethods: [random]\n")
+def test_lists_in_yaml_are_lists_of_flags(cwd: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
+    (cwd / "a.yaml").write_text("seeds: [0, 1]\nmethods: [random]\n")
     code, _, err = run(capsys, "benchmark", "operations", "-c", "a.yaml", *table, *SMALL, "--out", "o")
     assert code == 0, err
-    assert json.loads((here / "o" / "result.json").read_text())["protocol"]["seeds"] == [0, 1]
+    assert json.loads((cwd / "o" / "result.json").read_text())["protocol"]["seeds"] == [0, 1]

@@ -24,38 +24,38 @@ from zcpt.search.propose import Proposer
 
 
 def test_search_ends_with_architecture_size_folder_and_next_command(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run(capsys, "search", "--space", "nasbench201", "--out", "runs/a", *QUICK)
     assert code == 0
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
-    genotype = (here / "runs" / "a" / "genotype.txt").read_text().strip()
+    genotype = (cwd / "runs" / "a" / "genotype.txt").read_text().strip()
     assert lines["architecture"] == genotype
     assert re.search(r"^\S+[kM]? parameters, \S+[kM] MACs ", lines["size"])
     assert "M MACs" in lines["size"]
     assert " of 2 proposals" in lines["chosen"]
     assert "runs/a" in lines["run"]
     assert lines["next"].endswith("train --arch runs/a/architecture.json --device cpu")
-    assert (here / "runs" / "a" / "cells.png").stat().st_size > 5000
+    assert (cwd / "runs" / "a" / "cells.png").stat().st_size > 5000
 
 
 def test_train_follows_the_search_and_evaluate_follows_the_training(
-    searched: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training = searched / "train" / "digits"
+    training = run_folder / "train" / "digits"
     assert {"args.yaml", "summary.csv", "last.pt", "model.safetensors"} <= {path.name for path in training.iterdir()}
     accuracy = float((training / "summary.csv").read_text().splitlines()[-1].split(",")[4])
-    for folder in (searched, training):
+    for folder in (run_folder, training):
         code, out, _ = run(capsys, "evaluate", folder, "--device", "cpu")
         assert code == 0
         assert f"test accuracy {accuracy:.2f} % on the 360 test images of digits" in out
-        assert (searched / "genotype.txt").read_text().strip() in out
+        assert (run_folder / "genotype.txt").read_text().strip() in out
 
 
 def test_train_reads_a_genotype_text_of_a_named_space(
-    here: Path, searched: Path, capsys: pytest.CaptureFixture[str]
+    cwd: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(searched / "genotype.txt", here)
+    shutil.copy(run_folder / "genotype.txt", cwd)
     words = ["--epochs", "1", "--channels", "2", "--out", "t", "--device", "cpu"]
     code, out, _ = run(capsys, "train", "--arch", "genotype.txt", "--space", "nasbench201", *words)
     assert code == 0
@@ -96,18 +96,18 @@ FOREIGN_CONFIGS = {
 @pytest.mark.parametrize("config", list(FOREIGN_CONFIGS))
 @pytest.mark.parametrize("dataset", [[], ["--dataset", "digits"]])
 def test_an_architecture_beside_a_config_of_another_program_is_trained(
-    config: str, dataset: list[str], searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    config: str, dataset: list[str], run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "model").mkdir()
-    shutil.copy(searched / "architecture.json", here / "model")
-    (here / "model" / "config.json").write_bytes(FOREIGN_CONFIGS[config].encode("latin-1"))
-    before = content(here / "model")
+    (cwd / "model").mkdir()
+    shutil.copy(run_folder / "architecture.json", cwd / "model")
+    (cwd / "model" / "config.json").write_bytes(FOREIGN_CONFIGS[config].encode("latin-1"))
+    before = content(cwd / "model")
     words = ["train", "--arch", "model/architecture.json", "--epochs", "1", "--channels", "2", "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zcpt.cli.train.train_architecture", stop_training)
         code, _, err = run(capsys, *words, *dataset)
     assert (code, err) == (2, "zcpt: digits in runs.\n")
-    assert content(here / "model") == before
+    assert content(cwd / "model") == before
 
 
 def stop_training(space: object, architecture: object, data: ImageData, config: object, folder: Path, **_: Any) -> None:
@@ -116,7 +116,7 @@ def stop_training(space: object, architecture: object, data: ImageData, config: 
 
 
 def test_a_search_within_budgets_prints_limits_and_totals(
-    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    cwd: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
     code, out, _ = run(capsys, "latency", "--space", "nasbench201", "--out", "cpu.json", "--device", "cpu", *small)
@@ -130,31 +130,33 @@ def test_a_search_within_budgets_prints_limits_and_totals(
     assert "networks of at most 1M parameters, of at most 20k MACs, of at most 1k ms" in caplog.text
     assert re.search(r"\nbudgets +\S+k of 1M parameters, \S+k of 20k MACs, \S+ of 1k ms\n", out)
     assert out.splitlines()[-1].endswith("--channels 2 --device cpu")
-    (here / "cpu.json").rename(here / "moved.json")  # the run folder has its own
+    (cwd / "cpu.json").rename(cwd / "moved.json")  # the run folder has its own
     assert run(capsys, "search", "--resume", "run")[1].splitlines()[:5] == out.splitlines()[:5]
     assert run(capsys, "replay", "run")[1].startswith("same: all 12 decisions")
-    (here / "moved.json").rename(here / "cpu.json")
+    (cwd / "moved.json").rename(cwd / "cpu.json")
     code, _, err = run(capsys, *words[:3], "--out", "other", *words[5:-2], "--train-channels", "3")
     assert code == 2
     assert "cpu.json lacks 'stem 1->3 stride 1 at 8x8': measure it by 'zcpt latency" in err
 
 
-def test_flags_from_yaml_lie_below_those_of_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "a.yaml").write_text("space: nasbench201\nproposals: 7\norder: fixed\nbatch_size: 9\n")
+def test_flags_from_yaml_lie_below_those_of_the_command_line(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cwd / "a.yaml").write_text("space: nasbench201\nproposals: 7\norder: fixed\nbatch_size: 9\n")
     code, _, _ = run(capsys, "search", "-c", "a.yaml", "--out", "run", *QUICK)
     assert code == 0
-    settings = json.loads((here / "run" / "config.json").read_text())["search"]
+    settings = json.loads((cwd / "run" / "config.json").read_text())["search"]
     assert (settings["order"], settings["proposals"], settings["batch_size"]) == ("fixed", 2, 8)
 
 
-def test_underscores_are_accepted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_underscores_are_accepted(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [word.replace("-", "_").replace("__", "--", 1) for word in QUICK]
     assert "--validation_batches" in words
     assert run(capsys, "search", "--space=nasbench201", "--out=run", *words)[0] == 0
 
 
-def test_resume_uses_the_settings_of_the_folder(searched: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = shutil.copytree(searched, here / "run")
+def test_resume_uses_the_settings_of_the_folder(
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run_folder, cwd / "run")
     before = {path: data for path, data in content(folder).items() if path.suffix in (".json", ".jsonl", ".txt")}
     code, out, _ = run(capsys, "search", "--resume", folder)
     assert code == 0
@@ -225,7 +227,7 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "no yaml at all": ([*search, "-c"], "expected one argument ('zcpt search --help' shows all flags)"),
         "no yaml and no command": (["-c"], "expected one argument ('zcpt --help' shows all flags)"),
         "nothing to train": (["train"], "no architecture is given: give --arch FILE"),
-        "architecture of another space": ([*train, "--space", "darts"], "and --space says 'darts'"),
+        "architecture of another space": ([*train, "--space", "darts"], "and --space is 'darts'"),
         "foreign choices": ([*train[:2], "foreign.json"], "the architecture is not one of space 'darts'"),
         "truncated json": ([*train[:2], "cut.json"], "cut.json is not a complete JSON document"),
         "missing architecture": ([*train[:2], "none.json"], "none.json is missing"),
@@ -266,19 +268,19 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
 
 
 @pytest.fixture
-def littered(here: Path) -> Path:
+def folder_of_mistakes(cwd: Path) -> Path:
     """Return a folder with one file for each mistake."""
     architecture = json.dumps(random_architecture(zcpt.get_space("nasbench201"), 0).to_json())
-    (here / "a.json").write_text(architecture)
-    (here / "foreign.json").write_text(architecture.replace("nasbench201", "darts"))
-    (here / "cut.json").write_text(architecture[:50])
-    (here / "text.txt").write_text("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
-    (here / "bad.yaml").write_text("propsals: 3\n")
-    (here / "broken.yaml").write_text("a: [1\n")
-    (here / "empty").mkdir()
-    (here / "full").mkdir()
-    (here / "full" / "note").write_text("mine")
-    write_folder_with_broken_picture(here / "broken")
+    (cwd / "a.json").write_text(architecture)
+    (cwd / "foreign.json").write_text(architecture.replace("nasbench201", "darts"))
+    (cwd / "cut.json").write_text(architecture[:50])
+    (cwd / "text.txt").write_text("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    (cwd / "bad.yaml").write_text("propsals: 3\n")
+    (cwd / "broken.yaml").write_text("a: [1\n")
+    (cwd / "empty").mkdir()
+    (cwd / "full").mkdir()
+    (cwd / "full" / "note").write_text("mine")
+    write_folder_with_broken_picture(cwd / "broken")
     searches = (
         ("python", '{"space": "toy", "search": {"seed": 0}, "data": {}, "device": "cpu"}'),
         ("strange", "{}"),
@@ -286,19 +288,19 @@ def littered(here: Path) -> Path:
         ("values", '{"space": "toy", "search": {"seed": 0}, "data": 3, "device": "cpu"}'),
     )
     for name, config in searches:
-        (here / name).mkdir()
-        (here / name / "config.json").write_text(config)
-        (here / name / "a.json").write_text(architecture)
-    (here / "damaged" / "journal").mkdir()
-    return here
+        (cwd / name).mkdir()
+        (cwd / name / "config.json").write_text(config)
+        (cwd / name / "a.json").write_text(architecture)
+    (cwd / "damaged" / "journal").mkdir()
+    return cwd
 
 
 @pytest.mark.parametrize("mistake", list(mistakes()))
 def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it_was(
-    mistake: str, littered: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    mistake: str, folder_of_mistakes: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words, expected = mistakes()[mistake]
-    before = content(littered)
+    before = content(folder_of_mistakes)
     with caplog.at_level("INFO"):
         code, out, err = run(capsys, *words)
     assert code == 2
@@ -308,11 +310,11 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2_and_leaves_every_file_as_it
     assert len(lines) == 1, err
     assert lines[0].startswith("zcpt: ")
     assert expected in lines[0]
-    assert content(littered) == before
+    assert content(folder_of_mistakes) == before
 
 
 def test_a_folder_that_may_not_be_written_to(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -324,21 +326,21 @@ def test_a_folder_that_may_not_be_written_to(
 
 
 def test_a_second_process_in_a_run_folder_is_refused(
-    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(searched, here / "run")
-    for words, run_folder in ((["search"], folder), (["train"], folder / "train" / "digits")):
-        with lock_folder(run_folder):
-            code, _, err = run(capsys, *words, "--resume", run_folder)
+    folder = shutil.copytree(run_folder, cwd / "run")
+    for words, locked in ((["search"], folder), (["train"], folder / "train" / "digits")):
+        with lock_folder(locked):
+            code, _, err = run(capsys, *words, "--resume", locked)
         assert code == 2
-        assert f"another process is at work in {run_folder}" in err
-        assert run(capsys, *words, "--resume", run_folder)[0] == 0
+        assert f"another process is at work in {locked}" in err
+        assert run(capsys, *words, "--resume", locked)[0] == 0
 
 
 def test_a_journal_of_another_search_leaves_the_event_files_alone(
-    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(searched, here / "run")
+    folder = shutil.copytree(run_folder, cwd / "run")
     for damage in ("5", '{"step": 0}', '{"step": 9, "choice": "x"}'):
         (folder / "journal" / "proposal_001.jsonl").write_text(damage + "\n")
         before = content(folder)
@@ -363,9 +365,9 @@ def test_a_journal_of_another_search_leaves_the_event_files_alone(
     ],
 )
 def test_a_training_that_cannot_be_resumed_is_refused_with_the_reason(
-    searched: Path, here: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], complaint: str
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], complaint: str
 ) -> None:
-    folder = shutil.copytree(searched / "train" / "digits", here / "run")
+    folder = shutil.copytree(run_folder / "train" / "digits", cwd / "run")
     damage(folder)
     before = content(folder)
     code, _, err = run(capsys, "train", "--resume", folder)
@@ -378,11 +380,11 @@ def widen(path: Path) -> None:
     path.write_text(path.read_text().replace("channels: 4", "channels: 6"))
 
 
-def test_several_yaml_files_and_null(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "a.yaml").write_text("space: nasbench201\norder: reverse\nout: null\ndownload: false\n")
-    (here / "b.yaml").write_text("order: fixed\n")
+def test_several_yaml_files_and_null(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cwd / "a.yaml").write_text("space: nasbench201\norder: reverse\nout: null\ndownload: false\n")
+    (cwd / "b.yaml").write_text("order: fixed\n")
     assert run(capsys, "search", "-ca.yaml", "-c", "b.yaml", "--out", "run", *QUICK)[0] == 0
-    assert json.loads((here / "run" / "config.json").read_text())["search"]["order"] == "fixed"
+    assert json.loads((cwd / "run" / "config.json").read_text())["search"]["order"] == "fixed"
 
 
 def test_a_full_disk_and_a_closed_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,8 +398,8 @@ def test_a_full_disk_and_a_closed_pipe(capsys: pytest.CaptureFixture[str], monke
         assert ("No space left on device" in err) == (expected == 2)
 
 
-def test_a_checkpoint_of_another_architecture(searched: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = shutil.copytree(searched / "train" / "digits", here / "run")
+def test_a_checkpoint_of_another_architecture(run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(run_folder / "train" / "digits", cwd / "run")
     other = random_architecture(zcpt.get_space("nasbench201"), 9)
     (folder / "architecture.json").write_text(json.dumps(other.to_json()))
     before = content(folder)
@@ -412,16 +414,16 @@ def test_a_checkpoint_of_another_architecture(searched: Path, here: Path, capsys
 
 
 def test_evaluating_on_data_of_other_classes_is_refused(
-    searched: Path, littered: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, folder_of_mistakes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (littered / "broken" / "train" / "a" / "7.png").unlink()
-    code, _, err = run(capsys, "evaluate", searched, "--dataset", "folder:broken")
+    (folder_of_mistakes / "broken" / "train" / "a" / "7.png").unlink()
+    code, _, err = run(capsys, "evaluate", run_folder, "--dataset", "folder:broken")
     assert code == 2
     assert "trained for 10 classes of 1-channel images" in err
 
 
 def test_an_error_before_the_first_decision_leaves_the_same_out_free(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Hashed, net: object, batch: zcpt.Batch, mixture: object) -> None:
         raise zcpt.ProxyError("not this network.")
@@ -431,12 +433,12 @@ def test_an_error_before_the_first_decision_leaves_the_same_out_free(
         patch.setattr(Hashed, "score", fail)
         code, _, err = run(capsys, *words)
     assert (code, err.splitlines()[-1]) == (2, "zcpt: not this network.")
-    assert content(here) == {}
+    assert content(cwd) == {}
     assert run(capsys, *words)[0] == 0
 
 
 def test_a_stop_by_hand_names_the_flag_to_resume(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -452,12 +454,12 @@ def test_a_stop_by_hand_names_the_flag_to_resume(
 
 
 def test_a_latency_table_for_images_that_are_not_square_is_measured_as_the_error_of_a_search_proposes(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part, label, i in product(("train", "test"), "ab", range(8)):
-        (here / "wide" / part / label).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((8, 12, 3), 9 * i, dtype=np.uint8)).save(here / "wide" / part / label / f"{i}.png")
-    (here / "empty.json").write_text('{"about": {}, "milliseconds": {}}')
+        (cwd / "wide" / part / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 12, 3), 9 * i, dtype=np.uint8)).save(cwd / "wide" / part / label / f"{i}.png")
+    (cwd / "empty.json").write_text('{"about": {}, "milliseconds": {}}')
     size = ["--train-channels", "2", "--train-layers", "1", *QUICK, "--batch-size", "4", "--validation-batch-size", "4"]
     words = ["search", "--space", "nasbench201", "--dataset", "folder:wide", "--max-latency", "1e3", *size]
     code, _, err = run(capsys, *words, "--latency-table", "empty.json")

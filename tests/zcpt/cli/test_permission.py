@@ -18,9 +18,9 @@ from tests.zcpt.cli.conftest import content
 
 
 @pytest.fixture
-def protected(searched: Path, tmp_path: Path) -> Iterator[Path]:
-    """A finished run that is read-only, and a folder without any permission."""
-    run = shutil.copytree(searched, tmp_path / "run")
+def protected(run_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    """Make a finished run that is read-only, and a folder without any permission."""
+    run = shutil.copytree(run_folder, tmp_path / "run")
     (run / "train" / "digits" / ".lock").unlink(missing_ok=True)
     (run / ".lock").unlink(missing_ok=True)
     (tmp_path / "secret").mkdir()

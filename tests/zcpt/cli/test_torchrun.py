@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import zcpt
-from tests.processes import forked
+from tests.processes import run_in_processes
 from tests.test_kill import journal
 from tests.zcpt.cli.conftest import QUICK, content
 from zcpt.cli import main
@@ -55,7 +55,7 @@ def join_torchrun(
         sys.stderr.flush()
         return code
 
-    codes = forked(size, run_command)
+    codes = run_in_processes(size, run_command)
     texts = [[_read_own_lines(streams / f"{rank}.{name}") for name in ("out", "err")] for rank in range(size)]
     return [(code, *both) for code, both in zip(codes, texts, strict=True)]
 
@@ -77,20 +77,20 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_the_first_process_prints_the_result(alone: Path, here: Path) -> None:
-    first, second = join_torchrun(2, here, *SEARCH, "--out", "run")
+def test_the_first_process_prints_the_result(alone: Path, cwd: Path) -> None:
+    first, second = join_torchrun(2, cwd, *SEARCH, "--out", "run")
     assert first[0] == 0, first[2]
     assert second == (0, "", "")
     assert [line.split()[0] for line in first[1].splitlines()] == ["architecture", "chosen", "size", "run", "next"]
-    assert results(here / "run") == results(alone)
-    assert (here / "run" / "cells.png").exists()
-    assert len(list((here / "run" / "tensorboard").iterdir())) == len(list((alone / "tensorboard").iterdir()))
+    assert results(cwd / "run") == results(alone)
+    assert (cwd / "run" / "cells.png").exists()
+    assert len(list((cwd / "run" / "tensorboard").iterdir())) == len(list((alone / "tensorboard").iterdir()))
 
 
-def test_all_processes_use_one_folder_named_after_the_time(here: Path) -> None:
-    codes = [code for code, _, _ in join_torchrun(2, here, *SEARCH, "--proposals", "2")]
+def test_all_processes_use_one_folder_named_after_the_time(cwd: Path) -> None:
+    codes = [code for code, _, _ in join_torchrun(2, cwd, *SEARCH, "--proposals", "2")]
     assert codes == [0, 0]
-    (run,) = (here / "runs").iterdir()
+    (run,) = (cwd / "runs").iterdir()
     assert (run / "architecture.json").exists()
 
 
@@ -103,17 +103,17 @@ def test_all_processes_use_one_folder_named_after_the_time(here: Path) -> None:
         (["train", "--arch", "a.json"], "'zcpt train' runs in one process: start it without torchrun."),
     ],
 )
-def test_a_mistake_is_reported_once(words: list[str], sentence: str, here: Path) -> None:
-    first, second = join_torchrun(2, here, *words)
+def test_a_mistake_is_reported_once(words: list[str], sentence: str, cwd: Path) -> None:
+    first, second = join_torchrun(2, cwd, *words)
     assert second == (2, "", "")
     assert first[:2] == (2, "")
     assert first[2].startswith("zcpt: ")
     assert first[2].count("\n") == 1
     assert sentence in first[2]
-    assert content(here) == {}
+    assert content(cwd) == {}
 
 
-def test_an_error_of_another_process_is_reported_once(here: Path) -> None:
+def test_an_error_of_another_process_is_reported_once(cwd: Path) -> None:
     append = Journal.append
 
     def fail(self: Journal, name: str, record: Any) -> None:
@@ -124,13 +124,13 @@ def test_an_error_of_another_process_is_reported_once(here: Path) -> None:
     def before(rank: int) -> None:
         Journal.append = fail  # type: ignore[method-assign]
 
-    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, cwd, *SEARCH, "--out", "run", before=before)
     assert second == (2, "", "")
     assert first[0] == 2
     assert first[2].count("zcpt: not this network.\n") == 1
 
 
-def test_a_bug_in_another_process_is_reported_once(here: Path) -> None:
+def test_a_bug_in_another_process_is_reported_once(cwd: Path) -> None:
     append = Journal.append
 
     def before(rank: int) -> None:
@@ -141,14 +141,14 @@ def test_a_bug_in_another_process_is_reported_once(here: Path) -> None:
 
         Journal.append = fail  # type: ignore[method-assign]
 
-    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, cwd, *SEARCH, "--out", "run", before=before)
     assert second == (1, "", "")
     assert first[0] == 1
     assert "process 1 failed:\n" in first[2]
     assert "KeyError: 0" in first[2]
 
 
-def test_a_killed_process_ends_all_with_a_sentence(alone: Path, here: Path) -> None:
+def test_a_killed_process_ends_all_with_a_sentence(alone: Path, cwd: Path) -> None:
     append = Journal.append
 
     def append_or_die(self: Journal, name: str, record: Any) -> None:
@@ -159,19 +159,19 @@ def test_a_killed_process_ends_all_with_a_sentence(alone: Path, here: Path) -> N
     def before(rank: int) -> None:
         Journal.append = append_or_die  # type: ignore[method-assign]
 
-    first, second = join_torchrun(2, here, *SEARCH, "--out", "run", before=before)
+    first, second = join_torchrun(2, cwd, *SEARCH, "--out", "run", before=before)
     assert second[0] is None
     assert first[0] == 1
     assert first[2].splitlines()[-1] == (
         "zcpt: another process of the search was lost, or torchrun was stopped; what is done is on disk, and "
         "--resume run continues with any number of processes."
     )
-    assert [code for code, _, _ in join_torchrun(3, here, "search", "--resume", "run")] == [0, 0, 0]
-    assert results(here / "run") == results(alone)
+    assert [code for code, _, _ in join_torchrun(3, cwd, "search", "--resume", "run")] == [0, 0, 0]
+    assert results(cwd / "run") == results(alone)
 
 
 def test_an_environment_that_is_not_torchruns(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(SEARCH) == 2

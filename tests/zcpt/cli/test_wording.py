@@ -15,7 +15,7 @@ from zcpt.proxies._registry import _PROXIES
 
 
 def test_a_single_proposal_is_not_described_as_one_of_several(
-    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    cwd: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proposals", "1"]
     with caplog.at_level("INFO"):
@@ -26,7 +26,7 @@ def test_a_single_proposal_is_not_described_as_one_of_several(
 
 
 def test_several_proposals_are_described_with_their_validation(
-    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    cwd: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proxy", "hashed"]
     with caplog.at_level("INFO"):
@@ -39,7 +39,7 @@ def test_several_proposals_are_described_with_their_validation(
 
 
 def test_valid_only_is_described_as_a_published_list(
-    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    cwd: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     words = ["search", "--space", "nasbench1shot1-1", "--out", "run", *QUICK, "--proxy", "hashed", "--proposals", "1"]
     with caplog.at_level("INFO"):
@@ -49,9 +49,9 @@ def test_valid_only_is_described_as_a_published_list(
 
 
 def test_a_training_is_announced_after_all_checks(
-    searched: Path, here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copy(searched / "architecture.json", here)
+    shutil.copy(run_folder / "architecture.json", cwd)
     words = ["train", "--arch", "architecture.json", "--recipe", "digits", "--epochs", "1", "--channels", "2"]
     with caplog.at_level("INFO"):
         code, _, err = run(capsys, *words, "--layers", "1", "--out", "t", "--device", "cpu")
@@ -63,16 +63,16 @@ def test_a_training_is_announced_after_all_checks(
 
 
 def test_the_next_command_has_only_flags_that_were_typed(
-    searched: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(searched, here / "run")
+    shutil.copytree(run_folder, cwd / "run")
     for typed in ("", " --device cpu"):
         _, out, _ = run(capsys, "search", "--resume", "run", *typed.split())
         assert out.splitlines()[-1].endswith(f" train --arch run/architecture.json{typed}")
 
 
 def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tools/zcpt-here"])
     small = ["--channels", "2", "--layers", "1", "--in-channels", "1", "--image-size", "8", "--repeats", "1"]
