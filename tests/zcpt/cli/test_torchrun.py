@@ -176,7 +176,7 @@ def test_an_environment_that_is_not_torchruns(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(SEARCH) == 2
     assert re.fullmatch(
-        r"zcpt: WORLD_SIZE is set, and .* RANK .*: start them with torchrun, or unset it\.\n", capsys.readouterr().err
+        r"zcpt: WORLD_SIZE is set, but .* RANK .*: start them with torchrun, or unset it\.\n", capsys.readouterr().err
     )
 
 

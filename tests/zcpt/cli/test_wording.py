@@ -83,8 +83,8 @@ def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("search", {"channels INT": "the space's, 16 in darts", "train-layers INT": "what 'zcpt train' takes"}),
-        ("search", {"layers INT": "the space's, 8 in darts", "train-channels INT": "what 'zcpt train' takes"}),
+        ("search", {"channels INT": "the space's, 16 in darts", "train-layers INT": "the default of 'zcpt train'"}),
+        ("search", {"layers INT": "the space's, 8 in darts", "train-channels INT": "the default of 'zcpt train'"}),
         (
             "search",
             {"proposals INT": "10", "alpha-noise FLOAT": "0.0", "max-macs NUMBER": "0.0", "proxy NAME": "naswot"},
