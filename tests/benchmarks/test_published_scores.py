@@ -1,5 +1,9 @@
 """Our scores beside published ones of the same networks."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,7 +16,7 @@ _EVERY = 40
 """Of the 1,104 architectures one in so many is scored here; ``benchmarks/published_scores.py`` compares all."""
 
 
-def test_a_table_is_divided_and_read_again(tmp_path):
+def test_a_table_is_divided_and_read_again(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("index,arch_str\n0,a\n1,b\n2,c\n")
     split(table, {"1"}, tmp_path)
@@ -20,14 +24,14 @@ def test_a_table_is_divided_and_read_again(tmp_path):
     assert [row["arch_str"] for row in rows(tmp_path / "others.csv")] == ["a", "c"]
 
 
-def test_scores_that_are_missing_or_not_finite_are_left_out():
+def test_scores_that_are_missing_or_not_finite_are_left_out() -> None:
     ours = {"a": {"synflow": "1"}, "b": {"synflow": "inf"}, "c": {"synflow": ""}, "d": {"synflow": "2"}}
     theirs = {name: {"synflow": value} for name, value in (("a", "5"), ("b", "6"), ("c", "7"), ("d", ""), ("e", "8"))}
     assert pairs(ours, theirs, "synflow") == ([1.0], [5.0])
 
 
 @pytest.mark.data
-def test_scores_rank_networks_as_published_ones_do(real_data):
+def test_scores_rank_networks_as_published_ones_do(real_data: Path) -> None:
     tables = real_data / "tables"
     names = {row["index"]: row["arch_str"] for row in rows(tables / "nb201_accuracy.csv.gz")}
     published = {

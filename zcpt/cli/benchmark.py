@@ -17,15 +17,20 @@ from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.options import pluralize
 from zcpt.search import PRESETS, SearchConfig, configure
-from zcpt.tabular import Table, read_table
-from zcpt.tabular.operations import OperationScore, measure_operations, read_scores, scored, settings
-from zcpt.tabular.proxies import ProxyOptions, data_set_of, measure_proxies
+from zcpt.tabular import TabularBenchmark, read_table
+from zcpt.tabular.operations import (
+    OperationFunction,
+    measure_operations,
+    read_operation_values,
+    score_undecided_supernet,
+    select_settings,
+)
+from zcpt.tabular.proxies import ProxyOptions, choose_data_set, measure_proxies
 from zcpt.tabular.report import write_page, write_report
-from zcpt.tabular.searches import measure_searches
-from zcpt.tabular.searches import settings as search_settings
+from zcpt.tabular.searches import configure_search, measure_searches, measure_variants, read_variants
 
 _log = logging.getLogger(__name__)
-_NOT_OF_OPERATIONS = [name for name in SearchConfig.__dataclass_fields__ if name not in settings(SearchConfig())]
+_NOT_OF_OPERATIONS = [name for name in SearchConfig.__dataclass_fields__ if name not in select_settings(SearchConfig())]
 
 
 def _split_names(text: str) -> list[str]:
@@ -69,7 +74,7 @@ def _add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load_table_and_data(args: argparse.Namespace) -> tuple[Table, ImageData]:
+def _load_table_and_data(args: argparse.Namespace) -> tuple[TabularBenchmark, ImageData]:
     table = read_table(args.table, args.space)
     return table, load_data(args.dataset or "digits", args.data_dir, args.download)
 
@@ -102,7 +107,7 @@ class ProxiesCommand:
         options = ProxyOptions(**get_given_options(args, ProxyOptions))
         table, data = _load_table_and_data(args)
         batches, device = build_scoring_batches(data, options.seed), pick_device(args.device)
-        data_set = data_set_of(table, batches, options.accuracy_on)
+        data_set = choose_data_set(table, batches, options.accuracy_on)
         _log.info(f"ranking networks of {table.title} by {', '.join(args.proxies)}: '{options.metric}' on {data_set}")
         result = measure_proxies(table, batches, args.proxies, args.out, options, device=device, workers=args.workers)
         for name, row in result["results"].items():
@@ -143,12 +148,12 @@ class OperationsCommand:
 
         def score(method: str, options: dict[str, Any], seed: int) -> dict[str, list[float]]:
             config = configure(table.space, **options, seed=seed)
-            return scored(method, table.space, build_scoring_batches(data, seed), config, device)
+            return score_undecided_supernet(method, table.space, build_scoring_batches(data, seed), config, device)
 
-        scores: dict[str, OperationScore] = {name: partial(score, *plan) for name, plan in plans.items()}
+        scores: dict[str, OperationFunction] = {name: partial(score, *plan) for name, plan in plans.items()}
         about: dict[str, Any] = {"dataset": data.name, "scores": {name: plan for name, (_, plan) in plans.items()}}
         if args.scores:
-            own_scores = read_scores(args.scores, table.space)
+            own_scores = read_operation_values(args.scores, table.space)
             if duplicates := sorted(set(own_scores) & set(scores)):
                 raise ConfigError(f"{args.scores} uses names of built-in scores, {', '.join(duplicates)}: rename them.")
             scores |= own_scores
@@ -160,7 +165,7 @@ class OperationsCommand:
             scores,
             args.out,
             seeds=args.seeds,
-            data_set=data_set_of(table, build_scoring_batches(data, 0), args.accuracy_on),
+            data_set=choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on),
             metric=args.metric,
             about=about,
             device=device,
@@ -187,8 +192,8 @@ def _pair_methods_with_proxies(methods: list[str] | None, proxies: list[str] | N
     return pairs
 
 
-def _make_settings(table: Table, options: dict[str, Any], proxy: str | None) -> dict[str, Any]:
-    return settings(configure(table.space, **{**options, **({"proxy": proxy} if proxy else {})}))
+def _make_settings(table: TabularBenchmark, options: dict[str, Any], proxy: str | None) -> dict[str, Any]:
+    return select_settings(configure(table.space, **{**options, **({"proxy": proxy} if proxy else {})}))
 
 
 class SearchCommand:
@@ -200,6 +205,18 @@ class SearchCommand:
         _add_common_arguments(parser)
         _add_accuracy_arguments(parser)
         parser.add_argument(
+            "--variants",
+            type=Path,
+            metavar="FILE",
+            help="YAML file of several ways of searching: name -> settings, which win over flags; each is measured in "
+            "a folder of its own below --out",
+        )
+        parser.add_argument(
+            "--random-search",
+            action="store_true",
+            help="also run random search with as many evaluations, by the same proxy",
+        )
+        parser.add_argument(
             "--preset", metavar="|".join(PRESETS), help="settings of a published procedure; other flags win"
         )
         add_options(parser, SearchConfig, skip=["seed"])
@@ -207,26 +224,40 @@ class SearchCommand:
     @staticmethod
     def run(args: argparse.Namespace) -> None:
         """Search once for each seed, and print the accuracies of the architectures."""
-        options = get_given_options(args, SearchConfig, skip=["seed"])
+        options: dict[str, Any] = {"preset": args.preset, **get_given_options(args, SearchConfig, skip=["seed"])}
         table = read_table(args.table, args.space)
-        search_settings(table, 0, args.preset, **options)  # reports a wrong option before the data are read
+        configure_search(table, 0, **options)  # reports a wrong option before the data are read
+        variants = read_variants(args.variants, table) if args.variants else {}
         data = load_data(args.dataset or "digits", args.data_dir, args.download)
-        result = measure_searches(
-            table,
-            partial(build_scoring_batches, data),
-            args.out,
-            seeds=args.seeds,
-            data_set=data_set_of(table, build_scoring_batches(data, 0), args.accuracy_on),
-            metric=args.metric,
-            device=pick_device(args.device),
-            preset=args.preset,
-            callbacks=[Progress()],
-            **options,
+        options |= {
+            "seeds": args.seeds,
+            "data_set": choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on),
+            "metric": args.metric,
+            "device": pick_device(args.device),
+            "random_search": args.random_search,
+            "callbacks": [Progress()],
+        }
+        batches = partial(build_scoring_batches, data)
+        if not variants:
+            _print_searches(measure_searches(table, batches, args.out, **options))
+            _write_report(args.out)
+            return
+        for name, result in measure_variants(table, batches, args.out, variants, **options).items():
+            sys.stdout.write(f"{name}\n")
+            _print_searches(result)
+        page = write_page([args.out / name for name in variants], args.out / "report.md")
+        sys.stdout.write(f"report        {page}\n")
+
+
+def _print_searches(result: dict[str, Any]) -> None:
+    for row in result["searches"]:
+        accuracy = "not in the table" if row["accuracy"] is None else f"{row['accuracy']:.2f} %, rank {row['rank']}"
+        sys.stdout.write(f"seed {row['seed']:<8} {accuracy}, {row['seconds']:.0f} s: {row['architecture']}\n")
+    for row in result.get("random_search", []):
+        sys.stdout.write(
+            f"random {row['seed']:<6} {row['accuracy']:.2f} % by one score each, {row['validated']:.2f} % validated, "
+            f"{row['seconds']:.0f} s: {pluralize(row['evaluations'], 'network')}\n"
         )
-        for row in result["searches"]:
-            accuracy = "not in the table" if row["accuracy"] is None else f"{row['accuracy']:.2f} %, rank {row['rank']}"
-            sys.stdout.write(f"seed {row['seed']:<8} {accuracy}, {row['seconds']:.0f} s: {row['architecture']}\n")
-        _write_report(args.out)
 
 
 class ReportCommand:

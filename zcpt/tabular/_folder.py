@@ -1,4 +1,4 @@
-"""The folder of a measurement: what was asked for, what is done, and the result."""
+"""The folder of a measurement: its settings, its journal and its result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +18,65 @@ from zcpt.devices import get_device_name
 from zcpt.errors import ConfigError
 from zcpt.files import create_folder, describe_difference, lock_folder, read_json, to_json_text, write_atomically
 from zcpt.journal import Journal
+from zcpt.search import upgrade_settings
 from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
 CONFIG, RESULT, PAGE = "config.json", "result.json", "report.md"
-_SURROUNDINGS = ("versions", "hardware")
-"""What may differ when a measurement goes on."""
+_MAY_DIFFER = ("versions", "hardware", "date")
+"""Entries of the protocol that may change when a measurement is resumed."""
 
 
-def surroundings(device: torch.device, workers: int = 1) -> dict[str, Any]:
-    """What a result notes of the software and the machine that it was made with."""
+def describe_environment(device: torch.device, workers: int = 1) -> dict[str, Any]:
+    """Return the software, the hardware and the day of a measurement, as its protocol keeps them."""
     hardware = {"device": str(device), "name": get_device_name(device), "cores": os.cpu_count(), "workers": workers}
-    return {"versions": get_versions(), "hardware": hardware}
+    return {"versions": get_versions(), "hardware": hardware, "date": date.today().isoformat()}
 
 
 @contextmanager
-def opened(folder: Path, document: dict[str, Any]) -> Iterator[Journal]:
-    """The journal in a folder that is made, or gone on with where it is of the same measurement.
+def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
+    """Create the folder of a measurement, or resume that of the same one, and yield its journal.
+
+    Args:
+        folder: The folder.
+        protocol: Settings and environment of the measurement. A resumed one sets ``date`` to its first day.
 
     Raises:
-        ConfigError: It is of another one, or holds something else, or another process works there.
+        ConfigError: The folder belongs to another measurement, holds something else, or another process uses it.
     """
-    document = json.loads(to_json_text(document))
+    given = json.loads(to_json_text(protocol))
     if (folder / CONFIG).exists():
         before = read_json(folder / CONFIG, ["benchmark"])
-        if before["benchmark"] != document["benchmark"]:
+        if before["benchmark"] != given["benchmark"]:
             raise ConfigError(f"{folder} is of 'zcpt benchmark {before['benchmark']}'. Give another --out.")
-        before = read_json(folder / CONFIG, document)
-        for key, value in document.items():
+        # Folders of earlier versions have no date.
+        before = {"date": None, **read_json(folder / CONFIG, [key for key in given if key != "date"])}
+        if "search" in before:
+            before["search"] = upgrade_settings(before["search"])
+        for key, value in given.items():
             if before[key] != value:
-                what = describe_difference(key, before[key], value)
-                if key not in _SURROUNDINGS:
-                    raise ConfigError(f"{folder} is of another measurement: its {what}. Give another --out.")
-                _log.warning(f"the measurement in {folder} began elsewhere: its {what}")
+                difference = describe_difference(key, before[key], value)
+                if key not in _MAY_DIFFER:
+                    raise ConfigError(f"{folder} is of another measurement: its {difference}. Give another --out.")
+                if key != "date":
+                    _log.warning(f"the measurement in {folder} was started in another environment: its {difference}")
+        protocol["date"] = before["date"]
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
-        create_folder(folder, {CONFIG: to_json_text(document)})
+        create_folder(folder, {CONFIG: to_json_text(given)})
     with lock_folder(folder):
         yield Journal(folder / "journal")
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write a result; numbers that are not finite are null."""
-    write_atomically(path, to_json_text(_plain(result)))
+    """Write a result as JSON; numbers that are not finite become null."""
+    write_atomically(path, to_json_text(_replace_non_finite(result)))
 
 
-def _plain(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _replace_non_finite(item) for key, item in value.items()}
+    return [_replace_non_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Scoring many discrete networks, in this process or in several."""
+"""Scores of many discrete networks, computed in this process or in several."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from zcpt.scoring import score
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig, SearchSpace
 
-Task = tuple[int, Architecture]
-"""An architecture, and its place in the table."""
+IndexedArchitecture = tuple[int, Architecture]
+"""An index into the benchmark, with the architecture there."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """How networks are scored. A record depends on this and on its task alone."""
+class NetworkScorer:
+    """Settings by which networks are scored. A record depends on them and on its architecture alone."""
 
     space: SearchSpace
     network_config: NetworkConfig
@@ -40,12 +40,12 @@ class Job:
     batch: Batch
     seed: int
     own_weights: bool
-    """Whether every network draws weights of its own, or all draw from the same seed."""
+    """Draw the weights of each network from a seed of its own; otherwise all use the same seed."""
     device: str
 
-    def record(self, task: Task) -> Record:
-        """Build one network and score it by all proxies."""
-        index, architecture = task
+    def score_network(self, item: IndexedArchitecture) -> Record:
+        """Build one network, score it by all proxies, and return its line of the journal."""
+        index, architecture = item
         device = torch.device(self.device)
         with use_seed(derive_seed(self.seed, "weights", *([index] if self.own_weights else []))):
             network = move_network(self.space.build_network(architecture, self.network_config), device)
@@ -67,66 +67,70 @@ class Job:
         return {"index": index, "architecture": text, "scores": scores, "seconds": seconds, "failures": failures}
 
 
-def records(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
-    """The record of every task, in any order. Each process computes in one thread, so that scores are the same.
+def score_networks(scorer: NetworkScorer, items: Sequence[IndexedArchitecture], workers: int) -> Iterator[Record]:
+    """Yield the record of every architecture, in any order.
+
+    Each process computes in one thread: torch's sums depend on the number of threads, and scores should not depend on
+    the number of processes.
 
     Raises:
         ConfigError: A proxy cannot be sent to other processes.
-        LostError: One of them was killed.
+        LostError: A process was killed.
     """
     if workers == 1:
-        with _one_thread():
-            yield from map(job.record, tasks)
+        with _use_one_thread():
+            yield from map(scorer.score_network, items)
         return
     try:
-        sent = pickle.dumps(job)
+        pickled = pickle.dumps(scorer)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"the proxies cannot be sent to other processes ({error}): define them in a module, or use --workers 1."
         ) from None
-    context = get_context("spawn")  # forked processes inherit threads of torch that no longer run
-    with ProcessPoolExecutor(min(workers, max(len(tasks), 1)), context, _start, (sent,)) as pool:
-        futures = [pool.submit(_record, task) for task in tasks]
+    context = get_context("spawn")  # a forked process inherits locks of torch's threads, but not the threads
+    with ProcessPoolExecutor(min(workers, max(len(items), 1)), context, _initialize_worker, (pickled,)) as pool:
+        futures = [pool.submit(_score_in_worker, item) for item in items]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise LostError(
-                "a process that scores networks was killed, perhaps for want of memory: the same command goes on where "
-                "this one ended; give it fewer --workers."
+                "a process that scores networks was killed, perhaps because memory ran out: repeat the command with "
+                "fewer --workers to resume."
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_job: Job | None = None
+_scorer: NetworkScorer | None = None
+"""Scorer of this worker process."""
 
 
-def _start(sent: bytes) -> None:
-    global _job
+def _initialize_worker(pickled: bytes) -> None:
+    global _scorer
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _job = pickle.loads(sent)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _scorer = pickle.loads(pickled)
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers to stop."""
+def _exit_with_parent() -> None:
+    """Exit when the parent does: a killed parent cannot stop its workers."""
     parent = parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _record(task: Task) -> Record:
-    assert _job is not None
-    return _job.record(task)
+def _score_in_worker(item: IndexedArchitecture) -> Record:
+    assert _scorer is not None
+    return _scorer.score_network(item)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
+def _use_one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
-"""Tables of NAS-Bench-Macro (Su et al., CVPR 2021): CSV, and the JSON file of the benchmark.
+"""NAS-Bench-Macro (Su et al., CVPR 2021): CSV, and the JSON file of the benchmark.
 
-CSV: ``arch8`` (``m`` and the eight digits), ``test_acc_run1_pct`` to ``test_acc_run3_pct``. JSON: the digits ->
-``test_acc`` (a list), and more that is not read.
+Columns of the CSV: ``arch8`` (``m`` and the eight digits), ``test_acc_run1_pct`` to ``test_acc_run3_pct``. The JSON
+maps the digits to a mapping, of which the list ``test_acc`` is read.
 """
 
 from __future__ import annotations
@@ -12,43 +12,52 @@ from pathlib import Path
 
 from zcpt.errors import DataError
 from zcpt.space import SearchSpace
-from zcpt.tabular._rows import Builder, Row, mean_and_best, read_rows
-from zcpt.tabular._table import Key, Table
+from zcpt.tabular._benchmark import Key, TabularBenchmark
+from zcpt.tabular._csv import BenchmarkBuilder, Row, read_rows, summarize_trainings
 
 TITLE = "NAS-Bench-Macro"
 RUNS = ("test_acc_run1_pct", "test_acc_run2_pct", "test_acc_run3_pct")
 
 
-def read(path: Path, space: SearchSpace) -> Table:
-    """Read either kind of file; DataError if it is missing or damaged."""
-    builder = Builder(TITLE, space, path, space.train_size)
+def read(path: Path, space: SearchSpace) -> TabularBenchmark:
+    """Read a CSV or JSON file; DataError if it is missing or damaged."""
+    builder = BenchmarkBuilder(TITLE, space, path, space.train_size)
     if path.suffix == ".json":
-        for text, runs in _json(path).items():
+        for text, runs in _read_json(path).items():
             row = Row(path, 1, {})
-            values = [row.percent(str(run)) for run in runs]
-            builder.add(row.parsed(space.parse, text), keyed(mean_and_best("test", values)), f"entry '{text}'")
+            values = [row.parse_percent(str(run)) for run in runs]
+            builder.add(
+                row.parse_architecture(space.parse, text),
+                make_cifar10_keys(summarize_trainings("test", values)),
+                f"entry '{text}'",
+            )
     else:
         for row in read_rows(path, ("arch8", *RUNS)):
-            architecture = row.parsed(space.parse, row.text("arch8").removeprefix("m"))
-            builder.add(architecture, keyed(mean_and_best("test", runs_of(row, "test"))), f"line {row.line}")
-    return builder.table()
+            architecture = row.parse_architecture(space.parse, row.get_text("arch8").removeprefix("m"))
+            builder.add(
+                architecture,
+                make_cifar10_keys(summarize_trainings("test", parse_trainings(row, "test"))),
+                f"line {row.line}",
+            )
+    return builder.build()
 
 
-def runs_of(row: Row, metric: str) -> list[float]:
-    """The accuracies of up to three trainings, from the columns of a CSV file; nan where there is none."""
+def parse_trainings(row: Row, metric: str) -> list[float]:
+    """Return the accuracies of the trainings in a line, up to three or a single one; nan where a field is missing."""
     names = ("run1", "run2", "run3", "single_run")
-    return [row.percent(row.fields.get(f"{metric}_acc_{name}_pct", "")) for name in names]
+    return [row.parse_percent(row.fields.get(f"{metric}_acc_{name}_pct", "")) for name in names]
 
 
-def keyed(metrics: Mapping[str, float]) -> dict[Key, float]:
-    """Metrics on CIFAR-10, the only data set of this and some other benchmarks."""
+def make_cifar10_keys(metrics: Mapping[str, float]) -> dict[Key, float]:
+    """Return metrics with the data set in their keys: CIFAR-10, the only one of this and of some other benchmarks."""
     return {("cifar10", metric): value for metric, value in metrics.items()}
 
 
-def _json(path: Path) -> dict[str, list[float]]:
+def _read_json(path: Path) -> dict[str, list[float]]:
+    """Return the test accuracies of each architecture, by its digits."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-        return {str(text): _listed(found["test_acc"]) for text, found in document.items()}
+        return {str(text): _check_list(entry["test_acc"]) for text, entry in document.items()}
     except FileNotFoundError:
         raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
     except json.JSONDecodeError as error:
@@ -57,7 +66,7 @@ def _json(path: Path) -> dict[str, list[float]]:
         raise DataError(f"{path} must map digits to a mapping with a list 'test_acc': {error!r}.") from None
 
 
-def _listed(runs: object) -> list[float]:
+def _check_list(runs: object) -> list[float]:
     if not isinstance(runs, list):
         raise TypeError(f"{runs!r} is no list")
     return runs

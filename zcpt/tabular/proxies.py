@@ -1,4 +1,4 @@
-"""How well proxies rank networks: scores of discrete networks beside their trained accuracies."""
+"""Rank correlation of proxies: scores of discrete networks against their trained accuracies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from zcpt.batches import Batch, Batches, compute_fingerprint
@@ -25,18 +26,18 @@ from zcpt.options import check_types, format_flag, option
 from zcpt.proxies import Aggregate, Criterion, get_components, get_criterion
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
-from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
-from zcpt.tabular._table import Table
-from zcpt.tabular._workers import Job, Task, records
-from zcpt.tabular.measures import agreement
+from zcpt.tabular._benchmark import TabularBenchmark
+from zcpt.tabular._folder import RESULT, describe_environment, open_folder, write_json
+from zcpt.tabular._workers import IndexedArchitecture, NetworkScorer, score_networks
+from zcpt.tabular.measures import compare_rankings
 
-_FILE = "scores"
-SCORES = "scores.csv"
+_JOURNAL_FILE = "scores"
+SCORES_FILE = "scores.csv"
 
 
 @dataclass(frozen=True)
 class ProxyOptions:
-    """Settings of a measurement of proxies; ConfigError if they cannot be used."""
+    """Settings of a measurement of proxies; ConfigError if one is invalid."""
 
     accuracy_on: str = option(
         "",
@@ -62,7 +63,7 @@ class ProxyOptions:
 
 
 def measure_proxies(
-    table: Table,
+    table: TabularBenchmark,
     batches: Batches,
     proxies: Sequence[str | Criterion],
     folder: str | Path,
@@ -71,167 +72,181 @@ def measure_proxies(
     device: str | torch.device = "cpu",
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Score architectures of a table as freshly initialised networks, and compare the ranking with the trained one.
+    """Score architectures as freshly initialised networks, and compare the ranking with that by trained accuracy.
 
     Args:
-        table: The architectures and their accuracies.
-        batches: Where the mini-batch comes from.
-        proxies: Which proxies and aggregates, or their names. The values of an aggregate are places among the
-            architectures of the sample.
-        folder: Where the journal and the result go. A folder of the same measurement is gone on with.
-        options: Everything that decides what comes out.
-        device: Where networks are scored.
-        workers: Processes that share the work; 0 is one for each core, or one in all where the device is no CPU.
+        table: Architectures and their accuracies.
+        batches: Source of the mini-batch.
+        proxies: Proxies and aggregates, or their names. The values of an aggregate are ranks among the architectures
+            of the sample.
+        folder: Folder of the journal and the result. That of the same measurement is resumed.
+        options: Settings on which the result depends.
+        device: Device on which networks are scored.
+        workers: Processes that share the work; 0 is one for each core, or a single one if the device is no CPU.
 
     Returns:
-        What ``result.json`` holds.
+        The content of ``result.json``.
 
     Raises:
-        ZcptError: Something given cannot be used.
+        ZcptError: An argument is invalid.
     """
     options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
-    chosen = _proxies(proxies, options)
+    criteria = _check_proxies(proxies, options)
     if options.batch_size > len(batches):
         raise DataError(f"--batch-size {options.batch_size} is more than the {len(batches)} images to draw from.")
     batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
-    network_config = shape_of(table, batches, batch, options.channels, options.layers)
-    data_set = data_set_of(table, batches, options.accuracy_on)
-    sample = drawn(table.accuracies(data_set, options.metric), options)
-    workers = _checked(workers, device)
-    document = {
+    network_config = _make_network_config(table, batches, batch, options)
+    data_set = choose_data_set(table, batches, options.accuracy_on)
+    accuracies = table.get_accuracies(data_set, options.metric)
+    sample = draw_sample(accuracies, options)
+    workers = _count_workers(workers, device)
+    protocol = {
         "benchmark": "proxies",
         "space": table.space.name,
-        "table": table.document(data_set, options.metric),
-        "proxies": [proxy.name for proxy in chosen],
+        "table": table.describe(data_set, options.metric),
+        "proxies": [criterion.name for criterion in criteria],
         "options": asdict(options),
         "networks": asdict(network_config),
         "images": {**batches.about, "fingerprint": compute_fingerprint(batch)},
-        **surroundings(device, workers),
+        **describe_environment(device, workers),
     }
-    parts = tuple({part.name: part for criterion in chosen for part in get_components(criterion)}.values())
-    job = Job(table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device))
-    with opened(folder, document) as journal:
-        known = _scored(job, [(index, table.architectures[index]) for index in sample], journal, workers)
-        found = _with_aggregates([known[index] for index in sample], chosen)
-        accuracies = table.accuracies(data_set, options.metric)[sample]
-        result = {"protocol": document, **_judged(chosen, found, accuracies, options)}
-        write_atomically(folder / SCORES, _scores(found, accuracies, document["proxies"]))
+    parts = tuple({part.name: part for criterion in criteria for part in get_components(criterion)}.values())
+    scorer = NetworkScorer(
+        table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device)
+    )
+    with open_folder(folder, protocol) as journal:
+        by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
+        records = _add_aggregates([by_index[index] for index in sample], criteria)
+        evaluation = _evaluate_proxies(criteria, records, accuracies[sample], options)
+        result = {"protocol": protocol, **evaluation}
+        write_atomically(folder / SCORES_FILE, _format_scores(records, accuracies[sample], protocol["proxies"]))
         write_json(folder / RESULT, result)
     return result
 
 
-def _scored(job: Job, tasks: Sequence[Task], journal: Journal, workers: int) -> dict[int, dict[str, Any]]:
-    """The records of these architectures, by index; those that the journal lacks are computed and appended."""
-    known = {record["index"]: record for record in journal.records(_FILE)}
-    missing = [task for task in tasks if task[0] not in known]
-    with tqdm(desc="networks", total=len(tasks), initial=len(tasks) - len(missing), disable=None) as bar:
-        for record in records(job, missing, workers):
-            journal.append(_FILE, record)
-            known[record["index"]] = record
-            bar.update()
-    return known
+def _check_proxies(proxies: Sequence[str | Criterion], options: ProxyOptions) -> tuple[Criterion, ...]:
+    """Return the criteria of these names; ConfigError or ProxyError if they cannot be measured together."""
+    criteria = tuple(get_criterion(proxy) if isinstance(proxy, str) else proxy for proxy in proxies)
+    names = [criterion.name for criterion in criteria]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--proxies must name different proxies, such as naswot,naswot-official, not {names}.")
+    for criterion in criteria:
+        if options.batch_size < criterion.min_batch:
+            raise ProxyError(
+                f"--batch-size {options.batch_size} is too small: proxy '{criterion.name}' needs at least "
+                f"{criterion.min_batch}."
+            )
+    return criteria
 
 
-def shape_of(table: Table, batches: Batches, batch: Batch, channels: int, layers: int) -> NetworkConfig:
-    """Return the configuration of networks for these images; 0 stands for the width or depth of the trained ones."""
-    _, depth, height, width = batch.images.shape
-    size = table.size
+def _make_network_config(
+    table: TabularBenchmark, batches: Batches, batch: Batch, options: ProxyOptions
+) -> NetworkConfig:
+    """Return the configuration of networks for these images, by default as large as the trained ones."""
+    _, channels, height, width = batch.images.shape
     network_config = NetworkConfig(
-        channels or size.channels, layers or size.layers, batches.num_classes, depth, (height, width)
+        options.channels or table.size.channels,
+        options.layers or table.size.layers,
+        batches.num_classes,
+        channels,
+        (height, width),
     )
     table.space.check_network_config(network_config)
     return network_config
 
 
-def data_set_of(table: Table, batches: Batches, given: str) -> str:
-    """The data set of the table whose accuracies count: the given one, else that of the images, else the first."""
+def _count_workers(workers: int, device: torch.device) -> int:
+    """Return the number of processes; 0 stands for the default of the device."""
+    if workers < 0:
+        raise ConfigError(f"--workers {workers} must not be negative.")
+    return workers or ((os.cpu_count() or 1) if device.type == "cpu" else 1)
+
+
+def choose_data_set(table: TabularBenchmark, batches: Batches, given: str) -> str:
+    """Return the data set whose accuracies count: the given one, else that of the images, else the first."""
     images = str(batches.about.get("dataset", ""))
     return given or (images if images in table.data_sets else table.data_sets[0])
 
 
-def drawn(accuracies: np.ndarray[Any, np.dtype[np.float64]], options: ProxyOptions) -> list[int]:
-    """Places in the table of the architectures that are scored: all that have an accuracy, or a random part."""
+def draw_sample(accuracies: NDArray[np.float64], options: ProxyOptions) -> list[int]:
+    """Draw the indices of the architectures that are scored; ``samples=0`` takes all that have an accuracy."""
     known = np.flatnonzero(~np.isnan(accuracies))
     if options.samples in (0, len(known)):
         return [int(index) for index in known]
     if options.samples > len(known):
         raise ConfigError(f"--samples {options.samples} is more than the {len(known)} architectures of the table.")
     generator = torch.Generator().manual_seed(derive_seed(options.seed, "sample"))
-    picked = torch.randperm(len(known), generator=generator)[: options.samples]
-    return [int(known[i]) for i in picked.tolist()]
+    permutation = torch.randperm(len(known), generator=generator)
+    return [int(known[i]) for i in permutation[: options.samples].tolist()]
 
 
-def _proxies(proxies: Sequence[str | Criterion], options: ProxyOptions) -> tuple[Criterion, ...]:
-    chosen = tuple(get_criterion(each) if isinstance(each, str) else each for each in proxies)
-    names = [criterion.name for criterion in chosen]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"--proxies must name different proxies, such as naswot,naswot-official, not {names}.")
-    for criterion in chosen:
-        if options.batch_size < criterion.min_batch:
-            raise ProxyError(
-                f"--batch-size {options.batch_size} is too small: proxy '{criterion.name}' needs at least "
-                f"{criterion.min_batch}."
-            )
-    return chosen
+def _score_missing(
+    scorer: NetworkScorer, items: Sequence[IndexedArchitecture], journal: Journal, workers: int
+) -> dict[int, Record]:
+    """Return the record of each architecture by its index, after scoring those that the journal lacks."""
+    records = {record["index"]: record for record in journal.records(_JOURNAL_FILE)}
+    missing = [item for item in items if item[0] not in records]
+    with tqdm(desc="networks", total=len(items), initial=len(items) - len(missing), disable=None) as bar:
+        for record in score_networks(scorer, missing, workers):
+            journal.append(_JOURNAL_FILE, record)
+            records[record["index"]] = record
+            bar.update()
+    return records
 
 
-def _with_aggregates(found: Sequence[Record], chosen: Sequence[Criterion]) -> list[Record]:
-    """The records of all networks, with the values of aggregates among the scores."""
-    extended = [{**record, "scores": dict(record["scores"]), "seconds": dict(record["seconds"])} for record in found]
-    for criterion in chosen:
+def _add_aggregates(records: Sequence[Record], criteria: Sequence[Criterion]) -> list[Record]:
+    """Return the records of all networks with the values of aggregates among the scores.
+
+    They are not in the journal: an aggregate ranks all networks of the sample, so it can only be computed at the end.
+    """
+    extended = [{**record, "scores": dict(record["scores"]), "seconds": dict(record["seconds"])} for record in records]
+    for criterion in criteria:
         if isinstance(criterion, Aggregate):
             names = [part.name for part in criterion.components]
-            scores = {name: [record["scores"].get(name, math.nan) for record in found] for name in names}
+            scores = {name: [record["scores"].get(name, math.nan) for record in records] for name in names}
             for record, value in zip(extended, criterion.compute_values(scores), strict=True):
                 record["scores"][criterion.name] = value
                 record["seconds"][criterion.name] = sum(record["seconds"].get(name, 0.0) for name in names)
     return extended
 
 
-def _checked(workers: int, device: torch.device) -> int:
-    if workers < 0:
-        raise ConfigError(f"--workers {workers} must not be negative.")
-    return workers or ((os.cpu_count() or 1) if device.type == "cpu" else 1)
-
-
-def _judged(
-    proxies: Sequence[Criterion],
-    found: Sequence[Record],
-    accuracies: np.ndarray[Any, np.dtype[np.float64]],
-    options: ProxyOptions,
+def _evaluate_proxies(
+    criteria: Sequence[Criterion], records: Sequence[Record], accuracies: NDArray[np.float64], options: ProxyOptions
 ) -> dict[str, Any]:
+    """Return the measures of each proxy, and the networks that it failed to score."""
     results: dict[str, Any] = {}
-    failures: dict[tuple[str, str], list[str]] = {}
-    for proxy in proxies:
-        sign = 1 if proxy.higher_is_better else -1
-        values = np.array([sign * record["scores"].get(proxy.name, math.nan) for record in found])
-        finite = np.isfinite(values)
-        seconds = [record["seconds"][proxy.name] for record in found if proxy.name in record["seconds"]]
-        results[proxy.name] = {
-            "higher_is_better": proxy.higher_is_better,
+    failures: list[dict[str, Any]] = []
+    for criterion in criteria:
+        name, sign = criterion.name, 1 if criterion.higher_is_better else -1
+        scores = np.array([sign * record["scores"].get(name, math.nan) for record in records])
+        finite = np.isfinite(scores)
+        seconds = [record["seconds"][name] for record in records if name in record["seconds"]]
+        results[name] = {
+            "higher_is_better": criterion.higher_is_better,
             "networks": int(finite.sum()),
             "failures": int((~finite).sum()),
             "seconds": median(seconds) if seconds else math.nan,
-            **agreement(values[finite], accuracies[finite], options.resamples, derive_seed(options.seed, "bootstrap")),
+            **compare_rankings(
+                scores[finite], accuracies[finite], options.resamples, derive_seed(options.seed, "bootstrap")
+            ),
         }
-        for record in found:
-            if proxy.name in record["failures"]:
-                failures.setdefault((proxy.name, record["failures"][proxy.name]), []).append(record["architecture"])
-    listed = [
-        {"proxy": name, "reason": reason, "count": len(texts), "first": texts[0]}
-        for (name, reason), texts in failures.items()
-    ]
-    return {"results": results, "failures": listed, "best_drawn": float(accuracies.max())}
+        by_reason: dict[str, list[str]] = {}
+        for record in records:
+            if name in record["failures"]:
+                by_reason.setdefault(record["failures"][name], []).append(record["architecture"])
+        failures += [
+            {"proxy": name, "reason": reason, "count": len(texts), "first": texts[0]}
+            for reason, texts in by_reason.items()
+        ]
+    return {"results": results, "failures": failures, "best_drawn": float(accuracies.max())}
 
 
-def _scores(
-    found: Sequence[Mapping[str, Any]], accuracies: np.ndarray[Any, np.dtype[np.float64]], names: Sequence[str]
-) -> str:
+def _format_scores(records: Sequence[Mapping[str, Any]], accuracies: NDArray[np.float64], names: Sequence[str]) -> str:
+    """Return the CSV text of all scores."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "architecture", "accuracy", *names])
-    for record, accuracy in zip(found, accuracies.tolist(), strict=True):
-        writer.writerow(
-            [record["index"], record["architecture"], accuracy, *(record["scores"].get(name, "") for name in names)]
-        )
+    for record, accuracy in zip(records, accuracies.tolist(), strict=True):
+        scores = (record["scores"].get(name, "") for name in names)
+        writer.writerow([record["index"], record["architecture"], accuracy, *scores])
     return text.getvalue()

@@ -1,34 +1,51 @@
-"""What searches find, looked up: one search for each seed."""
+"""Accuracy of the architectures that searches find: one search for each seed, looked up in a benchmark."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import yaml
+from numpy.typing import NDArray
 
 from zcpt.batches import Batches, compute_fingerprint
 from zcpt.devices import resolve_device
-from zcpt.journal import Journal
+from zcpt.errors import ConfigError
+from zcpt.files import describe_yaml_error, read_text
+from zcpt.journal import Journal, Record
 from zcpt.search import Callback, SearchConfig, configure, search
 from zcpt.seeding import derive_seed
-from zcpt.tabular._folder import RESULT, opened, surroundings, write_json
-from zcpt.tabular._table import Table
-from zcpt.tabular.measures import mean_interval
+from zcpt.tabular._benchmark import TabularBenchmark
+from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
+from zcpt.tabular.measures import compute_mean_interval
+from zcpt.tabular.random_search import (
+    check_random_search,
+    count_networks_scored,
+    evaluate_random_search,
+    search_randomly,
+)
 
-_FILE = "searches"
+_JOURNAL_FILE, _RANDOM_FILE = "searches", "random_searches"
 
 
-def settings(table: Table, seed: int, preset: str | None = None, **options: Any) -> SearchConfig:
-    """The settings of one search; it keeps to what the table lists, where the published list leaves some out."""
-    return configure(table.space, preset, **{"valid_only": table.space.has_invalid_architectures, **options}, seed=seed)
+def configure_search(table: TabularBenchmark, seed: int, preset: str | None = None, **options: Any) -> SearchConfig:
+    """Return the settings of one search.
+
+    If the published list of a space leaves architectures out, the search is limited to those listed: others have no
+    accuracy to look up.
+    """
+    defaults = {"valid_only": table.space.has_invalid_architectures}
+    return configure(table.space, preset, **{**defaults, **options}, seed=seed)
 
 
 def measure_searches(
-    table: Table,
+    table: TabularBenchmark,
     batches: Callable[[int], Batches],
     folder: str | Path,
     *,
@@ -37,97 +54,228 @@ def measure_searches(
     metric: str = "test",
     device: str | torch.device = "cpu",
     preset: str | None = None,
+    variant: str = "",
+    random_search: bool = False,
     callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
-    """Search once for each seed, and look up what was found.
+    """Search once for each seed, and look up the accuracy of the architecture that each search finds.
 
     Args:
-        table: The architectures and their accuracies.
-        batches: From a seed to where the mini-batches come from.
-        folder: Where the run folders and the result go. A folder of the same measurement is gone on with.
-        seeds: Of the searches.
-        data_set: Of the table.
-        metric: Of the table.
-        device: Where networks are scored.
-        preset: As ``zcpt.search`` takes it.
-        listeners: Told of every search.
-        options: Fields of ``SearchConfig`` but ``seed``.
+        table: Architectures and their accuracies.
+        batches: Function from a seed to the source of mini-batches.
+        folder: Folder of the run folders and the result. That of the same measurement is resumed.
+        seeds: Seeds of the searches.
+        data_set: Data set of the table.
+        metric: Metric of the table.
+        device: Device on which networks are scored.
+        preset: Preset, as for ``zcpt.search``.
+        variant: Name of these settings in tables.
+        random_search: Also run random search with as many evaluations. A finished measurement can be extended by it.
+        callbacks: Callbacks of every search.
+        options: Fields of ``SearchConfig`` except ``seed``.
 
     Returns:
-        What ``result.json`` holds. Seconds are those that the journals note: of scoring.
+        The content of ``result.json``. Seconds are those of scoring, from the journals of the searches.
 
     Raises:
-        ZcptError: Something given cannot be used.
+        ZcptError: An argument is invalid.
     """
     folder, device = Path(folder), resolve_device(device)
-    configs = {seed: settings(table, seed, preset, **options) for seed in seeds}
-    document = {
+    configs = {seed: configure_search(table, seed, preset, **options) for seed in seeds}
+    if random_search:
+        check_random_search(configs[seeds[0]])
+    measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device)
+    protocol = {
         "benchmark": "search",
         "space": table.space.name,
-        "table": table.document(data_set, metric),
+        "table": table.describe(data_set, metric),
         "seeds": list(seeds),
-        "search": {k: v for k, v in asdict(configs[seeds[0]]).items() if k != "seed"},
-        "images": {**batches(seeds[0]).about, "fingerprint": _first_batch(batches(seeds[0]), configs[seeds[0]])},
-        **surroundings(device),
+        "search": {name: value for name, value in asdict(configs[seeds[0]]).items() if name != "seed"},
+        "images": measurement.describe_images(seeds[0]),
+        **({"variant": variant} if variant else {}),
+        **describe_environment(device),
     }
-    with opened(folder, document) as journal:
-        done = {record["seed"]: record for record in journal.records(_FILE)}
-        for seed, config in configs.items():
-            if seed not in done:
-                done[seed] = _searched(table, batches(seed), config, folder / f"seed_{seed}", device, callbacks)
-                journal.append(_FILE, done[seed])
-        rows = [_judged(table, done[seed], data_set, metric) for seed in seeds]
-        result = {"protocol": document, "searches": rows, "results": _summary(rows)}
+    with open_folder(folder, protocol) as journal:
+        records = measurement.search(folder, journal, callbacks)
+        rows = [_look_up(table, records[seed], configs[seed], data_set, metric) for seed in seeds]
+        result = {"protocol": protocol, "searches": rows, "results": _summarize(rows)}
+        if random_rows := measurement.search_randomly(records, journal, random_search):
+            result["random_search"] = random_rows
         write_json(folder / RESULT, result)
     return result
 
 
-def _first_batch(batches: Batches, config: SearchConfig) -> str:
-    size = min(config.batch_size, len(batches))
-    return compute_fingerprint(batches.draw(size, derive_seed(config.seed, "fingerprint")))
+@dataclass(frozen=True)
+class _Measurement:
+    """Searches with several seeds on one benchmark, and random searches beside them."""
+
+    table: TabularBenchmark
+    accuracies: NDArray[np.float64]
+    batches: Callable[[int], Batches]
+    configs: Mapping[int, SearchConfig]
+    """Settings by seed."""
+    device: torch.device
+
+    def describe_images(self, seed: int) -> dict[str, Any]:
+        """Return the description of the images, with the fingerprint of a mini-batch that tells data sets apart."""
+        batches = self.batches(seed)
+        size = min(self.configs[seed].batch_size, len(batches))
+        fingerprint = compute_fingerprint(batches.draw(size, derive_seed(seed, "fingerprint")))
+        return {**batches.about, "fingerprint": fingerprint}
+
+    def search(self, folder: Path, journal: Journal, callbacks: Sequence[Callback]) -> dict[int, Record]:
+        """Return the record of the search of each seed, after running those that the journal lacks."""
+        records = {record["seed"]: record for record in journal.records(_JOURNAL_FILE)}
+        for seed, config in self.configs.items():
+            if seed not in records:
+                run_dir = folder / f"seed_{seed}"
+                result = search(
+                    self.table.space,
+                    self.batches(seed),
+                    run_dir=run_dir,
+                    resume=run_dir.exists(),
+                    device=self.device,
+                    callbacks=callbacks,
+                    **asdict(config),
+                )
+                # A candidate stands for all proposals that build the same network.
+                proposals = {n: self.table.space.format(c.architecture) for c in result.candidates for n in c.proposals}
+                records[seed] = {
+                    "seed": seed,
+                    "architecture": self.table.space.format(result.architecture),
+                    "proposals": [proposals[n] for n in sorted(proposals)],
+                    "seconds": sum_seconds(run_dir),
+                }
+                journal.append(_JOURNAL_FILE, records[seed])
+        return records
+
+    def search_randomly(
+        self, searches: Mapping[int, Record], journal: Journal, run_missing: bool
+    ) -> list[dict[str, Any]]:
+        """Return the result of random search for each seed; nothing unless the journal has all, or they are run."""
+        records = {record["seed"]: record for record in journal.records(_RANDOM_FILE)}
+        for seed, config in self.configs.items():
+            if run_missing and seed not in records:
+                candidates = _count_candidates(searches[seed])
+                records[seed] = search_randomly(
+                    self.table, self.accuracies, self.batches(seed), config, self.device, candidates
+                )
+                journal.append(_RANDOM_FILE, records[seed])
+        if set(records) < set(self.configs):
+            return []
+        return [evaluate_random_search(records[seed], self.accuracies) for seed in self.configs]
 
 
-def _searched(
-    table: Table,
-    batches: Batches,
-    config: SearchConfig,
-    run: Path,
-    device: torch.device,
-    callbacks: Sequence[Callback],
-) -> dict[str, Any]:
-    resume = run.exists()
-    result = search(
-        table.space, batches, run_dir=run, resume=resume, device=device, callbacks=callbacks, **asdict(config)
-    )
-    found = table.space.format(result.architecture)
-    proposals = {n: table.space.format(c.architecture) for c in result.candidates for n in c.proposals}
-    in_order = [proposals[n] for n in sorted(proposals)]
-    return {"seed": config.seed, "architecture": found, "proposals": in_order, "seconds": seconds_of(run)}
+def measure_variants(
+    table: TabularBenchmark,
+    batches: Callable[[int], Batches],
+    folder: str | Path,
+    variants: Mapping[str, Mapping[str, Any]],
+    **shared: Any,
+) -> dict[str, dict[str, Any]]:
+    """Measure several ways of searching, each in a folder of its own.
+
+    Args:
+        table: Architectures and their accuracies.
+        batches: Function from a seed to the source of mini-batches.
+        folder: Folder of the variants' folders, which are named after them.
+        variants: Name -> keyword arguments of ``measure_searches``; see ``read_variants``.
+        shared: Keyword arguments of all variants; a variant's own win.
+
+    Returns:
+        The content of ``result.json`` of each variant.
+
+    Raises:
+        ConfigError: The folder is that of a single measurement.
+        ZcptError: An argument is invalid.
+    """
+    folder = Path(folder)
+    if (folder / CONFIG).exists():
+        raise ConfigError(f"{folder} is of a single measurement: give the variants another --out.")
+    return {
+        name: measure_searches(table, batches, folder / name, variant=name, **{**shared, **options})
+        for name, options in variants.items()
+    }
 
 
-def seconds_of(run: Path) -> float:
-    """How long the scoring of a search took, from the lines of its journal."""
-    journal = Journal(run / "journal")
-    names = [path.stem for path in sorted((run / "journal").glob("*.jsonl"))]
+def read_variants(path: Path, table: TabularBenchmark) -> dict[str, dict[str, Any]]:
+    """Read ways of searching from a YAML file: name -> settings of a search, and ``preset``.
+
+    A file of two variants::
+
+        default:
+        fixed-n1: {order: fixed, proposals: 1}
+
+    Raises:
+        ConfigError: The file is missing, is no YAML, or a name or a setting is invalid.
+    """
+    try:
+        document = yaml.safe_load(read_text(path, "give --variants a YAML file"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {describe_yaml_error(error)}.") from None
+    if not isinstance(document, dict) or not document:
+        raise ConfigError(f"{path} must map names of variants to settings, such as 'fixed: {{order: fixed}}'.")
+    readers = {field.name: field.metadata["read"] for field in fields(SearchConfig)}
+    variants: dict[str, dict[str, Any]] = {}
+    for name, settings in document.items():
+        if not re.fullmatch(r"\w[\w.+-]*", str(name)):
+            # A variant's folder has its name.
+            raise ConfigError(f"{path}: '{name}' is no name of a variant: use letters, digits, '.', '_', '+' and '-'.")
+        if not isinstance(settings, dict | None):
+            raise ConfigError(f"{path}: variant '{name}' must map settings to values, not be '{settings}'.")
+        variants[str(name)] = {
+            # As on the command line: 600M is a number.
+            key: readers[key](value) if isinstance(value, str) and readers.get(key) else value
+            for key, value in (settings or {}).items()
+        }
+        if "seed" in variants[str(name)]:
+            raise ConfigError(f"{path}: variant '{name}' must not have a seed: give --seeds.")
+        try:
+            configure_search(table, 0, **variants[str(name)])
+        except ConfigError as error:
+            raise ConfigError(f"{path}, variant '{name}': {error}") from None
+    return variants
+
+
+def sum_seconds(run_dir: Path) -> float:
+    """Return the seconds that a search spent on scoring, from the lines of its journal."""
+    journal = Journal(run_dir / "journal")
+    names = [path.stem for path in sorted((run_dir / "journal").glob("*.jsonl"))]
     return math.fsum(record["seconds"] for name in names for record in journal.records(name))
 
 
-def _judged(table: Table, record: Mapping[str, Any], data_set: str, metric: str) -> dict[str, Any]:
-    def looked_up(text: str) -> float | None:
+def _count_candidates(record: Mapping[str, Any]) -> int:
+    """Return the number of distinct networks among the proposals, which is what stage 2 compares."""
+    # A record has, for each proposal, the architecture that stands for all that build the same network.
+    return len(set(record["proposals"]))
+
+
+def _look_up(
+    table: TabularBenchmark, record: Record, config: SearchConfig, data_set: str, metric: str
+) -> dict[str, Any]:
+    """Return a record with accuracies instead of proposals, the rank of the architecture and the evaluations."""
+
+    def look_up(text: str) -> float | None:
         return table.lookup(table.space.parse(text), data_set, metric)
 
-    accuracy = looked_up(record["architecture"])
-    rank = None if accuracy is None else table.rank(accuracy, data_set, metric)
-    return {**record, "proposals": [looked_up(t) for t in record["proposals"]], "accuracy": accuracy, "rank": rank}
+    accuracy = look_up(record["architecture"])
+    return {
+        **record,
+        "proposals": [look_up(text) for text in record["proposals"]],
+        "accuracy": accuracy,
+        "rank": None if accuracy is None else table.rank(accuracy, data_set, metric),
+        "evaluations": count_networks_scored(table.space, config, _count_candidates(record)),
+    }
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return means over the seeds; architectures that the table lacks do not count."""
     known = [row["accuracy"] for row in rows if row["accuracy"] is not None]
     proposals = [accuracy for row in rows for accuracy in row["proposals"] if accuracy is not None]
     return {
-        "accuracy": mean_interval(known),
+        "accuracy": compute_mean_interval(known),
         "not_in_table": len(rows) - len(known),
-        "proposals": mean_interval(proposals)["mean"],
-        "seconds": mean_interval([row["seconds"] for row in rows])["mean"],
+        "proposals": compute_mean_interval(proposals)["mean"],
+        "seconds": compute_mean_interval([row["seconds"] for row in rows])["mean"],
     }

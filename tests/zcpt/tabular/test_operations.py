@@ -1,8 +1,12 @@
 """Scores of operations against a table: by hand, against published scores, and as a search computes them."""
 
+from __future__ import annotations
+
 import json
 import math
+from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import torch
@@ -13,14 +17,15 @@ from tests.zcpt.search.conftest import searched
 from tests.zcpt.tabular.conftest import RUNS, write_csv
 from zcpt.batches import DatasetBatches
 from zcpt.search import configure
-from zcpt.tabular import read_table
+from zcpt.tabular import TabularBenchmark, read_table
 from zcpt.tabular.operations import (
-    average_accuracy,
-    best_accuracy,
-    compare,
+    OperationFunction,
+    compare_values,
+    compute_best_accuracies,
+    compute_mean_accuracies,
     measure_operations,
-    read_scores,
-    scored,
+    read_operation_values,
+    score_undecided_supernet,
 )
 
 EDGES = [choice.name for choice in zcpt.get_space("nasbench201").choices]
@@ -45,7 +50,7 @@ PUBLISHED = {
 }
 
 
-def values(name):
+def values(name: Any) -> Any:
     sign = -1 if name.startswith("-") else 1
     numbers = [sign * float(number) for number in PUBLISHED[name].split()]
     return {edge: numbers[5 * i : 5 * i + 5] for i, edge in enumerate(EDGES)}
@@ -62,31 +67,31 @@ def values(name):
         ("avg-acc", 0.65, 1.0, (0.57, 1.0)),
     ],
 )
-def test_published_scores_give_the_published_agreement(name, best, average, kendall):
-    found = [compare(values(name), values(reference)) for reference in ("best-acc", "avg-acc")]
+def test_published_scores_give_the_published_agreement(name: str, best: float, average: float, kendall: Any) -> None:
+    found = [compare_values(values(name), values(reference)) for reference in ("best-acc", "avg-acc")]
     assert [each["spearman"] for each in found] == pytest.approx([best, average], abs=6e-3)
     assert [each["kendall"] for each in found] == pytest.approx(kendall, abs=6e-3)
 
 
-def test_what_is_not_known_is_left_out_and_minus_infinity_ranks_last():
+def test_what_is_not_known_is_left_out_and_minus_infinity_ranks_last() -> None:
     reference = {"a": [1.0, 2.0, 3.0, math.nan], "b": [1.0, 1.0, 1.0, 1.0]}
-    found = compare({"a": [-math.inf, 5.0, 6.0, 0.0], "b": [1.0, 2.0, 3.0, 4.0]}, reference)
+    found = compare_values({"a": [-math.inf, 5.0, 6.0, 0.0], "b": [1.0, 2.0, 3.0, 4.0]}, reference)
     assert found["by_choice"]["a"] == pytest.approx(1)
     assert math.isnan(found["by_choice"]["b"])
     assert found["spearman"] == pytest.approx(1)
 
 
 @pytest.fixture
-def chains(tmp_path):
+def chains(tmp_path: Path) -> TabularBenchmark:
     """All chains of identities and 3x3 blocks in the first two layers, of 1 and 2 after them."""
     texts = [first + second + rest * 6 for first in "01" for second in "01" for rest in "12"]
     rows = [[f"m{text}", 50 + i, 50 + i, 50 + i] for i, text in enumerate(texts)]
     return read_table(write_csv(tmp_path / "t.csv", ["arch8", *RUNS], *rows), "nasbench-macro")
 
 
-def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chains):
+def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chains: TabularBenchmark) -> None:
     first, *_, last = (choice.name for choice in chains.space.choices)
-    best, average = best_accuracy(chains, "cifar10"), average_accuracy(chains, "cifar10")
+    best, average = compute_best_accuracies(chains, "cifar10"), compute_mean_accuracies(chains, "cifar10")
     assert best[first][:2] == [53, 57]
     assert average[first][:2] == [mean([50, 51, 52, 53]), mean([54, 55, 56, 57])]
     assert best[last][1:] == [56, 57]
@@ -95,20 +100,20 @@ def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chai
     assert math.isnan(average[last][0])
 
 
-def test_perturbation_is_the_first_look_of_a_search(pictures):
+def test_perturbation_is_the_first_look_of_a_search(pictures: Any) -> None:
     space = zcpt.get_space("nasbench201")
-    options = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
+    options: dict[str, Any] = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
     batches = DatasetBatches(pictures, num_classes=10)
-    found = scored("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
+    found = score_undecided_supernet("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
     _, callback = searched(space, pictures, **options)
     assert tuple(found[EDGES[0]]) == callback.all[0][1].importance
     assert list(found) == EDGES
 
 
-def test_a_measurement_compares_chooses_and_goes_on(chains, tmp_path):
+def test_a_measurement_compares_chooses_and_goes_on(chains: TabularBenchmark, tmp_path: Path) -> None:
     calls = []
 
-    def by_digit(seed):
+    def by_digit(seed: Any) -> Any:
         calls.append(seed)
         return {choice.name: [0, 1, 2 - 3 * seed] for choice in chains.space.choices}
 
@@ -130,30 +135,30 @@ def test_a_measurement_compares_chooses_and_goes_on(chains, tmp_path):
     assert again["results"] == json.loads(text)["results"]
 
 
-def test_scores_of_other_code_are_read_from_a_file(tmp_path):
+def test_scores_of_other_code_are_read_from_a_file(tmp_path: Path) -> None:
     space, path = zcpt.get_space("nasbench201"), tmp_path / "scores.json"
     path.write_text(json.dumps({"theirs": values("darts"), "others": values("avg-acc")}))
-    scores = read_scores(path, space)
+    scores = read_operation_values(path, space)
     assert scores["theirs"](7) == values("darts")
     assert scores["others"](7) == values("avg-acc")
     assert stats.spearmanr(scores["theirs"](0)[EDGES[0]], values("avg-acc")[EDGES[0]]).statistic > 0
     for document, word in (
         ("{", "line 1: it is no JSON"),
         ("[]", "must map names of scores"),
-        ('{"a": {"x": [1]}}', "'a' must have scores for just these choices: node1/edge0"),
+        ('{"a": {"x": [1]}}', "'a' must have scores for exactly these choices: node1/edge0"),
         (json.dumps({"a": {edge: [1, 2] for edge in EDGES}}), "a number for each candidate of node1/edge0"),
     ):
         path.write_text(document)
         with pytest.raises(zcpt.ConfigError, match=word):
-            read_scores(path, space)
+            read_operation_values(path, space)
     with pytest.raises(zcpt.ConfigError, match="is missing: give --scores a JSON file"):
-        read_scores(tmp_path / "none.json", space)
+        read_operation_values(tmp_path / "none.json", space)
     path.write_text(json.dumps({"a": {edge: [math.nan] * 5 for edge in EDGES}}))
     with pytest.raises(zcpt.ConfigError, match="'a' has no number for any candidate of node1/edge0"):
-        read_scores(path, space)
+        read_operation_values(path, space)
 
 
-def test_equals_are_averaged_over(chains, tmp_path):
+def test_equals_are_averaged_over(chains: TabularBenchmark, tmp_path: Path) -> None:
     constant = {choice.name: [0, 0, 1] for choice in chains.space.choices}
     first = chains.space.choices[0].name
     result = measure_operations(
@@ -166,10 +171,11 @@ def test_equals_are_averaged_over(chains, tmp_path):
     )
     tied, nothing = (result["results"][name]["chosen"][0] for name in ("tied", "nothing"))
     assert (tied["equals"], nothing["equals"]) == (2, 3**8)
-    assert nothing["accuracy"] == pytest.approx(chains.about("cifar10")["mean"])
+    assert nothing["accuracy"] == pytest.approx(chains.summarize("cifar10")["mean"])
 
 
-def test_names_of_references_are_taken(chains, tmp_path):
-    for scores in ({}, {"best-acc": lambda seed: {}}):
+def test_names_of_references_are_taken(chains: TabularBenchmark, tmp_path: Path) -> None:
+    invalid: list[dict[str, OperationFunction]] = [{}, {"best-acc": lambda seed: {}}]
+    for scores in invalid:
         with pytest.raises(zcpt.ConfigError, match="must have names other than best-acc, avg-acc"):
             measure_operations(chains, scores, tmp_path / "a")

@@ -1,5 +1,7 @@
 """Measurements of proxies: what comes out, in one process or two, and after a kill."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from scipy import stats
 import zcpt
 from tests.conftest import Hashed
 from zcpt import Proxy
-from zcpt.batches import DatasetBatches
+from zcpt.batches import Batches, DatasetBatches
 from zcpt.proxies import get_aggregate
 from zcpt.tabular import read_table
 from zcpt.tabular.proxies import ProxyOptions, measure_proxies
@@ -32,7 +35,7 @@ class Errors(Proxy):
 
     name, summary, higher_is_better = "errors", "", False
 
-    def score(self, net, batch, mixture):
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
         count = sum(isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3) for m in net.modules())
         if count == 5:  # those of the skeleton
             raise zcpt.ProxyError("there is no 3x3 convolution.")
@@ -40,25 +43,28 @@ class Errors(Proxy):
 
 
 class Killed(Hashed):
-    """Takes its process with it."""
+    """Kills its process."""
 
     name = "killed"
 
-    def score(self, net, batch, mixture):
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("this process was killed")
 
 
 @pytest.fixture
-def batches(pictures):
+def batches(pictures: Any) -> Batches:
     return DatasetBatches(pictures, num_classes=10, about={"dataset": "noise"})
 
 
-def run_measurement(nb201, batches, folder, proxies=(HASHED,), workers=1, **options):
+def run_measurement(
+    nb201: Path, batches: Batches, folder: Path, proxies: Any = (HASHED,), workers: int = 1, **options: Any
+) -> Any:
     table = read_table(nb201, "nasbench201")
     return measure_proxies(table, batches, proxies, folder, ProxyOptions(**{**SMALL, **options}), workers=workers)
 
 
-def without_seconds(folder):
+def without_seconds(folder: Path) -> Any:
     """The result, but for how long it took and where."""
     result = json.loads((folder / "result.json").read_text())
     for found in result["results"].values():
@@ -67,13 +73,15 @@ def without_seconds(folder):
     return result, (folder / "scores.csv").read_text()
 
 
-def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batches, tmp_path):
+def test_scores_and_measures_are_those_of_scoring_each_network_alone(
+    nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
     result = run_measurement(nb201, batches, tmp_path / "a", ["naswot"])
     with open(tmp_path / "a" / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     table, space = read_table(nb201, "nasbench201"), zcpt.get_space("nasbench201")
     assert [row["architecture"] for row in rows] == [space.format(a) for a in table.architectures]
-    assert [float(row["accuracy"]) for row in rows] == table.accuracies("cifar10").tolist()
+    assert [float(row["accuracy"]) for row in rows] == table.get_accuracies("cifar10").tolist()
     batch = batches.draw(8, zcpt.seeding.derive_seed(0, "batch"))
     for row in rows[::7]:
         with zcpt.seeding.use_seed(zcpt.seeding.derive_seed(0, "weights")):
@@ -81,7 +89,7 @@ def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batc
         alone = zcpt.score(network, batch, "naswot")["naswot"]
         assert float(row["naswot"]) == pytest.approx(alone, abs=1e-6)
     scores = np.array([float(row["naswot"]) for row in rows])
-    finite, accuracies = np.isfinite(scores), table.accuracies("cifar10")
+    finite, accuracies = np.isfinite(scores), table.get_accuracies("cifar10")
     found = result["results"]["naswot"]
     assert (found["networks"], found["failures"]) == (finite.sum(), (~finite).sum())
     expected = stats.spearmanr(scores[finite], accuracies[finite]).statistic
@@ -91,7 +99,9 @@ def test_scores_and_measures_are_those_of_scoring_each_network_alone(nb201, batc
     assert found["seconds"] > 0
 
 
-def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, batches, tmp_path):
+def test_the_sign_follows_the_declared_direction_and_failures_are_listed(
+    nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
     result = run_measurement(nb201, batches, tmp_path / "a", [Errors()])
     with open(tmp_path / "a" / "scores.csv") as file:
         known = [(float(row["errors"]), float(row["accuracy"])) for row in csv.DictReader(file) if row["errors"]]
@@ -105,7 +115,7 @@ def test_the_sign_follows_the_declared_direction_and_failures_are_listed(nb201, 
     assert sum(reasons.values()) == found["failures"]
 
 
-def test_an_aggregate_ranks_the_networks_of_the_sample(nb201, batches, tmp_path):
+def test_an_aggregate_ranks_the_networks_of_the_sample(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     ours = [Errors(), get_aggregate("log_rank:params+l2_norm")]
     result = run_measurement(nb201, batches, tmp_path / "a", ours)
     with open(tmp_path / "a" / "scores.csv") as file:
@@ -124,7 +134,9 @@ def test_an_aggregate_ranks_the_networks_of_the_sample(nb201, batches, tmp_path)
     assert set(alone["results"]) == {"params", "l2_norm"}
 
 
-def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(nb201, batches, tmp_path):
+def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(
+    nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
     run_measurement(nb201, batches, tmp_path / "whole")
     run_measurement(nb201, batches, tmp_path / "run")
     journal = tmp_path / "run" / "journal" / "scores.jsonl"
@@ -141,32 +153,32 @@ def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(nb201, batche
     assert (tmp_path / "run" / "result.json").read_bytes() == before
 
 
-def test_two_processes_come_to_what_one_comes_to(nb201, batches, tmp_path):
+def test_two_processes_give_the_scores_of_one(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     run_measurement(nb201, batches, tmp_path / "one", [Hashed(), "naswot"], samples=12)
     run_measurement(nb201, batches, tmp_path / "two", [Hashed(), "naswot"], samples=12, workers=2)
     assert without_seconds(tmp_path / "one") == without_seconds(tmp_path / "two")
 
 
-def test_a_killed_worker_ends_with_a_sentence(nb201, batches, tmp_path):
-    with pytest.raises(zcpt.LostError, match="was killed, perhaps for want of memory: the same command goes on"):
+def test_a_killed_worker_ends_with_a_sentence(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+    with pytest.raises(zcpt.LostError, match="was killed, perhaps because memory ran out: repeat the command"):
         run_measurement(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
 
 
-def test_what_the_seed_and_the_weights_change(nb201, batches, tmp_path):
-    def scores(folder, **options):
+def test_what_the_seed_and_the_weights_change(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+    def read_scores(folder: str, **options: Any) -> dict[str, str]:
         run_measurement(nb201, batches, tmp_path / folder, samples=12, **options)
         with open(tmp_path / folder / "scores.csv") as file:
             return {row["index"]: row["hashed"] for row in csv.DictReader(file)}
 
-    first = scores("a")
+    first = read_scores("a")
     assert len(first) == 12
-    assert scores("b") == first
-    assert scores("c", weights="own").keys() == first.keys()
-    assert not set(scores("d", weights="own").values()) & set(first.values())
-    assert scores("e", seed=1).keys() != first.keys()
+    assert read_scores("b") == first
+    assert read_scores("c", weights="own").keys() == first.keys()
+    assert not set(read_scores("d", weights="own").values()) & set(first.values())
+    assert read_scores("e", seed=1).keys() != first.keys()
 
 
-def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201, pictures, tmp_path):
+def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201: Path, pictures: Any, tmp_path: Path) -> None:
     for name, data_set in (("cifar100", "cifar100"), ("folder:x", "cifar10")):
         batches = DatasetBatches(pictures, num_classes=10, about={"dataset": name})
         result = run_measurement(nb201, batches, tmp_path / data_set, samples=3)
@@ -193,13 +205,15 @@ def test_the_data_set_is_that_of_the_images_where_the_table_has_it(nb201, pictur
         ({}, [], "must name different proxies"),
     ],
 )
-def test_mistakes_write_nothing(options, proxies, word, nb201, batches, tmp_path):
+def test_mistakes_write_nothing(
+    options: Any, proxies: Any, word: str, nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
     with pytest.raises(zcpt.ZcptError, match=word):
         run_measurement(nb201, batches, tmp_path / "a", proxies, **options)
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(nb201, batches, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     run_measurement(nb201, batches, tmp_path / "a", samples=3)
     with pytest.raises(zcpt.ConfigError, match="another measurement: its samples is 3, not 4. Give another --out"):
         run_measurement(nb201, batches, tmp_path / "a", samples=4)
@@ -211,7 +225,7 @@ def test_a_folder_of_something_else_is_left_alone(nb201, batches, tmp_path):
         run_measurement(nb201, batches, tmp_path / "c", workers=-1)
 
 
-def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201, batches, tmp_path):
+def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     class Local(Hashed):
         name = "local"
 
@@ -224,7 +238,7 @@ def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201, batches, 
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_parent_and_the_measurement_goes_on(nb201, tmp_path):
+def test_workers_end_with_a_killed_parent_and_the_measurement_goes_on(nb201: Path, tmp_path: Path) -> None:
     words = ["benchmark", "proxies", "--space", "nasbench201", "--table", str(nb201), "--samples", "0", "--workers"]
     words = [sys.executable, "-m", "zcpt", *words, "2", "--channels", "8", "--layers", "3", "--device", "cpu"]
     whole = subprocess.run([*words, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, text=True)
@@ -247,6 +261,6 @@ def test_workers_end_with_a_killed_parent_and_the_measurement_goes_on(nb201, tmp
     assert without_seconds(run) == without_seconds(tmp_path / "whole")
 
 
-def _command(process):
+def _command(process: Any) -> Any:
     path = Path(f"/proc/{process}/cmdline")
     return path.read_bytes().replace(b"\0", b" ").decode() if path.exists() else ""

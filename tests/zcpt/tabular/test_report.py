@@ -1,13 +1,17 @@
 """Published figures, and pages that cannot be written."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import zcpt
-from zcpt.tabular.pictures import bars, scatter
+from zcpt.tabular.pictures import MAX_BYTES, draw_correlations, draw_scatter_plots, save_picture
 from zcpt.tabular.published import (
     AGREEMENTS,
     CORRELATIONS,
@@ -20,39 +24,43 @@ from zcpt.tabular.published import (
 from zcpt.tabular.report import write_page
 
 
-def test_published_figures_are_found_however_names_are_written():
+def test_published_figures_are_found_however_names_are_written() -> None:
     for name in ("jacob_cov", "jacob-cov"):
-        found = find_correlations(GroundTruth("nasbench201", "cifar100", "test"), name)
-        assert [(fact.spearman, fact.source) for fact in found] == [(0.82, "VKDNW"), (0.704, "ZCN")]
+        figures = find_correlations(GroundTruth("nasbench201", "cifar100", "test"), name)
+        assert [(figure.spearman, figure.source) for figure in figures] == [(0.82, "VKDNW"), (0.704, "ZCN")]
     assert find_correlations(GroundTruth("nasbench201", "cifar10", "test"), "nothing") == []
-    found = find_agreements(GroundTruth("nasbench201", "cifar10", "best-test"), "zc-pt naswot")
-    assert [(figure.best_acc, figure.seeds) for figure in found] == [(0.77, 1), (0.758, 4)]
-    for judged in (
+    agreements = find_agreements(GroundTruth("nasbench201", "cifar10", "best-test"), "zc-pt naswot")
+    assert [(agreement.best_acc, agreement.seeds) for agreement in agreements] == [(0.77, 1), (0.758, 4)]
+    for truth in (
         ("darts", "cifar10", "valid"),
         ("nasbench201", "cifar100", "test"),
         ("nasbench201", "cifar10", "valid"),
     ):
-        assert find_agreements(GroundTruth(*judged), "zc-pt naswot") == []
+        assert find_agreements(GroundTruth(*truth), "zc-pt naswot") == []
 
 
-def test_published_figures_are_correlations_of_known_spaces():
-    for fact in CORRELATIONS:
-        assert all(figure is None or -1 <= figure <= 1 for figure in (fact.spearman, fact.kendall))
-    for fact in [*CORRELATIONS, *AGREEMENTS, *SEARCHES]:
-        assert fact.space in zcpt.list_spaces()
+def test_published_figures_are_correlations_of_known_spaces() -> None:
+    for figure in CORRELATIONS:
+        assert all(value is None or -1 <= value <= 1 for value in (figure.spearman, figure.kendall))
+    spaces = {figure.space for figures in (CORRELATIONS, AGREEMENTS, SEARCHES) for figure in figures}
+    assert spaces <= set(zcpt.list_spaces())
 
 
-def test_pictures_leave_out_what_is_not_finite_and_spread_what_spans_powers_of_ten():
-    figure = scatter([1.0, 2.0, 3.0], {"a": [1.0, math.inf, 3.0], "b": [1e-3, 1.0, 1e30], "c": [math.nan] * 3})
-    assert [len(axis.collections[0].get_offsets()) for axis in figure.axes] == [2, 3, 0]
+def test_pictures_leave_out_what_is_not_finite_and_spread_what_spans_powers_of_ten() -> None:
+    figure = draw_scatter_plots(
+        [1.0, 2.0, 3.0], {"a": [1.0, math.inf, 3.0], "b": [1e-3, 1.0, 1e30], "c": [math.nan] * 3}
+    )
+    assert [np.asarray(axis.collections[0].get_offsets()).shape[0] for axis in figure.axes] == [2, 3, 0]
     assert [axis.get_xscale() for axis in figure.axes] == ["linear", "log", "linear"]
     value = {"value": 0.5, "low": 0.4, "high": 0.6}
     none = dict.fromkeys(value)
-    (axis,) = bars({"x": {"spearman": none, "kendall": none}, "y": {"spearman": value, "kendall": value}}).axes
+    (axis,) = draw_correlations(
+        {"x": {"spearman": none, "kendall": none}, "y": {"spearman": value, "kendall": value}}
+    ).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["y", "x"]
 
 
-def test_a_result_of_another_kind_is_refused(tmp_path):
+def test_a_result_of_another_kind_is_refused(tmp_path: Path) -> None:
     document = {"protocol": {"benchmark": "horses", "space": "darts", "table": {}}, "results": {}}
     (tmp_path / "result.json").write_text(json.dumps(document))
     with pytest.raises(zcpt.ConfigError, match="there is no benchmark 'horses'"):
@@ -61,7 +69,7 @@ def test_a_result_of_another_kind_is_refused(tmp_path):
         write_page([tmp_path / "a"], tmp_path / "page.md")
 
 
-def _searched(
+def write_result(
     folder: Path, proxy: str, accuracies: list[float], data_set: str = "cifar10", content: str = "a", **settings: int
 ) -> Path:
     mean = sum(accuracies) / len(accuracies)
@@ -106,11 +114,11 @@ def _searched(
     return folder
 
 
-def test_searches_that_are_judged_alike_share_a_table_with_the_best_first(tmp_path):
+def test_searches_with_the_same_ground_truth_share_a_table_with_the_best_first(tmp_path: Path) -> None:
     folders = [
-        _searched(tmp_path / "a", "synflow", [90.0, 91.0]),
-        _searched(tmp_path / "b", "naswot", [94.0, 93.0]),
-        _searched(tmp_path / "c", "naswot", [70.0], "cifar100"),
+        write_result(tmp_path / "a", "synflow", [90.0, 91.0]),
+        write_result(tmp_path / "b", "naswot", [94.0, 93.0]),
+        write_result(tmp_path / "c", "naswot", [70.0], "cifar100"),
     ]
     text = write_page(folders, tmp_path / "page.md").read_text()
     assert text.count("## Searches on NAS-Bench-201, cifar10\n") == 1
@@ -121,32 +129,47 @@ def test_searches_that_are_judged_alike_share_a_table_with_the_best_first(tmp_pa
     assert text.count("Batches of 64 and 128 from digits.") == 2
 
 
-def test_what_differs_among_searches_has_a_column_and_other_tables_a_page(tmp_path):
+def test_what_differs_among_searches_has_a_column_and_other_tables_a_page(tmp_path: Path) -> None:
     folders = [
-        _searched(tmp_path / "a", "naswot", [90.0, 91.0], channels=16),
-        _searched(tmp_path / "b", "naswot", [94.0, 93.0], channels=8),
-        _searched(tmp_path / "c", "synflow", [70.0, 70.0], content="b"),
+        write_result(tmp_path / "a", "naswot", [90.0, 91.0], channels=16),
+        write_result(tmp_path / "b", "naswot", [94.0, 93.0], channels=8),
+        write_result(tmp_path / "c", "synflow", [70.0, 70.0], content="b"),
     ]
     text = write_page(folders, tmp_path / "page.md").read_text()
-    assert "| mean of the proposals | seconds | channels |" in text
-    assert text.index("| 2 | 8 |") < text.index("| 2 | 16 |")
+    assert "| V | other settings | mean |" in text
+    # Two values are equally common: the first one is not shown.
+    assert text.index("| - | channels=8 | 93.50 |") < text.index("| - |  | 90.50 |")
     assert text.count("## Searches on NAS-Bench-201, cifar10\n") == 2
 
 
-def test_sources_of_published_figures_are_named_where_they_stand(tmp_path):
-    text = write_page([_searched(tmp_path / "a", "naswot", [90.0])], tmp_path / "page.md").read_text()
+def test_sources_of_published_figures_are_named_where_they_stand(tmp_path: Path) -> None:
+    text = write_page([write_result(tmp_path / "a", "naswot", [90.0])], tmp_path / "page.md").read_text()
     assert "- ZiCo: Li et al., ICLR 2023." in text
     assert "VKDNW" not in text
-    assert {fact.source for facts in (CORRELATIONS, AGREEMENTS, SEARCHES) for fact in facts} == set(SOURCES)
+    assert {figure.source for figures in (CORRELATIONS, AGREEMENTS, SEARCHES) for figure in figures} == set(SOURCES)
 
 
-def test_scores_of_any_span_have_an_axis():
+def test_scores_of_any_span_have_an_axis() -> None:
     spread = {
         "flow": [0.0, 1e-3, 1e20],
         "positive": [1e-9, 1.0, 1e9],
         "low": [-1e6, -0.5, 0.3],
         "even": [1.0, 2.0, 3.0],
     }
-    axes = scatter([1.0, 2.0, 3.0], spread).axes
+    axes = draw_scatter_plots([1.0, 2.0, 3.0], spread).axes
     assert [axis.get_xscale() for axis in axes] == ["symlog", "log", "symlog", "linear"]
-    assert scatter([1.0], {"nothing": [float("nan")], "zero": [0.0]}).axes[0].get_xscale() == "linear"
+    assert draw_scatter_plots([1.0], {"nothing": [float("nan")], "zero": [0.0]}).axes[0].get_xscale() == "linear"
+
+
+def test_a_large_picture_is_written_with_fewer_pixels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    accuracies = list(generator.normal(size=1000))
+    sizes = []
+    for panels in (2, 20):
+        scores = {f"proxy {panel}": list(generator.normal(size=1000)) for panel in range(panels)}
+        path = tmp_path / f"{panels}.png"
+        save_picture(draw_scatter_plots(accuracies, scores), path)
+        assert path.stat().st_size <= MAX_BYTES
+        with Image.open(path) as image:
+            sizes.append(image.width / min(4, panels))
+    assert sizes[1] < sizes[0], "pixels of a panel"

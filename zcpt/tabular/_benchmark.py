@@ -1,4 +1,4 @@
-"""What all benchmarks come to: architectures, and what their networks reached after training."""
+"""A tabular benchmark: architectures and the accuracies of their trained networks."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.space import SearchSpace, WidthDepth
 
 Key = tuple[str, str]
-"""A data set and a metric, such as ``("cifar10", "test")``."""
+"""A data set and a metric: ``("cifar10", "test")``."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """The architectures that a file lists, in its order, with their accuracies."""
+class TabularBenchmark:
+    """Architectures in the order of their file, with the accuracies of their trained networks."""
 
     title: str
-    """Of the benchmark."""
+    """Name of the benchmark, as published."""
     space: SearchSpace
     path: Path
     size: WidthDepth
-    """Of the networks that were trained."""
+    """Width and depth of the networks that were trained."""
     architectures: tuple[Architecture, ...]
     columns: Mapping[Key, NDArray[np.float64]]
-    """Accuracies [N] in percent; nan where there is none."""
+    """Accuracies [N] in percent; nan where an architecture has none."""
 
     def __post_init__(self) -> None:
         for key, column in self.columns.items():
@@ -43,11 +43,11 @@ class Table:
 
     @property
     def data_sets(self) -> tuple[str, ...]:
-        """The data sets that networks were trained on."""
+        """Data sets on which networks were trained."""
         return tuple(dict.fromkeys(data_set for data_set, _ in self.columns))
 
-    def accuracies(self, data_set: str, metric: str = "test") -> NDArray[np.float64]:
-        """Accuracies [N] in percent, in the order of the file.
+    def get_accuracies(self, data_set: str, metric: str = "test") -> NDArray[np.float64]:
+        """Return the accuracies [N] in percent, in the order of the file.
 
         Args:
             data_set: One of ``data_sets``.
@@ -55,13 +55,13 @@ class Table:
                 ``best-valid``: its best training; ``test-12`` or ``valid-12``: after NAS-Bench-201's short training.
 
         Raises:
-            ConfigError: The file has no such data set, or not this metric of it.
+            ConfigError: The file lacks the data set, or this metric of it.
         """
         if data_set not in self.data_sets:
             raise ConfigError(
                 describe_unknown_name(f"value of --accuracy-on for {self.path}", data_set, self.data_sets)
             )
-        metrics = [known for found, known in self.columns if found == data_set]
+        metrics = [name for listed, name in self.columns if listed == data_set]
         if metric not in metrics:
             raise ConfigError(
                 describe_unknown_name(f"value of --metric for {data_set} in {self.path}", metric, metrics)
@@ -69,34 +69,38 @@ class Table:
         return self.columns[data_set, metric]
 
     def lookup(self, architecture: Architecture, data_set: str, metric: str = "test") -> float | None:
-        """Accuracy in percent of an architecture; None where the file lacks it."""
+        """Return the accuracy of an architecture in percent, or None if the file lacks it."""
         index = self._index.get(self.space.isomorphism_class(architecture))
-        value = self.accuracies(data_set, metric)[index] if index is not None else np.nan
+        value = self.get_accuracies(data_set, metric)[index] if index is not None else np.nan
         return None if np.isnan(value) else float(value)
 
-    def best(self, data_set: str, metric: str = "test") -> tuple[Architecture, float]:
-        """The architecture of the highest accuracy, the first one of equals, and that accuracy in percent."""
-        column = self.accuracies(data_set, metric)
+    def find_best(self, data_set: str, metric: str = "test") -> tuple[Architecture, float]:
+        """Return the architecture of the highest accuracy (the first of equals) and that accuracy in percent."""
+        column = self.get_accuracies(data_set, metric)
         index = int(np.nanargmax(column))
         return self.architectures[index], float(column[index])
 
     def rank(self, accuracy: float, data_set: str, metric: str = "test") -> int:
-        """1 for the best accuracy: how many architectures are strictly better, and one."""
-        return 1 + int((self.accuracies(data_set, metric) > accuracy).sum())
+        """Return the rank of an accuracy: 1, plus the number of architectures that are strictly better."""
+        return 1 + int((self.get_accuracies(data_set, metric) > accuracy).sum())
 
-    def about(self, data_set: str, metric: str = "test") -> dict[str, float]:
-        """How many architectures have an accuracy, the best one, and the mean: what picking one blindly comes to."""
-        column = self.accuracies(data_set, metric)
+    def summarize(self, data_set: str, metric: str = "test") -> dict[str, float]:
+        """Return the number of architectures with an accuracy, the best accuracy and the mean.
+
+        The mean is what an architecture drawn at random is expected to have.
+        """
+        column = self.get_accuracies(data_set, metric)
         known = column[~np.isnan(column)]
         return {"architectures": len(known), "best": float(known.max()), "mean": float(known.mean())}
 
-    def document(self, data_set: str, metric: str) -> dict[str, Any]:
-        """What a result notes of the table; ``content`` tells accuracies apart."""
-        column = self.accuracies(data_set, metric)
+    def describe(self, data_set: str, metric: str) -> dict[str, Any]:
+        """Return the description that results keep; ``content`` is a hash of the accuracies."""
+        column = self.get_accuracies(data_set, metric)
         content = hashlib.sha256(column.tobytes()).hexdigest()[:16]
-        about = {"title": self.title, "file": self.path.name, "data_set": data_set, "metric": metric}
-        return {**about, "content": content, **self.about(data_set, metric)}
+        source = {"title": self.title, "file": self.path.name, "data_set": data_set, "metric": metric}
+        return {**source, "content": content, **self.summarize(data_set, metric)}
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        return {self.space.isomorphism_class(each): index for index, each in enumerate(self.architectures)}
+        # By isomorphism class, since a search may find another description of a cell than the one that the file lists.
+        return {self.space.isomorphism_class(a): index for index, a in enumerate(self.architectures)}
