@@ -1,15 +1,17 @@
-"""Write every measured number of README.md and docs/*.md from ``benchmarks/results``.
+"""Write every measured number of the documentation from ``benchmarks/results``.
 
     python benchmarks/make_docs.py           # write the pages
     python benchmarks/make_docs.py --check   # change nothing; exit code 1 where a page disagrees with the results
 
-A page marks what is generated with ``<!-- results:NAME -->`` and ``<!-- /results -->``, around a table or within a
-sentence. ``--names`` lists the names with what stands there now; ``benchmarks/fragments.py`` has a function for each.
+README.md and the pages of docs/ mark what is generated with ``<!-- results:NAME -->`` and ``<!-- /results -->``, around
+a table or within a sentence. ``benchmarks/fragments.py`` has a function for each NAME. All results of a space, with
+tables and pictures, are on the page ``benchmarks/results/SPACE.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -17,12 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.fragments import FRAGMENTS
+from benchmarks.fragments import NUMBERS, TABLES
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 from zcpt.files import write_atomically
+from zcpt.tabular.report import render_page
 
 ROOT = Path(__file__).resolve().parents[1]
-_MARKED = re.compile(r"<!-- results:(?P<name>[^\s>]*) -->.*?<!-- /results -->", re.DOTALL)
+PREFACE = """# Results on `{space}`
+
+Measured by `zcpt benchmark`, each with the settings named below its table, and written by
+`python benchmarks/make_docs.py`.
+"""
+_MARKED = re.compile(r"<!-- results:(?P<name>.*?) -->.*?<!-- /results -->", re.DOTALL)
 
 
 def fill_markers(text: str, page: Path) -> str:
@@ -33,13 +41,10 @@ def fill_markers(text: str, page: Path) -> str:
     """
 
     def replace(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in FRAGMENTS:
-            raise ConfigError(describe_unknown_name(f"result marked in {page}", name, FRAGMENTS))
-        content = FRAGMENTS[name]()
+        content = render_fragment(match["name"], page)
         # Tables stand in paragraphs of their own, sentences stay within theirs.
         content = f"\n\n{content.strip()}\n\n" if "\n" in content else content
-        return f"<!-- results:{name} -->{content}<!-- /results -->"
+        return f"<!-- results:{match['name']} -->{content}<!-- /results -->"
 
     filled, count = _MARKED.subn(replace, text)
     if text.count("<!-- results:") != count or text.count("<!-- /results -->") != count:
@@ -47,22 +52,44 @@ def fill_markers(text: str, page: Path) -> str:
     return filled
 
 
+def render_fragment(marker: str, page: Path) -> str:
+    """Return what a marker stands for: a table's name, or the name of a number with a folder of results.
+
+    ``orders`` is a table, and ``mean:nasbench201-cifar10-search`` a number.
+
+    Raises:
+        ConfigError: There is no such fragment or folder.
+    """
+    name, colon, folder = marker.partition(":")
+    if colon:
+        if name not in NUMBERS:
+            raise ConfigError(describe_unknown_name(f"number marked in {page}", name, NUMBERS))
+        return NUMBERS[name](folder)
+    if name not in TABLES:
+        raise ConfigError(describe_unknown_name(f"table marked in {page}", name, TABLES))
+    return TABLES[name]()
+
+
 def render_pages(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield each generated page of a checkout with the text that it should have."""
     for page in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
         yield page, fill_markers(page.read_text(), page.relative_to(root))
+    results = root / "benchmarks" / "results"
+    folders: dict[str, list[Path]] = {}
+    for path in sorted(results.glob("tables/**/result.json")):
+        space = json.loads(path.read_text())["protocol"]["space"]
+        folders.setdefault(space, []).append(path.parent)
+    for space, measured in folders.items():
+        page = results / f"{space}.md"
+        text, _ = render_page(measured, page, preface=PREFACE.format(space=space))
+        yield page, text
 
 
 def main() -> None:
     """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare the pages with the results")
-    parser.add_argument("--names", action="store_true", help="only list the names of markers with their content")
     args = parser.parse_args()
-    if args.names:
-        for name, render in FRAGMENTS.items():
-            sys.stdout.write(f"{name}\n{render().strip()}\n\n")
-        return
     try:
         pages = list(render_pages(ROOT))
     except ZcptError as error:
