@@ -47,15 +47,17 @@ class ReLUConvBN(nn.Sequential):
 
 
 class SeparableConv(nn.Sequential):
-    """``depths`` times: ReLU, depthwise convolution, pointwise convolution, BatchNorm. The first one has the stride."""
+    """ReLU, depthwise convolution, pointwise convolution and BatchNorm, ``depth`` times; the stride is in the first."""
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool, dilation: int, depth: int) -> None:
         layers: list[nn.Module] = []
         padding = dilation * (kernel // 2)
-        for s in (stride, 1)[:depth]:
+        for index in range(depth):
             layers += [
                 nn.ReLU(),
-                nn.Conv2d(channels, channels, kernel, s, padding, dilation, groups=channels, bias=False),
+                nn.Conv2d(
+                    channels, channels, kernel, 1 if index else stride, padding, dilation, groups=channels, bias=False
+                ),
                 nn.Conv2d(channels, channels, 1, bias=False),
                 nn.BatchNorm2d(channels, affine=affine),
             ]

@@ -1,10 +1,11 @@
-"""Parts of one's own: docs/extending.md as it stands, installed as a stranger's package, and used."""
+"""docs/extending.md exactly as it stands: imported, installed as a third party's package, and used."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ import torch
 import zcpt
 from tests.conftest import documented_blocks, documented_file, random_architecture
 from zcpt import NetworkConfig, ProxyError, SpaceError
+from zcpt.space import SearchSpace
 from zcpt.space_registry import _SPACES
 
 ROOT = Path(__file__).parents[1]
 
 
-def install(folder, module, text):
-    """Lay a module out as pip does, with its entry point."""
+def install(folder: Path, module: str, text: str) -> None:
+    """Write a module and its entry point as pip does."""
     about = folder / f"{module}-1.0.dist-info"
     about.mkdir(parents=True)
     (folder / f"{module}.py").write_text(text)
@@ -26,7 +28,8 @@ def install(folder, module, text):
     (about / "entry_points.txt").write_text(f"[zcpt.plugins]\n{module} = {module}\n")
 
 
-def python(folder, *words, cwd):
+def python(folder: Path, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run Python with modules from ``folder``."""
     path = os.pathsep.join([str(folder), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
@@ -49,7 +52,7 @@ raise SystemExit(max(main(command) for command in commands))
 """
 
 
-def test_the_documented_parts_serve_as_an_installed_package(tmp_path):
+def test_the_documented_parts_work_as_an_installed_package(tmp_path: Path) -> None:
     install(tmp_path / "site", "own_parts", documented_file())
     done = python(tmp_path / "site", "-c", USE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -66,21 +69,27 @@ def test_the_documented_parts_serve_as_an_installed_package(tmp_path):
         assert line in done.stdout
 
 
-def test_the_documented_operation_is_one_of_a_cell_space():
-    space, seen = zcpt.get_space("darts-ghost"), set()
+def test_the_documented_tests_pass(documented_parts: ModuleType) -> None:
+    documented_parts.test_own_parts()
+
+
+def test_the_documented_operation_is_one_of_a_cell_space() -> None:
+    space, seen = zcpt.get_space("darts-ghost"), set[str]()
     for seed in range(3):
         architecture = random_architecture(space, seed)
         assert space.parse(space.format(architecture)) == architecture
-        shape = NetworkConfig(channels=8, layers=3, image_size=(9, 8))
-        network = space.build_network(architecture, shape).eval()
-        assert network(torch.randn(2, 3, 9, 8)).shape == (2, 10)
-        assert space.cost(architecture, shape).params == sum(p.numel() for p in network.parameters())
+        config = NetworkConfig(channels=8, layers=3, image_size=(9, 8))
+        network = space.build_network(architecture, config).eval()
+        logits = network(torch.randn(2, 3, 9, 8))
+        assert isinstance(logits, torch.Tensor)
+        assert logits.shape == (2, 10)
+        assert space.cost(architecture, config).params == sum(p.numel() for p in network.parameters())
         seen |= {name for kept in architecture.kept.values() for name in kept}
     assert "ghost_3x3" in seen
-    assert space.build_supernet(shape).eval()(torch.randn(2, 3, 9, 8)).shape == (2, 10)
+    assert space.build_supernet(config).eval()(torch.randn(2, 3, 9, 8)).shape == (2, 10)
 
 
-def test_the_documented_file_is_a_command(tmp_path):
+def test_the_documented_file_is_a_command(tmp_path: Path) -> None:
     (tmp_path / "own_parts.py").write_text(documented_file())
     words = ["--proposals", "1", "--channels", "4", "--batch-size", "8", "--device", "cpu", "--out", "run"]
     done = python(tmp_path, "own_parts.py", "search", "--space", "toy", "--dataset", "parity", *words, cwd=tmp_path)
@@ -89,11 +98,11 @@ def test_the_documented_file_is_a_command(tmp_path):
 
 
 @pytest.mark.parametrize("block", documented_blocks())
-def test_no_part_takes_more_than_thirty_lines(block):
+def test_no_block_has_more_than_thirty_lines(block: str) -> None:
     assert len([line for line in block.splitlines() if line.strip()]) <= 30
 
 
-def test_a_plugin_that_breaks_is_named(tmp_path):
+def test_the_error_of_a_broken_plugin_names_it(tmp_path: Path) -> None:
     install(tmp_path / "site", "broken", "import nowhere\n")
     found_without = "zcpt.get_space('darts'), zcpt.get_proxy('naswot')"
     use = f"import zcpt, zcpt.cli; {found_without}; raise SystemExit(zcpt.cli.main(['list']))"
@@ -106,15 +115,16 @@ def test_a_plugin_that_breaks_is_named(tmp_path):
 
 
 @pytest.fixture
-def own_names(monkeypatch):
-    """Names that are registered during the test only."""
+def own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo registrations of spaces after the test."""
     monkeypatch.setattr(_SPACES, "_parts", dict(_SPACES._parts))
 
 
 @pytest.mark.usefixtures("own_names")
-def test_names_are_unique_but_for_what_is_defined_anew():
-    def mine():
-        return type("Mine", (type(zcpt.get_space("nasbench201")),), {"name": "mine"})()
+def test_a_name_is_refused_unless_the_same_thing_is_defined_again() -> None:
+    def mine() -> SearchSpace:
+        space: SearchSpace = type("Mine", (type(zcpt.get_space("nasbench201")),), {"name": "mine"})()
+        return space
 
     zcpt.register_space("mine")(mine)
     zcpt.register_space("mine")(mine)  # as when a notebook's cell is run again
@@ -126,13 +136,13 @@ def test_names_are_unique_but_for_what_is_defined_anew():
 
 
 @pytest.mark.usefixtures("own_names")
-def test_a_space_of_two_names_is_refused():
+def test_a_space_with_two_names_is_refused() -> None:
     zcpt.register_space("alias")(lambda: zcpt.get_space("nasbench201"))
     with pytest.raises(SpaceError, match="registered as 'alias' has the name 'nasbench201'"):
         zcpt.get_space("alias")
 
 
-def test_a_proxy_says_its_direction():
+def test_a_proxy_without_name_or_direction_is_refused() -> None:
     with pytest.raises(ProxyError, match="proxy Nameless has no name: write 'name = ...'"):
         zcpt.register_proxy(type("Nameless", (zcpt.Proxy,), {}))
     with pytest.raises(ProxyError, match="has no higher_is_better"):

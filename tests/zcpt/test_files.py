@@ -1,4 +1,6 @@
-"""Files and folders that are either all there or not there at all."""
+"""Files and folders that are written completely or not at all."""
+
+from pathlib import Path
 
 import pytest
 import yaml
@@ -7,11 +9,11 @@ from zcpt import ConfigError
 from zcpt.files import create_folder, describe_yaml_error, read_json, to_json_text, write_atomically
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     write_atomically(path, "old")
 
-    def failing(_):
+    def failing(_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", failing)
@@ -20,11 +22,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
-def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
-    create_folder(tmp_path / "a" / "b", {"x.json": to_json_text({"n": 1})})
+def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert create_folder(tmp_path / "a" / "b", {"x.json": to_json_text({"n": 1})})
     assert read_json(tmp_path / "a" / "b" / "x.json", ["n"]) == {"n": 1}
 
-    def failing(*_):
+    def failing(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("zcpt.files.write_atomically", failing)
@@ -33,16 +35,17 @@ def test_a_folder_comes_with_its_files_or_not_at_all(tmp_path, monkeypatch):
     assert not (tmp_path / "c").exists()
 
 
-def test_an_empty_folder_may_be_used_and_any_other_not(tmp_path):
+def test_an_empty_folder_may_be_used_and_is_not_reported_as_new(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    create_folder(tmp_path / "empty", {"x": "y"})
+    assert not create_folder(tmp_path / "empty", {"x": "y"})
+    assert (tmp_path / "empty" / "x").read_text() == "y"
     (tmp_path / "file").write_text("")
     for taken in ("empty", "file"):
         with pytest.raises(ConfigError, match="exists already"):
             create_folder(tmp_path / taken, {})
 
 
-def test_damaged_json_names_the_file(tmp_path):
+def test_the_error_of_damaged_json_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(ConfigError, match="a.json is damaged"):
         read_json(tmp_path / "a.json", [])
@@ -61,7 +64,7 @@ def test_damaged_json_names_the_file(tmp_path):
         ("a: \0", "special characters are not allowed"),
     ],
 )
-def test_what_is_wrong_with_yaml_is_said_in_one_line(text, problem):
+def test_a_yaml_error_is_described_in_one_line(text: str, problem: str) -> None:
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.safe_load(text)
     assert problem in describe_yaml_error(caught.value)
