@@ -96,7 +96,7 @@ class Trainability(_AzNasTerm):
     """
 
     name = "az_trainability"
-    summary = "AZ-NAS: how near to 1 the gradient's largest singular value stays through each block"
+    summary = "AZ-NAS: closeness to 1 of the gradient's largest singular value through each block"
     needs = frozenset({"shape", "gradients"})
     cost = 4.0
 

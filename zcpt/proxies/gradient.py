@@ -89,7 +89,7 @@ class PlainSaliency(_WeightGradientProxy):
     """Sum of W g, with signs. It is 0 for a layer before a BatchNorm, because the loss does not depend on W's scale."""
 
     name = "plain"
-    summary = "snip with its signs kept: W g; accuracy falls with it on NAS-Bench-201"
+    summary = "snip with signs: W g; negatively correlated with accuracy on NAS-Bench-201"
 
     def compute_term(self, weight: Tensor, gradient: Tensor) -> Tensor:
         return (weight * gradient).sum(dtype=torch.float64)

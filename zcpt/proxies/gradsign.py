@@ -32,7 +32,7 @@ class GradSign(Proxy):
     """
 
     name = "gradsign"
-    summary = "whether single images pull the weights the same way, summed over the weights"
+    summary = "agreement in sign of the gradients of single images, summed over the weights"
     higher_is_better = True
     min_batch = 2
     needs = frozenset({"images", "labels", "gradients"})
@@ -77,7 +77,7 @@ class MeanGradSign(GradSign):
     """
 
     name = "gradsign_mean"
-    summary = "gradsign by the number of weights"
+    summary = "gradsign divided by the number of weights"
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         total, count = self._sum_agreement(net, batch, mixture)

@@ -50,7 +50,7 @@ class JacobCov(_JacobianProxy):
     """
 
     name = "jacob_cov"
-    summary = "how little the Jacobians of the images of a batch correlate"
+    summary = "low correlation of the Jacobians of the images of a batch"
     paper = "Mellor et al., 2020 (arXiv 2006.04647v1)"
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
@@ -71,7 +71,7 @@ class EpeNas(_JacobianProxy):
     """
 
     name = "epe_nas"
-    summary = "how little the Jacobians of the images of each class correlate"
+    summary = "low correlation of the Jacobians of the images of each class"
     needs = frozenset({"images", "labels", "gradients"})
     paper = "Lopes et al., ICANN 2021"
 

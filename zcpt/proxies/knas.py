@@ -1,4 +1,4 @@
-"""KNAS: whether the gradients of many batches agree (Xu et al., ICML 2021)."""
+"""KNAS: the agreement of the gradients of many batches (Xu et al., ICML 2021)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Knas(Proxy):
     """
 
     name = "knas"
-    summary = "whether the gradients of many parts of the batch go the same way; of the paper's 50 parts for 100 images"
+    summary = "agreement of the gradients of many parts of the batch; the paper's 50 parts need 100 images"
     higher_is_better = True
     min_batch = 8
     needs = frozenset({"images", "labels", "gradients", "batches"})

@@ -37,7 +37,7 @@ class Near(Proxy):
     """
 
     name = "near"
-    summary = "effective rank of what layers and activations give, summed"
+    summary = "effective rank of the outputs of layers and activations, summed"
     higher_is_better = True
     min_batch = 2
     norms = "batch"

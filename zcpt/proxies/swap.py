@@ -37,7 +37,7 @@ class Swap(Proxy):
     """
 
     name = "swap"
-    summary = "how many different patterns the ReLU units show over 16 images, with N(0, 1) weights"
+    summary = "number of different patterns of the ReLU units over 16 images, with N(0, 1) weights"
     higher_is_better = True
     min_batch = 2
     norms = "batch"
@@ -109,7 +109,7 @@ class RegularisedSwap(Swap):
     """
 
     name = "swap_reg"
-    summary = "swap, made smaller the further the parameters are from a number that is wanted (default: a million)"
+    summary = "swap, reduced the further the number of parameters is from a target (default: a million)"
 
     def __init__(
         self,

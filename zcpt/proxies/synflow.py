@@ -126,7 +126,7 @@ class LogSynflow(_FlowProxy):
     """
 
     name = "logsynflow"
-    summary = "synflow with its gradients damped: W ln(dR/dW + 1)"
+    summary = "synflow with damped gradients: W ln(dR/dW + 1)"
     paper = "Cavagnero et al., WACV 2023"
 
     def compute_term(self, weight: Tensor, gradient: Tensor) -> Tensor:

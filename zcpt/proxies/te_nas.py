@@ -121,7 +121,7 @@ class LinearRegions(Proxy):
     """
 
     name = "linear_regions"
-    summary = "how many activation patterns 1000 tiny random images have; for networks of one channel"
+    summary = "number of activation patterns of 1000 tiny random images; for networks of one channel"
     higher_is_better = True
     needs = frozenset({"shape"})
     norms = "batch"

@@ -42,7 +42,7 @@ class Zen(Proxy):
     """
 
     name = "zen"
-    summary = "how much the last feature maps of a network with N(0, 1) weights move with its input"
+    summary = "sensitivity of the last feature maps to the input, with N(0, 1) weights"
     higher_is_better = True
     needs = frozenset({"shape"})
     norms = "batch"

@@ -32,7 +32,7 @@ class Zico(Proxy):
     """
 
     name = "zico"
-    summary = "mean by standard deviation of gradients on two halves of the batch; the authors' code: sd of g"
+    summary = "mean / standard deviation of gradients on two halves of the batch; the authors' code: sd of g"
     higher_is_better = True
     min_batch = 4
     needs = frozenset({"images", "labels", "gradients", "batches"})
@@ -72,7 +72,7 @@ class PaperZico(Zico):
     """ZiCo by the formula of the paper, in which the standard deviation is that of |g|; otherwise as Zico."""
 
     name = "zico_paper"
-    summary = "zico as the paper's formula has it: the standard deviation is that of |g|"
+    summary = "zico by the paper's formula: the standard deviation is that of |g|"
 
     def compute_deviation(self, gradients: Tensor) -> Tensor:
         return super().compute_deviation(gradients.abs())
