@@ -1,6 +1,9 @@
-"""Aggregates against ranks taken by hand and by scipy, and the ways of writing them."""
+"""Aggregates against ranks computed by hand, and the syntax of criteria."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
@@ -12,38 +15,38 @@ import zcpt
 from zcpt import Proxy, ProxyError
 from zcpt.proxies import get_components, get_criterion
 from zcpt.proxies._registry import _PROXIES
-from zcpt.proxies.aggregate import _AGGREGATES
+from zcpt.proxies.aggregate import _AGGREGATES, Values
 
 REGISTERED = frozenset(_PROXIES._parts)
 UP, DOWN, THIRD = "up", "down", "third"
 
 
-def named(title, better=True, least=1):
-    """A proxy that is only a name and a direction."""
+def make_proxy(title: str, better: bool = True, least: int = 1) -> type[Proxy]:
+    """Return a proxy that has only a name, a direction and a smallest batch."""
 
     class Named(Proxy):
         name, higher_is_better, min_batch = title, better, least
 
-        def score(self, net, batch, mixture):
+        def score(self, net: nn.Module, batch: zcpt.Batch, mixture: zcpt.Mixture | None) -> float:
             return 0.0
 
     return Named
 
 
 @pytest.fixture(autouse=True)
-def doubles(monkeypatch):
-    doubles = [named(UP), named(DOWN, better=False, least=5), named(THIRD)]
+def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubles = [make_proxy(UP), make_proxy(DOWN, better=False, least=5), make_proxy(THIRD)]
     kinds = _AGGREGATES._parts.values()
-    doubles += [named(part, better=part != "ntk") for kind in kinds for part in kind.component_names]
+    doubles += [make_proxy(part, better=part != "ntk") for kind in kinds for part in kind.component_names]
     monkeypatch.setattr(_PROXIES, "_parts", {**_PROXIES._parts, **{double.name: double for double in doubles}})
 
 
-def drawn(parts, count, seed, levels=1000):
+def draw_scores(parts: Iterable[str], count: int, seed: int, levels: int = 1000) -> dict[str, list[float]]:
     generator = np.random.default_rng(seed)
     return {part: generator.integers(0, levels, count).astype(float).tolist() for part in parts}
 
 
-def test_log_rank_by_hand():
+def test_log_rank_by_hand() -> None:
     aggregate = zcpt.get_aggregate("log_rank:up+down")
     # up ranks 1, 3, 2; down, where low is good, ranks 3, 1.5, 1.5.
     values = aggregate.compute_values({UP: [1.0, 30.0, 2.0], DOWN: [-8.0, 4.0, 4.0]})
@@ -51,23 +54,23 @@ def test_log_rank_by_hand():
     assert values == pytest.approx([expected[0] + math.log(3 / 3), math.log(3 / 3) + expected[1], expected[2]])
 
 
-def test_rank_sum_by_hand():
+def test_rank_sum_by_hand() -> None:
     assert zcpt.get_aggregate("rank_sum:up+down").compute_values({UP: [1, 30, 2], DOWN: [-8, 4, 4]}) == [4.0, 4.5, 3.5]
 
 
-def test_the_parts_of_all_aggregates_are_registered():
+def test_the_components_of_all_aggregates_are_registered() -> None:
     for kind in _AGGREGATES._parts.values():
         assert set(kind.component_names) <= REGISTERED, kind.name
 
 
-def test_te_nas_is_the_rank_sum_of_a_low_condition_and_many_regions():
+def test_te_nas_is_the_rank_sum_of_a_low_condition_and_many_regions() -> None:
     scores = {"ntk": [10.0, 500.0, 20.0], "linear_regions": [90.0, 80.0, 100.0]}
     assert zcpt.get_aggregate("te_nas").compute_values(scores) == [5.0, 2.0, 5.0]
 
 
 @pytest.mark.parametrize("levels", [4, 1000])
-def test_a_majority_orders_pairs_as_two_of_three_do(levels):
-    scores = drawn(("synflow", "jacob_cov", "snip"), 40, seed=1, levels=levels)
+def test_a_majority_orders_pairs_as_two_of_three_do(levels: int) -> None:
+    scores = draw_scores(("synflow", "jacob_cov", "snip"), 40, seed=1, levels=levels)
     points = zcpt.get_aggregate("vote").compute_values(scores)
     expected = [0.0] * 40
     for i, j in combinations(range(40), 2):
@@ -78,42 +81,42 @@ def test_a_majority_orders_pairs_as_two_of_three_do(levels):
     assert points == expected
 
 
-def test_two_against_one_settle_an_order_that_they_agree_on():
+def test_two_proxies_that_agree_outvote_the_third() -> None:
     scores = {UP: [1, 2, 3, 4], DOWN: [-1, -2, -3, -4], THIRD: [4, 3, 2, 1]}
     assert zcpt.get_aggregate("majority:up+down+third").compute_values(scores) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["log_rank", "rank_sum", "majority"])
-def test_what_every_rule_keeps(name):
+def test_invariants_of_every_rule(name: str) -> None:
     aggregate, parts = zcpt.get_aggregate(f"{name}:{UP}+{DOWN}+{THIRD}"), (UP, DOWN, THIRD)
-    scores = drawn(parts, 30, seed=2)
+    scores = draw_scores(parts, 30, seed=2)
     values = np.array(aggregate.compute_values(scores))
-    # Only the order counts, and the direction of each.
-    bent = {UP: np.exp(np.array(scores[UP]) / 99), DOWN: np.array(scores[DOWN]) ** 3, THIRD: scores[THIRD]}
-    assert np.array_equal(aggregate.compute_values(bent), values)
-    # Candidates and parts have no order.
+    # Only the order of the scores and the direction of the proxies count.
+    rescaled = {UP: [math.exp(s / 99) for s in scores[UP]], DOWN: [s**3 for s in scores[DOWN]], THIRD: scores[THIRD]}
+    assert np.array_equal(aggregate.compute_values(rescaled), values)
+    # The order of candidates and of components does not count.
     shuffle = np.random.default_rng(3).permutation(30)
-    moved = {part: np.array(scores[part])[shuffle] for part in reversed(parts)}
+    moved = {part: [scores[part][index] for index in shuffle] for part in reversed(parts)}
     assert np.allclose(aggregate.compute_values(moved), values[shuffle])
-    # Who is better by all is better.
-    goods = np.array([scores[UP], [-s for s in scores[DOWN]], scores[THIRD]])
+    # A candidate that is better by all proxies is better.
+    oriented = np.array([scores[UP], [-s for s in scores[DOWN]], scores[THIRD]])
     for i, j in combinations(range(30), 2):
-        if (goods[:, i] > goods[:, j]).all():
+        if (oriented[:, i] > oriented[:, j]).all():
             assert values[i] > values[j]
-    # What is needed most is what the network is worst without, by each of its parts.
+    # The most important candidate is the one without which the network is worst.
     without = np.array(aggregate.compute_importances(scores))
     if name != "log_rank":
         assert np.array_equal(without.argsort(kind="stable"), (-values).argsort(kind="stable"))
 
 
-def test_importances_rank_what_each_part_finds_important():
+def test_importances_rank_the_importances_by_each_component() -> None:
     aggregate = zcpt.get_aggregate("log_rank:up+down")
     # Without the first candidate 'up' falls most and 'down', which should be low, rises most.
     found = aggregate.compute_importances({UP: [1, 2, 3], DOWN: [9, 8, 7]})
     assert found == pytest.approx([0, 2 * math.log(2 / 3), 2 * math.log(1 / 3)])
 
 
-def test_what_is_not_finite_ranks_last_and_speaks_for_nobody():
+def test_scores_that_are_not_finite_rank_last() -> None:
     aggregate = zcpt.get_aggregate("rank_sum:up+down")
     scores = {UP: [math.inf, 5.0, 7.0, math.nan], DOWN: [1.0, -math.inf, 3.0, 2.0]}
     # up: equal last are the first and the fourth (1.5), then 3, 4; down: the second is last (1), then 4, 2, 3.
@@ -124,7 +127,7 @@ def test_what_is_not_finite_ranks_last_and_speaks_for_nobody():
     assert aggregate.compute_values(scores, compare_infinite=True) == [4 + 3, 2 + 4, 3 + 1, 1 + 2]
 
 
-def test_nobody_has_a_value_where_a_part_has_none_for_anybody():
+def test_no_candidate_has_a_value_if_a_component_has_no_finite_score() -> None:
     aggregate, scores = zcpt.get_aggregate("log_rank:up+third"), {UP: [1.0, 2.0], THIRD: [math.nan, math.inf]}
     assert all(map(math.isnan, aggregate.compute_values(scores)))
     assert aggregate.compute_importances(scores) == [-math.inf] * 2
@@ -145,12 +148,12 @@ def test_nobody_has_a_value_where_a_part_has_none_for_anybody():
         ("nazwot", "unknown proxy 'nazwot': did you mean 'naswot'"),
     ],
 )
-def test_what_cannot_be_read_is_refused(text, complaint):
+def test_invalid_criteria_are_refused(text: str, complaint: str) -> None:
     with pytest.raises(ProxyError, match=complaint):
         get_criterion(text)
 
 
-def test_what_a_text_names():
+def test_criteria_are_parsed() -> None:
     assert get_criterion("naswot").name == "naswot"
     several = get_criterion("log_rank: up + down")
     assert (several.name, several.min_batch) == ("log_rank:up+down", 5)
@@ -159,21 +162,21 @@ def test_what_a_text_names():
     assert [part.name for part in get_components(get_criterion(UP))] == [UP]
 
 
-def test_scores_that_are_missing_are_asked_for():
+def test_missing_scores_are_refused() -> None:
     with pytest.raises(ProxyError, match="has no scores of 'down'"):
         zcpt.get_aggregate("log_rank:up+down").compute_values({UP: [1.0]})
     with pytest.raises(ProxyError, match="different numbers of candidates"):
         zcpt.get_aggregate("log_rank:up+down").compute_values({UP: [1.0], DOWN: [1.0, 2.0]})
 
 
-def test_one_network_has_no_place_among_others(batch):
+def test_an_aggregate_cannot_score_a_single_network(batch: zcpt.Batch) -> None:
     with pytest.raises(ProxyError, match="'vote' ranks several networks .* score each by synflow, jacob_cov, snip"):
         zcpt.score(nn.Flatten(), batch, "vote")
     with pytest.raises(ProxyError, match="'vote' ranks several networks"):
-        zcpt.score(nn.Flatten(), batch, zcpt.get_aggregate("vote"))
+        zcpt.score(nn.Flatten(), batch, zcpt.get_aggregate("vote"))  # type: ignore[arg-type]
 
 
-def test_an_aggregate_of_ones_own(monkeypatch):
+def test_a_custom_aggregate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_AGGREGATES, "_parts", dict(_AGGREGATES._parts))
 
     @zcpt.register_aggregate
@@ -182,8 +185,9 @@ def test_an_aggregate_of_ones_own(monkeypatch):
 
         name = "worst"
 
-        def combine(self, scores):
-            return stats.rankdata(scores, axis=1).min(axis=0)
+        def combine(self, scores: Values) -> Values:
+            values: Values = stats.rankdata(scores, axis=1).min(axis=0)
+            return values
 
     assert zcpt.get_aggregate("worst:up+third").compute_values({UP: [1, 2, 3], THIRD: [3, 2, 1]}) == [1, 2, 1]
     assert "worst" in zcpt.list_aggregates()
@@ -191,5 +195,5 @@ def test_an_aggregate_of_ones_own(monkeypatch):
         zcpt.register_aggregate(type("Nameless", (zcpt.Aggregate,), {}))
 
 
-def test_no_aggregate_has_the_name_of_a_proxy():
+def test_no_aggregate_has_the_name_of_a_proxy() -> None:
     assert not set(zcpt.list_aggregates()) & set(zcpt.list_proxies())

@@ -1,4 +1,6 @@
-"""docs/proxies.md says of each proxy what it declares."""
+"""The table in docs/proxies.md agrees with the declarations of the proxies."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -9,12 +11,14 @@ from zcpt.cli.list_names import describe_proxy
 PAGE = Path(__file__).parents[3] / "docs" / "proxies.md"
 
 
-def row(name):
+def format_row(name: str) -> str:
     better, cost, norms, needs, measures = describe_proxy(zcpt.get_proxy(name))
     cells = (f"`{name}`", measures.replace("|", "\\|"), better, needs, norms, cost)
     return f"| {' | '.join(cells)} |"
 
 
-def test_the_table_has_a_row_for_each_proxy():
+def test_the_table_has_a_row_for_each_proxy() -> None:
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert lines == [row(name) for name in PROXIES], "the table should be:\n" + "\n".join(map(row, PROXIES))
+    assert lines == [format_row(name) for name in PROXIES], "the table should be:\n" + "\n".join(
+        map(format_row, PROXIES)
+    )

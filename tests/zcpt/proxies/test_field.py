@@ -1,17 +1,21 @@
-"""What the proxies that came after the first ones have in common: on any network, and on supernets under mixtures."""
+"""Properties of the proxies that are not in ``appendix.SEEDS``: on any network, and on supernets under mixtures."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import FEW, tiny_network_config
-from zcpt import Batch, ProxyError
+from zcpt import Batch, Proxy, ProxyError, Supernet
 from zcpt.proxies import (
     Expressivity,
     GradSign,
@@ -54,18 +58,27 @@ LOOKS_AT_RELUS = {"swap", "swap_reg", "linear_regions", "az_expressivity", "az_p
 LOOKS_AT_MODULES = {"meco", "meco_opt", "near"}
 
 
-def pictures(count=16, size=8):
+def make_batch(count: int = 16, size: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(3)
     return Batch(torch.randn(count, 3, size, size, generator=generator), torch.arange(count) % 5, seed=7)
 
 
 class Small(nn.Module):
-    """Two convolutions, what ``activate`` is between them, and a classifier; ``extra`` never runs."""
+    """Two convolutions with the activation ``activate``, and a classifier; ``extra`` never runs."""
 
-    def __init__(self, activate=None, norm=True, groups=1, twice=False, extra=False, fail=False):
+    def __init__(
+        self,
+        activate: nn.Module | None = None,
+        norm: bool = True,
+        groups: int = 1,
+        twice: bool = False,
+        extra: bool = False,
+        fail: bool = False,
+    ) -> None:
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 3, 2, 1, groups=groups)
-        self.norm1, self.norm2 = (nn.BatchNorm2d(4), nn.BatchNorm2d(8)) if norm else (nn.Identity(), nn.Identity())
+        self.norm1 = nn.BatchNorm2d(4) if norm else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(8) if norm else nn.Identity()
         self.activate = activate or nn.ReLU()
         self.again = nn.Conv2d(8, 8, 1) if twice else None
         self.pool, self.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 5)
@@ -75,7 +88,7 @@ class Small(nn.Module):
         for parameter in self.parameters():
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.activate(self.norm1(self.conv1(x)))
         x = self.activate(self.norm2(self.conv2(x)))
         if self.again:
@@ -86,32 +99,34 @@ class Small(nn.Module):
 
 
 class Function(nn.Module):
-    def __init__(self, function):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
 
 
-def scored(net, proxy, batch=None, mixture=None):
-    return zcpt.score_mixtures(net, proxy, [mixture], batch or pictures()).item()
+def compute_score(
+    net: nn.Module, proxy: Proxy, batch: Batch | None = None, mixture: zcpt.Mixture | None = None
+) -> float:
+    return zcpt.score_mixtures(net, proxy, [mixture], batch or make_batch()).item()
 
 
-def snapshot(net):
+def record_state(net: nn.Module) -> tuple[dict[str, Tensor], list[int], list[Any], list[Any]]:
     hooks = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in net.modules()]
     flags = [(m.training, "forward" in vars(m)) for m in net.modules()]
     grads = [(p.grad, p.requires_grad) for p in net.parameters()]
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}, hooks, flags, grads
 
 
-def assert_same(before, after):
+def assert_same(before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
     assert before[1:] == after[1:]
     assert all(torch.equal(tensor, after[0][name]) for name, tensor in before[0].items())
 
 
 @each
-def test_declares_what_it_is(proxy):
+def test_declarations(proxy: Proxy) -> None:
     made = zcpt.get_proxy(proxy.name)
     assert type(made) is type(proxy)
     assert made.paper
@@ -122,72 +137,74 @@ def test_declares_what_it_is(proxy):
 
 
 @each
-def test_same_bits_twice_whatever_was_drawn_before_and_the_network_stays_as_it_was(proxy):
+def test_scores_are_reproducible_and_the_network_is_unchanged(proxy: Proxy) -> None:
     net = Small().train()
     net.norm1.eval()
-    before, state = snapshot(net), torch.get_rng_state()
-    first = scored(net, proxy)
-    assert_same(before, snapshot(net))
+    before, state = record_state(net), torch.get_rng_state()
+    first = compute_score(net, proxy)
+    assert_same(before, record_state(net))
     assert torch.equal(state, torch.get_rng_state())
     torch.randn(5)
-    assert scored(net, proxy) == first
+    assert compute_score(net, proxy) == first
     assert math.isfinite(first)
 
 
 @each
-def test_the_network_stays_as_it_was_after_an_exception_too(proxy):
+def test_the_network_is_unchanged_after_an_exception(proxy: Proxy) -> None:
     net = Small(fail=True).train()
-    before = snapshot(net)
+    before = record_state(net)
     with pytest.raises(ArithmeticError):
-        scored(net, proxy)
-    assert_same(before, snapshot(net))
+        compute_score(net, proxy)
+    assert_same(before, record_state(net))
 
 
 @each
-def test_an_activation_that_works_in_place_or_is_a_function_changes_nothing(proxy):
-    expected = scored(Small(), proxy)
-    assert scored(Small(nn.ReLU(inplace=True)), proxy) == expected
+def test_an_activation_that_works_in_place_or_is_a_function_changes_nothing(proxy: Proxy) -> None:
+    expected = compute_score(Small(), proxy)
+    assert compute_score(Small(nn.ReLU(inplace=True)), proxy) == expected
     if proxy.name not in LOOKS_AT_MODULES:
         for function in (F.relu, torch.relu_, torch.Tensor.relu):
-            assert scored(Small(Function(function)), proxy) == expected
+            assert compute_score(Small(Function(function)), proxy) == expected
 
 
 @each
-def test_a_layer_that_never_runs_changes_nothing(proxy):
-    expected = scored(Small(), proxy)
+def test_a_layer_that_never_runs_changes_nothing(proxy: Proxy) -> None:
+    expected = compute_score(Small(), proxy)
     if proxy.name == "gradsign_mean":
         expected *= sum(p.numel() for n, p in Small().named_parameters() if "norm" not in n and "bias" not in n)
         expected /= sum(
             p.numel() for n, p in Small(extra=True).named_parameters() if "norm" not in n and "bias" not in n
         )
-    assert scored(Small(extra=True), proxy) == pytest.approx(expected, rel=1e-12)
+    assert compute_score(Small(extra=True), proxy) == pytest.approx(expected, rel=1e-12)
 
 
 @each
 @pytest.mark.parametrize("changes", [{"twice": True}, {"groups": 4}, {"norm": False}], ids=str)
-def test_layers_used_twice_and_grouped_ones_and_no_norms_work(proxy, changes):
-    assert math.isfinite(scored(Small(**changes), proxy))
+def test_shared_layers_grouped_layers_and_networks_without_norms_are_scored(
+    proxy: Proxy, changes: dict[str, Any]
+) -> None:
+    assert math.isfinite(compute_score(Small(**changes), proxy))
 
 
 @each
-def test_without_relus_it_works_or_says_why_not(proxy):
+def test_networks_without_relus_are_scored_or_refused(proxy: Proxy) -> None:
     net = Small(nn.GELU())
     if proxy.name in LOOKS_AT_RELUS:
         with pytest.raises(ProxyError, match=f"proxy '{proxy.name}' .*ReLU"):
-            scored(net, proxy)
+            compute_score(net, proxy)
     else:
-        assert math.isfinite(scored(net, proxy))
+        assert math.isfinite(compute_score(net, proxy))
 
 
 @each
-def test_too_few_images_are_refused(proxy):
+def test_too_few_images_are_refused(proxy: Proxy) -> None:
     if proxy.min_batch > 1:
         with pytest.raises(ProxyError, match="use a batch size of at least"):
-            scored(Small(), proxy, pictures(proxy.min_batch - 1))
+            compute_score(Small(), proxy, make_batch(proxy.min_batch - 1))
 
 
 MAPLESS = LOOKS_AT_RELUS | {"zen"}
-"""What is not for networks without feature maps, such as vision transformers."""
+"""Proxies that refuse networks without feature maps, such as vision transformers."""
 REFUSING = {
     "torchvision/vit": MAPLESS | {"meco", "meco_opt"},  # which make images of another size
     "timm/test_vit": MAPLESS,
@@ -195,7 +212,7 @@ REFUSING = {
 }
 
 
-def published(name):
+def build_published(name: str) -> nn.Module:
     source, model = name.split("/")
     if model == "vit":
         return torchvision.models.VisionTransformer(32, 16, 1, 2, 32, 64, num_classes=5)
@@ -203,19 +220,19 @@ def published(name):
     return make(model, num_classes=5)
 
 
-def check_published(name, refusing, size):
+def check_published(name: str, refusing: Collection[str], size: int) -> None:
     torch.manual_seed(0)
-    net, batch = published(name), pictures(8, size)
+    net, batch = build_published(name), make_batch(8, size)
     for proxy in SHORT:
         if proxy.name in refusing:
             with pytest.raises(ProxyError):
-                scored(net, proxy, batch)
+                compute_score(net, proxy, batch)
         else:
-            assert not math.isnan(scored(net, proxy, batch)), proxy.name
+            assert not math.isnan(compute_score(net, proxy, batch)), proxy.name
 
 
 @pytest.mark.parametrize("name", REFUSING)
-def test_networks_of_others_have_a_score_or_are_refused(name):
+def test_published_networks_are_scored_or_refused(name: str) -> None:
     check_published(name, REFUSING[name], 32)
 
 
@@ -228,14 +245,15 @@ DEGENERATE = {
 
 
 VARIANTS = {"az_progressivity", "gradsign_mean", "meco_opt", "swap_reg", "zico_paper"}
-"""What is so much like others that one supernet is enough."""
+"""Proxies so similar to others that one supernet is enough."""
+Decided = dict[str, tuple[Supernet, zcpt.Mixture, zcpt.Mixture]]
 FAMILIES = ["darts", "nasbench201", "nasbench-macro", "proxyless", "nasbench1shot1-1"]
 
 
 @pytest.fixture(scope="module")
-def decided():
-    """Tiny supernets, all but the first choice decided; that one with and without a candidate that has weights."""
-    made = {}
+def decided_supernets() -> Decided:
+    """Build tiny supernets, with two mixtures that decide all choices but the first: with and without a candidate."""
+    made: Decided = {}
     for name in FAMILIES:
         space = zcpt.get_space(name)
         net = space.build_supernet(tiny_network_config(space))
@@ -253,21 +271,23 @@ def decided():
 @pytest.mark.parametrize(
     "family", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
-def test_a_removed_candidate_changes_the_score_of_a_supernet(proxy, family, decided):
+def test_a_removed_candidate_changes_the_score_of_a_supernet(
+    proxy: Proxy, family: str, decided_supernets: Decided
+) -> None:
     if proxy.name in VARIANTS and family != "nasbench201":
         return
-    net, start, removed = decided[family]
-    batch = pictures(4 if proxy.name == "ntk" else 16)
-    before = snapshot(net)
+    net, start, removed = decided_supernets[family]
+    batch = make_batch(4 if proxy.name == "ntk" else 16)
+    before = record_state(net)
     if (proxy.name, family) in DEGENERATE:
         with pytest.raises(ProxyError, match=DEGENERATE[proxy.name, family]):
             zcpt.score_mixtures(net, proxy, [start], batch)
     elif proxy.name == "ntk" and family in ("darts", "nasbench1shot1-1"):
-        assert scored(net, proxy, batch, start) == math.inf  # see Ntk
+        assert compute_score(net, proxy, batch, start) == math.inf  # see Ntk
     elif proxy.name != "linear_regions":  # it is for networks of one channel
         with_it, without_it = zcpt.score_mixtures(net, proxy, [start, removed], batch).tolist()
         assert math.isfinite(with_it)
         assert with_it != without_it
         if family == "nasbench201":
-            assert scored(net, proxy, batch, start) == with_it
-    assert_same(before, snapshot(net))
+            assert compute_score(net, proxy, batch, start) == with_it
+    assert_same(before, record_state(net))

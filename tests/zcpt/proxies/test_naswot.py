@@ -1,33 +1,42 @@
 """NASWOT against counting by hand, against an independent computation, and against published counts."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import tiny_network_config
 from zcpt import Batch, Choice, ProxyError, Supernet
-from zcpt.proxies.naswot import agreement_kernel, log_determinant
+from zcpt.proxies import Naswot, OfficialNaswot, agreement_kernel, log_determinant
 from zcpt.scoring.evaluator import seed_stochastic_modules
+from zcpt.space import SearchSpace
 
-OWN, OFFICIAL = zcpt.get_proxy("naswot"), zcpt.get_proxy("naswot-official")
+OWN = Naswot()
+OFFICIAL = OfficialNaswot()
 
 
-def pointwise(*rows):
-    """A ReLU and a 1x1 convolution with these weights."""
+def build_pointwise(*rows: list[float]) -> nn.Sequential:
+    """Build a ReLU and a 1x1 convolution with these weights."""
     conv = nn.Conv2d(len(rows[0]), len(rows), 1, bias=False)
     conv.weight.data = torch.tensor(rows)[:, :, None, None]
     return nn.Sequential(nn.ReLU(), conv)
 
 
-def by_hand():
-    """Two channels -> a mix of 'swap' and 'difference' -> a ReLU; on three images of one pixel."""
+def build_hand_example() -> tuple[Supernet, Batch]:
+    """Build two channels -> a mix of 'swap' and 'difference' -> a ReLU; on three images of one pixel."""
     net = Supernet([Choice("edge", ("swap", "difference"))])
-    candidates = {"swap": pointwise([0.0, 1.0], [1.0, 0.0]), "difference": pointwise([1.0, -1.0], [-1.0, 1.0])}
+    candidates = {
+        "swap": build_pointwise([0.0, 1.0], [1.0, 0.0]),
+        "difference": build_pointwise([1.0, -1.0], [-1.0, 1.0]),
+    }
     net.fixed("relu", nn.ReLU(), net.mixed("mix", "edge", candidates, Supernet.IMAGES))
     images = torch.tensor([[3.0, 1.0], [2.0, -1.0], [-1.0, 4.0]])[:, :, None, None]
     return net, Batch(images, torch.zeros(3))
@@ -54,8 +63,8 @@ DIFFERENCE = np.array([[2, 2, 0], [2, 2, 0], [0, 0, 2]])
         (("swap",), INPUT + DIFFERENCE),
     ],
 )
-def test_a_cell_worked_out_by_hand(removed, kernel):
-    net, batch = by_hand()
+def test_a_cell_computed_by_hand(removed: tuple[str, ...], kernel: NDArray[np.int64]) -> None:
+    net, batch = build_hand_example()
     mixture = net.initial_mixture().without("edge", *removed)
     assert np.array_equal(OWN.compute_kernel(net, batch.images, mixture).numpy(), kernel)
     (a, b, c), (d, e, f), (g, h, i) = kernel.tolist()
@@ -64,16 +73,28 @@ def test_a_cell_worked_out_by_hand(removed, kernel):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
+def test_equal_to_an_independent_computation(
+    space: SearchSpace, batch: zcpt.Batch, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Collect what goes into F.relu and ReLU6, compare images in numpy, take numpy's determinant."""
-    net = space.build_supernet(tiny_network_config(space)).to(memory_format=layout).eval()
+    net = space.build_supernet(tiny_network_config(space)).eval()
+    net.to(memory_format=layout)  # type: ignore[call-overload]  # torch documents it
     batch = Batch(batch.images.to(memory_format=layout), batch.labels)
     mixture = net.initial_mixture().without(space.choices[0].name, space.choices[0].candidates[1])
     score = zcpt.score_mixtures(net, OWN, [mixture], batch, engine="plain").item()
-    seen = []
+    seen: list[NDArray[np.float32]] = []
     relu, hardtanh = F.relu, F.hardtanh
-    monkeypatch.setattr(F, "relu", lambda x, inplace=False: seen.append(x.detach().numpy()) or relu(x))
-    monkeypatch.setattr(F, "hardtanh", lambda x, *limits: seen.append(x.detach().numpy()) or hardtanh(x, *limits))
+
+    def observe_relu(x: Tensor, inplace: bool = False) -> Tensor:
+        seen.append(x.detach().numpy())
+        return relu(x)
+
+    def observe_hardtanh(x: Tensor, *limits: Any) -> Tensor:
+        seen.append(x.detach().numpy())
+        return hardtanh(x, *limits)
+
+    monkeypatch.setattr(F, "relu", observe_relu)
+    monkeypatch.setattr(F, "hardtanh", observe_hardtanh)
     with seed_stochastic_modules(net.modules(), batch.seed):
         net(batch.images, mixture)
     kernel = np.zeros((6, 6), dtype=int)
@@ -88,7 +109,7 @@ def test_equal_to_an_independent_computation(space, batch, layout, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "units", "relus", "composites"), [("nasbench201", 3_518_464, 185, 184), ("darts", 8_634_368, 704, 14)]
 )
-def test_published_counts_of_the_official_convention(name, units, relus, composites):
+def test_published_counts_of_the_official_convention(name: str, units: int, relus: int, composites: int) -> None:
     space = zcpt.get_space(name)
     size = space.search_size
     net = space.supernet(channels=size.channels, layers=size.layers).eval()
@@ -107,7 +128,7 @@ def test_published_counts_of_the_official_convention(name, units, relus, composi
         ("reduce/node3/edge0", {"pool": 0, "skip": -49_152, "sep": -61_440, "dil": -49_152}),
     ],
 )
-def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
+def test_published_change_of_the_units_when_masking_in_darts(choice: str, changes: dict[str, int]) -> None:
     net = zcpt.get_space("darts").supernet(channels=16, layers=8).eval()
     images, start = torch.randn(2, 3, 32, 32), net.initial_mixture()
     with torch.no_grad():
@@ -117,7 +138,7 @@ def test_published_change_of_the_units_when_masking_in_darts(choice, changes):
             assert after - before == next(change for part, change in changes.items() if part in candidate)
 
 
-def test_official_masking_on_nasbench201_feeds_zeros(batch):
+def test_official_masking_on_nasbench201_feeds_zeros(batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
     start = net.initial_mixture()
@@ -140,7 +161,7 @@ def test_official_masking_on_nasbench201_feeds_zeros(batch):
 
 
 @pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
-def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy, batch):
+def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy: Naswot, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space)).eval()
     whole = proxy.compute_kernel(net, batch.images, net.initial_mixture())
@@ -150,16 +171,21 @@ def test_masking_none_leaves_the_kernel_unchanged_on_every_edge(proxy, batch):
         )
 
 
-def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monkeypatch):
-    computed = []
-    monkeypatch.setattr("zcpt.proxies.naswot.agreement_kernel", lambda x: computed.append(x) or agreement_kernel(x))
+def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[Tensor] = []
+
+    def observe_kernel(x: Tensor) -> Tensor:
+        computed.append(x)
+        return agreement_kernel(x)
+
+    monkeypatch.setattr("zcpt.proxies.naswot.agreement_kernel", observe_kernel)
 
     class Twice(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.one, self.other, self.inplace = nn.ReLU(), nn.ReLU(), nn.ReLU(inplace=True)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.one(x) + self.other(x) + self.inplace(x.clone())
 
     x = torch.randn(4, 3, 2, 2)
@@ -168,13 +194,13 @@ def test_a_tensor_is_counted_for_each_relu_that_reads_it_and_computed_once(monke
     assert torch.equal(kernel, 3 * agreement_kernel(x))
 
 
-def test_a_tensor_that_changed_in_place_is_looked_at_again():
+def test_a_tensor_that_changed_in_place_is_counted_anew() -> None:
     class Flipping(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.relu = nn.ReLU()
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             x = x.clone()
             first = self.relu(x)
             x.sub_(1)
@@ -184,7 +210,7 @@ def test_a_tensor_that_changed_in_place_is_looked_at_again():
     assert torch.equal(OWN.compute_kernel(Flipping(), x), agreement_kernel(x) + agreement_kernel(x - 1))
 
 
-def test_integer_counts_stay_exact_beyond_float32(monkeypatch):
+def test_integer_counts_stay_exact_beyond_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(3, 4, 5, 6)
     whole = agreement_kernel(x)
     monkeypatch.setattr("zcpt.proxies.naswot._EXACT_FLOAT32", 7)
@@ -195,16 +221,16 @@ def test_integer_counts_stay_exact_beyond_float32(monkeypatch):
 
 
 @pytest.mark.parametrize("proxy", [OWN, OFFICIAL])
-def test_relu6_counts_as_relu_does(proxy):
+def test_relu6_counts_as_relu_does(proxy: Naswot) -> None:
     x = torch.randn(5, 3, 4, 4)
     assert torch.equal(proxy.compute_kernel(nn.ReLU6(), 10 * x), proxy.compute_kernel(nn.ReLU(), x))
 
 
-def test_leaky_relu_does_not_count():
+def test_leaky_relu_does_not_count() -> None:
     assert not OWN.is_counted(nn.LeakyReLU())
 
 
-def test_a_singular_kernel_scores_minus_infinity():
+def test_a_singular_kernel_scores_minus_infinity() -> None:
     x = torch.randn(5, 3, 8, 8)
     twins = torch.cat([x, x[:1]])  # two equal images: rounding alone would give some finite number
     net = zcpt.get_space("nasbench201").supernet(channels=8, layers=1)
@@ -213,7 +239,7 @@ def test_a_singular_kernel_scores_minus_infinity():
     assert log_determinant(torch.ones(4, 4, dtype=torch.int64)) == -math.inf
 
 
-def test_log_determinant_equals_the_exact_integer_determinant():
+def test_log_determinant_equals_the_exact_integer_determinant() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         kernel = agreement_kernel(torch.randn(4, 50, generator=generator))
@@ -221,17 +247,17 @@ def test_log_determinant_equals_the_exact_integer_determinant():
         assert log_determinant(kernel) == pytest.approx(math.log(exact), abs=1e-9)
 
 
-def test_a_network_whose_output_is_not_finite_scores_nan(batch):
+def test_a_network_whose_output_is_not_finite_scores_nan(batch: zcpt.Batch) -> None:
     net = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(192, 10))
-    net[2].weight.data.fill_(math.inf)
+    net.get_parameter("2.weight").data.fill_(math.inf)
     assert math.isnan(zcpt.score_mixtures(net, OWN, [None], batch).item())
 
 
-def test_a_network_without_relu_is_refused(batch):
+def test_a_network_without_relu_is_refused(batch: zcpt.Batch) -> None:
     with pytest.raises(ProxyError, match="no nn.ReLU module ran in Sequential"):
         zcpt.score_mixtures(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), OWN, [None], batch)
 
 
-def test_an_unknown_proxy_is_refused_with_the_nearest_one():
+def test_an_unknown_proxy_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ProxyError, match="unknown proxy 'nazwot': did you mean 'naswot'"):
         zcpt.get_proxy("nazwot")

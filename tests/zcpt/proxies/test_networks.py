@@ -1,13 +1,16 @@
-"""Every proxy on networks that are written in different ways, and on those of torchvision and timm."""
+"""Every proxy on networks in different coding styles, and on those of torchvision and timm."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zcpt
@@ -15,10 +18,11 @@ from tests.zcpt.proxies.appendix import SEEDS
 from zcpt import Batch, ProxyError
 from zcpt.proxies import LayerProxy
 
+Activation = Callable[[Tensor], Tensor]
 LAYERED = [name for name in SEEDS if isinstance(zcpt.get_proxy(name), LayerProxy)]
 
 
-def batch(side=8, classes=5):
+def make_batch(side: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(0)
     return Batch(torch.randn(4, 3, side, side, generator=generator), torch.tensor([0, 1, 0, 2]))
 
@@ -26,50 +30,58 @@ def batch(side=8, classes=5):
 class Handwritten(nn.Module):
     """A BatchNorm that calls the function itself."""
 
-    def __init__(self, channels):
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("var", torch.ones(channels))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.mean, self.var, training=self.training)
 
 
 class Checkpointed(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.inside = chain(nn.ReLU)
+        self.inside = build_chain(nn.ReLU)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.utils.checkpoint.checkpoint(self.inside, x, use_reentrant=False)
 
 
 class Functional(nn.Module):
     """A convolution, an activation that is a function, and a linear layer."""
 
-    def __init__(self, activation):
+    def __init__(self, activation: Activation) -> None:
         super().__init__()
         self.conv, self.head, self.activation = nn.Conv2d(3, 6, 3), nn.Linear(6, 5), activation
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.activation(self.conv(x)).mean((2, 3)))
 
 
 class Twice(nn.Module):
-    """Runs one layer twice, and another one never."""
+    """A network that runs one layer twice, and another one never."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem, self.again, self.never = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 3)
         self.norm, self.relu, self.head = nn.BatchNorm2d(6), nn.ReLU(), nn.Linear(6, 5)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.stem(x))
         x = self.relu(self.norm(self.again(self.relu(self.again(x)))))
         return self.head(x.mean((2, 3)))
 
 
-def chain(activation, norm=nn.BatchNorm2d, groups=1, first=()):
+def build_chain(
+    activation: Callable[[], nn.Module],
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    groups: int = 1,
+    first: Sequence[nn.Module] = (),
+) -> nn.Sequential:
     return nn.Sequential(
         *first,
         nn.Conv2d(3, 6, 3, bias=False),
@@ -85,57 +97,59 @@ def chain(activation, norm=nn.BatchNorm2d, groups=1, first=()):
 
 
 STYLES = {
-    "relu": lambda: chain(nn.ReLU),
-    "in place": lambda: chain(lambda: nn.ReLU(inplace=True)),
+    "relu": lambda: build_chain(nn.ReLU),
+    "in place": lambda: build_chain(lambda: nn.ReLU(inplace=True)),
     "functional": lambda: Functional(F.relu),
     "functional in place": lambda: Functional(torch.relu_),
     "twice and never": Twice,
-    "no norm": lambda: chain(nn.ReLU, lambda channels: nn.Identity()),
-    "group norm": lambda: chain(nn.ReLU, lambda channels: nn.GroupNorm(2, channels)),
-    "grouped": lambda: chain(nn.ReLU, groups=2),
-    "depthwise": lambda: chain(nn.ReLU, groups=6),
-    "in place at once": lambda: chain(nn.ReLU, first=[nn.ReLU(inplace=True)]),
-    "relu6": lambda: chain(nn.ReLU6),
-    "silu": lambda: chain(nn.SiLU),
-    "gelu": lambda: chain(nn.GELU),
+    "no norm": lambda: build_chain(nn.ReLU, lambda channels: nn.Identity()),
+    "group norm": lambda: build_chain(nn.ReLU, lambda channels: nn.GroupNorm(2, channels)),
+    "grouped": lambda: build_chain(nn.ReLU, groups=2),
+    "depthwise": lambda: build_chain(nn.ReLU, groups=6),
+    "in place at once": lambda: build_chain(nn.ReLU, first=[nn.ReLU(inplace=True)]),
+    "relu6": lambda: build_chain(nn.ReLU6),
+    "silu": lambda: build_chain(nn.SiLU),
+    "gelu": lambda: build_chain(nn.GELU),
 }
 
 
-def built(style):
+def build_style(style: str) -> nn.Module:
     torch.manual_seed(0)
     return STYLES[style]()
 
 
-def without_a_module(name, style):
+def has_no_relu_module(name: str, style: str) -> bool:
     return name.startswith("naswot") and style in ("functional", "functional in place", "silu", "gelu")
 
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", SEEDS)
-def test_every_style_of_network_has_a_score(name, style):
-    net = built(style)
-    if without_a_module(name, style):
+def test_every_style_of_network_has_a_score(name: str, style: str) -> None:
+    net = build_style(style)
+    if has_no_relu_module(name, style):
         with pytest.raises(ProxyError, match="no nn.ReLU module ran in"):
-            zcpt.score(net, batch(), name)
+            zcpt.score(net, make_batch(), name)
         return
-    assert math.isfinite(zcpt.score(net, batch(), name)[name])
+    assert math.isfinite(zcpt.score(net, make_batch(), name)[name])
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_a_network_scores_the_same_however_it_is_written(name):
+def test_the_coding_style_of_a_network_does_not_change_its_score(name: str) -> None:
     """In place or not; through functions or modules; in evaluation or training mode."""
-    score = zcpt.score(built("relu"), batch(), name)
-    assert zcpt.score(built("in place"), batch(), name) == score
-    assert zcpt.score(built("relu").eval(), batch(), name) == score
+    score = zcpt.score(build_style("relu"), make_batch(), name)
+    assert zcpt.score(build_style("in place"), make_batch(), name) == score
+    assert zcpt.score(build_style("relu").eval(), make_batch(), name) == score
     if not name.startswith("naswot"):
         torch.manual_seed(0)
-        module = zcpt.score(Functional(nn.ReLU()), batch(), name)
-        assert zcpt.score(built("functional in place"), batch(), name) == module
+        module = zcpt.score(Functional(nn.ReLU()), make_batch(), name)
+        assert zcpt.score(build_style("functional in place"), make_batch(), name) == module
 
 
 @pytest.mark.parametrize("name", LAYERED)
-def test_a_layer_that_never_runs_adds_nothing(name):
-    layers = zcpt.get_proxy(name).score_layers(built("twice and never").eval(), batch())
+def test_a_layer_that_never_runs_adds_nothing(name: str) -> None:
+    proxy = zcpt.get_proxy(name)
+    assert isinstance(proxy, LayerProxy)
+    layers = proxy.score_layers(build_style("twice and never").eval(), make_batch())
     assert set(layers) - {"never"} == {"stem", "again", "head"}
     if name == "l2_norm":
         assert layers["never"] > 0  # which does not run anything
@@ -144,10 +158,10 @@ def test_a_layer_that_never_runs_adds_nothing(name):
 
 
 @pytest.mark.parametrize("name", ["synflow", "logsynflow", "snr_synflow"])
-def test_flow_leaves_out_every_kind_of_norm_and_nothing_else(name):
-    def score(norm, activation=nn.ReLU):
+def test_flow_leaves_out_every_kind_of_norm_and_nothing_else(name: str) -> None:
+    def score(norm: Callable[[int], nn.Module], activation: Callable[[], nn.Module] = nn.ReLU) -> dict[str, float]:
         torch.manual_seed(0)
-        return zcpt.score(chain(activation, norm), batch(), name)
+        return zcpt.score(build_chain(activation, norm), make_batch(), name)
 
     plain = score(lambda channels: nn.Identity())
     for norm in (nn.BatchNorm2d, lambda c: nn.GroupNorm(2, c), nn.InstanceNorm2d, lambda c: nn.LocalResponseNorm(2)):
@@ -159,28 +173,28 @@ def test_flow_leaves_out_every_kind_of_norm_and_nothing_else(name):
     assert both == score(lambda channels: nn.Identity(), nn.SiLU)
 
 
-def test_what_a_network_or_batch_lacks_is_said_in_a_sentence():
-    linear, images = nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), batch().images
+def test_networks_and_batches_that_do_not_fit_are_refused() -> None:
+    linear, images = nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), make_batch().images
     pairs = torch.nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Unflatten(1, (2, 2)))
 
     class Several(nn.Module):
-        def forward(self, x):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return x, x
 
     for net, labels, name, said in (
         (linear, torch.tensor([0, 1, 5, 2]), "snip", "labels range from 0 to 5, and the network has 5 classes"),
         (linear, torch.tensor([0, 1, -1, 2]), "snip", "labels range from -1 to 2, .* counted from 0"),
         (linear, torch.rand(4), "fisher", r"integer labels \[B\], not \[4, 5\] and torch.float32 \[4\]"),
-        (pairs, batch().labels, "grasp", r"needs logits \[B, classes\] .* not \[4, 2, 2\]"),
-        (nn.Flatten(), batch().labels, "snip", "looks at convolutions and linear layers, and Flatten has none"),
-        (Several(), batch().labels, "jacob_cov", "Several returns tuple instead of logits"),
+        (pairs, make_batch().labels, "grasp", r"needs logits \[B, classes\] .* not \[4, 2, 2\]"),
+        (nn.Flatten(), make_batch().labels, "snip", "looks at convolutions and linear layers, and Flatten has none"),
+        (Several(), make_batch().labels, "jacob_cov", "Several returns tuple instead of logits"),
     ):
         with pytest.raises(ProxyError, match=said):
             zcpt.score(net, (images, labels), name)
     with pytest.raises(ProxyError, match="second derivatives, and Sequential has an operation without"):
-        zcpt.score(chain(nn.Hardsigmoid), batch(), "grasp")
+        zcpt.score(build_chain(nn.Hardsigmoid), make_batch(), "grasp")
     with pytest.raises(ProxyError, match="of a single value, on one image of .*3, 5, 5.*: use larger images"):
-        zcpt.score(chain(nn.ReLU), batch(side=5), "synflow_bn")
+        zcpt.score(build_chain(nn.ReLU), make_batch(side=5), "synflow_bn")
 
 
 MAY_REFUSE = {
@@ -189,7 +203,7 @@ MAY_REFUSE = {
     "synflow_bn": "on one small image some layer has a single position",
 }
 MAY_BE_NAN = {"jacob_cov", "epe_nas"}
-"""Of networks whose last layer starts as zeros the Jacobian is constant."""
+"""Proxies that are nan for networks whose last layer is initialised with zeros: the Jacobian is constant."""
 SMALL = {
     "torchvision": ("squeezenet1_1", "vit_b_16"),
     "timm": ("test_vit", "test_byobnet"),
@@ -224,7 +238,7 @@ LARGE = {
 }
 
 
-def check(source, model):
+def check(source: str, model: str) -> None:
     torch.manual_seed(0)
     create = {"torchvision": torchvision.models.get_model, "timm": timm.create_model}[source]
     sizes = {"img_size": 64} if model.startswith("mixer") else {}
@@ -232,7 +246,7 @@ def check(source, model):
         net = torchvision.models.VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=5)
     else:
         net = create(model, num_classes=5, **sizes)
-    given = batch(side=64)
+    given = make_batch(side=64)
     for name in SEEDS:  # the others: test_field.py
         with suppress(ProxyError):
             value = zcpt.score(net, given, name)[name]
@@ -243,47 +257,47 @@ def check(source, model):
 
 
 @pytest.mark.parametrize(("source", "model"), [(source, model) for source in SMALL for model in SMALL[source]])
-def test_small_networks_of_torchvision_and_timm(source, model):
+def test_small_networks_of_torchvision_and_timm(source: str, model: str) -> None:
     check(source, model)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "model"), [(source, model) for source in LARGE for model in LARGE[source]])
-def test_networks_of_torchvision_and_timm(source, model):
+def test_networks_of_torchvision_and_timm(source: str, model: str) -> None:
     check(source, model)
 
 
 @pytest.mark.parametrize("name", ["grad_norm", "naswot-batch", "zico", "synflow_bn", "near"])
-def test_norms_that_call_the_function_themselves_use_the_statistics_of_the_batch_too(name):
-    def built(norm):
+def test_norms_that_call_the_function_directly_use_the_statistics_of_the_batch(name: str) -> None:
+    def build(norm: Callable[[int], nn.Module]) -> nn.Sequential:
         torch.manual_seed(0)
-        return chain(nn.ReLU, norm)
+        return build_chain(nn.ReLU, norm)
 
-    expected = zcpt.score(built(lambda channels: nn.BatchNorm2d(channels, affine=False)), batch(), name)
+    expected = zcpt.score(build(lambda channels: nn.BatchNorm2d(channels, affine=False)), make_batch(), name)
     if name == "near":  # a BatchNorm without weights is not among its modules either
-        assert zcpt.score(built(nn.BatchNorm2d), batch(), name)[name] > expected[name]
-    assert zcpt.score(built(Handwritten), batch(), name) == pytest.approx(expected)
+        assert zcpt.score(build(nn.BatchNorm2d), make_batch(), name)[name] > expected[name]
+    assert zcpt.score(build(Handwritten), make_batch(), name) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     "norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
 )
-def test_weights_that_are_computed_are_refused_with_the_layer(norm):
-    net = chain(nn.ReLU)
+def test_computed_weights_are_refused_by_the_name_of_the_layer(norm: Callable[[nn.Module], nn.Module]) -> None:
+    net = build_chain(nn.ReLU)
     norm(net[-1])
     last = len(net) - 1
     for name in ("snip", "fisher", "synflow", "zico", "zen", "swap", "lnwot", "l2_norm", "grasp", "gradsign"):
         with pytest.raises(
             ProxyError, match=rf"layer '{last}' computes its weight, as weight_norm.* remove that first"
         ):
-            zcpt.score(net, batch(), name)
-    assert math.isfinite(zcpt.score(net, batch(), "naswot-batch")["naswot-batch"])
+            zcpt.score(net, make_batch(), name)
+    assert math.isfinite(zcpt.score(net, make_batch(), "naswot-batch")["naswot-batch"])
 
 
 @pytest.mark.parametrize("name", ["zico", "snip", "synflow", "fisher", "ntk", "az_trainability"])
-def test_checkpoints_which_would_run_on_other_tensors_are_refused(name):
+def test_gradient_checkpointing_is_refused(name: str) -> None:
     with pytest.raises(ProxyError, match="gradient checkpointing, .*: turn that off, such as by net.set_grad_ch"):
-        zcpt.score(Checkpointed(), batch(), name)
+        zcpt.score(Checkpointed(), make_batch(), name)
     torch.manual_seed(0)
     checkpointed = Checkpointed()
-    assert zcpt.score(checkpointed, batch(), "naswot") == zcpt.score(checkpointed.inside, batch(), "naswot")
+    assert zcpt.score(checkpointed, make_batch(), "naswot") == zcpt.score(checkpointed.inside, make_batch(), "naswot")

@@ -1,4 +1,6 @@
-"""Each of these proxies scores operations of every space: removing one changes the score, and nothing else does."""
+"""These proxies can score the operations of every space: removing one changes the score, and nothing else does."""
+
+from __future__ import annotations
 
 import pytest
 import torch
@@ -10,18 +12,18 @@ from tests.zcpt.scoring.test_evaluator import same, snapshot
 from zcpt import ProxyError
 
 SPACES = zcpt.list_spaces()
-SEEING = [name for name in SEEDS if zcpt.get_proxy(name).depends_on_mixture]
-PAIRS = [(space, proxy) for space in SPACES for proxy in SEEING]
-FEW = [(space, SEEING[-1 - number]) for number, space in enumerate(SPACES) if space != "nasbench201"]
+DEPENDENT = [name for name in SEEDS if zcpt.get_proxy(name).depends_on_mixture]
+PAIRS = [(space, proxy) for space in SPACES for proxy in DEPENDENT]
+FEW = [(space, DEPENDENT[-1 - number]) for number, space in enumerate(SPACES) if space != "nasbench201"]
 FEW += [pair for pair in PAIRS if pair[0] == "nasbench201"]
 """Every proxy, and every space."""
 
 
-def check(space, name, batch):
-    proxy, space = zcpt.get_proxy(name), zcpt.get_space(space)
+def check(space_name: str, name: str, batch: zcpt.Batch) -> None:
+    proxy, space = zcpt.get_proxy(name), zcpt.get_space(space_name)
     torch.manual_seed(0)
     net = space.build_supernet(tiny_network_config(space)).train()
-    next(iter(net.children())).eval()  # a mixture of flags has to survive too
+    next(iter(net.children())).eval()  # different flags have to be restored, too
     before = snapshot(net)
     choice = next(c for c in space.choices if any(map(THREE_BY_THREE.search, c.candidates)))
     removed = next(filter(THREE_BY_THREE.search, choice.candidates))
@@ -39,18 +41,18 @@ def check(space, name, batch):
 
 
 @pytest.mark.parametrize(("space", "proxy"), FEW)
-def test_removing_an_operation_changes_the_score(space, proxy, batch):
+def test_removing_an_operation_changes_the_score(space: str, proxy: str, batch: zcpt.Batch) -> None:
     check(space, proxy, batch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("space", "proxy"), [pair for pair in PAIRS if pair not in FEW])
-def test_removing_an_operation_changes_the_score_of_any_space(space, proxy, batch):
+def test_removing_an_operation_changes_the_score_of_any_space(space: str, proxy: str, batch: zcpt.Batch) -> None:
     check(space, proxy, batch)
 
 
-@pytest.mark.parametrize("name", [name for name in SEEDS if name not in SEEING])
-def test_a_proxy_that_does_not_see_a_mixture_says_why(name, batch):
+@pytest.mark.parametrize("name", [name for name in SEEDS if name not in DEPENDENT])
+def test_a_proxy_that_does_not_depend_on_the_mixture_gives_the_reason(name: str, batch: zcpt.Batch) -> None:
     proxy, space = zcpt.get_proxy(name), zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]

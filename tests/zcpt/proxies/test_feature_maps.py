@@ -1,18 +1,23 @@
-"""ReLUs and feature maps are found in networks of others, and blocks where a person would see them."""
+"""ReLUs, last feature maps and blocks are found in published networks and in our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
-from tests.zcpt.proxies.test_field import pictures
+from tests.zcpt.proxies.test_field import make_batch
 from zcpt import ProxyError
 from zcpt.proxies import clone_tensors
 from zcpt.proxies._feature_maps import LastMapFinder, compute_block_outputs, find_blocks, observe_relus
+from zcpt.space import SearchSpace
 
 
 @pytest.mark.parametrize(
@@ -30,8 +35,8 @@ from zcpt.proxies._feature_maps import LastMapFinder, compute_block_outputs, fin
         lambda x: F.relu(x, inplace=True),
     ],
 )
-def test_every_relu_is_seen_once_and_only_on_maps(relu):
-    seen = []
+def test_every_relu_is_observed_once_and_only_on_maps(relu: Callable[[Tensor], Tensor]) -> None:
+    seen: list[Tensor] = []
     with observe_relus(seen.append):
         relu(torch.randn(2, 3, 4, 4))
         relu(torch.randn(2, 3))
@@ -41,7 +46,7 @@ def test_every_relu_is_seen_once_and_only_on_maps(relu):
     assert float(seen[0].min()) == 0
 
 
-def last_maps(net, images):
+def find_last_maps(net: nn.Module, images: Tensor) -> Tensor:
     last = LastMapFinder(images)
     with torch.no_grad(), last.observe():
         net(images)
@@ -60,18 +65,18 @@ def last_maps(net, images):
         (lambda: timm.create_model("test_convnext"), "head.global_pool", 64),
     ],
 )
-def test_the_last_maps_are_what_the_pooling_reads(make, pool, size):
+def test_the_last_maps_are_what_the_pooling_reads(make: Callable[[], nn.Module], pool: str, size: int) -> None:
     net, read = make().eval(), []
     net.get_submodule(pool).register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
-    assert torch.equal(last_maps(net, torch.randn(2, 3, size, size)), read[0])
+    assert torch.equal(find_last_maps(net, torch.randn(2, 3, size, size)), read[0])
 
 
 class Head(nn.Module):
-    def __init__(self, head, stride=1):
+    def __init__(self, head: Callable[[Tensor], Tensor], stride: int = 1) -> None:
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 8 if stride == 8 else 3, stride), head
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         self.maps = self.conv(x)
         return self.head(self.maps)
 
@@ -89,75 +94,75 @@ class Head(nn.Module):
         lambda x: F.avg_pool2d(x, x.shape[-1]).flatten(1),
     ],
 )
-def test_the_last_maps_of_all_sorts_of_heads(head, stride):
+def test_the_last_maps_before_different_heads(head: Callable[[Tensor], Tensor], stride: int) -> None:
     net = Head(head, stride)
-    assert torch.equal(last_maps(net, pictures().images), net.maps)
+    assert torch.equal(find_last_maps(net, make_batch().images), net.maps)
 
 
-def test_a_transformer_has_no_last_maps():
+def test_a_transformer_has_no_last_maps() -> None:
     net = torchvision.models.VisionTransformer(8, 4, 1, 2, 16, 32, num_classes=5)
     with pytest.raises(ProxyError, match="VisionTransformer has none"):
-        zcpt.score(net, pictures(), "zen")
+        zcpt.score(net, make_batch(), "zen")
     with pytest.raises(ProxyError, match="no ReLU or ReLU6 ran"):
-        zcpt.score(net, pictures(), "swap")
+        zcpt.score(net, make_batch(), "swap")
     with pytest.raises(ProxyError, match="use a convolutional network made of blocks"):
-        zcpt.score(net, pictures(), "az_expressivity")
+        zcpt.score(net, make_batch(), "az_expressivity")
 
 
 class Wrapper(nn.Module):
-    def __init__(self, net):
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
 
 
-def maps_of(net, mixture=None):
+def compute_maps(net: nn.Module, mixture: zcpt.Mixture | None = None) -> list[Tensor]:
     with torch.no_grad():
-        return compute_block_outputs(net.eval(), clone_tensors(net), pictures().images, mixture, "az_expressivity")
+        return compute_block_outputs(net.eval(), clone_tensors(net), make_batch().images, mixture, "az_expressivity")
 
 
-def test_blocks_of_a_residual_network():
+def test_blocks_of_a_residual_network() -> None:
     net = torchvision.models.resnet18()
     assert [type(block).__name__ for block in find_blocks(net)] == ["BasicBlock"] * 8
-    assert len(maps_of(net)) == 9
+    assert len(compute_maps(net)) == 9
     assert find_blocks(Wrapper(net)) == find_blocks(net)
 
 
-def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space):
+def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space: SearchSpace) -> None:
     if space.name in ("toy", "nasbench1shot1-2", "nasbench1shot1-3", "darts-s1", "darts-s2", "darts-s3", "darts-s4"):
         return
     shape = tiny_network_config(space)
     net = space.build_network(random_architecture(space, 0, "identity"), shape)
     cells = {"darts": 3, "nasbench201": 5, "nasbench1shot1-1": 3, "nasbench-macro": 8, "proxyless": 22}[space.name]
-    assert len(maps_of(net)) == 1 + cells
+    assert len(compute_maps(net)) == 1 + cells
     supernet = space.build_supernet(shape)
-    found = maps_of(supernet, supernet.initial_mixture())
+    found = compute_maps(supernet, supernet.initial_mixture())
     assert len(found) == {"nasbench1shot1-1": 5, "proxyless": 22}.get(space.name, 1 + cells)
     assert all(maps.ndim == 4 for maps in found)
 
 
-def test_maps_are_not_changed_by_what_works_in_place():
+def test_maps_are_not_changed_by_in_place_operations() -> None:
     class Block(nn.Module):
-        def __init__(self, inplace):
+        def __init__(self, inplace: bool) -> None:
             super().__init__()
             self.relu, self.conv = nn.ReLU(inplace), nn.Conv2d(3, 3, 1)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.conv(self.relu(x))
 
     torch.manual_seed(0)
     plain, inplace = (nn.Sequential(nn.Conv2d(3, 3, 1), Block(i), Block(i), nn.Flatten()) for i in (False, True))
     inplace.load_state_dict(plain.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(maps_of(plain), maps_of(inplace), strict=True))
-    assert len(maps_of(plain)) == 3
+    assert all(torch.equal(a, b) for a, b in zip(compute_maps(plain), compute_maps(inplace), strict=True))
+    assert len(compute_maps(plain)) == 3
 
 
-def test_an_identity_that_a_supernet_has_decided_on_is_no_block():
+def test_a_chosen_identity_of_a_supernet_is_no_block() -> None:
     space = zcpt.get_space("nasbench-macro")
     net = space.build_supernet(tiny_network_config(space))
     name = next(
         choice.name for choice in space.choices if isinstance(net.get_submodule(f"{choice.name}.identity"), nn.Identity)
     )
-    assert len(maps_of(net, net.initial_mixture().select(name, ["identity"]))) == len(maps_of(net)) - 1
+    assert len(compute_maps(net, net.initial_mixture().select(name, ["identity"]))) == len(compute_maps(net)) - 1
