@@ -179,20 +179,20 @@ class _SupernetValues(nn.Module):
         self.net = net
         self.names = names
 
-    def forward(self, images: Tensor, mixture: Mixture | None = None) -> list[Tensor]:
+    def forward(self, images: Tensor, mixture: Mixture) -> list[Tensor]:
         return self.net.compute_values(images, self.names, mixture)
 
 
 def _run_supernet_groups(
     net: Supernet, tensors: Mapping[str, Tensor], images: Tensor, mixture: Mixture | None
 ) -> list[Tensor]:
-    live = [step.out for step, _ in net.list_live_steps(net.initial_mixture() if mixture is None else mixture)]
+    mixture = net.initial_mixture() if mixture is None else mixture
+    live = [step.out for step, _ in net.list_live_steps(mixture)]
     # A later value of a group replaces the name but not the place: the order is that of the groups' first values.
     last = {_group_name(name): name for name in live}
     named = {f"net.{name}": tensor for name, tensor in tensors.items()}
     images = images.clone()  # the network may begin with an in-place operation
-    arguments = (images,) if mixture is None else (images, mixture)
-    values: list[Tensor] = functional_call(_SupernetValues(net, list(last.values())), named, arguments)
+    values: list[Tensor] = functional_call(_SupernetValues(net, list(last.values())), named, (images, mixture))
     return [value for index, value in enumerate(values) if not index or value is not values[index - 1]]
 
 

@@ -39,9 +39,9 @@ class Proxy(ABC):
     weights: WeightInit = "given"
     """Initialisation of the weights; proxies that draw weights take it as a constructor argument."""
     depends_on_mixture: ClassVar[bool] = True
-    """Whether the value depends on the mixture of a supernet; if not, the proxy cannot score operations."""
+    """True if the score depends on the mixture of a supernet; if not, the proxy cannot score operations."""
     independence_reason: ClassVar[str] = ""
-    """Reason shown to the user if it does not, e.g. 'it reads the weights alone'; a clause without a full stop."""
+    """Reason shown to the user if ``depends_on_mixture`` is False, e.g. 'it reads the weights alone': no full stop."""
     cost: ClassVar[float] = 1.0
     """Approximate cost, in forward passes of the batch."""
     paper: ClassVar[str] = ""

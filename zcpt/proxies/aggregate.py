@@ -108,6 +108,7 @@ class Aggregate(ABC):
         signs = np.array([[sign if component.higher_is_better else -sign] for component in self.components])
         oriented = signs * np.array([scores[component.name] for component in self.components], dtype=np.float64)
         is_present = ~np.isnan(oriented) if compare_infinite else np.isfinite(oriented)
+        # A missing score is the lowest one whatever the direction of the proxy, and ties with other missing ones.
         oriented = np.where(is_present, oriented, -math.inf)
         if not (oriented > -math.inf).any(axis=1).all():
             return [math.nan] * oriented.shape[1]

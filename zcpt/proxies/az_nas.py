@@ -137,6 +137,7 @@ def backpropagate(before: Tensor, after: Tensor, signs: Tensor) -> Tensor:
     """
     if not after.requires_grad or not before.requires_grad:
         return torch.zeros_like(before)
+    # The graph is kept: that of a later block contains it.
     (product,) = torch.autograd.grad(after, before, signs, retain_graph=True, materialize_grads=True)
     return product
 

@@ -48,7 +48,7 @@ class Knas(Proxy):
             raise ProxyError(
                 f"proxy 'knas' looks at parameters of at least {_ENTRIES} entries, and {type(net).__name__} has none."
             )
-        count = min(_BATCHES, len(batch.images) // 2) // 2 * 2
+        count = min(_BATCHES, len(batch.images) // 2) // 2 * 2  # even, e.g. 8 parts of 2 images for 19 images
         rows = []
         for part in split_batch(batch, count):
             with torch.enable_grad(), norm_mode("batch"):

@@ -112,6 +112,7 @@ class BatchNaswot(Naswot):
 
     def compute_logits(self, net: nn.Module, images: Tensor, mixture: Mixture | None) -> Tensor:
         with norm_mode("batch"):
+            # On clones, because BatchNorms that use the statistics of the batch also update their running statistics.
             return run_network(net, images, mixture, clone_tensors(net, gradients=False))
 
 

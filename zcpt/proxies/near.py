@@ -56,6 +56,7 @@ class Near(Proxy):
         def add_rank(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             index = modules[module]
             if index not in ranks and isinstance(output, Tensor):
+                # Seeded by the module, so that a removed candidate does not change the rows of the others.
                 seed = derive_seed(batch.seed, "near", index)
                 ranks[index] = effective_rank(_draw_rows(output.detach(), seed, isinstance(module, _CHANNELS_LAST)))
 

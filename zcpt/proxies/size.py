@@ -50,7 +50,7 @@ class Macs(Proxy):
         # The counter does not support all fused attention kernels, of which torch has one for runs without gradients.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             run_network(net, torch.zeros_like(batch.images[:1]), mixture, clone_tensors(net))
-        return float(counter.get_total_flops() // 2)
+        return float(counter.get_total_flops() // 2)  # a multiply-accumulate is two floating-point operations
 
 
 @register_proxy

@@ -19,7 +19,7 @@ from zcpt.proxies._weights import clone_tensors, draw_weights
 from zcpt.seeding import derive_seed
 
 _BITS = 62
-"""Images whose signs are packed into one int64."""
+"""Images whose signs are packed into one int64, below its sign bit."""
 
 
 @register_proxy

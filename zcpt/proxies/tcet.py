@@ -106,7 +106,7 @@ class LayerNwot(LayerProxy):
                 terms[names[module]] = _independence(output.detach().reshape(len(images), -1))
 
         with torch.no_grad(), hook_modules(names, after=add_term):
-            run_network(net, images, mixture, {})
+            run_network(net, images, mixture)
         return {name: terms[name] for name in names.values() if name in terms}
 
 

@@ -152,6 +152,7 @@ class LinearRegions(Proxy):
         Raises:
             ProxyError: No ReLU ran on feature maps, or the network cannot be run on such small images.
         """
+        # Packed, because a thousand images times all units would be large as booleans.
         bits: list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = []
 
         def add_bits(output: Tensor) -> None:
