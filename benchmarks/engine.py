@@ -26,9 +26,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import zcpt
-from benchmarks.engine_growth import growth, limits
+from benchmarks.engine_growth import measure_growth, measure_limits
 from benchmarks.engine_report import report
-from benchmarks.engine_setup import BATCHES, ENGINES, random_batch, seconds, supernet
+from benchmarks.engine_setup import BATCHES, ENGINES, build_supernet, make_random_batch, measure_seconds
 from benchmarks.naive import NaiveEngine
 from zcpt.batches import Batch
 from zcpt.devices import move_batch
@@ -85,14 +85,14 @@ def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[
 
 def measure(name: str, device: torch.device, repeats: int, samples: int) -> dict[str, Any]:
     """Seconds of a proposal by each engine."""
-    space, batch = zcpt.get_space(name), move_batch(random_batch(BATCHES[name]), device)
+    space, batch = zcpt.get_space(name), move_batch(make_random_batch(BATCHES[name]), device)
     steps, whole = trajectory(space, batch, device)
     at = np.unique(np.linspace(0, len(steps) - 1, samples).round().astype(int))
     counts = [len(step) for step in steps]
-    nets = {engine: supernet(space, device) for engine in ENGINES}
+    nets = {engine: build_supernet(space, device) for engine in ENGINES}
     score = {engine: scorer(engine, nets[engine]) for engine in ENGINES}
-    looking = seconds(lambda: score["fast"](steps[0][:1], batch), device)
-    looking -= seconds(lambda: score["fast"](steps[0][:1], batch), device)
+    looking = measure_seconds(lambda: score["fast"](steps[0][:1], batch), device)
+    looking -= measure_seconds(lambda: score["fast"](steps[0][:1], batch), device)
     totals: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     first: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     last: dict[str, list[float]] = {engine: [] for engine in ENGINES}
@@ -102,7 +102,7 @@ def measure(name: str, device: torch.device, repeats: int, samples: int) -> dict
             for engine in ENGINES:
                 # The fast engine shares work between the mixtures of a decision; for the others one is like another.
                 some = steps[index] if engine == "fast" else [steps[index][repeat % counts[index]]]
-                taken = seconds(lambda some=some, engine=engine: score[engine](some, batch), device)  # type: ignore[misc]
+                taken = measure_seconds(lambda some=some, engine=engine: score[engine](some, batch), device)  # type: ignore[misc]
                 each[engine].append(taken / len(some))
         for engine in ENGINES:
             between = np.interp(range(len(steps)), at, each[engine])
@@ -128,11 +128,11 @@ def measure(name: str, device: torch.device, repeats: int, samples: int) -> dict
 def peak_memory(name: str, engine: str, device: torch.device) -> int:
     """Bytes above what the process has after a small warm-up, for the first decision of a proposal."""
     space = zcpt.get_space(name)
-    net, start = supernet(space, device), Mixture.initial(space.choices)
+    net, start = build_supernet(space, device), Mixture.initial(space.choices)
     choice = space.choices[0]
     removed = [start.without(choice.name, candidate) for candidate in choice.candidates]
-    score, batch = scorer(engine, net), move_batch(random_batch(BATCHES[name]), device)
-    score(removed[:1], move_batch(random_batch(2), device))
+    score, batch = scorer(engine, net), move_batch(make_random_batch(BATCHES[name]), device)
+    score(removed[:1], move_batch(make_random_batch(2), device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -181,7 +181,7 @@ def main() -> None:
             mine[name]["peak bytes"] = {e: _in_a_process_of_its_own(name, e, args.device) for e in ENGINES}
             write_atomically(RESULT, to_json_text(document))
         if args.growth or not args.space:
-            mine |= {"growth": growth(device), "limits": limits(device)}
+            mine |= {"growth": measure_growth(device), "limits": measure_limits(device)}
             write_atomically(RESULT, to_json_text(document))
     write_atomically(RESULT.with_suffix(".md"), report(document))
 

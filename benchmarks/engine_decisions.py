@@ -25,7 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import zcpt
-from benchmarks.engine_setup import random_batch
+from benchmarks.engine_setup import make_random_batch
 from zcpt.batches import Batch, as_batches
 from zcpt.files import to_json_text, write_atomically
 from zcpt.mixture import Mixture
@@ -83,7 +83,7 @@ def compare(name: str, seed: int, other: str) -> Repeated:
     settings: dict[str, Any] = {"channels": CHANNELS, "layers": LAYERS.get(name, space.small_size.layers)}
     settings |= {"proposals": 1, "batch_size": BATCH, "seed": seed}
     config = configure(space, **settings)
-    data = random_batch(BATCH, SIDE)
+    data = make_random_batch(BATCH, SIDE)
     source = as_batches((data.images, data.labels), 10)
     images = source.draw(BATCH, derive_seed(SearchSeeds.from_seed(seed).batch, 0))
     repeated = Repeated(space, config, NetworkConfig(CHANNELS, config.layers, 10, 3, (SIDE, SIDE)), images, other)

@@ -1,4 +1,8 @@
-"""Agreement kernels of many tensors, added up: in how many units two images are positive alike."""
+"""Agreement kernels of observed activations: in how many units two images are positive or not alike.
+
+With signs S in {0, 1}, [B, units], two images i and j are both positive in P[i, j] = (S @ S.T)[i, j] units and agree in
+K[i, j] = 2 P[i, j] - P[i, i] - P[j, j] + units. So one product of signs is enough.
+"""
 
 from __future__ import annotations
 
@@ -8,88 +12,97 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-PIECE = 2**14
-"""So many units of each image are compared at a time, to stay in the processor's cache."""
+UNITS_PER_PIECE = 2**14
+"""Units of each image whose signs are taken and multiplied at a time, to stay in the processor's cache."""
 _EXACT_FLOAT32 = 2**24
-_HALVED = 128
-"""From so many images on a product is taken by halves."""
+"""Largest count up to which float32 represents every integer."""
+_SPLIT_FROM = 128
+"""Number of images from which on a symmetric product is computed by halves."""
+
+Counts = tuple[int, ...]
+"""How often an observed tensor's units count in each of P mixtures."""
 
 
-class Count(ABC):
-    """What is told of every observed value; ``times`` says how often its units count in each mixture."""
+class SignRecorder(ABC):
+    """Receives which units of the observed activations are positive."""
 
-    def add(self, times: tuple[int, ...], x: Tensor) -> None:
-        """Count the units of a tensor [B, ...]."""
-        for piece in rows(x).split(PIECE, dim=1):
-            self.add_signs(times, positive(piece, self.room(x, piece.shape[1])))
+    def record(self, counts: Counts, x: Tensor) -> None:
+        """Record the signs of an activation [B, ...]."""
+        for piece in flatten_units(x).split(UNITS_PER_PIECE, dim=1):
+            self.record_signs(counts, write_signs(piece, self.allocate_signs(x, piece.shape[1])))
 
-    def room(self, images: Tensor, units: int) -> Tensor:
-        """Where signs of so many units can be written: int8 [B, units]; they are to be counted in this order."""
+    def allocate_signs(self, images: Tensor, units: int) -> Tensor:
+        """Return a tensor for signs, int8 [B, units]; tensors must be recorded in the order they were allocated."""
         return images.new_empty((len(images), units), dtype=torch.int8)
 
     @abstractmethod
-    def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
-        """Count units of which is known which are positive: int8 [B, units]."""
+    def record_signs(self, counts: Counts, signs: Tensor) -> None:
+        """Record units whose signs are known: 1 where positive, int8 [B, units]."""
 
 
-class Tally(Count):
-    """The kernels of P mixtures. Units that count equally often in all of them are counted together."""
+class KernelAccumulator(SignRecorder):
+    """Accumulates the kernels of P mixtures. Units that count equally often in all of them share one product."""
 
     def __init__(self) -> None:
-        self._both: dict[tuple[int, ...], Tensor] = {}
-        self._units: Counter[tuple[int, ...]] = Counter()
+        self._both_positive: dict[Counts, Tensor] = {}
+        self._units: Counter[Counts] = Counter()
 
-    def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
-        """Count units of which is known which are positive: int8 [B, units]."""
-        both = both_positive(signs)
-        self._both[times] = both if times not in self._both else self._both[times].add_(both)
-        self._units[times] += signs.shape[1]
+    def record_signs(self, counts: Counts, signs: Tensor) -> None:
+        self._add(counts, count_both_positive(signs))
+        self._units[counts] += signs.shape[1]
 
-    def join(self, other: Tally) -> None:
-        """Count what another one has counted."""
-        for times, both in other._both.items():
-            self._both[times] = both if times not in self._both else self._both[times].add_(both)
+    def add(self, other: KernelAccumulator) -> None:
+        """Add what another accumulator has counted."""
+        for counts, both in other._both_positive.items():
+            self._add(counts, both)
         self._units.update(other._units)
 
-    def kernels(self) -> list[Tensor]:
-        """K [B, B], int64, on the CPU, for each mixture: as ``Naswot.compute_kernel`` has it."""
+    def _add(self, counts: Counts, both: Tensor) -> None:
+        if counts in self._both_positive:
+            self._both_positive[counts].add_(both)
+        else:
+            self._both_positive[counts] = both
+
+    def compute_kernels(self) -> list[Tensor]:
+        """Return K [B, B], int64, on the CPU, for each mixture; equal to ``Naswot.compute_kernel``."""
         totals: list[Tensor] = []
-        for times, both in self._both.items():
+        for counts, both in self._both_positive.items():
             both = both.cpu()
             alone = both.diagonal()
-            kernel = 2 * both - alone[:, None] - alone[None, :] + self._units[times]
-            totals = totals or [torch.zeros_like(kernel) for _ in times]
-            for total, often in zip(totals, times, strict=True):
-                total.add_(kernel, alpha=often)
+            kernel = 2 * both - alone[:, None] - alone[None, :] + self._units[counts]
+            totals = totals or [torch.zeros_like(kernel) for _ in counts]
+            for total, count in zip(totals, counts, strict=True):
+                total.add_(kernel, alpha=count)
         return totals
 
 
-def rows(x: Tensor) -> Tensor:
-    """[B, units], the units in the order in which they lie in memory: it is all the same."""
+def flatten_units(x: Tensor) -> Tensor:
+    """Return [B, units] without a copy, units in memory order; a kernel sums over units, so any order works."""
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         x = x.permute(0, 2, 3, 1)
     return x.flatten(1)
 
 
-def positive(x: Tensor, out: Tensor) -> Tensor:
-    """Write which units are positive: 1 or 0, int8 [B, units]."""
-    # Straight into int8: by way of booleans it takes several times as long.
-    return torch.gt(rows(x), 0, out=out)
+def write_signs(x: Tensor, out: Tensor) -> Tensor:
+    """Write into int8 [B, units] a 1 where a unit is positive and a 0 elsewhere, and return it."""
+    # Compared straight into int8: through a tensor of booleans it takes several times as long.
+    return torch.gt(flatten_units(x), 0, out=out)
 
 
-def both_positive(signs: Tensor) -> Tensor:
-    """How many of the units [B, units] are 1 in both of two images: [B, B], int64, exact."""
-    if signs.device.type == "cpu" and len(signs) >= _HALVED:
-        # The kernel is symmetric.
+def count_both_positive(signs: Tensor) -> Tensor:
+    """Count the units, of [B, units], that are 1 in both of two images: [B, B], int64, exact."""
+    if signs.device.type == "cpu" and len(signs) >= _SPLIT_FROM:
+        # The result is symmetric: of its four blocks one is another's transpose, which saves a quarter of the product.
         first, second = signs.tensor_split(2)
         across = torch._int_mm(first, second.T).long()
         return torch.cat(
             [
-                torch.cat([both_positive(first), across], dim=1),
-                torch.cat([across.T, both_positive(second)], dim=1),
+                torch.cat([count_both_positive(first), across], dim=1),
+                torch.cat([across.T, count_both_positive(second)], dim=1),
             ]
         )
     if _has_int8_product(signs):
+        # int8 products are summed up in int32, exactly.
         return torch._int_mm(signs, signs.T).long()
     both = torch.zeros(len(signs), len(signs), dtype=torch.int64, device=signs.device)
     for piece in signs.split(_EXACT_FLOAT32, dim=1):
@@ -100,5 +113,6 @@ def both_positive(signs: Tensor) -> Tensor:
 
 def _has_int8_product(signs: Tensor) -> bool:
     if signs.device.type == "cuda":
+        # The sizes that torch._int_mm accepts on CUDA.
         return len(signs) > 16 and len(signs) % 8 == 0 and signs.shape[1] % 8 == 0
     return signs.device.type == "cpu"

@@ -1,6 +1,7 @@
-"""Functions of torch in the form that is fast: each one's arguments, and the value that it adds to a graph.
+"""Lowerings: for functions of torch, the fast operation that a call of it becomes in a graph.
 
-A lowering gives None where the function is called in a way that it does not know; then the call is noted as it is.
+A lowering has the arguments of its function. It returns None where it does not support them; then the call is recorded
+as it is (``operations.FunctionCall``).
 """
 
 from __future__ import annotations
@@ -13,12 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zcpt.scoring.fast.graph import Graph, Mix, Term, Value
-from zcpt.scoring.fast.operations import AveragePool, Convolution, Join, MaxPool3, Relu, Scale, Size, Zeros, pair
+from zcpt.scoring.fast.graph import GraphBuilder, Term, Value, WeightedSum
+from zcpt.scoring.fast.operations import (
+    AveragePool,
+    ChannelAffine,
+    Concatenation,
+    Convolution,
+    MaxPool3x3,
+    Relu,
+    TensorShape,
+    Zeros,
+    pair,
+)
 
 
 def _conv2d(
-    graph: Graph,
+    graph: GraphBuilder,
     source: Value,
     weight: Any,
     bias: Any = None,
@@ -27,20 +38,22 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Value | None:
-    known = isinstance(weight, Tensor) and not isinstance(bias, Value) and not isinstance(padding, str)
-    if not known or len(source.shape) != 4:
+    is_supported = isinstance(weight, Tensor) and not isinstance(bias, Value) and not isinstance(padding, str)
+    if not is_supported or len(source.shape) != 4:
         return None
     window = [d * (k - 1) + 1 for d, k in zip(pair(dilation), weight.shape[2:], strict=True)]
-    shape = (source.shape[0], len(weight), *_slid(source.shape[2:], window, pair(stride), pair(padding)))
-    bias, every = None if bias is None else bias.detach(), 1
+    shape = (source.shape[0], len(weight), *_slide(source.shape[2:], window, pair(stride), pair(padding)))
+    bias = None if bias is None else bias.detach()
+    subsampling = 1
     if weight.shape[2:] == (1, 1) and pair(padding) == (0, 0) and len({*pair(stride)}) == 1:
-        # To leave out first what is not read is less work than to step over it.
-        every, stride = pair(stride)[0], 1
-    return graph.add(Convolution(weight.detach(), bias, stride, padding, dilation, groups, every), (source,), shape)
+        # A strided 1x1 convolution: dropping the pixels that it skips first is faster than stepping over them.
+        subsampling, stride = pair(stride)[0], 1
+    convolution = Convolution(weight.detach(), bias, stride, padding, dilation, groups, subsampling)
+    return graph.add(convolution, (source,), shape)
 
 
 def _batch_norm(
-    graph: Graph,
+    graph: GraphBuilder,
     source: Value,
     mean: Any,
     variance: Any,
@@ -57,42 +70,42 @@ def _batch_norm(
     shift = -mean.detach() * scale
     shift = shift if bias is None else shift + bias.detach()
     factors, summands = scale.cpu().numpy(), shift.cpu().numpy()
-    uniform = not summands.any() and bool((factors == factors[0]).all())
-    op = Scale(scale, shift, float(factors[0]) if uniform else None)
-    return graph.add(op, (source,), source.shape, ("scale", factors.tobytes(), summands.tobytes()))
+    # As it is in a network that was never trained: then the factor can become part of a sum's weights.
+    is_uniform = not summands.any() and bool((factors == factors[0]).all())
+    op = ChannelAffine(scale, shift, float(factors[0]) if is_uniform else None)
+    # BatchNorms of equal numbers on one value, such as behind the pools of an edge's candidates, are one value.
+    return graph.add(op, (source,), source.shape, ("affine", factors.tobytes(), summands.tobytes()))
 
 
-def _relu(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return _cut_off(graph, source, None)
+def _relu(graph: GraphBuilder, source: Value, inplace: bool = False) -> Value:
+    return _clamp(graph, source, None)
 
 
-def _relu6(graph: Graph, source: Value, inplace: bool = False) -> Value:
-    return _cut_off(graph, source, 6.0)
+def _relu6(graph: GraphBuilder, source: Value, inplace: bool = False) -> Value:
+    return _clamp(graph, source, 6.0)
 
 
-def _cut_off(graph: Graph, source: Value, top: float | None) -> Value:
-    if isinstance(source.op, Join):
-        # Of what is joined, most is cut off elsewhere, too.
-        return joined(graph, [_cut_off(graph, part, top) for part in source.sources])
-    return graph.add(Relu(top), (source,), source.shape, ("relu", top))
+def _clamp(graph: GraphBuilder, source: Value, maximum: float | None) -> Value:
+    if isinstance(source.op, Concatenation):
+        # Clamp the parts instead: other operations read most of them through a ReLU too, and then that is one value.
+        return concatenate(graph, [_clamp(graph, part, maximum) for part in source.sources])
+    return graph.add(Relu(maximum), (source,), source.shape, ("relu", maximum))
 
 
 def _hardtanh(
-    graph: Graph, source: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    graph: GraphBuilder, source: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Value | None:
-    return _cut_off(graph, source, float(max_val)) if min_val == 0 else None
+    return _clamp(graph, source, float(max_val)) if min_val == 0 else None
 
 
-def _zeros_like(graph: Graph, source: Value, **kwargs: Any) -> Value | None:
-    return (
-        None
-        if kwargs
-        else graph.add(Zeros(source.shape[1:], graph.dtype, graph.device), (), source.shape, source.shape)
-    )
+def _zeros_like(graph: GraphBuilder, source: Value, **kwargs: Any) -> Value | None:
+    if kwargs:
+        return None
+    return graph.add(Zeros(source.shape[1:], graph.dtype, graph.device), (), source.shape, source.shape)
 
 
 def _max_pool2d(
-    graph: Graph,
+    graph: GraphBuilder,
     source: Value,
     kernel_size: Any,
     stride: Any = None,
@@ -101,15 +114,15 @@ def _max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Value | None:
-    given = (pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), return_indices)
-    usual = given == ((3, 3), (1, 1), (1, 1), (1, 1), False) and len(source.shape) == 4
-    if not usual or graph.device.type != "cpu":
+    arguments = (pair(kernel_size), pair(stride or kernel_size), pair(padding), pair(dilation), return_indices)
+    is_supported = arguments == ((3, 3), (1, 1), (1, 1), (1, 1), False) and len(source.shape) == 4
+    if not is_supported or graph.device.type != "cpu":  # on a GPU torch's own pooling is fast
         return None
-    return graph.add(MaxPool3(), (source,), source.shape, "max_pool_3x3")
+    return graph.add(MaxPool3x3(), (source,), source.shape, "max_pool_3x3")
 
 
 def _avg_pool2d(
-    graph: Graph,
+    graph: GraphBuilder,
     source: Value,
     kernel_size: Any,
     stride: Any = None,
@@ -121,37 +134,40 @@ def _avg_pool2d(
     if ceil_mode or divisor_override or graph.device.type != "cpu" or len(source.shape) != 4:
         return None
     window, stride, padding = pair(kernel_size), pair(stride or kernel_size), pair(padding)
-    share = _share(source.shape[2:], window, stride, padding, count_include_pad).to(graph.dtype)
-    pool = AveragePool(torch.ones(source.shape[1], 1, *window, dtype=graph.dtype), share, stride, padding)
-    shape = (*source.shape[:2], *share.shape[2:])
+    reciprocals = _window_reciprocals(source.shape[2:], window, stride, padding, count_include_pad).to(graph.dtype)
+    pool = AveragePool(torch.ones(source.shape[1], 1, *window, dtype=graph.dtype), reciprocals, stride, padding)
+    shape = (*source.shape[:2], *reciprocals.shape[2:])
     return graph.add(pool, (source,), shape, ("average", window, stride, padding, count_include_pad))
 
 
 @lru_cache
-def _share(size: Size, window: Size, stride: Size, padding: Size, pluralize: bool) -> Tensor:
-    """One over the number of pixels of each window that count."""
-    pixels = F.pad(torch.ones(1, 1, *size), (padding[1], padding[1], padding[0], padding[0]), value=float(pluralize))
+def _window_reciprocals(
+    size: TensorShape, window: TensorShape, stride: TensorShape, padding: TensorShape, count_padding: bool
+) -> Tensor:
+    """Return one over the number of pixels that count in each window, [1, 1, height, width]."""
+    borders = (padding[1], padding[1], padding[0], padding[0])
+    pixels = F.pad(torch.ones(1, 1, *size), borders, value=float(count_padding))
     return F.conv2d(pixels, torch.ones(1, 1, *window), None, stride).reciprocal()
 
 
-def _add(graph: Graph, source: Value, other: Any, **kwargs: Any) -> Value | None:
+def _add(graph: GraphBuilder, source: Value, other: Any, **kwargs: Any) -> Value | None:
     if kwargs or not isinstance(other, Value) or source.shape != other.shape:
         return None
-    return graph.add(Mix(((Term(),), (Term(),))), (source, other), source.shape)
+    return graph.add(WeightedSum(((Term(),), (Term(),))), (source, other), source.shape)
 
 
-def _cat(graph: Graph, sources: Sequence[Value], dim: int = 0) -> Value | None:
-    return joined(graph, sources) if dim == 1 else None
+def _cat(graph: GraphBuilder, sources: Sequence[Value], dim: int = 0) -> Value | None:
+    return concatenate(graph, sources) if dim == 1 else None
 
 
-def joined(graph: Graph, sources: Sequence[Value]) -> Value:
-    """The values side by side along the channels."""
+def concatenate(graph: GraphBuilder, sources: Sequence[Value]) -> Value:
+    """Add the concatenation of values along the channels."""
     batch, _, *size = sources[0].shape
-    return graph.add(Join(), sources, (batch, sum(source.shape[1] for source in sources), *size), "join")
+    return graph.add(Concatenation(), sources, (batch, sum(source.shape[1] for source in sources), *size), "join")
 
 
-def _slid(size: Size, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Size:
-    """How often a window fits, along height and width."""
+def _slide(size: TensorShape, window: Any, stride: tuple[int, int], padding: tuple[int, int]) -> TensorShape:
+    """Return the numbers of windows along height and width."""
     return tuple((s + 2 * p - w) // d + 1 for s, w, d, p in zip(size, window, stride, padding, strict=True))
 
 

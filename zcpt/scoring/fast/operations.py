@@ -1,4 +1,7 @@
-"""Operations on tensors, each in the form that is fast."""
+"""Tensor operations of the fast engine, each in the form that runs fastest.
+
+``str()`` of an operation is the name under which listings of graphs and plans show it.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_unflatten
 
-Size = tuple[int, ...]
+TensorShape = tuple[int, ...]
 
 
-def pair(given: Any) -> tuple[int, int]:
-    """What torch takes for both directions, or for each."""
-    return (given, given) if isinstance(given, int) else (given[0], given[-1])
+def pair(argument: Any) -> tuple[int, int]:
+    """Return the (height, width) that a convolution or pooling argument of torch stands for."""
+    return (argument, argument) if isinstance(argument, int) else (argument[0], argument[-1])
 
 
-class Op(Protocol):
-    """How a value is computed from others."""
+class TensorOp(Protocol):
+    """A function of tensors: how a value of a graph is computed from others."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        """Compute it; what is given stays as it is, but for a ReLU that works in place."""
+        """Compute the value; the sources stay unchanged, except under a ReLU that works in place."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """A convolution, and the BatchNorm behind it where there is one."""
+    """A convolution, with the BatchNorm behind it folded in where there is one."""
 
     weight: Tensor
     bias: Tensor | None
@@ -37,44 +40,55 @@ class Convolution:
     padding: Any
     dilation: Any
     groups: int
-    every: int = 1
-    """It reads only each so many-th pixel."""
+    subsampling: int = 1
+    """The convolution reads only every n-th pixel along height and width."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        x = sources[0] if self.every == 1 else sources[0][:, :, :: self.every, :: self.every]
+        x = sources[0]
+        if self.subsampling != 1:
+            x = x[:, :, :: self.subsampling, :: self.subsampling]
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def scaled(self, scale: Tensor, shift: Tensor) -> Convolution:
-        """This convolution with a factor and a summand for each channel behind it."""
+    def __str__(self) -> str:
+        height, width = self.weight.shape[2:]
+        return f"conv{height}x{width}{'' if self.bias is None else '+bias'}"
+
+    def fold_affine(self, scale: Tensor, shift: Tensor) -> Convolution:
+        """Return this convolution followed by a factor and a summand for each output channel."""
         bias = shift if self.bias is None else torch.addcmul(shift, self.bias, scale)
+        # Without a bias of zeros: a convolution without bias can be one matrix product (``is_matrix_product``).
         return replace(self, weight=self.weight * scale[:, None, None, None], bias=bias if bias.any() else None)
 
-    def times(self, factor: float) -> Convolution:
-        """This convolution multiplied by a number."""
+    def multiply(self, factor: float) -> Convolution:
+        """Return this convolution with its output multiplied by a number."""
         return replace(self, weight=self.weight * factor, bias=None if self.bias is None else self.bias * factor)
 
-    def like(self, other: Convolution) -> bool:
-        """Whether the sum of both is a convolution: they go over the same pixels, one perhaps over some more."""
-        if self._steps != other._steps or self.weight.shape[:2] != other.weight.shape[:2]:
+    def is_mergeable(self, other: Convolution) -> bool:
+        """Return whether the sum of both outputs is again one convolution of the same input.
+
+        That holds where both kernels read the same pixels, or where both are centred, so that the smaller one is the
+        larger one with zeros around it: 1x1 and 3x3 with padding 1 are one 3x3.
+        """
+        if self._stepping != other._stepping or self.weight.shape[:2] != other.weight.shape[:2]:
             return False
-        return (self._reach == other._reach) or (self._centred and other._centred)
+        return (self._reach == other._reach) or (self._is_centred and other._is_centred)
 
     @property
-    def _steps(self) -> tuple[object, ...]:
-        return pair(self.stride), self.groups, self.every
+    def _stepping(self) -> tuple[object, ...]:
+        return pair(self.stride), self.groups, self.subsampling
 
     @property
     def _reach(self) -> tuple[object, ...]:
         return self.weight.shape[2:], pair(self.padding), pair(self.dilation)
 
     @property
-    def _centred(self) -> bool:
+    def _is_centred(self) -> bool:
         height, width = self.weight.shape[2:]
         padding, dilation = pair(self.padding), pair(self.dilation)
         return height % 2 == width % 2 == 1 and padding == (height // 2, width // 2) and dilation == (1, 1)
 
-    def plus(self, other: Convolution) -> Convolution:
-        """The sum of two that are alike."""
+    def merge(self, other: Convolution) -> Convolution:
+        """Return the one convolution that computes the sum of both outputs; both must be mergeable."""
         large, small = (self, other) if self.weight.shape[2] >= other.weight.shape[2] else (other, self)
         (above, beside) = ((a - b) // 2 for a, b in zip(large.weight.shape[2:], small.weight.shape[2:], strict=True))
         weight = large.weight + F.pad(small.weight, (beside, beside, above, above))
@@ -82,53 +96,66 @@ class Convolution:
         return replace(large, weight=weight, bias=sum(biases[1:], biases[0]) if biases else None)
 
     @property
-    def pointwise(self) -> bool:
-        """Whether it is a product of matrices."""
-        plain = self.groups == self.every == 1 and self.bias is None and pair(self.stride) == (1, 1)
-        return plain and self.weight.shape[2:] == (1, 1) and pair(self.padding) == (0, 0)
+    def is_matrix_product(self) -> bool:
+        """Whether the output is [pixels, channels] @ weight.T: a 1x1 convolution with nothing else."""
+        dense = self.groups == self.subsampling == 1 and self.bias is None and pair(self.stride) == (1, 1)
+        return dense and self.weight.shape[2:] == (1, 1) and pair(self.padding) == (0, 0)
 
     def to(self, dtype: torch.dtype) -> Convolution:
-        """This convolution in another precision."""
+        """Return this convolution with weights of another precision."""
         bias = None if self.bias is None else self.bias.to(dtype)
         return replace(self, weight=self.weight.to(dtype), bias=bias)
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class ChannelAffine:
     """A factor and a summand for each channel: a BatchNorm in evaluation mode."""
 
     scale: Tensor
     shift: Tensor
-    factor: float | None
-    """What every channel is multiplied by, where it is the same and nothing is added."""
+    uniform_factor: float | None
+    """The factor of every channel, where it is the same for all and all summands are 0; None otherwise."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
         shape = (1, -1, *(1,) * (sources[0].ndim - 2))
         return torch.addcmul(self.shift.view(shape), sources[0], self.scale.view(shape))
 
-    def to(self, dtype: torch.dtype) -> Scale:
-        """The same in another precision."""
+    def __str__(self) -> str:
+        return "affine" if self.uniform_factor is None else f"affine {self.uniform_factor:.4g}"
+
+    def to(self, dtype: torch.dtype) -> ChannelAffine:
+        """Return this operation with tensors of another precision."""
         return replace(self, scale=self.scale.to(dtype), shift=self.shift.to(dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class Relu:
-    """ReLU, or with ``top`` a ReLU that ends there."""
+    """ReLU, or with ``maximum`` a ReLU that is cut off there (ReLU6)."""
 
-    top: float | None
+    maximum: float | None
     in_place: bool = False
-    """Nobody else reads what it reads."""
+    """Whether the source is overwritten, which nothing else reads."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        return sources[0].clamp_(0, self.top) if self.in_place else sources[0].clamp(0, self.top)
+        return sources[0].clamp_(0, self.maximum) if self.in_place else sources[0].clamp(0, self.maximum)
+
+    def __str__(self) -> str:
+        return f"relu{'' if self.maximum is None else format(self.maximum, 'g')}{'_' if self.in_place else ''}"
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool3:
-    """The maximum of 3x3 windows around every pixel: that of three columns, and of that three rows."""
+class MaxPool3x3:
+    """Maximum of the 3x3 window around every pixel (stride 1, padding 1).
+
+    It is taken over three columns and then over three rows: 4 comparisons a pixel instead of 8, and each is one
+    elementwise pass over contiguous memory.
+    """
 
     def __call__(self, *sources: Tensor) -> Tensor:
         return _maximum_of_three(_maximum_of_three(sources[0], 3), 2)
+
+    def __str__(self) -> str:
+        return "maxpool3x3"
 
 
 def _maximum_of_three(x: Tensor, dim: int) -> Tensor:
@@ -137,6 +164,7 @@ def _maximum_of_three(x: Tensor, dim: int) -> Tensor:
         return x
     pairs = torch.maximum(x.narrow(dim, 0, length - 1), x.narrow(dim, 1, length - 1))
     output = torch.empty_like(x)
+    # At either border the window has two pixels, which are one of the pairs; elsewhere it is two overlapping pairs.
     output.narrow(dim, 0, 1).copy_(pairs.narrow(dim, 0, 1))
     output.narrow(dim, length - 1, 1).copy_(pairs.narrow(dim, length - 2, 1))
     if length > 2:
@@ -147,55 +175,66 @@ def _maximum_of_three(x: Tensor, dim: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class AveragePool:
-    """The mean of windows: their sum, by a depthwise convolution, over the number of pixels that count."""
+    """Mean of windows: their sum, as a depthwise convolution with ones, times one over the pixels that count."""
 
     ones: Tensor
-    """[channels, 1, height, width] of the window."""
-    share: Tensor
-    """[1, 1, height, width] of the output: one over that number."""
+    """Kernel of ones, [channels, 1, height, width] of the window."""
+    reciprocals: Tensor
+    """One over the number of pixels that count in each window, [1, 1, height, width] of the output."""
     stride: tuple[int, int]
     padding: tuple[int, int]
 
     def __call__(self, *sources: Tensor) -> Tensor:
         total = F.conv2d(sources[0], self.ones, None, self.stride, self.padding, groups=len(self.ones))
-        return total.mul_(self.share)
+        return total.mul_(self.reciprocals)
+
+    def __str__(self) -> str:
+        height, width = self.ones.shape[2:]
+        return f"avgpool{height}x{width}"
 
 
 @dataclass(frozen=True, eq=False)
-class Join:
+class Concatenation:
     """Concatenation along the channels."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
         return torch.cat(sources, dim=1)
 
+    def __str__(self) -> str:
+        return "concat"
+
 
 @dataclass(frozen=True, eq=False)
 class Zeros:
-    """Zeros, in one element of memory."""
+    """Zeros, expanded from one element of memory."""
 
-    shape: Size
-    """For each image."""
+    shape: TensorShape
+    """Shape of one image's tensor."""
     dtype: torch.dtype
     device: torch.device
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        raise AssertionError("how many images there are is not known")
+        raise AssertionError("zeros have no source that gives the number of images: use expand_to")
 
-    def of(self, images: int) -> Tensor:
-        """Those of so many images."""
+    def __str__(self) -> str:
+        return "zeros"
+
+    def expand_to(self, images: int) -> Tensor:
+        """Return the zeros of so many images."""
         return torch.zeros((), dtype=self.dtype, device=self.device).expand(images, *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """Any function without side effects, called with the same arguments but for the tensors that it reads."""
+class FunctionCall:
+    """A call of any function without side effects, repeated with the same arguments but for the source tensors."""
 
     function: Callable[..., Any]
     places: Sequence[int]
-    """Where those are among the leaves."""
+    """Positions of the source tensors among the leaves."""
     leaves: Sequence[Any]
+    """All arguments, flattened; None in the place of a source."""
     structure: Any
-    """How positional and keyword arguments are made of the leaves."""
+    """Structure of positional and keyword arguments, as torch's pytree has it."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
         leaves = list(self.leaves)
@@ -205,9 +244,15 @@ class Call:
         output: Tensor = self.function(*args, **kwargs)
         return output
 
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", "call")
+
     @property
-    def per_image(self) -> bool:
-        """Whether it is known to do the same to an image whatever other images there are."""
+    def is_per_image(self) -> bool:
+        """Whether the result for an image is known not to depend on the other images of the batch.
+
+        The list is conservative. A function that is missing here is still computed, but the batch is not split.
+        """
         fixed = [leaf for place, leaf in enumerate(self.leaves) if place not in self.places]
         if self.function is Tensor.__getitem__:
             return fixed[:1] == [slice(None)]
@@ -221,26 +266,29 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
-class Opaque:
-    """A module that could not be looked into."""
+class OpaqueModule:
+    """A module that could not be traced and is run as it is."""
 
     module: nn.Module
     watched: tuple[nn.Module, ...]
-    """What a proxy watches inside."""
-    given: Mapping[str, Any]
-    """Keyword arguments for it."""
+    """Modules inside whose inputs the proxy observes."""
+    arguments: Mapping[str, Any]
+    """Keyword arguments of its forward pass."""
 
     def __call__(self, *sources: Tensor) -> Tensor:
-        # A copy: a module that works in place would change what others read.
+        # A copy: a module that works in place would change what other values are computed from.
         source = sources[0].clone()
-        # Its weights are not in the lower precision, as others' are: that is left to torch.
+        # Its weights stay in float32, unlike those of other operations, so torch casts them where it can.
         with torch.autocast(source.device.type, torch.bfloat16, enabled=source.dtype == torch.bfloat16):
-            output: Tensor = self.module(source, **self.given)
+            output: Tensor = self.module(source, **self.arguments)
         return output.to(source.dtype)
 
-    def run(self, source: Tensor, see: Callable[[Tensor], None]) -> Tensor:
-        """Run it, and show the input of everything that is watched."""
-        hooks = [m.register_forward_pre_hook(lambda module, inputs: see(inputs[0])) for m in self.watched]
+    def __str__(self) -> str:
+        return f"module {type(self.module).__name__}"
+
+    def run(self, source: Tensor, observe: Callable[[Tensor], None]) -> Tensor:
+        """Run the module, and pass the input of every watched module to ``observe``."""
+        hooks = [m.register_forward_pre_hook(lambda module, inputs: observe(inputs[0])) for m in self.watched]
         try:
             return self(source)
         finally:
@@ -248,12 +296,23 @@ class Opaque:
                 hook.remove()
 
 
-def into(output: Tensor, op: Op, x: Tensor) -> Tensor:
-    """Write what an operation gives into a tensor."""
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """The source itself."""
+
+    def __call__(self, *sources: Tensor) -> Tensor:
+        return sources[0]
+
+    def __str__(self) -> str:
+        return "identity"
+
+
+def compute_into(output: Tensor, op: TensorOp, x: Tensor) -> Tensor:
+    """Write the result of an operation into a tensor."""
     if isinstance(op, Relu):
-        return torch.clamp(x, 0, op.top, out=output)
+        return torch.clamp(x, 0, op.maximum, out=output)
     return output.copy_(op(x))
 
 
-PerImage = AveragePool | Convolution | MaxPool3 | Relu | Scale
-"""Operations on one image each, of whatever other images there are."""
+ImageOp = AveragePool | Convolution | MaxPool3x3 | Relu | ChannelAffine
+"""Operations on one source that treat every image by itself."""

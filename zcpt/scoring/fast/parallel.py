@@ -1,7 +1,7 @@
-"""Carrying out a plan in several threads, each for some of the images.
+"""Executing a plan in several threads, each for some of the images.
 
-What a network does to an image does not depend on the others, so the threads meet only where images are compared;
-threads that share every operation wait for each other after each.
+A network computes every image by itself, so the threads meet only where images are compared. That is faster than
+torch's own threads, which divide every single operation and wait for each other after each.
 """
 
 from __future__ import annotations
@@ -10,119 +10,135 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from zcpt.scoring.fast.executor import PlanExecutor
 from zcpt.scoring.fast.graph import Value
-from zcpt.scoring.fast.kernels import Count, Tally
-from zcpt.scoring.fast.plan import Plan
-from zcpt.scoring.fast.run import Run
+from zcpt.scoring.fast.kernels import Counts, KernelAccumulator, SignRecorder
+from zcpt.scoring.fast.plan import ExecutionPlan
 
-_MOST = 4
-"""Threads: Python itself runs in one at a time, and is all the same for many images and for few."""
-
-
-def threads_for(images: Tensor) -> int:
-    """How many threads carry out a plan for a batch."""
-    return min(_MOST, torch.get_num_threads(), len(images)) if images.device.type == "cpu" else 1
+_MAX_THREADS = 4
+"""Largest number of threads: only one at a time runs Python, and few images need as much of that as many."""
+_MAX_PENDING = 4
+"""Number of complete tensors of signs that may wait for their product, to bound the memory."""
 
 
-def carried_out(plan: Plan, output: Value, images: Tensor, threads: int) -> tuple[Tally, list[bool]]:
-    """The kernels of P networks, and for each whether its output is finite.
+def choose_threads(images: Tensor) -> int:
+    """Return the number of threads that execute a plan for a batch."""
+    return min(_MAX_THREADS, torch.get_num_threads(), len(images)) if images.device.type == "cpu" else 1
+
+
+def execute_plan(
+    plan: ExecutionPlan, output: Value, images: Tensor, threads: int
+) -> tuple[KernelAccumulator, list[bool]]:
+    """Execute a plan for P networks.
 
     Args:
-        plan: What to do.
-        output: The value whose numbers have to be finite.
+        plan: The plan.
+        output: Value whose elements have to be finite.
         images: The batch.
-        threads: Among how many threads they are divided.
+        threads: Number of threads that the images are divided among.
+
+    Returns:
+        The accumulated kernels, and for each network whether its output is finite.
     """
     if threads == 1:
-        tally = Tally()
-        run = Run(plan, output, images, tally)
-        run.shared()
-        return tally, [bool(run.own(index)) for index in range(len(plan.own))]
-    before, together = torch.get_num_threads(), _Together(plan, output, images, threads)
+        accumulator = KernelAccumulator()
+        executor = PlanExecutor(plan, output, images, accumulator)
+        executor.run_shared()
+        return accumulator, [bool(executor.run_own(index)) for index in range(len(plan.own))]
+    torch_threads = torch.get_num_threads()
+    parts = _BatchParts(plan, output, images, threads)
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(before // threads,)) as pool:
-            finite = list(pool.map(together.work, range(threads)))
+        # Torch's threads are divided among ours, so that there are not more than before.
+        set_threads: Any = {"initializer": torch.set_num_threads, "initargs": (torch_threads // threads,)}
+        with ThreadPoolExecutor(threads, **set_threads) as pool:
+            finite = list(pool.map(parts.execute_part, range(threads)))
     finally:
-        torch.set_num_threads(before)  # of the threads to come: in a thread it sets that, too
-    together.compare()
-    return together.tally, [all(each) for each in zip(*finite, strict=True)]
+        torch.set_num_threads(torch_threads)  # the calls in the pool also changed the default of new threads
+    parts.multiply_signs()
+    return parts.accumulator, [all(each) for each in zip(*finite, strict=True)]
 
 
 @dataclass(eq=False)
-class _Signs:
-    """Signs of one observed tensor."""
+class _BatchSigns:
+    """Signs of one observed tensor for all images."""
 
     signs: Tensor
     missing: int
-    """Threads that have not written theirs."""
+    """Number of threads that have not yet written theirs."""
 
 
-class _Together:
-    """What threads do together: they collect the signs of all images, and compare them when they are complete."""
+class _BatchParts:
+    """Collects the signs of all threads, and multiplies those of a tensor when the last thread has written its part."""
 
-    def __init__(self, plan: Plan, output: Value, images: Tensor, threads: int) -> None:
-        self.plan, self.output, self.images, self.threads, self.tally = plan, output, images, threads, Tally()
-        self._lock, self._open = threading.Lock(), dict[int, _Signs]()
-        self._ready = deque[tuple[tuple[int, ...], Tensor]]()
+    def __init__(self, plan: ExecutionPlan, output: Value, images: Tensor, threads: int) -> None:
+        self.plan = plan
+        self.output = output
+        self.images = images
+        self.threads = threads
+        self.accumulator = KernelAccumulator()
+        self._lock = threading.Lock()
+        self._incomplete: dict[int, _BatchSigns] = {}
+        self._complete: deque[tuple[Counts, Tensor]] = deque()
 
-    @torch.no_grad()
-    def work(self, thread: int) -> list[bool]:
-        """One thread's part of the work: for each network, whether what it gives is finite for its images."""
-        first, last = (len(self.images) * each // self.threads for each in (thread, thread + 1))
-        run = Run(self.plan, self.output, self.images[first:last], _Share(self, slice(first, last)))
-        run.shared()
-        return [bool(run.own(index)) for index in range(len(self.plan.own))]
+    @torch.no_grad()  # gradient mode is a setting of each thread
+    def execute_part(self, thread: int) -> list[bool]:
+        """Execute the plan for one thread's images, and return for each network whether its output is finite."""
+        first, last = (len(self.images) * number // self.threads for number in (thread, thread + 1))
+        recorder = _PartRecorder(self, slice(first, last))
+        executor = PlanExecutor(self.plan, self.output, self.images[first:last], recorder)
+        executor.run_shared()
+        return [bool(executor.run_own(index)) for index in range(len(self.plan.own))]
 
-    def room(self, number: int, units: int) -> Tensor:
-        """Where the signs of the tensor of that number go: int8 [B, units]."""
+    def allocate_signs(self, number: int, units: int) -> Tensor:
+        """Return the tensor for the signs of the observed tensor of that number, int8 [B, units]."""
         with self._lock:
-            if number not in self._open:
+            if number not in self._incomplete:
                 signs = torch.empty(len(self.images), units, dtype=torch.int8)
-                self._open[number] = _Signs(signs, self.threads)
-            return self._open[number].signs
+                self._incomplete[number] = _BatchSigns(signs, self.threads)
+            return self._incomplete[number].signs
 
-    def written(self, number: int, times: tuple[int, ...]) -> None:
-        """A thread has written its part; it compares what is complete, unless it is behind the others."""
+    def finish_part(self, number: int, counts: Counts) -> None:
+        """Note that a thread has written its signs, and multiply complete ones."""
         with self._lock:
-            self._open[number].missing -= 1
-            behind = not self._open[number].missing
-            if behind:
-                self._ready.append((times, self._open.pop(number).signs))
-        self.compare(_WAITING if behind else 0)
+            self._incomplete[number].missing -= 1
+            is_last = not self._incomplete[number].missing
+            if is_last:
+                self._complete.append((counts, self._incomplete.pop(number).signs))
+        # The thread that comes last leaves products to those ahead of it, which would only wait at the end.
+        self.multiply_signs(_MAX_PENDING if is_last else 0)
 
-    def compare(self, waiting: int = 0) -> None:
-        """Compare what is complete, until so many tensors are left."""
+    def multiply_signs(self, pending: int = 0) -> None:
+        """Multiply complete signs, until only so many tensors are left."""
         while True:
             with self._lock:
-                if len(self._ready) <= waiting:
+                if len(self._complete) <= pending:
                     return
-                times, signs = self._ready.popleft()
-            both = Tally()
-            both.add_signs(times, signs)
+                counts, signs = self._complete.popleft()
+            product = KernelAccumulator()
+            product.record_signs(counts, signs)  # outside the lock, because it takes long
             with self._lock:
-                self.tally.join(both)
+                self.accumulator.add(product)
 
 
-_WAITING = 4
-"""So many tensors of signs may wait to be compared."""
+class _PartRecorder(SignRecorder):
+    """Records the signs of one thread's images; all threads record the same tensors in the same order."""
 
+    def __init__(self, parts: _BatchParts, images: slice) -> None:
+        self._parts = parts
+        self._images = images
+        self._allocated = 0
+        self._recorded = 0
 
-class _Share(Count):
-    """What a thread tells of its images; all tell of the same tensors in the same order."""
-
-    def __init__(self, together: _Together, part: slice) -> None:
-        self._together, self._part = together, part
-        self._begun = self._ended = 0
-
-    def room(self, images: Tensor, units: int) -> Tensor:
-        signs = self._together.room(self._begun, units)[self._part]
-        self._begun += 1
+    def allocate_signs(self, images: Tensor, units: int) -> Tensor:
+        signs = self._parts.allocate_signs(self._allocated, units)[self._images]
+        self._allocated += 1
         return signs
 
-    def add_signs(self, times: tuple[int, ...], signs: Tensor) -> None:
-        self._together.written(self._ended, times)
-        self._ended += 1
+    def record_signs(self, counts: Counts, signs: Tensor) -> None:
+        self._parts.finish_part(self._recorded, counts)
+        self._recorded += 1

@@ -25,7 +25,7 @@ def plain_kernel(net, given, mixture=None, proxy=NASWOT):
 
 def fast_kernels(net, given, mixtures=(None,), proxy=NASWOT, **options):
     with torch.no_grad():
-        return FastEvaluator(net.eval(), proxy, **options).kernels(mixtures, given)[0]
+        return FastEvaluator(net.eval(), proxy, **options).compute_kernels(mixtures, given)[0]
 
 
 def assert_same_kernel(one, plain, share=1e-6, one_unit=True):

@@ -23,7 +23,7 @@ def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
     naswot, choice = zcpt.get_proxy(proxy), space.choices[0]
     removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
     with torch.no_grad(), seed_stochastic_modules(net.modules(), 0):
-        kernels, finite = FastEvaluator(net, naswot).kernels(removed, batch.images)
+        kernels, finite = FastEvaluator(net, naswot).compute_kernels(removed, batch.images)
         expected = [naswot.compute_kernel(net, batch.images, mixture) for mixture in removed]
     assert all(finite)
     for kernel, wanted in zip(kernels, expected, strict=True):

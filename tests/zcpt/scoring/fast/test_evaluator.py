@@ -1,10 +1,10 @@
-"""The fast evaluator: the kernels and errors of the plain one, within the memory that there is."""
+"""The fast evaluator: the kernels and errors of the plain one, within the available memory."""
 
 import logging
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
@@ -23,8 +23,8 @@ from tests.zcpt.scoring.fast.conftest import (
 from zcpt import Choice, ProxyError, Supernet
 from zcpt.proxies.naswot import log_determinant
 from zcpt.scoring.fast import FastEvaluator
-from zcpt.scoring.fast.evaluator import _Way
-from zcpt.scoring.fast.operations import Convolution, Opaque
+from zcpt.scoring.fast.evaluator import MemoryStrategy
+from zcpt.scoring.fast.operations import Convolution, OpaqueModule
 from zcpt.supernet import Stochastic
 
 
@@ -68,7 +68,7 @@ def out_of_memory(monkeypatch, error, largest):
         return convolve(self, *sources)
 
     monkeypatch.setattr(Convolution, "__call__", limited)
-    monkeypatch.setattr("zcpt.scoring.fast.graph._CACHED", 2**40)  # all images at a time
+    monkeypatch.setattr("zcpt.scoring.fast.graph._CACHE_BYTES", 2**40)  # all images at a time
 
 
 ERRORS = [
@@ -79,7 +79,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["refused", "not enough", "cuda"])
-def test_out_of_memory_goes_on_in_a_smaller_way_with_the_same_kernels(error, monkeypatch, caplog):
+def test_out_of_memory_continues_with_a_smaller_strategy_and_the_same_kernels(error, monkeypatch, caplog):
     net = small()
     mixtures = [net.initial_mixture(), net.initial_mixture().without("edge", "identity")]
     expected = {size: fast_kernels(net, images(size), mixtures) for size in (6, 7, 12)}
@@ -89,10 +89,10 @@ def test_out_of_memory_goes_on_in_a_smaller_way_with_the_same_kernels(error, mon
         for size, share in ((6, "3 of 6"), (12, "3 of 12"), (7, "1 of 7")):
             for seed in range(2):
                 caplog.clear()
-                got = fast.kernels(mixtures, images(size))[0]
+                got = fast.compute_kernels(mixtures, images(size))[0]
                 assert all(torch.equal(one, other) for one, other in zip(got, expected[size], strict=True))
                 said = [record.message for record in caplog.records]
-                assert said[-1:] == [] if seed else f"going on with one mixture and {share} images" in said[-1]
+                assert said[-1:] == [] if seed else f"continuing with one mixture and {share} images" in said[-1]
 
 
 def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch):
@@ -110,17 +110,16 @@ def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch):
 def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not_finite():
     net, given = small(), images()
     given[0] = torch.inf
-    (kernel,), (finite,) = kernels_in(_Way(False, 2), net, given)
+    (kernel,), (finite,) = kernels_by(MemoryStrategy(False, 2), net, given)
     assert not finite
     assert_same_kernel(kernel, plain_kernel(net, given, net.initial_mixture()), share=0)
 
 
-def kernels_in(way, net, given, mixtures=None, proxy=NASWOT):
-    """By one of the ways."""
+def kernels_by(strategy, net, given, mixtures=None, proxy=NASWOT):
     fast = FastEvaluator(net, proxy)
     with torch.no_grad():
-        seen = [fast._seen(mixture) for mixture in mixtures or [None]]
-        return fast._kernels(way, seen, given)
+        adapted = [fast._adapt_mixture(mixture) for mixture in mixtures or [None]]
+        return fast._compute_with(strategy, adapted, given)
 
 
 def test_no_mixtures_have_no_scores():
@@ -153,7 +152,7 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
     together = fast_kernels(net, images(), mixtures)
     backwards = fast_kernels(net, images(), mixtures[::-1])[::-1]
     alone = [fast_kernels(net, images(), [mixture])[0] for mixture in mixtures[-3:]]
-    apart = kernels_in(_Way(False, 6), net, images(), mixtures)[0]
+    apart = kernels_by(MemoryStrategy(False, 6), net, images(), mixtures)[0]
     for kernels in (backwards, apart):
         assert all(torch.equal(one, other) for one, other in zip(together, kernels, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(together[-3:], alone, strict=True))
@@ -163,21 +162,45 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
 def test_a_batch_in_parts_gives_the_same_kernels(space):
     net = space.build_supernet(tiny_network_config(space)).eval()
     mixtures = [drawn_mixture(net, seed) for seed in range(2)]
-    (network,) = looked_into(net, images(), mixtures)
-    if not network.per_image:
+    (graph,) = traced_graphs(net, images(), mixtures)
+    if not graph.is_per_image:
         assert any(isinstance(module, Stochastic) for module in net.modules())
         return
     whole = fast_kernels(net, images(), mixtures)
     for part in (1, 2, 3):
-        for kernel, other in zip(kernels_in(_Way(False, part), net, images(), mixtures)[0], whole, strict=True):
+        for kernel, other in zip(
+            kernels_by(MemoryStrategy(False, part), net, images(), mixtures)[0], whole, strict=True
+        ):
             assert_same_kernel(kernel, other)
 
 
-def looked_into(net, given, mixtures=(None,), proxy=NASWOT):
+def traced_graphs(net, given, mixtures=(None,), proxy=NASWOT):
     fast = FastEvaluator(net.eval(), proxy)
     with torch.no_grad():
-        fast.kernels(mixtures, given)
-    return fast._networks.values()
+        fast.compute_kernels(mixtures, given)
+    return [planner.graph for planner in fast._planners.values()]
+
+
+def test_a_relu_behind_an_opaque_module_counts_beside_those_inside_it() -> None:
+    class Noisy(Stochastic):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.relu(x + self.normal_like(x)))
+
+    net = Supernet([Choice("edge", ("identity", "relu"))])
+    x = net.fixed("stem", nn.Conv2d(3, 4, 3), net.IMAGES)
+    x = net.fixed("opaque", Noisy(), x)
+    x = net.fixed("behind", nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1)), x)
+    x = net.mixed("middle", "edge", {"identity": nn.Identity(), "relu": nn.ReLU()}, x)
+    net.fixed("head", head(), x)
+    seed_modules(net.eval())
+    for mixture in (net.initial_mixture(), net.initial_mixture().without("edge", "relu")):
+        (kernel,) = fast_kernels(net, images(), [mixture])
+        assert_same_kernel(kernel, plain_kernel(net, images(), mixture), share=0)
 
 
 @pytest.mark.parametrize("proxy", FAMILY)
@@ -188,11 +211,11 @@ def test_discrete_networks(space, proxy):
     assert_same_kernel(kernel, plain_kernel(network, images(), proxy=proxy))
 
 
-def test_only_what_draws_random_numbers_stays_whole(space):
+def test_only_modules_that_draw_random_numbers_are_opaque(space):
     for net in (space.build_supernet(tiny_network_config(space)), *networks_without_noise(space)):
-        for network in looked_into(net, images()):
-            for value in network.values:
-                if isinstance(value.op, Opaque):
+        for graph in traced_graphs(net, images()):
+            for value in graph.values:
+                if isinstance(value.op, OpaqueModule):
                     assert any(isinstance(module, Stochastic) for module in value.op.module.modules())
 
 
@@ -200,7 +223,7 @@ def networks_without_noise(space):
     return [space.build_network(random_architecture(space, 2, without="noise"), tiny_network_config(space))]
 
 
-def test_what_is_fed_zeros_may_be_any_module():
+def test_any_module_may_be_fed_zeros():
     class Moody(Stochastic):
         def __init__(self, noise):
             super().__init__()
@@ -231,21 +254,21 @@ def test_shapes_and_types_may_change_from_call_to_call():
     for given in (images(), images(4), images(4, 9), images(4, 9).double(), images(seed=1)):
         net.to(given.dtype)
         with torch.no_grad():
-            (kernel,), (finite,) = fast.kernels([None], given)
+            (kernel,), (finite,) = fast.compute_kernels([None], given)
         assert finite
         assert_same_kernel(kernel, plain_kernel(net, given), share=0)
 
 
-@pytest.mark.parametrize("kind", ["looked into", "whole"])
+@pytest.mark.parametrize("kind", ["traced", "opaque"])
 def test_double_precision_stays_double(kind):
     def whole(net, x):
         x = x.clone().mul_(1)
         return net.head(net.relu(net.conv(x)))
 
     net = Calls(whole, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), head=head())
-    net = (net if kind == "whole" else nn.Sequential(*net.children())).double()
+    net = (net if kind == "opaque" else nn.Sequential(*net.children())).double()
     with torch.no_grad():
-        net.get_submodule("conv" if kind == "whole" else "0").bias.fill_(1e-12)
+        net.get_submodule("conv" if kind == "opaque" else "0").bias.fill_(1e-12)
     assert_same_kernel(fast_kernels(net, images().double() * 1e-12)[0], plain_kernel(net, images().double() * 1e-12))
 
 
@@ -262,7 +285,7 @@ def test_bf16(space, proxy, engine):
     assert abs(score / exact - 1) < 0.05
 
 
-def test_bf16_of_modules_that_stay_whole():
+def test_bf16_of_opaque_modules():
     def whole(net, x):
         x = x.clone().mul_(1)
         return net.head(net.relu(net.norm(net.conv(x))))

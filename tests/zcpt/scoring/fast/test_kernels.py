@@ -6,7 +6,7 @@ import torch
 from tests.zcpt.scoring.fast.conftest import images
 from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring.fast import kernels
-from zcpt.scoring.fast.kernels import Tally, both_positive, positive
+from zcpt.scoring.fast.kernels import KernelAccumulator, count_both_positive, write_signs
 
 
 def signs(batch, units):
@@ -22,7 +22,7 @@ def test_products_are_those_of_integers(batch, units, product, monkeypatch):
         monkeypatch.setattr(kernels, "_has_int8_product", lambda given: False)
         monkeypatch.setattr(kernels, "_EXACT_FLOAT32", 1000)
     for given in (signs(batch, units), torch.ones(batch, units, dtype=torch.int8)):
-        both = both_positive(given)
+        both = count_both_positive(given)
         assert both.dtype == torch.int64
         assert torch.equal(both, given.long() @ given.long().T)
 
@@ -44,19 +44,19 @@ def layouts():
 
 
 @pytest.mark.parametrize("name", layouts())
-def test_a_tally_counts_as_the_proxy_does(name):
+def test_an_accumulator_counts_as_the_proxy_does(name):
     x = layouts()[name]
-    tally = Tally()
-    tally.add((1, 0, 2), x)
-    tally.add((1, 0, 2), x)
-    tally.add((0, 1, 1), x[:, :2])
+    accumulator = KernelAccumulator()
+    accumulator.record((1, 0, 2), x)
+    accumulator.record((1, 0, 2), x)
+    accumulator.record((0, 1, 1), x[:, :2])
     units = x[0].numel()
-    tally.add_signs((0, 0, 3), positive(x, tally.room(x, units)))
+    accumulator.record_signs((0, 0, 3), write_signs(x, accumulator.allocate_signs(x, units)))
     whole, part = agreement_kernel(x), agreement_kernel(x[:, :2])
     expected = [2 * whole, part, 7 * whole + part]
-    assert all(torch.equal(one, other) for one, other in zip(tally.kernels(), expected, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(accumulator.compute_kernels(), expected, strict=True))
 
 
 def test_zero_is_not_positive():
     x = torch.tensor([[0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan]])
-    assert positive(x, torch.empty(1, 7, dtype=torch.int8)).tolist() == [[0, 0, 1, 0, 1, 0, 0]]
+    assert write_signs(x, torch.empty(1, 7, dtype=torch.int8)).tolist() == [[0, 0, 1, 0, 1, 0, 0]]

@@ -1,4 +1,4 @@
-"""Within the memory that there is: estimates, limits, and signs that take an eighth of their place."""
+"""Limited memory: estimates, limits, and signs packed into bits."""
 
 import re
 
@@ -13,7 +13,7 @@ from zcpt.options import parse_number
 from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring import Evaluator
 from zcpt.scoring.fast import FastEvaluator
-from zcpt.scoring.fast.memory import Packed, _pack, _unpack
+from zcpt.scoring.fast.memory import PackedSigns, _pack, _unpack
 
 
 @pytest.mark.parametrize("units", [1, 7, 8, 9, 2**14 - 1, 2**14, 2**14 + 1, 2**15 + 12])
@@ -23,12 +23,12 @@ def test_packed_signs_are_what_they_were(units):
     assert _pack(signs).shape == (6, (units + 7) // 8)
     assert torch.equal(_unpack(_pack(signs))[:, :units], signs)
     x = torch.randn(6, units, generator=generator)
-    packed = Packed(6, 2 * ((units + 7) // 8), x.device)
+    packed = PackedSigns(6, 2 * ((units + 7) // 8), x.device)
     for part in (slice(0, 2), slice(2, 4), slice(4, 6)):
-        packed.begin(len(x[part]))
-        packed.add((1, 0), x[part])
-        packed.add_signs((0, 2), signs[part])
-    kernels = packed.tally().kernels()
+        packed.begin_part(len(x[part]))
+        packed.record((1, 0), x[part])
+        packed.record_signs((0, 2), signs[part])
+    kernels = packed.accumulate().compute_kernels()
     assert torch.equal(kernels[0], agreement_kernel(x))
     assert torch.equal(kernels[1], 2 * agreement_kernel(signs))
 
@@ -44,17 +44,17 @@ def wide(request):
 def estimates(net, mixtures, given):
     fast = FastEvaluator(net, NASWOT)
     with torch.no_grad():
-        return [needs for _, needs in fast._estimated(fast._ways(mixtures, given), mixtures, given)]
+        return [needs for _, needs in fast._estimate(fast._list_strategies(mixtures, given), mixtures, given)]
 
 
-def test_smaller_ways_need_less(wide):
+def test_later_strategies_need_less(wide):
     needs = estimates(*wide)
     assert len(needs) == 5  # all at once, one by one, and 3, 2 or 1 of 6 images
     assert needs == sorted(needs, reverse=True)
     assert needs[0] > needs[-1]
 
 
-def test_a_limit_picks_a_way_within_it_with_the_same_kernels(wide):
+def test_a_limit_picks_a_strategy_within_it_with_the_same_kernels(wide):
     net, mixtures, given = wide
     needs = estimates(*wide)
     expected = fast_kernels(net, given, mixtures)

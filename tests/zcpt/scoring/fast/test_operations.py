@@ -1,4 +1,4 @@
-"""Operations in the form that is fast give what torch's do."""
+"""The fast operations give the results of torch's."""
 
 from dataclasses import replace
 from itertools import product
@@ -9,16 +9,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.zcpt.scoring.fast.conftest import NASWOT, images
-from zcpt.scoring.fast.graph import Graph
+from zcpt.scoring.fast.build import build_graph
+from zcpt.scoring.fast.graph import GraphBuilder
 from zcpt.scoring.fast.lowering import LOWERINGS
-from zcpt.scoring.fast.network import Network
-from zcpt.scoring.fast.operations import AveragePool, Convolution, MaxPool3
+from zcpt.scoring.fast.operations import AveragePool, Convolution, MaxPool3x3
+from zcpt.scoring.fast.rewrite import rewrite_graph
 
 SIZES = [(1, 1), (2, 2), (1, 2), (3, 1), (2, 5), (5, 5), (8, 7)]
 
 
 def lowered(function, x, *args, **named):
-    graph = Graph(tuple(x.shape), x.dtype, x.device)
+    graph = GraphBuilder(tuple(x.shape), x.dtype, x.device)
     value = LOWERINGS[function](graph, graph.images, *args, **named)
     return value and value.op
 
@@ -31,7 +32,7 @@ def test_max_pools(size, layout):
     x[1] = -torch.inf
     before = x.clone()
     op = lowered(F.max_pool2d, x, 3, 1, 1)
-    assert isinstance(op, MaxPool3)
+    assert isinstance(op, MaxPool3x3)
     torch.testing.assert_close(op(x), F.max_pool2d(x, 3, 1, 1), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
 
@@ -81,12 +82,12 @@ def test_convolutions_over_the_same_pixels_are_one(groups, stride):
         (convolution(4), convolution(4)),
     ]
     for one, other in alike:
-        assert one.like(other)
-        together = one.times(0.5).plus(other.times(-2))
+        assert one.is_mergeable(other)
+        together = one.multiply(0.5).merge(other.multiply(-2))
         torch.testing.assert_close(together(x), 0.5 * one(x) - 2 * other(x))
-        torch.testing.assert_close(other.plus(one)(x), one(x) + other(x))
+        torch.testing.assert_close(other.merge(one)(x), one(x) + other(x))
     for other in (convolution(3, 2), convolution(3, padding=0), convolution(2), replace(convolution(3), stride=3)):
-        assert not convolution(3).like(other)
+        assert not convolution(3).is_mergeable(other)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
@@ -102,8 +103,8 @@ def test_outputs_are_those_of_the_network(size):
         net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), convolution, norm, nn.ReLU()).eval()
         given = images(3, size)
         with torch.no_grad():
-            network = Network(net, tuple(given.shape), torch.float32, given.device, NASWOT.is_counted)
+            graph = rewrite_graph(build_graph(net, tuple(given.shape), torch.float32, given.device, NASWOT.is_counted))
             values = {}
-            for value in network.values:
+            for value in graph.values:
                 values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else given
-            torch.testing.assert_close(values[network.output], net(given), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(values[graph.output], net(given), rtol=1e-5, atol=1e-5)

@@ -17,7 +17,7 @@ OFFICIAL = OfficialNaswot()
 @pytest.fixture(params=[2, 3])
 def threads(request, monkeypatch):
     """Threads of torch; of the work of each, only a few images are done at a time."""
-    monkeypatch.setattr(graph, "_CACHED", 2**10)
+    monkeypatch.setattr(graph, "_CACHE_BYTES", 2**10)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -51,8 +51,8 @@ def test_what_fails_in_a_thread_comes_through(threads, monkeypatch):
         raise ValueError("broken")
 
     fast = FastEvaluator(net, NASWOT)
-    fast.kernels([None], images())
+    fast.compute_kernels([None], images())
     monkeypatch.setattr(Relu, "__call__", broken)
     with pytest.raises(ValueError, match="broken"):
-        fast.kernels([None], images())
+        fast.compute_kernels([None], images())
     assert torch.get_num_threads() == threads

@@ -1,4 +1,4 @@
-"""Looking into modules: whatever they do, the kernel is that of the plain engine, and they stay as they were."""
+"""Tracing modules: whatever they do, the kernel is that of the plain engine, and they are left unchanged."""
 
 import copy
 
@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from tests.zcpt.scoring.fast.conftest import NASWOT, Calls, assert_same_kernel, fast_kernels, head, images, plain_kernel
 from tests.zcpt.scoring.test_evaluator import same, snapshot
 from zcpt.scoring.fast import FastEvaluator
-from zcpt.scoring.fast.operations import Opaque
+from zcpt.scoring.fast.operations import OpaqueModule
 from zcpt.supernet import Stochastic
 
 
@@ -241,12 +241,12 @@ def test_forward_passes_of_any_kind(function):
 def opaque(net, given):
     fast = FastEvaluator(net.eval(), NASWOT)
     with torch.no_grad():
-        fast.kernels([None], given)
-    (network,) = fast._networks.values()
-    return [value for value in network.values if isinstance(value.op, Opaque)]
+        fast.compute_kernels([None], given)
+    (planner,) = fast._planners.values()
+    return [value for value in planner.graph.values if isinstance(value.op, OpaqueModule)]
 
 
-def test_what_cannot_be_looked_into_stays_whole_and_the_rest_does_not():
+def test_only_what_cannot_be_traced_is_opaque():
     net = Calls(depends_on_data, first=conv(), second=conv(4), relu=nn.ReLU(), head=head())
     assert len(opaque(net, images())) == 1
     assert not opaque(row(norm(), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout()), images())
