@@ -1,4 +1,4 @@
-"""The weights with which a supernet mixes its candidates."""
+"""Mixtures: the weights with which a supernet adds up the candidates of its choices."""
 
 from __future__ import annotations
 
@@ -8,33 +8,40 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from zcpt.architecture import Choice
+from zcpt.errors import SpaceError, describe_unknown_name
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A weight for every candidate of every choice. Immutable: ``without`` and ``select`` return new ones.
+    """A weight for every candidate of every choice. Immutable: ``without`` and ``select`` return new mixtures.
 
-    Undecided candidates weigh 1/O each (or 1 each where the choice starts with ``"one"``), a removed one
-    weighs 0 and the others keep what they had; a decided choice weighs 1 for what is kept and 0 for the
-    rest. A candidate that weighs 0 is absent: it is not computed at all.
+    An undecided candidate weighs 1/O (or 1 where the choice starts with ``"one"``), a removed one 0; the others are not
+    renormalised. A decided choice weighs 1 for what is kept and 0 for the rest. Candidates of weight 0 are skipped.
+
+    Example:
+        >>> edge = Choice("edge", ("skip", "conv", "pool", "none"))
+        >>> Mixture.initial([edge]).without("edge", "pool").weights
+        {'edge': (0.25, 0.25, 0.0, 0.25)}
     """
 
     weights: Mapping[str, tuple[float, ...]]
+    """Weights by choice name, in the order of the choice's candidates."""
     choices: Mapping[str, Choice] = field(repr=False)
+    """Choices by name."""
     feed_zeros: bool = False
-    """Compute the candidates that weigh 0 too, on zeros, where the published code of the space does so.
+    """Whether candidates of weight 0 are computed on zeros where the published code of the space does so.
 
-    This changes no output, only what a proxy that watches activations gets to see.
+    This changes no output, only the activations that a proxy observes.
     """
 
     @classmethod
     def initial(cls, choices: Sequence[Choice], noise: float = 0.0) -> Mixture:
-        """The mixture before any decision.
+        """Return the mixture before any decision.
 
         Args:
             choices: All choices of the supernet.
-            noise: Standard deviation of architecture parameters: with 1e-3 the shares are the softmax of
-                1e-3 N(0, 1), drawn from torch's generator, as DARTS initialises them. 0 shares equally.
+            noise: Standard deviation of architecture parameters: with 1e-3 the weights are the softmax of
+                1e-3 N(0, 1), drawn from torch's generator, as DARTS initialises them. With 0 they are equal.
         """
         weights = {}
         for choice in choices:
@@ -49,22 +56,65 @@ class Mixture:
         return cls(weights, {c.name: c for c in choices})
 
     def without(self, choice: str, *candidates: str) -> Mixture:
-        """This mixture with ``candidates`` of ``choice`` removed; the weights of the others stay."""
-        position = self.choices[choice].position
-        gone = {position(candidate) for candidate in candidates}
+        """Return this mixture with ``candidates`` of ``choice`` removed; the weights of the others stay.
+
+        Raises:
+            SpaceError: The mixture has no such choice, or the choice no such candidate.
+        """
+        found = self._get_choice(choice)
+        removed = {found.position(candidate) for candidate in candidates}
         row = self.weights[choice]
-        return self._with_row(choice, tuple(0.0 if i in gone else w for i, w in enumerate(row)))
+        return self._replace_row(choice, tuple(0.0 if i in removed else w for i, w in enumerate(row)))
 
     def select(self, choice: str, kept: Collection[str]) -> Mixture:
-        """This mixture with ``choice`` decided: the kept candidates weigh 1, the others 0."""
-        for candidate in kept:
-            self.choices[choice].position(candidate)
-        row = tuple(float(name in kept) for name in self.choices[choice].candidates)
-        return self._with_row(choice, row)
+        """Return this mixture with ``choice`` decided: the kept candidates weigh 1, the others 0.
+
+        Args:
+            choice: Name of the choice.
+            kept: At least one candidate, and at most as many as the choice keeps, each once.
+
+        Raises:
+            SpaceError: The mixture has no such choice, the choice no such candidate, or it does not keep so many.
+        """
+        found = self._get_choice(choice)
+        names = [kept] if isinstance(kept, str) else list(kept)
+        for candidate in names:
+            found.position(candidate)
+        if len(set(names)) < len(names) or not 1 <= len(names) <= found.keep:
+            allowed = "one candidate" if found.keep == 1 else f"1 to {found.keep} different candidates"
+            raise SpaceError(f"{choice} keeps {allowed}, not {names}: choose from {', '.join(found.candidates)}.")
+        return self._replace_row(choice, tuple(float(name in names) for name in found.candidates))
 
     def is_decided(self, choice: Choice) -> bool:
-        """Whether there is nothing left to choose: no more candidates weigh something than are to be kept."""
+        """Return whether no more candidates have a weight than are kept.
+
+        Raises:
+            SpaceError: The mixture has no such choice.
+        """
+        self._get_choice(choice.name)
         return sum(weight != 0 for weight in self.weights[choice.name]) <= choice.keep
 
-    def _with_row(self, choice: str, row: tuple[float, ...]) -> Mixture:
+    def check_choices(self, choices: Mapping[str, Choice]) -> None:
+        """Check that this mixture has a weight for every candidate of some choices.
+
+        Raises:
+            SpaceError: It lacks one of the choices, or has other candidates for it: it belongs to another space.
+        """
+        for name, choice in choices.items():
+            if name not in self.weights:
+                message = describe_unknown_name("choice", name, self.weights).removesuffix(".")
+                raise SpaceError(f"the mixture belongs to another supernet: {message}. Use net.initial_mixture().")
+            candidates = self.choices[name].candidates if name in self.choices else choice.candidates
+            if candidates != choice.candidates or len(self.weights[name]) != len(choice.candidates):
+                raise SpaceError(
+                    f"the mixture belongs to another supernet: it weighs {', '.join(candidates)} of {name}, and this "
+                    f"one has {', '.join(choice.candidates)}. Use net.initial_mixture()."
+                )
+
+    def _get_choice(self, name: str) -> Choice:
+        if name not in self.choices:
+            raise SpaceError(describe_unknown_name("choice", name, self.choices))
+        return self.choices[name]
+
+    def _replace_row(self, choice: str, row: tuple[float, ...]) -> Mixture:
         return replace(self, weights={**self.weights, choice: row})

@@ -1,4 +1,4 @@
-"""Supernets: every candidate of every choice in one network, described by a program of steps."""
+"""Supernets: one network with all candidates of every choice, described by a program of steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Scorable(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """``out`` is the module of that name applied to ``source``."""
+    """Step whose value ``out`` is the module of that name applied to ``source``."""
 
     out: str
     source: str
@@ -45,18 +45,18 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Mixed:
-    """``out`` is the sum of the candidates of ``choice``, each applied to ``source`` and weighted by the mixture."""
+    """Step whose value is the sum of a choice's candidates, each applied to ``source`` and weighted by the mixture."""
 
     out: str
     source: str
     choice: str
     fed_zeros: tuple[int, ...] = ()
-    """Candidates that the published code computes on zeros while they weigh 0 (see ``Mixture.feed_zeros``)."""
+    """Indices of candidates that the published code computes on zeros where they weigh 0 (``Mixture.feed_zeros``)."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """``out`` is the sum of ``sources``, weighted by the mixture where the inputs are a choice."""
+    """Step whose value is the sum of ``sources``, weighted by the mixture where the inputs are a choice."""
 
     out: str
     sources: tuple[str, ...]
@@ -65,7 +65,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Concat:
-    """``out`` is the concatenation of ``sources`` along the channels."""
+    """Step whose value is the concatenation of ``sources`` along the channels."""
 
     out: str
     sources: tuple[str, ...]
@@ -75,16 +75,17 @@ Step = Fixed | Mixed | Sum | Concat
 
 
 class Stochastic(nn.Module):
-    """A module that draws random numbers when it is run.
+    """A module that draws random numbers in its forward pass.
 
-    Scoring gives it a seed, so that a score is the same whenever it is taken, and all candidates of a choice are
-    compared under the same numbers. Without one it draws from torch's generator, as in training.
+    Scoring sets ``seed``, so that a score is reproducible and all candidates of a choice are compared under the same
+    numbers. Without a seed it draws from torch's generator, as in training.
     """
 
     seed: int | None = None
+    """Seed of every forward pass; None draws from torch's generator."""
 
     def normal_like(self, x: Tensor) -> Tensor:
-        """Standard normal numbers in the shape and on the device of ``x``."""
+        """Draw standard normal numbers with the shape, dtype and device of ``x``."""
         if self.seed is None:
             return torch.randn_like(x)
         generator = torch.Generator(x.device).manual_seed(self.seed)
@@ -94,12 +95,16 @@ class Stochastic(nn.Module):
 class Supernet(nn.Module):
     """A network described by a program: a list of steps, each of which computes one named value.
 
-    A space builds it step by step with ``fixed``, ``mixed``, ``sum`` and ``concat``; the first value is
-    ``IMAGES`` and the last one the logits. A step's modules lie below the name of its value, so parameters
-    have names such as ``cells.0.node2.edge1.sep_conv_3x3.1.weight``.
+    A space builds it step by step with ``fixed``, ``mixed``, ``sum`` and ``concat``. The first value is ``IMAGES``, the
+    last one the logits. The modules of a step are registered under the name of its value, so parameters have names such
+    as ``cells.0.node2.edge1.sep_conv_3x3.1.weight``.
+
+    Args:
+        choices: All choices, each of which some step must use.
     """
 
     IMAGES = "images"
+    """Name of the value that is the batch."""
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         super().__init__()
@@ -108,7 +113,19 @@ class Supernet(nn.Module):
         self._values = {self.IMAGES}
 
     def fixed(self, name: str, module: nn.Module, source: str) -> str:
-        """Append a step that applies a module, and return the name of its value."""
+        """Append a step that applies a module.
+
+        Args:
+            name: Name of the new value, and path of the module.
+            module: The module.
+            source: Name of the value that it is applied to.
+
+        Returns:
+            ``name``, as the other methods that append a step.
+
+        Raises:
+            SpaceError: The name is taken, or the source is unknown.
+        """
         out = self._append(Fixed(name, source))
         self._place(name, module)
         return out
@@ -121,7 +138,18 @@ class Supernet(nn.Module):
         source: str,
         fed_zeros: Sequence[int] = (),
     ) -> str:
-        """Append a step that mixes the candidates of a choice, one module each and in the choice's order."""
+        """Append a step that adds up the candidates of a choice, weighted by the mixture.
+
+        Args:
+            name: Name of the new value, and path of the modules.
+            choice: Name of the choice.
+            candidates: One module for each candidate, in the choice's order.
+            source: Name of the value that they are applied to.
+            fed_zeros: Indices of candidates that can be computed on zeros (``forward(x, blocked=True)``).
+
+        Raises:
+            SpaceError: The choice or the source is unknown, the candidates are others, or the name is taken.
+        """
         if tuple(candidates) != self._choice(name, choice).candidates:
             raise SpaceError(f"{name} must have the candidates of {choice}, in that order.")
         out = self._append(Mixed(name, source, choice, tuple(fed_zeros)))
@@ -129,13 +157,13 @@ class Supernet(nn.Module):
         return out
 
     def sum(self, name: str, sources: Sequence[str], choice: str | None = None) -> str:
-        """Append a step that adds values; with a choice, its candidates stand for them in this order."""
+        """Append a step that adds values; with a choice, its candidates are the values in this order."""
         if choice is not None and len(self._choice(name, choice).candidates) != len(sources):
             raise SpaceError(f"{name} must have one input for each candidate of {choice}.")
         return self._append(Sum(name, tuple(sources), choice))
 
     def concat(self, name: str, sources: Sequence[str]) -> str:
-        """Append a step that joins values along the channels."""
+        """Append a step that concatenates values along the channels."""
         return self._append(Concat(name, tuple(sources)))
 
     def _choice(self, name: str, choice: str) -> Choice:
@@ -164,11 +192,16 @@ class Supernet(nn.Module):
         parent.add_module(last, module)
 
     def initial_mixture(self) -> Mixture:
-        """The mixture in which nothing is decided."""
+        """Return the mixture in which nothing is decided."""
         return Mixture.initial(tuple(self.choices.values()))
 
     def list_live_steps(self, mixture: Mixture) -> list[tuple[Step, tuple[str, ...]]]:
-        """The steps that the output depends on under a mixture, each with the values that it reads."""
+        """Return the steps that the output depends on under a mixture, each with the names of the values it reads.
+
+        Raises:
+            SpaceError: The mixture belongs to another supernet.
+        """
+        mixture.check_choices(self.choices)
         needed, steps = {self.program[-1].out}, []
         for step in reversed(self.program):
             if step.out in needed:
@@ -178,28 +211,31 @@ class Supernet(nn.Module):
         return steps[::-1]
 
     def forward(self, images: Tensor, mixture: Mixture | None = None) -> Tensor:
-        """Run the program: the last value.
+        """Run the program and return its last value.
 
         Args:
             images: [B, C, H, W].
-            mixture: Weights of all candidates; None means nothing decided. Candidates that weigh 0, and
-                everything that only they read, are not computed.
+            mixture: Weights of all candidates; None means nothing decided. Candidates of weight 0, and values that
+                only they read, are not computed.
 
         Returns:
             Logits [B, classes].
+
+        Raises:
+            SpaceError: The mixture belongs to another supernet, or leaves nothing to compute a value from.
         """
         (logits,) = self.compute_values(images, (self.program[-1].out,), mixture)
         return logits
 
     def compute_values(self, images: Tensor, names: Sequence[str], mixture: Mixture | None = None) -> list[Tensor]:
-        """Run the program: the values of those names, all of which the last one depends on."""
+        """Run the program and return the values of those names, all of which the last value must depend on."""
         mixture = self.initial_mixture() if mixture is None else mixture
         steps = self.list_live_steps(mixture)
         last_read = {name: index for index, (_, reads) in enumerate(steps) for name in reads}
         values = {self.IMAGES: images}
         for index, (step, reads) in enumerate(steps):
             values[step.out] = self._run(step, [values[name] for name in reads], mixture)
-            for name in set(reads):
+            for name in set(reads):  # free values early: activations of a supernet are most of its memory
                 if last_read[name] == index and name not in names:
                     del values[name]
         return [values[name] for name in names]
@@ -236,7 +272,9 @@ def _reads(step: Step, mixture: Mixture) -> tuple[str, ...]:
 
 def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
     total: Tensor | None = None
-    owned = False  # whether total is a tensor of our own, which may be added to in place
+    # Whether total was allocated here and may be added to in place. A candidate's own output may not: skip_connect
+    # returns its input, which other steps read.
+    owned = False
     for tensor, weight in terms:
         if total is None:
             total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
@@ -251,13 +289,13 @@ def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
 
 
 def nothing_left_error(name: str) -> SpaceError:
-    """The error of a mixture that weighs everything that a value is computed from with 0."""
+    """Return the error for a mixture in which everything that a value is computed from weighs 0."""
     return SpaceError(f"the mixture removes everything that '{name}' could be computed from.")
 
 
 def unequal_shapes_error(name: str, one: Sequence[int], other: Sequence[int]) -> SpaceError:
-    """The error of a sum of values that cannot be added."""
+    """Return the error for a sum of values whose shapes differ."""
     return SpaceError(
         f"'{name}' adds values of different shapes, {list(one)} and {list(other)}: all "
-        "candidates of a choice must give as many channels, of the same height and width."
+        "candidates of a choice must give the same number of channels, height and width."
     )

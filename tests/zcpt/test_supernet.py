@@ -1,7 +1,10 @@
 """The program of a supernet, step by step."""
 
+from __future__ import annotations
+
 import copy
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -9,21 +12,22 @@ from torch import nn
 
 from tests.conftest import CHAINS, ONE_SHOT, THREE_BY_THREE, random_architecture, tiny_network_config
 from zcpt import Choice, SpaceError, Supernet
+from zcpt.space import SearchSpace
 
 
 class Times(nn.Module):
     """Multiplies, and counts how often it ran."""
 
-    def __init__(self, factor):
+    def __init__(self, factor: Any) -> None:
         super().__init__()
         self.factor, self.ran = factor, 0
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         self.ran += 1
         return x * self.factor
 
 
-def toy():
+def toy() -> Any:
     """images -> a mix of x1, x10, x100 -> keep two of (images, mix, mix + images) -> concatenation with images."""
     edge, inputs = Choice("edge", ("a", "b", "c")), Choice("inputs", ("0", "1", "2"), keep=2, start="one")
     net = Supernet([edge, inputs])
@@ -37,18 +41,18 @@ def toy():
 X = torch.tensor([[[[1.0]], [[2.0]]]])
 
 
-def result(net, mixture=None):
+def result(net: Any, mixture: Any = None) -> Any:
     images, node = net(X, mixture).chunk(2, dim=1)
     assert torch.equal(images, X)
     return (node / X).unique().item()
 
 
-def test_steps_mix_add_and_concatenate():
+def test_steps_mix_add_and_concatenate() -> None:
     # mix = (1 + 10 + 100) / 3 = 37; images + mix + (mix + images) = 1 + 37 + 38
     assert result(toy()) == pytest.approx(76)
 
 
-def test_weights_of_the_mixture_count_without_renormalisation():
+def test_weights_of_the_mixture_count_without_renormalisation() -> None:
     net = toy()
     start = net.initial_mixture()
     # mix without b = 101 / 3, twice, and twice the images
@@ -57,7 +61,7 @@ def test_weights_of_the_mixture_count_without_renormalisation():
     assert result(net, start.select("edge", ("b",)).without("inputs", "0")) == pytest.approx(21)
 
 
-def test_a_removed_candidate_and_what_only_it_reads_do_not_run():
+def test_a_removed_candidate_and_what_only_it_reads_do_not_run() -> None:
     net = toy()
     modules = dict(net.mix.named_children())
     net(X, net.initial_mixture().without("edge", "b"))
@@ -70,20 +74,20 @@ def test_a_removed_candidate_and_what_only_it_reads_do_not_run():
     ]
 
 
-def test_a_value_without_anything_to_compute_it_from_is_an_error():
+def test_a_value_without_anything_to_compute_it_from_is_an_error() -> None:
     net = toy()
     with pytest.raises(SpaceError, match="removes everything that 'mix'"):
         net(X, net.initial_mixture().without("edge", "a", "b", "c"))
 
 
-def test_the_input_is_never_written_to():
+def test_the_input_is_never_written_to() -> None:
     net = toy()
     x = X.clone()
     net(x, net.initial_mixture().select("edge", ("a",)))
     assert torch.equal(x, X)
 
 
-def test_wrong_programs_are_refused():
+def test_wrong_programs_are_refused() -> None:
     net = toy()
     with pytest.raises(SpaceError, match="candidates of edge, in that order"):
         net.mixed("other", "edge", {"b": Times(1), "a": Times(1), "c": Times(1)}, "images")
@@ -97,14 +101,14 @@ def test_wrong_programs_are_refused():
         net.fixed("both", nn.Identity(), "mix")
 
 
-def test_candidates_of_different_shapes_are_named():
+def test_candidates_of_different_shapes_are_named() -> None:
     net = Supernet([Choice("edge", ("a", "b"))])
     net.mixed("mix", "edge", {"a": nn.Identity(), "b": nn.AvgPool2d(1, 2)}, Supernet.IMAGES)
     with pytest.raises(SpaceError, match=r"'mix' adds values of different shapes, \[1, 1, 4, 4\] and \[1, 1, 2, 2\]"):
         net(torch.ones(1, 1, 4, 4))
 
 
-def test_a_copy_is_independent():
+def test_a_copy_is_independent() -> None:
     net = toy()
     twin = copy.deepcopy(net)
     twin.mix["a"].factor = 1000
@@ -112,7 +116,7 @@ def test_a_copy_is_independent():
     assert result(twin) > 700
 
 
-def test_parameters_are_named_after_values_and_candidates(space):
+def test_parameters_are_named_after_values_and_candidates(space: SearchSpace) -> None:
     names = [name for name, _ in space.build_supernet(tiny_network_config(space)).named_parameters()]
     wanted = r"\.node3\.edge\d\..*conv_3x3\.1\.weight$"
     if space.name in ONE_SHOT:
@@ -124,7 +128,7 @@ def test_parameters_are_named_after_values_and_candidates(space):
     assert any(re.search(wanted, name) for name in names)
 
 
-def test_gradients_reach_every_candidate_but_the_removed_one(space):
+def test_gradients_reach_every_candidate_but_the_removed_one(space: SearchSpace) -> None:
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     removed = next(name for name in choice.candidates if THREE_BY_THREE.search(name))
@@ -136,7 +140,7 @@ def test_gradients_reach_every_candidate_but_the_removed_one(space):
     assert without_gradient == expected != set()
 
 
-def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
+def test_a_decided_supernet_computes_what_the_discrete_network_does(space: SearchSpace) -> None:
     """With the same weights both give the same logits (pools aside, which only DARTS' supernet normalises)."""
     if space.name in ONE_SHOT:
         pytest.skip("the supernet's nodes are as wide as the cell, those of NAS-Bench-101's networks share its width")
@@ -153,7 +157,7 @@ def test_a_decided_supernet_computes_what_the_discrete_network_does(space):
     torch.testing.assert_close(net(images, mixture), network(images), rtol=1e-5, atol=1e-6)
 
 
-def transplanted(space, architecture, net, network):
+def transplanted(space: SearchSpace, architecture: Any, net: Any, network: Any) -> Any:
     """The state of a discrete network, with the supernet's weights in it."""
     state, source = network.state_dict(), net.state_dict()
     for name in state:
@@ -164,7 +168,7 @@ def transplanted(space, architecture, net, network):
     return state
 
 
-def supernet_name(space, architecture, name):
+def supernet_name(space: SearchSpace, architecture: Any, name: Any) -> Any:
     part = name.split(".")
     if space.name == "toy":  # what is kept stands in a pair with drop path
         return ".".join(part[1:4] + part[5:] if part[1].startswith("cell") else part[1:])

@@ -83,8 +83,13 @@ class SearchNetworkAdapter(Stochastic):
 
         Returns:
             Logits [B, classes].
+
+        Raises:
+            SpaceError: The mixture belongs to another supernet.
         """
-        with self._replace_forwards(self.initial_mixture() if mixture is None else mixture):
+        mixture = self.initial_mixture() if mixture is None else mixture
+        mixture.check_choices(self.choices)
+        with self._replace_forwards(mixture):
             self._reseed(images.device, "network")
             output = self.network(images)
         # Networks with an auxiliary head return (logits, auxiliary logits).

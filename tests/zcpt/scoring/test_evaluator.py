@@ -1,10 +1,14 @@
 """A score depends on weights, mixture and batch and on nothing else, and leaves nothing behind."""
 
+from __future__ import annotations
+
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
@@ -14,23 +18,24 @@ from zcpt import Batch, ConfigError, Mixture, ProxyError, Supernet
 from zcpt.proxies.naswot import Naswot, log_determinant
 from zcpt.scoring.evaluator import seed_stochastic_modules
 from zcpt.scoring.fast import FastEvaluator
+from zcpt.space import SearchSpace
 
 NASWOT = zcpt.get_proxy("naswot")
 
 
-def snapshot(net):
+def snapshot(net: Any) -> Any:
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     flags = [module.training for module in net.modules()]
     hooks = [len(module._forward_pre_hooks) + len(module._forward_hooks) for module in net.modules()]
     return state, flags, hooks
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> Any:
     return one[1:] == other[1:] and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])  # others: test_perturbation.py
-def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
+def test_a_scored_supernet_is_bit_for_bit_what_it_was(space: SearchSpace, batch: zcpt.Batch, proxy: str) -> None:
     net = space.build_supernet(tiny_network_config(space)).train()
     next(iter(net.children())).eval()  # a mixture of flags has to survive too
     before = snapshot(net)
@@ -40,7 +45,7 @@ def test_a_scored_supernet_is_bit_for_bit_what_it_was(space, batch, proxy):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
+def test_a_failing_proxy_leaves_it_as_it_was_too(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space)).train()
     before = snapshot(net)
     nothing = net.initial_mixture().without(space.choices[0].name, *space.choices[0].candidates)
@@ -50,7 +55,7 @@ def test_a_failing_proxy_leaves_it_as_it_was_too(space, batch):
 
 
 @pytest.mark.few_spaces
-def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space, batch):
+def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[-1]
     removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
@@ -61,7 +66,7 @@ def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space, batch):
     assert torch.equal(torch.cat([zcpt.score_mixtures(net, NASWOT, [m], batch) for m in removed]), scores)
 
 
-def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
+def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     twin = copy.deepcopy(net).eval()
     assert torch.equal(
@@ -70,7 +75,7 @@ def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space, batch):
     )
 
 
-def test_a_callers_inference_mode_changes_nothing(batch):
+def test_a_callers_inference_mode_changes_nothing(batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     expected = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch)
@@ -78,7 +83,7 @@ def test_a_callers_inference_mode_changes_nothing(batch):
         assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch), expected)
 
 
-def test_the_memory_layout_changes_no_count(space, batch):
+def test_the_memory_layout_changes_no_count(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space)).eval()
     with seed_stochastic_modules(net.modules(), 0):
         plain = NASWOT.compute_kernel(net, batch.images, net.initial_mixture())
@@ -90,7 +95,7 @@ def test_the_memory_layout_changes_no_count(space, batch):
     assert (plain - other).abs().max() <= 1 + plain[0, 0] * share
 
 
-def test_discrete_networks_are_scored_by_the_same_call(space, batch):
+def test_discrete_networks_are_scored_by_the_same_call(space: SearchSpace, batch: zcpt.Batch) -> None:
     network = space.build_network(random_architecture(space, 0), tiny_network_config(space))
     before = snapshot(network)
     score = zcpt.score_mixtures(network, NASWOT, [None], batch)
@@ -99,7 +104,7 @@ def test_discrete_networks_are_scored_by_the_same_call(space, batch):
     assert same(snapshot(network), before)
 
 
-def test_one_image_is_refused_with_a_batch_size_to_use(space, batch):
+def test_one_image_is_refused_with_a_batch_size_to_use(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     with pytest.raises(ProxyError, match="by 1 image: use a batch size of at least 2, such as --batch-size 64"):
         zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], Batch(batch.images[:1], batch.labels[:1]))
@@ -108,33 +113,33 @@ def test_one_image_is_refused_with_a_batch_size_to_use(space, batch):
 class Wrapped(nn.Module):
     """A search network as the fast engine does not know it."""
 
-    def __init__(self, net):
+    def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, images, mixture=None):
+    def forward(self, images: Any, mixture: Any = None) -> Any:
         return self.net(images, mixture)
 
 
 class Brighter(Supernet):
     """A supernet with a forward pass of its own."""
 
-    def forward(self, images, mixture=None):
+    def forward(self, images: Any, mixture: Any = None) -> Any:
         return super().forward(images + 1, mixture)
 
 
-def hooked(net):
+def hooked(net: Any) -> Any:
     net.register_forward_pre_hook(lambda module, given: (given[0] + 1, *given[1:]))
     return net
 
 
-def brighter(net):
+def brighter(net: Any) -> Any:
     net.__class__ = Brighter
     return net
 
 
 @pytest.mark.parametrize("own", [Wrapped, hooked, brighter])
-def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
+def test_search_networks_of_other_code_are_left_to_the_plain_engine(own: Any, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
@@ -149,7 +154,7 @@ def test_search_networks_of_other_code_are_left_to_the_plain_engine(own, batch):
 
 
 @pytest.mark.parametrize("name", ["naswot-batch", "snip"])
-def test_other_proxies_are_left_to_the_plain_engine(name, batch):
+def test_other_proxies_are_left_to_the_plain_engine(name: str, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net, proxy = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy(name)
     plain = zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="plain")
@@ -158,7 +163,7 @@ def test_other_proxies_are_left_to_the_plain_engine(name, batch):
         zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="fast")
 
 
-def test_what_is_asked_for_in_python_is_checked_too(batch):
+def test_what_is_asked_for_in_python_is_checked_too(batch: zcpt.Batch) -> None:
     net = nn.Sequential(nn.ReLU(), nn.Flatten())
     for options, said in (
         ({"engine": "fats"}, "unknown value of --engine 'fats': did you mean 'fast'?"),
@@ -170,7 +175,7 @@ def test_what_is_asked_for_in_python_is_checked_too(batch):
 
 
 @pytest.mark.parametrize("engine", ["plain", "fast"])
-def test_weights_that_change_between_two_calls_are_seen(engine, batch):
+def test_weights_that_change_between_two_calls_are_seen(engine: str, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     first = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine=engine)
@@ -186,7 +191,7 @@ def test_weights_that_change_between_two_calls_are_seen(engine, batch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
-def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
+def test_the_engines_agree_at_the_size_of_a_search(space: SearchSpace, proxy: str) -> None:
     """Twenty draws of weights, batch and mixture."""
     differing = 0
     proxy, size, pluralize = zcpt.get_proxy(proxy), getattr(space, "small_size", space.search_size), 0
@@ -211,7 +216,7 @@ def test_the_engines_agree_at_the_size_of_a_search(space, proxy):
 
 
 @pytest.mark.slow
-def test_whole_proposals_decide_alike(space, pictures):
+def test_whole_proposals_decide_alike(space: SearchSpace, pictures: TensorDataset) -> None:
     for seed in range(3):
         options = {"seed": seed, "channels": 8, "batch_size": 16}
         runs = [searched(space, pictures, engine=engine, **options)[1].all for engine in ("plain", "fast")]

@@ -1,6 +1,9 @@
 """zcpt.score: any network, several proxies, and nothing left behind."""
 
+from __future__ import annotations
+
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +24,12 @@ class BrokenError(Exception):
 class Counting(nn.Module):
     """A network that changes itself, and draws random numbers, whenever it runs; it may fail."""
 
-    def __init__(self, fails=False):
+    def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.net, self.fails, self.runs = appendix.network(), fails, 0
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         self.runs += 1
         self.seen += 1
         noise = torch.randn(()) + random.random() + np.random.rand()
@@ -35,7 +38,7 @@ class Counting(nn.Module):
         return self.net(x) * (1 + 0.01 * noise)
 
 
-def used(fails=False):
+def used(fails: bool = False) -> Any:
     """A network in the middle of something: gradients, frozen weights, hooks, and a module in evaluation mode."""
     torch.manual_seed(0)
     model = Counting()
@@ -47,7 +50,7 @@ def used(fails=False):
     return model
 
 
-def state(model):
+def state(model: Any) -> Any:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return {
@@ -66,7 +69,7 @@ def state(model):
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_a_network_is_left_bit_for_bit_as_it_was(name):
+def test_a_network_is_left_bit_for_bit_as_it_was(name: Any) -> None:
     model, batch = used(), appendix.batch()
     before, images = state(model), batch.images.clone()
     zcpt.score(model, batch, name)
@@ -76,7 +79,7 @@ def test_a_network_is_left_bit_for_bit_as_it_was(name):
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_also_when_the_network_fails(name):
+def test_also_when_the_network_fails(name: Any) -> None:
     model = used(fails=True)
     before = state(model)
     if zcpt.get_proxy(name).norms == "none":
@@ -92,7 +95,7 @@ class Careless(Proxy):
 
     name, higher_is_better = "careless", True
 
-    def score(self, net, batch, mixture):
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> None:
         net.train()
         with torch.enable_grad():
             net.requires_grad_(True)(batch.images.mul_(2)).sum().backward()
@@ -102,7 +105,7 @@ class Careless(Proxy):
         raise BrokenError
 
 
-def test_also_when_the_proxy_spoils_it_and_fails():
+def test_also_when_the_proxy_spoils_it_and_fails() -> None:
     model, batch = used(), appendix.batch()
     before = state(model)
     with pytest.raises(BrokenError):
@@ -111,7 +114,7 @@ def test_also_when_the_proxy_spoils_it_and_fails():
     assert torch.equal(batch.images, appendix.batch().images)
 
 
-def test_scores_come_by_name_and_do_not_depend_on_each_other():
+def test_scores_come_by_name_and_do_not_depend_on_each_other() -> None:
     net, batch = used(), appendix.batch()
     every = zcpt.score(net, tuple(batch)[:2], SEEDS)
     assert tuple(every) == SEEDS
@@ -121,9 +124,9 @@ def test_scores_come_by_name_and_do_not_depend_on_each_other():
     assert zcpt.score(net, batch, []) == {}
 
 
-def test_what_a_network_draws_depends_on_the_seed_of_the_batch():
+def test_what_a_network_draws_depends_on_the_seed_of_the_batch() -> None:
     class Noisy(Counting):
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             return self.net(x) + 0.1 * torch.randn(1, 5)
 
     net, batch = Noisy(), appendix.batch()
@@ -134,7 +137,7 @@ def test_what_a_network_draws_depends_on_the_seed_of_the_batch():
     assert zcpt.score(net, batch._replace(seed=1), "snip") != first
 
 
-def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch):
+def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     without = net.initial_mixture().without(space.choices[0].name, "nor_conv_3x3")
@@ -155,12 +158,12 @@ def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch):
         ),
     ],
 )
-def test_a_batch_that_is_none_is_refused(batch, said):
+def test_a_batch_that_is_none_is_refused(batch: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         zcpt.score(appendix.network(), batch, "naswot")
 
 
-def test_unknown_names_and_single_images_are_refused():
+def test_unknown_names_and_single_images_are_refused() -> None:
     with pytest.raises(ProxyError, match="did you mean 'grad_norm'"):
         zcpt.score(appendix.network(), appendix.batch(), "gradnorm")
     images, labels = appendix.batch()[:2]
@@ -170,7 +173,7 @@ def test_unknown_names_and_single_images_are_refused():
                 zcpt.score(appendix.network(), Batch(images[:1], labels[:1]), name)
 
 
-def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps():
+def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps() -> None:
     plain = zcpt.score(appendix.network(), appendix.batch(), ["naswot", "snip", "near", "meco"])
     wrapped = nn.DataParallel(appendix.network())
     compiled = torch.compile(appendix.network())
@@ -178,7 +181,7 @@ def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps():
     assert zcpt.score(compiled, appendix.batch(), list(plain)) == plain
 
 
-def test_what_the_caller_has_set_for_new_tensors_changes_nothing():
+def test_what_the_caller_has_set_for_new_tensors_changes_nothing() -> None:
     names = [*SEEDS, "zico", "near", "meco_opt", "az_trainability", "ntk"]
     plain = zcpt.score(appendix.network(), appendix.batch(), names)
     net, batch = appendix.network(), appendix.batch()
@@ -190,7 +193,7 @@ def test_what_the_caller_has_set_for_new_tensors_changes_nothing():
         torch.set_default_dtype(torch.float32)
 
 
-def test_batches_made_in_inference_mode_do_as_well():
+def test_batches_made_in_inference_mode_do_as_well() -> None:
     names = [*SEEDS, "zico"]
     plain = zcpt.score(appendix.network(), appendix.batch(), names)
     with torch.inference_mode():
@@ -199,11 +202,11 @@ def test_batches_made_in_inference_mode_do_as_well():
     assert zcpt.score(appendix.network(), batch, names) == plain
 
 
-def scripted():
+def scripted() -> Any:
     return torch.jit.script(appendix.network())
 
 
-def images_as(change):
+def images_as(change: Any) -> Any:
     images, labels = appendix.batch()[:2]
     return change(images), labels
 
@@ -227,12 +230,12 @@ def images_as(change):
         ),
     ],
 )
-def test_networks_and_batches_that_do_not_go_together_are_refused(net, batch, said):
+def test_networks_and_batches_that_do_not_go_together_are_refused(net: Any, batch: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         zcpt.score(net(), batch(), "naswot")
 
 
-def test_a_mixture_is_for_supernets(batch):
+def test_a_mixture_is_for_supernets(batch: zcpt.Batch) -> None:
     start = (
         zcpt.get_space("nasbench201")
         .build_supernet(tiny_network_config(zcpt.get_space("nasbench201")))
@@ -242,7 +245,7 @@ def test_a_mixture_is_for_supernets(batch):
         zcpt.score(nn.Flatten(), batch, "naswot", start)
 
 
-def test_what_is_no_proxy_or_given_twice_is_refused():
+def test_what_is_no_proxy_or_given_twice_is_refused() -> None:
     for wrong in (zcpt.proxies.Swap, [None], [zcpt.proxies.Swap]):
         with pytest.raises(ProxyError, match="is no proxy: give names of 'zcpt list proxies', or proxies such as Swap"):
             zcpt.score(appendix.network(), appendix.batch(), wrong)
@@ -251,7 +254,7 @@ def test_what_is_no_proxy_or_given_twice_is_refused():
         zcpt.score(appendix.network(), appendix.batch(), twice)
 
 
-def test_layers_are_shown_and_nothing_is_left_behind():
+def test_layers_are_shown_and_nothing_is_left_behind() -> None:
     model = used()
     before = state(model)
     for name in SEEDS:

@@ -1,6 +1,9 @@
 """Comparing the fast engine with the plain one."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,21 +17,21 @@ FAMILY = ["naswot", "naswot-official"]
 NASWOT = zcpt.get_proxy("naswot")
 
 
-def images(batch=6, size=8, seed=0):
+def images(batch: zcpt.Batch = 6, size: int = 8, seed: int = 0) -> Any:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def plain_kernel(net, given, mixture=None, proxy=NASWOT):
+def plain_kernel(net: Any, given: Any, mixture: Any = None, proxy: Any = NASWOT) -> Any:
     with torch.no_grad():
         return proxy.compute_kernel(net.eval(), given.clone(), mixture)
 
 
-def fast_kernels(net, given, mixtures=(None,), proxy=NASWOT, **options):
+def fast_kernels(net: Any, given: Any, mixtures: Any = (None,), proxy: Any = NASWOT, **options: Any) -> Any:
     with torch.no_grad():
         return FastEvaluator(net.eval(), proxy, **options).compute_kernels(mixtures, given)[0]
 
 
-def assert_same_kernel(one, plain, share=1e-6, one_unit=True):
+def assert_same_kernel(one: Any, plain: Any, share: float = 1e-6, one_unit: bool = True) -> None:
     """At most one in a million counted units differs; of a tiny network, at most one unit of one image.
 
     A unit is next to zero, and on its other side after another rounding. Where several operations read it, it counts
@@ -46,7 +49,7 @@ def assert_same_kernel(one, plain, share=1e-6, one_unit=True):
     assert len(difference[switched, others].unique()) == 1
 
 
-def drawn_mixture(net, seed):
+def drawn_mixture(net: Any, seed: Any) -> Any:
     """A mixture as there may be in the midst of a search: some choices decided, some candidates removed."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda top: int(torch.randint(top, (), generator=generator))  # noqa: E731
@@ -67,25 +70,25 @@ def drawn_mixture(net, seed):
 class Calls(nn.Module):
     """A network whose forward pass is a function of its modules and the images."""
 
-    def __init__(self, function, **modules):
+    def __init__(self, function: Any, **modules: Any) -> None:
         super().__init__()
         self.function = function
         for name, module in modules.items():
             self.add_module(name, module)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.function(self, x)
 
 
-def head(channels=4):
+def head(channels: int = 4) -> Any:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
 
 
 @pytest.fixture(autouse=True)
-def weights_of_the_test():
+def weights_of_the_test() -> None:
     """What is drawn in a test is the same whatever ran before."""
     torch.manual_seed(0)
 
 
-def feeding_zeros(mixture):
+def feeding_zeros(mixture: Any) -> Any:
     return replace(mixture, feed_zeros=True)

@@ -1,5 +1,7 @@
 """The fast engine on a GPU."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from tests.conftest import tiny_network_config
 from zcpt.devices import move_batch, move_network
 from zcpt.scoring.evaluator import seed_stochastic_modules
 from zcpt.scoring.fast import FastEvaluator
+from zcpt.space import SearchSpace
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
@@ -15,7 +18,7 @@ CUDA = torch.device("cuda")
 
 @pytest.mark.parametrize("images", [6, 32])
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
-def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space, proxy, images):
+def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space: SearchSpace, proxy: str, images: int) -> None:
     generator = torch.Generator().manual_seed(0)
     net = move_network(space.build_supernet(tiny_network_config(space)), CUDA).eval()
     pictures = torch.randn(images, 3, 8, 8, generator=generator)

@@ -1,6 +1,9 @@
 """The fast evaluator: the kernels and errors of the plain one, within the available memory."""
 
+from __future__ import annotations
+
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -25,17 +28,18 @@ from zcpt.proxies.naswot import log_determinant
 from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.fast.evaluator import MemoryStrategy
 from zcpt.scoring.fast.operations import Convolution, OpaqueModule
+from zcpt.space import SearchSpace
 from zcpt.supernet import Stochastic
 
 
-def seed_modules(net):
+def seed_modules(net: Any) -> Any:
     for module in net.modules():
         if isinstance(module, Stochastic):
             module.seed = 3
     return net
 
 
-def small():
+def small() -> Any:
     """A supernet of one edge between two convolutions, of which one candidate has no ReLU."""
     net = Supernet([Choice("edge", ("identity", "relu"))])
     x = net.fixed("stem", nn.Conv2d(3, 4, 3), net.IMAGES)
@@ -44,8 +48,8 @@ def small():
     return net.eval()
 
 
-def test_a_network_in_which_no_relu_runs_is_refused_as_by_the_plain_engine():
-    def never(net, x):
+def test_a_network_in_which_no_relu_runs_is_refused_as_by_the_plain_engine() -> None:
+    def never(net: Any, x: Any) -> Any:
         return net.head(x if x.sum() < 1e9 else net.relu(x))
 
     for net in (nn.Sequential(nn.Conv2d(3, 3, 1), head(3)), Calls(never, relu=nn.ReLU(), head=head(3))):
@@ -58,11 +62,11 @@ def test_a_network_in_which_no_relu_runs_is_refused_as_by_the_plain_engine():
             fast_kernels(net, images(), mixtures)
 
 
-def out_of_memory(monkeypatch, error, largest):
+def out_of_memory(monkeypatch: pytest.MonkeyPatch, error: Any, largest: Any) -> None:
     """Let convolutions of more than so many images fail."""
     convolve = Convolution.__call__
 
-    def limited(self, *sources):
+    def limited(self: Any, *sources: Any) -> Any:
         if len(sources[0]) > largest:
             raise error
         return convolve(self, *sources)
@@ -79,7 +83,9 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["refused", "not enough", "cuda"])
-def test_out_of_memory_continues_with_a_smaller_strategy_and_the_same_kernels(error, monkeypatch, caplog):
+def test_out_of_memory_continues_with_a_smaller_strategy_and_the_same_kernels(
+    error: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     net = small()
     mixtures = [net.initial_mixture(), net.initial_mixture().without("edge", "identity")]
     expected = {size: fast_kernels(net, images(size), mixtures) for size in (6, 7, 12)}
@@ -95,7 +101,7 @@ def test_out_of_memory_continues_with_a_smaller_strategy_and_the_same_kernels(er
                 assert said[-1:] == [] if seed else f"continuing with one mixture and {share} images" in said[-1]
 
 
-def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch):
+def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
     net = small()
     out_of_memory(monkeypatch, RuntimeError("something else"), largest=3)
     with pytest.raises(RuntimeError, match="something else"):
@@ -107,7 +113,7 @@ def test_other_errors_and_the_last_lack_of_memory_come_through(monkeypatch):
             fast_kernels(net, images())
 
 
-def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not_finite():
+def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not_finite() -> None:
     net, given = small(), images()
     given[0] = torch.inf
     (kernel,), (finite,) = kernels_by(MemoryStrategy(False, 2), net, given)
@@ -115,21 +121,21 @@ def test_a_batch_that_is_scored_in_parts_is_counted_whole_where_an_output_is_not
     assert_same_kernel(kernel, plain_kernel(net, given, net.initial_mixture()), share=0)
 
 
-def kernels_by(strategy, net, given, mixtures=None, proxy=NASWOT):
+def kernels_by(strategy: Any, net: Any, given: Any, mixtures: Any = None, proxy: Any = NASWOT) -> Any:
     fast = FastEvaluator(net, proxy)
     with torch.no_grad():
         adapted = [fast._adapt_mixture(mixture) for mixture in mixtures or [None]]
         return fast._compute_with(strategy, adapted, given)
 
 
-def test_no_mixtures_have_no_scores():
+def test_no_mixtures_have_no_scores() -> None:
     net = small()
     assert zcpt.score_mixtures(net, NASWOT, [], zcpt.Batch(images(), torch.arange(6))).shape == (0,)
     assert zcpt.scoring.Evaluator(net, NASWOT).estimate_memory([], zcpt.Batch(images(), torch.arange(6))) == 0
 
 
 @pytest.mark.parametrize("proxy", FAMILY)
-def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
+def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space: SearchSpace, proxy: Any) -> None:
     proxy = zcpt.get_proxy(proxy)
     net = space.build_supernet(tiny_network_config(space)).eval()
     seed_modules(net)
@@ -143,7 +149,7 @@ def test_kernels_of_any_mixtures_are_those_of_the_plain_engine(space, proxy):
 
 
 @pytest.mark.few_spaces
-def test_scores_do_not_depend_on_company_order_or_sharing(space):
+def test_scores_do_not_depend_on_company_order_or_sharing(space: SearchSpace) -> None:
     net = space.build_supernet(tiny_network_config(space)).eval()
     seed_modules(net)
     choice = space.choices[len(space.choices) // 2]
@@ -159,7 +165,7 @@ def test_scores_do_not_depend_on_company_order_or_sharing(space):
 
 
 @pytest.mark.few_spaces
-def test_a_batch_in_parts_gives_the_same_kernels(space):
+def test_a_batch_in_parts_gives_the_same_kernels(space: SearchSpace) -> None:
     net = space.build_supernet(tiny_network_config(space)).eval()
     mixtures = [drawn_mixture(net, seed) for seed in range(2)]
     (graph,) = traced_graphs(net, images(), mixtures)
@@ -174,7 +180,7 @@ def test_a_batch_in_parts_gives_the_same_kernels(space):
             assert_same_kernel(kernel, other)
 
 
-def traced_graphs(net, given, mixtures=(None,), proxy=NASWOT):
+def traced_graphs(net: Any, given: Any, mixtures: Any = (None,), proxy: Any = NASWOT) -> Any:
     fast = FastEvaluator(net.eval(), proxy)
     with torch.no_grad():
         fast.compute_kernels(mixtures, given)
@@ -204,14 +210,14 @@ def test_a_relu_behind_an_opaque_module_counts_beside_those_inside_it() -> None:
 
 
 @pytest.mark.parametrize("proxy", FAMILY)
-def test_discrete_networks(space, proxy):
+def test_discrete_networks(space: SearchSpace, proxy: Any) -> None:
     proxy = zcpt.get_proxy(proxy)
     network = seed_modules(space.build_network(random_architecture(space, 1), tiny_network_config(space)))
     (kernel,) = fast_kernels(network, images(), proxy=proxy)
     assert_same_kernel(kernel, plain_kernel(network, images(), proxy=proxy))
 
 
-def test_only_modules_that_draw_random_numbers_are_opaque(space):
+def test_only_modules_that_draw_random_numbers_are_opaque(space: SearchSpace) -> None:
     for net in (space.build_supernet(tiny_network_config(space)), *networks_without_noise(space)):
         for graph in traced_graphs(net, images()):
             for value in graph.values:
@@ -219,17 +225,17 @@ def test_only_modules_that_draw_random_numbers_are_opaque(space):
                     assert any(isinstance(module, Stochastic) for module in value.op.module.modules())
 
 
-def networks_without_noise(space):
+def networks_without_noise(space: SearchSpace) -> Any:
     return [space.build_network(random_architecture(space, 2, without="noise"), tiny_network_config(space))]
 
 
-def test_any_module_may_be_fed_zeros():
+def test_any_module_may_be_fed_zeros() -> None:
     class Moody(Stochastic):
-        def __init__(self, noise):
+        def __init__(self, noise: Any) -> None:
             super().__init__()
             self.relu, self.noise = nn.ReLU(), noise
 
-        def forward(self, x, blocked=False):
+        def forward(self, x: Any, blocked: bool = False) -> Any:
             x = x * (0 if blocked else 1)
             if x.abs().max() > 100:
                 raise OverflowError
@@ -248,7 +254,7 @@ def test_any_module_may_be_fed_zeros():
             assert_same_kernel(kernel, plain_kernel(net, images(), mixture), share=0)
 
 
-def test_shapes_and_types_may_change_from_call_to_call():
+def test_shapes_and_types_may_change_from_call_to_call() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), head()).eval()
     fast = FastEvaluator(net, NASWOT)
     for given in (images(), images(4), images(4, 9), images(4, 9).double(), images(seed=1)):
@@ -260,8 +266,8 @@ def test_shapes_and_types_may_change_from_call_to_call():
 
 
 @pytest.mark.parametrize("kind", ["traced", "opaque"])
-def test_double_precision_stays_double(kind):
-    def whole(net, x):
+def test_double_precision_stays_double(kind: str) -> None:
+    def whole(net: Any, x: Any) -> Any:
         x = x.clone().mul_(1)
         return net.head(net.relu(net.conv(x)))
 
@@ -275,7 +281,7 @@ def test_double_precision_stays_double(kind):
 @pytest.mark.few_spaces
 @pytest.mark.parametrize("proxy", FAMILY)
 @pytest.mark.parametrize("engine", ["plain", "fast"])
-def test_bf16(space, proxy, engine):
+def test_bf16(space: SearchSpace, proxy: Any, engine: str) -> None:
     net, given = space.build_supernet(tiny_network_config(space)), zcpt.Batch(images(), torch.arange(6))
     score = zcpt.score_mixtures(
         net, zcpt.get_proxy(proxy), [net.initial_mixture()], given, engine=engine, precision="bf16"
@@ -285,8 +291,8 @@ def test_bf16(space, proxy, engine):
     assert abs(score / exact - 1) < 0.05
 
 
-def test_bf16_of_opaque_modules():
-    def whole(net, x):
+def test_bf16_of_opaque_modules() -> None:
+    def whole(net: Any, x: Any) -> Any:
         x = x.clone().mul_(1)
         return net.head(net.relu(net.norm(net.conv(x))))
 
@@ -295,7 +301,7 @@ def test_bf16_of_opaque_modules():
     assert (kernel - plain_kernel(net, images())).abs().max() <= 0.02 * int(kernel[0, 0])
 
 
-def test_outputs_that_are_not_finite_have_no_score():
+def test_outputs_that_are_not_finite_have_no_score() -> None:
     net = small()
     for spoilt in (torch.nan, torch.inf):
         given = images()

@@ -1,5 +1,9 @@
 """Counting units: exact, whatever their number, size and layout."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +13,7 @@ from zcpt.scoring.fast import kernels
 from zcpt.scoring.fast.kernels import KernelAccumulator, count_both_positive, write_signs
 
 
-def signs(batch, units):
+def signs(batch: int, units: int) -> torch.Tensor:
     return torch.randint(2, (batch, units), dtype=torch.int8, generator=torch.Generator().manual_seed(units))
 
 
@@ -17,7 +21,7 @@ def signs(batch, units):
 @pytest.mark.parametrize(
     ("batch", "units"), [(1, 1), (2, 7), (6, 255), (17, 129), (33, 2**14 + 3), (5, 2**15 + 1), (301, 9)]
 )
-def test_products_are_those_of_integers(batch, units, product, monkeypatch):
+def test_products_are_those_of_integers(batch: int, units: Any, product: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if product == "float32":
         monkeypatch.setattr(kernels, "_has_int8_product", lambda given: False)
         monkeypatch.setattr(kernels, "_EXACT_FLOAT32", 1000)
@@ -27,7 +31,7 @@ def test_products_are_those_of_integers(batch, units, product, monkeypatch):
         assert torch.equal(both, given.long() @ given.long().T)
 
 
-def layouts():
+def layouts() -> Any:
     x = images(5, 7)
     return {
         "planes": x,
@@ -44,7 +48,7 @@ def layouts():
 
 
 @pytest.mark.parametrize("name", layouts())
-def test_an_accumulator_counts_as_the_proxy_does(name):
+def test_an_accumulator_counts_as_the_proxy_does(name: Any) -> None:
     x = layouts()[name]
     accumulator = KernelAccumulator()
     accumulator.record((1, 0, 2), x)
@@ -57,6 +61,6 @@ def test_an_accumulator_counts_as_the_proxy_does(name):
     assert all(torch.equal(one, other) for one, other in zip(accumulator.compute_kernels(), expected, strict=True))
 
 
-def test_zero_is_not_positive():
+def test_zero_is_not_positive() -> None:
     x = torch.tensor([[0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan]])
     assert write_signs(x, torch.empty(1, 7, dtype=torch.int8)).tolist() == [[0, 0, 1, 0, 1, 0, 0]]

@@ -1,6 +1,9 @@
 """Limited memory: estimates, limits, and signs packed into bits."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from zcpt.scoring.fast.memory import PackedSigns, _pack, _unpack
 
 
 @pytest.mark.parametrize("units", [1, 7, 8, 9, 2**14 - 1, 2**14, 2**14 + 1, 2**15 + 12])
-def test_packed_signs_are_what_they_were(units):
+def test_packed_signs_are_what_they_were(units: Any) -> None:
     generator = torch.Generator().manual_seed(units)
     signs = torch.randint(2, (6, units), dtype=torch.int8, generator=generator)
     assert _pack(signs).shape == (6, (units + 7) // 8)
@@ -34,27 +37,27 @@ def test_packed_signs_are_what_they_were(units):
 
 
 @pytest.fixture(params=["nasbench201", "proxyless", "toy"])
-def wide(request):
+def wide(request: pytest.FixtureRequest) -> Any:
     space = zcpt.get_space(request.param)
     torch.manual_seed(0)
     net = space.build_supernet(tiny_network_config(space, channels=16)).eval()
     return net, [drawn_mixture(net, seed) for seed in range(2)], images(6, 12)
 
 
-def estimates(net, mixtures, given):
+def estimates(net: Any, mixtures: Any, given: Any) -> Any:
     fast = FastEvaluator(net, NASWOT)
     with torch.no_grad():
         return [needs for _, needs in fast._estimate(fast._list_strategies(mixtures, given), mixtures, given)]
 
 
-def test_later_strategies_need_less(wide):
+def test_later_strategies_need_less(wide: Any) -> None:
     needs = estimates(*wide)
     assert len(needs) == 5  # all at once, one by one, and 3, 2 or 1 of 6 images
     assert needs == sorted(needs, reverse=True)
     assert needs[0] > needs[-1]
 
 
-def test_a_limit_picks_a_strategy_within_it_with_the_same_kernels(wide):
+def test_a_limit_picks_a_strategy_within_it_with_the_same_kernels(wide: Any) -> None:
     net, mixtures, given = wide
     needs = estimates(*wide)
     expected = fast_kernels(net, given, mixtures)
@@ -67,7 +70,7 @@ def test_a_limit_picks_a_strategy_within_it_with_the_same_kernels(wide):
             assert_same_kernel(kernel, other, share=1e-5 if len(net.choices) == 21 else 1e-6)
 
 
-def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide):
+def test_too_little_is_refused_with_the_least_which_is_then_accepted(wide: Any) -> None:
     net, mixtures, given = wide
     batch = Batch(given, torch.arange(len(given)))
     least = min(estimates(*wide))

@@ -1,7 +1,10 @@
 """The fast operations give the results of torch's."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from zcpt.scoring.fast.rewrite import rewrite_graph
 SIZES = [(1, 1), (2, 2), (1, 2), (3, 1), (2, 5), (5, 5), (8, 7)]
 
 
-def lowered(function, x, *args, **named):
+def lowered(function: Any, x: Any, *args: Any, **named: Any) -> Any:
     graph = GraphBuilder(tuple(x.shape), x.dtype, x.device)
     value = LOWERINGS[function](graph, graph.images, *args, **named)
     return value and value.op
@@ -26,7 +29,7 @@ def lowered(function, x, *args, **named):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "pixels"])
 @pytest.mark.parametrize("size", SIZES)
-def test_max_pools(size, layout):
+def test_max_pools(size: Any, layout: Any) -> None:
     x = torch.randn(3, 5, *size).contiguous(memory_format=layout)
     x[0, 0, 0, 0] = torch.nan
     x[1] = -torch.inf
@@ -39,7 +42,7 @@ def test_max_pools(size, layout):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("counted", [True, False], ids=["padding counts", "padding does not"])
-def test_average_pools(size, counted):
+def test_average_pools(size: Any, counted: bool) -> None:
     x = torch.randn(3, 5, *size)
     windows = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (2, 1, 1), ((1, 3), (2, 1), (0, 1)), (2, None, 1)]
     for window, stride, padding in windows:
@@ -51,7 +54,7 @@ def test_average_pools(size, counted):
             torch.testing.assert_close(op(x), expected)
 
 
-def test_pools_of_other_kinds_are_left_to_torch():
+def test_pools_of_other_kinds_are_left_to_torch() -> None:
     x = images()
     assert lowered(F.max_pool2d, x, 3, 1, 1, ceil_mode=True) is not None  # at stride 1 it is the same
     for options in ({"dilation": 2}, {"return_indices": True}):
@@ -65,10 +68,10 @@ def test_pools_of_other_kinds_are_left_to_torch():
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_convolutions_over_the_same_pixels_are_one(groups, stride):
+def test_convolutions_over_the_same_pixels_are_one(groups: int, stride: int) -> None:
     x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
 
-    def convolution(kernel, dilation=1, bias=True, padding=None):
+    def convolution(kernel: Any, dilation: int = 1, bias: bool = True, padding: Any = None) -> Any:
         padding = dilation * (kernel - 1) // 2 if padding is None else padding
         weight = torch.randn(8, 4 // groups, kernel, kernel, dtype=torch.float64)
         summand = torch.randn(8, dtype=torch.float64) if bias else None
@@ -91,7 +94,7 @@ def test_convolutions_over_the_same_pixels_are_one(groups, stride):
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
-def test_outputs_are_those_of_the_network(size):
+def test_outputs_are_those_of_the_network(size: int) -> None:
     """Convolutions of all strides, paddings, dilations and groups, with BatchNorms and ReLUs behind them."""
     torch.manual_seed(0)
     for kernel, stride, dilation, groups, bias in product((1, 3), (1, 2), (1, 2), (1, 4), (True, False)):

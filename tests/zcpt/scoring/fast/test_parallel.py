@@ -1,5 +1,9 @@
 """Several threads count what one does."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,12 +14,13 @@ from zcpt.scoring.evaluator import seed_stochastic_modules
 from zcpt.scoring.fast import graph
 from zcpt.scoring.fast.evaluator import FastEvaluator
 from zcpt.scoring.fast.operations import Relu
+from zcpt.space import SearchSpace
 
 OFFICIAL = OfficialNaswot()
 
 
 @pytest.fixture(params=[2, 3])
-def threads(request, monkeypatch):
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Threads of torch; of the work of each, only a few images are done at a time."""
     monkeypatch.setattr(graph, "_CACHE_BYTES", 2**10)
     before = torch.get_num_threads()
@@ -24,7 +29,7 @@ def threads(request, monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_any_number_of_threads_gives_the_same_kernels(space, threads):
+def test_any_number_of_threads_gives_the_same_kernels(space: SearchSpace, threads: Any) -> None:
     torch.manual_seed(1)
     net = space.build_supernet(tiny_network_config(space)).eval()
     given, mixtures = images(7), [drawn_mixture(net, seed) for seed in range(2)]
@@ -37,17 +42,17 @@ def test_any_number_of_threads_gives_the_same_kernels(space, threads):
         assert_same_kernel(one, other)
 
 
-def test_fewer_images_than_threads(threads):
+def test_fewer_images_than_threads(threads: Any) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1))
     parallel = fast_kernels(net, images(2))
     torch.set_num_threads(1)
     assert torch.equal(parallel[0], fast_kernels(net, images(2))[0])
 
 
-def test_what_fails_in_a_thread_comes_through(threads, monkeypatch):
+def test_what_fails_in_a_thread_comes_through(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1)).eval()
 
-    def broken(self, x):
+    def broken(self: Any, x: Any) -> None:
         raise ValueError("broken")
 
     fast = FastEvaluator(net, NASWOT)
