@@ -14,6 +14,7 @@ from tests.zcpt.compat.conftest import THREE_OPERATIONS, SquaredLogits, make_pri
 from tests.zcpt.compat.standins import darts, darts_pt
 from tests.zcpt.compat.test_adapter import copy_weights, run_own_cells
 from tests.zcpt.search.conftest import Decisions
+from zcpt.compat.selection import SearchNetworkSpace
 from zcpt.mixture import Mixture
 
 NETWORKS = {
@@ -75,20 +76,23 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
     mixture = Mixture.initial(callback.space.choices)
     for _, decision in callback.all:
         choice = mixture.choices[decision.choice]
-        looked_at = mixture.without(choice.name, *(c for c in choice.selectable if c not in decision.candidates))
+        scored = mixture.without(choice.name, *(c for c in choice.selectable if c not in decision.candidates))
         with torch.no_grad():
             plain = [
-                SquaredLogits.compute(run_own_cells(model, looked_at.without(choice.name, candidate), images))
+                SquaredLogits.compute(run_own_cells(model, scored.without(choice.name, candidate), images))
                 for candidate in decision.candidates
             ]
         assert decision.scores == pytest.approx(plain, rel=1e-5)
         if decision.purpose == "survey":
             continue
         ranked = sorted(decision.candidates, key=lambda candidate: plain[decision.candidates.index(candidate)])
-        kept = ranked[:1] if choice.keep == 1 else ranked[:-1]  # what is missed most; or all but what is missed least
+        kept = (
+            ranked[:1] if choice.keep == 1 else ranked[:-1]
+        )  # the most important one; of inputs all but the least important
         assert sorted(decision.kept) == sorted(kept)
         mixture = mixture.select(choice.name, kept) if len(kept) == choice.keep else mixture
     (architecture,) = callback.architectures
+    assert isinstance(callback.space, SearchNetworkSpace)
     assert genotype == callback.space.to_genotype(architecture)
     for kind, pairs in (("normal", genotype.normal), ("reduce", genotype.reduce)):
         for position, (operation, source) in enumerate(pairs):
