@@ -86,9 +86,8 @@ def test_every_decision_is_that_of_a_plain_computation_by_the_cells_of_the_netwo
         if decision.purpose == "survey":
             continue
         ranked = sorted(decision.candidates, key=lambda candidate: plain[decision.candidates.index(candidate)])
-        kept = (
-            ranked[:1] if choice.keep == 1 else ranked[:-1]
-        )  # the most important one; of inputs all but the least important
+        # The most important operation is kept; of inputs, the least important one is dropped.
+        kept = ranked[:1] if choice.keep == 1 else ranked[:-1]
         assert sorted(decision.kept) == sorted(kept)
         mixture = mixture.select(choice.name, kept) if len(kept) == choice.keep else mixture
     (architecture,) = callback.architectures
