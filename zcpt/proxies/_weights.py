@@ -27,7 +27,7 @@ def find_layers(net: nn.Module, proxy: Proxy) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {n: module for n, module in net.named_modules() if isinstance(module, Layer)}
     if not layers:
         raise ProxyError(
-            f"proxy '{proxy.name}' looks at convolutions and linear layers, and {type(net).__name__} has none: "
+            f"proxy '{proxy.name}' needs convolutions or linear layers, and {type(net).__name__} has none: "
             "use a network made of nn.Conv and nn.Linear modules."
         )
     _refuse_computed_weights(layers)

@@ -46,7 +46,7 @@ class Knas(Proxy):
         selected = {name: tensors[name] for name, _ in zip(large, range(_PARAMETERS), strict=False)}
         if not selected:
             raise ProxyError(
-                f"proxy 'knas' looks at parameters of at least {_ENTRIES} entries, and {type(net).__name__} has none."
+                f"proxy 'knas' needs parameters of at least {_ENTRIES} entries, and {type(net).__name__} has none."
             )
         count = min(_BATCHES, len(batch.images) // 2) // 2 * 2  # even, e.g. 8 parts of 2 images for 19 images
         rows = []

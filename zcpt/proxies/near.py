@@ -48,7 +48,7 @@ class Near(Proxy):
         modules = {module: index for index, module in enumerate(net.modules()) if _is_counted(module)}
         if not modules:
             raise ProxyError(
-                f"proxy 'near' looks at layers and activation functions, and {type(net).__name__} has none: "
+                f"proxy 'near' needs layers or activation functions, and {type(net).__name__} has none: "
                 "use a network made of modules of torch.nn."
             )
         ranks: dict[int, float] = {}

@@ -77,7 +77,7 @@ class Ntk(Proxy):
         """
         weights = {name: tensor for name, tensor in tensors.items() if "weight" in name and tensor.requires_grad}
         if not weights:
-            raise ProxyError(f"proxy 'ntk' looks at parameters named 'weight', and {type(net).__name__} has none.")
+            raise ProxyError(f"proxy 'ntk' needs parameters named 'weight', and {type(net).__name__} has none.")
         with torch.enable_grad(), norm_mode("batch"):
             sums = run_network(net, images, mixture, tensors).flatten(1).sum(1)
             if not sums.requires_grad:

@@ -112,8 +112,8 @@ def test_invariants_of_every_rule(name: str) -> None:
 def test_importances_rank_the_importances_by_each_component() -> None:
     aggregate = zcpt.get_aggregate("log_rank:up+down")
     # Without the first candidate 'up' falls most and 'down', which should be low, rises most.
-    found = aggregate.compute_importances({UP: [1, 2, 3], DOWN: [9, 8, 7]})
-    assert found == pytest.approx([0, 2 * math.log(2 / 3), 2 * math.log(1 / 3)])
+    importances = aggregate.compute_importances({UP: [1, 2, 3], DOWN: [9, 8, 7]})
+    assert importances == pytest.approx([0, 2 * math.log(2 / 3), 2 * math.log(1 / 3)])
 
 
 def test_scores_that_are_not_finite_rank_last() -> None:
@@ -155,9 +155,9 @@ def test_invalid_criteria_are_refused(text: str, complaint: str) -> None:
 
 def test_criteria_are_parsed() -> None:
     assert get_criterion("naswot").name == "naswot"
-    several = get_criterion("log_rank: up + down")
-    assert (several.name, several.min_batch) == ("log_rank:up+down", 5)
-    assert [part.name for part in get_components(several)] == [UP, DOWN]
+    criterion = get_criterion("log_rank: up + down")
+    assert (criterion.name, criterion.min_batch) == ("log_rank:up+down", 5)
+    assert [part.name for part in get_components(criterion)] == [UP, DOWN]
     assert get_criterion("vote").name == "vote"
     assert [part.name for part in get_components(get_criterion(UP))] == [UP]
 

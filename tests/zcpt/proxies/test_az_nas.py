@@ -66,12 +66,12 @@ def test_pixels_that_become_one_are_stacked_as_channels(before: int, after: int)
 def test_progressivity_is_the_smallest_step() -> None:
     space = zcpt.get_space("nasbench201")
     net = space.supernet(channels=4, layers=1)
-    found = zcpt.score(net, make_batch(), ["az_expressivity", "az_progressivity"])
+    scores = zcpt.score(net, make_batch(), ["az_expressivity", "az_progressivity"])
     with torch.no_grad():
         entropies = [principal_entropy(maps) for maps in Expressivity().compute_maps(net.eval(), make_batch(), None)]
     assert len(entropies) == 6
-    assert found["az_expressivity"] == pytest.approx(sum(entropies))
-    assert found["az_progressivity"] == min(b - a for a, b in pairwise(entropies))
+    assert scores["az_expressivity"] == pytest.approx(sum(entropies))
+    assert scores["az_progressivity"] == min(b - a for a, b in pairwise(entropies))
 
 
 def test_a_block_that_does_nothing_makes_trainability_minus_infinite() -> None:

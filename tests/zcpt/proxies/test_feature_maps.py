@@ -138,9 +138,9 @@ def test_blocks_of_our_own_networks_are_the_stem_and_the_cells(space: SearchSpac
     cells = {"darts": 3, "nasbench201": 5, "nasbench1shot1-1": 3, "nasbench-macro": 8, "proxyless": 22}[space.name]
     assert len(compute_maps(net)) == 1 + cells
     supernet = space.build_supernet(shape)
-    found = compute_maps(supernet, supernet.initial_mixture())
-    assert len(found) == {"nasbench1shot1-1": 5, "proxyless": 22}.get(space.name, 1 + cells)
-    assert all(maps.ndim == 4 for maps in found)
+    maps = compute_maps(supernet, supernet.initial_mixture())
+    assert len(maps) == {"nasbench1shot1-1": 5, "proxyless": 22}.get(space.name, 1 + cells)
+    assert all(output.ndim == 4 for output in maps)
 
 
 def test_maps_are_not_changed_by_in_place_operations() -> None:

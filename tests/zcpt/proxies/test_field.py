@@ -54,8 +54,8 @@ SHORT = [
     PaperZico(),
 ]
 each = pytest.mark.parametrize("proxy", SHORT, ids=lambda proxy: proxy.name)
-LOOKS_AT_RELUS = {"swap", "swap_reg", "linear_regions", "az_expressivity", "az_progressivity", "az_trainability"}
-LOOKS_AT_MODULES = {"meco", "meco_opt", "near"}
+READ_RELUS = {"swap", "swap_reg", "linear_regions", "az_expressivity", "az_progressivity", "az_trainability"}
+READ_MODULES = {"meco", "meco_opt", "near"}
 
 
 def make_batch(count: int = 16, size: int = 8) -> Batch:
@@ -162,7 +162,7 @@ def test_the_network_is_unchanged_after_an_exception(proxy: Proxy) -> None:
 def test_an_activation_that_works_in_place_or_is_a_function_changes_nothing(proxy: Proxy) -> None:
     expected = compute_score(Small(), proxy)
     assert compute_score(Small(nn.ReLU(inplace=True)), proxy) == expected
-    if proxy.name not in LOOKS_AT_MODULES:
+    if proxy.name not in READ_MODULES:
         for function in (F.relu, torch.relu_, torch.Tensor.relu):
             assert compute_score(Small(Function(function)), proxy) == expected
 
@@ -189,7 +189,7 @@ def test_shared_layers_grouped_layers_and_networks_without_norms_are_scored(
 @each
 def test_networks_without_relus_are_scored_or_refused(proxy: Proxy) -> None:
     net = Small(nn.GELU())
-    if proxy.name in LOOKS_AT_RELUS:
+    if proxy.name in READ_RELUS:
         with pytest.raises(ProxyError, match=f"proxy '{proxy.name}' .*ReLU"):
             compute_score(net, proxy)
     else:
@@ -203,11 +203,11 @@ def test_too_few_images_are_refused(proxy: Proxy) -> None:
             compute_score(Small(), proxy, make_batch(proxy.min_batch - 1))
 
 
-MAPLESS = LOOKS_AT_RELUS | {"zen"}
+NEED_MAPS = READ_RELUS | {"zen"}
 """Proxies that refuse networks without feature maps, such as vision transformers."""
 REFUSING = {
-    "torchvision/vit": MAPLESS | {"meco", "meco_opt"},  # which make images of another size
-    "timm/test_vit": MAPLESS,
+    "torchvision/vit": NEED_MAPS | {"meco", "meco_opt"},  # which make images of another size
+    "timm/test_vit": NEED_MAPS,
     "timm/test_byobnet": {"gradsign", "gradsign_mean"},  # its last maps have one pixel
 }
 

@@ -15,9 +15,9 @@ from zcpt import Batch, ProxyError
 
 
 def test_values_of_the_authors() -> None:
-    found = zcpt.score(appendix.network(), appendix.batch(), ["gradsign", "gradsign_mean"])
-    assert found["gradsign"] == 846
-    assert found["gradsign_mean"] == pytest.approx(2.389831, rel=1e-6)
+    scores = zcpt.score(appendix.network(), appendix.batch(), ["gradsign", "gradsign_mean"])
+    assert scores["gradsign"] == 846
+    assert scores["gradsign_mean"] == pytest.approx(2.389831, rel=1e-6)
 
 
 def build_linear() -> nn.Sequential:

@@ -19,8 +19,8 @@ from zcpt.proxies.meco import smallest_eigenvalue
 
 def test_value_of_the_authors() -> None:
     with torch.no_grad():
-        found = Meco().sum_eigenvalues(appendix.network().eval(), appendix.batch().images)
-    assert found == pytest.approx(0.196616, rel=1e-4)
+        score = Meco().sum_eigenvalues(appendix.network().eval(), appendix.batch().images)
+    assert score == pytest.approx(0.196616, rel=1e-4)
 
 
 def test_the_smallest_eigenvalue_is_that_of_numpys_correlations() -> None:

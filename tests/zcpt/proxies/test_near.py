@@ -42,5 +42,5 @@ def test_layers_with_weights_and_activations_count_once_each() -> None:
 
 
 def test_a_network_without_layers_and_activations_is_refused() -> None:
-    with pytest.raises(ProxyError, match="layers and activation functions, and Flatten has none"):
+    with pytest.raises(ProxyError, match="layers or activation functions, and Flatten has none"):
         zcpt.score(nn.Flatten(), make_batch(), "near")

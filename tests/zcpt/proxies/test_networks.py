@@ -186,7 +186,7 @@ def test_networks_and_batches_that_do_not_fit_are_refused() -> None:
         (linear, torch.tensor([0, 1, -1, 2]), "snip", "labels range from -1 to 2, .* counted from 0"),
         (linear, torch.rand(4), "fisher", r"integer labels \[B\], not \[4, 5\] and torch.float32 \[4\]"),
         (pairs, make_batch().labels, "grasp", r"needs logits \[B, classes\] .* not \[4, 2, 2\]"),
-        (nn.Flatten(), make_batch().labels, "snip", "looks at convolutions and linear layers, and Flatten has none"),
+        (nn.Flatten(), make_batch().labels, "snip", "needs convolutions or linear layers, and Flatten has none"),
         (Several(), make_batch().labels, "jacob_cov", "Several returns tuple instead of logits"),
     ):
         with pytest.raises(ProxyError, match=said):

@@ -18,8 +18,8 @@ from zcpt.proxies.te_nas import condition_number
 
 def test_values_of_the_authors() -> None:
     net, batch = appendix.network().eval(), appendix.batch()
-    found = zcpt.score_mixtures(net, Ntk(repeats=1, weights="given"), [None], batch).item()
-    assert found == pytest.approx(413.724, rel=1e-3)  # theirs is of float32
+    score = zcpt.score_mixtures(net, Ntk(repeats=1, weights="given"), [None], batch).item()
+    assert score == pytest.approx(413.724, rel=1e-3)  # theirs is of float32
     with torch.no_grad():
         assert LinearRegions().count_regions(net, draw_weights(net, "given", 0), batch.images) == 8
 
