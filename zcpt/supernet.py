@@ -153,7 +153,10 @@ class Supernet(nn.Module):
         if tuple(candidates) != self._choice(name, choice).candidates:
             raise SpaceError(f"{name} must have the candidates of {choice}, in that order.")
         out = self._append(Mixed(name, source, choice, tuple(fed_zeros)))
-        self._place(name, nn.ModuleDict(candidates))
+        try:
+            self._place(name, nn.ModuleDict(candidates))
+        except KeyError as error:
+            raise SpaceError(f"a candidate of {choice} has a name that no module can have: {error.args[0]}.") from None
         return out
 
     def sum(self, name: str, sources: Sequence[str], choice: str | None = None) -> str:

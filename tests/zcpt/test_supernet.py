@@ -97,6 +97,10 @@ def test_wrong_programs_are_refused() -> None:
         net.mixed("other", "edges", {}, "images")
     with pytest.raises(SpaceError, match="other reads an unknown value 'mixx': did you mean 'mix'"):
         net.sum("other", ["mixx"])
+    for candidate in ("double", "conv.3x3"):  # a method of nn.Module; a dot
+        other = Supernet([Choice("edge", (candidate,))])
+        with pytest.raises(SpaceError, match=f"candidate of edge has a name that no module can have: .*{candidate}"):
+            other.mixed("mix", "edge", {candidate: nn.Identity()}, Supernet.IMAGES)
     with pytest.raises(SpaceError, match="two values are named 'both'"):
         net.fixed("both", nn.Identity(), "mix")
 

@@ -128,7 +128,7 @@ class FusedChain:
         return self.compute_whole(sources[0], {})
 
     def __str__(self) -> str:
-        return " > ".join(f"{link!r} {link.op}" for link in self.links)
+        return f"chain[{' > '.join(f'{link!r} {link.op}' for link in self.links)}]"
 
     def compute_whole(self, source: Tensor, signs: Mapping[Value, Tensor]) -> Tensor:
         """Compute the chain for all images; ``signs`` as for ``compute_parts``."""
@@ -228,7 +228,7 @@ class Graph:
         )
 
     def __str__(self) -> str:
-        lines = [f"{value!s:<64} {list(value.shape)}" for value in self.values]
+        lines = [f"{value!s:<68} {list(value.shape)}" for value in self.values]
         seen = [f"{place}: {', '.join(map(repr, values))}" for place, values in self.observed.items() if values]
         return "\n".join([*lines, f"output {self.output!r}", f"observed {'; '.join(seen)}"])
 

@@ -54,12 +54,12 @@ class Instruction(NamedTuple):
         else:
             summand = repr(self.reads[0])
             if self.fused_summand is not None:
-                summand = f"({self.fused_summand.op})({summand})"
+                summand = f"{self.fused_summand.op}({summand})"
             if self.convolution is not None:
                 summand = f"weighted {self.convolution}({summand})"
             text = f"{self.value!r} += {'' if self.weight == 1 else f'{self.weight:.4g}*'}{summand}"
         frees = f"free {', '.join(map(repr, self.frees))}" if self.frees else ""
-        return f"{text:<64} {frees}".rstrip()
+        return f"{text:<68} {frees}".rstrip()
 
 
 @dataclass(frozen=True)
