@@ -29,12 +29,12 @@ from zcpt.seeding import derive_seed
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
     "cifar10": (
         datasets.CIFAR10,
-        "50,000 + 10,000 pictures 32x32 of 10 things",
+        "50,000 + 10,000 pictures 32x32, 10 classes of objects",
         ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     ),
     "cifar100": (
         datasets.CIFAR100,
-        "50,000 + 10,000 pictures 32x32 of 100 things",
+        "50,000 + 10,000 pictures 32x32, 100 classes of objects",
         ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     ),
     "svhn": (
@@ -132,8 +132,8 @@ def _load_digit_images(train: bool) -> ImageSet:
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    # The values are 0 to 16.
-    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8)[:, None]
+    scaled = torch.from_numpy(digits.images).mul(255 / 16)  # scikit-learn's values are 0 to 16
+    images = scaled.round().to(torch.uint8)[:, None]
     labels = torch.from_numpy(digits.target)
     parts = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=digits.target)
     indices = torch.tensor(parts[0 if train else 1])
@@ -143,7 +143,6 @@ def _load_digit_images(train: bool) -> ImageSet:
 def _load_torchvision(name: str, data_dir: Path | None, download: bool) -> ImageData:
     make, _, statistics = _TORCHVISION[name]
     data_dir = data_dir or Path("data")
-
     root = str(data_dir.expanduser())
 
     def read(train: bool) -> Any:
