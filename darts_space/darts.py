@@ -1,6 +1,6 @@
 """The DARTS space: a normal and a reduction cell of four nodes, seven operations an edge (Liu et al., ICLR 2019).
 
-It is the S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'.
+It is S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from darts_space.darts_network import (
     NODES,
     CellPlan,
     DartsNetwork,
+    build_stem,
     cell_plans,
-    stem,
     stem_blocks,
     stem_channels,
 )
@@ -50,30 +50,30 @@ CANDIDATES = (
 
 
 def edge_name(kind: str, node: int, source: int) -> str:
-    """Name of the choice of an edge's operation."""
+    """Return the name of the choice of an edge's operation."""
     return f"{kind}/node{node}/edge{source}"
 
 
 def inputs_name(kind: str, node: int) -> str:
-    """Name of the choice of a node's inputs; node 2 has only two and no such choice."""
+    """Return the name of the choice of a node's inputs. Node 2 has only two inputs and no such choice."""
     return f"{kind}/node{node}/inputs"
 
 
-def edges_into(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The edges (node, source) of a cell, in DARTS' order."""
+def list_edges(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the edges (node, source) of a cell, in DARTS' order."""
     return tuple((node, source) for node in nodes for source in range(node))
 
 
 Operations = Callable[[str, int], tuple[str, ...]]
-"""(kind of cell, index of the edge in ``edges_into``) -> the names of its candidate operations."""
+"""Maps the kind of a cell and the index of an edge in ``list_edges`` to the names of its candidate operations."""
 
 
 def darts_choices(
     operations: Operations, not_selectable: tuple[str, ...] = (), nodes: Sequence[int] = NODES
 ) -> Iterator[Choice]:
-    """The choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
+    """Yield the choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
     for kind in KINDS:
-        for index, (node, source) in enumerate(edges_into(nodes)):
+        for index, (node, source) in enumerate(list_edges(nodes)):
             candidates = operations(kind, index)
             yield Choice(edge_name(kind, node, source), candidates, group=kind, not_selectable=not_selectable)
     for kind in KINDS:
@@ -82,15 +82,15 @@ def darts_choices(
             yield Choice(inputs_name(kind, node), sources, KEPT_INPUTS, "one", kind, phase=1)
 
 
-def supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
-    """A candidate operation as supernets have it: BatchNorms without parameters of their own."""
+def build_supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
+    """Build a candidate operation of a supernet, where BatchNorms have no parameters."""
     operation = OPERATIONS[name].build(channels, stride, False)
-    # Only in the supernet: pooled activations would outweigh those of normalised convolutions.
+    # As in DARTS, only in the supernet: pooled activations would outweigh those of normalised convolutions.
     return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else operation
 
 
 class Darts(SearchSpace):
-    """Two cells of 14 edges; in the end every node keeps two of its inputs."""
+    """Normal and reduction cell of 14 edges each; every node keeps two of its inputs."""
 
     name = "darts"
     summary = "normal and reduction cell of 14 edges, 7 operations each: about 1.1e18 pairs of cells"
@@ -100,9 +100,9 @@ class Darts(SearchSpace):
     small_size = WidthDepth(16, 5)
     published = PublishedSettings(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
-    """Of a cell; there may be others in subclasses that neither build networks nor tell costs: those have ``NODES``."""
+    """Intermediate nodes of a cell. Networks have ``NODES``: only subclasses without networks and costs may differ."""
     joined: int = len(NODES)
-    """How many nodes, the last ones, are the output of a cell; there may be fewer in such subclasses."""
+    """Number of last nodes that are concatenated to the output; only such subclasses may change it."""
     choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
     def check_network_config(self, config: NetworkConfig) -> None:
@@ -117,7 +117,7 @@ class Darts(SearchSpace):
         channels = stem_channels(config, supernet=True)
         value = Supernet.IMAGES
         states = []
-        for index, module in enumerate(stem(config, channels)):
+        for index, module in enumerate(build_stem(config, channels)):
             value = net.fixed(f"stem.{index}", module, value)
             states.append(value)
         states = [states[0], states[-1]]
@@ -132,14 +132,14 @@ class Darts(SearchSpace):
 
     @staticmethod
     def _mixed_cell(net: Supernet, name: str, plan: CellPlan, states: list[str]) -> str:
-        entries = zip(plan.preprocess(affine=False), states, strict=True)
+        entries = zip(plan.build_preprocess(affine=False), states, strict=True)
         nodes = [net.fixed(f"{name}.preprocess{i}", module, state) for i, (module, state) in enumerate(entries)]
         for node in NODES:
             edges = []
             for source in range(node):
                 choice, stride = edge_name(plan.kind, node, source), plan.stride(source)
                 names = net.choices[choice].candidates
-                candidates = {key: supernet_operation(key, plan.channels, stride) for key in names}
+                candidates = {key: build_supernet_operation(key, plan.channels, stride) for key in names}
                 edges.append(net.mixed(f"{name}.node{node}.edge{source}", choice, candidates, nodes[source]))
             inputs = inputs_name(plan.kind, node) if node > KEPT_INPUTS else None
             nodes.append(net.sum(f"{name}.node{node}", edges, inputs))
@@ -149,14 +149,14 @@ class Darts(SearchSpace):
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DropPathNetwork:
         self.check_network_config(config)
-        return DartsNetwork(self._pairs(architecture), config, auxiliary)
+        return DartsNetwork(self._list_pairs(architecture), config, auxiliary)
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
         channels = stem_channels(config, supernet=False)
         yield from stem_blocks(config, channels)
         for plan in cell_plans(config, channels):
             yield from plan.preprocess_blocks()
-        yield classifier_block(plan.out_channels, config.num_classes, plan.size)
+        yield classifier_block(plan.out_channels, config.num_classes, plan.output_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         kind, _, place = choice.split("/")
@@ -167,7 +167,7 @@ class Darts(SearchSpace):
     def build_cheapest_finder(
         self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
     ) -> CheapestFinder:
-        """The two cheapest inputs of every node, each by its cheapest operation."""
+        """Return a finder that keeps the two cheapest inputs of every node, each with its cheapest operation."""
         prices = self.prices(config, price)
 
         def complete(allowed: AllowedCandidates) -> Architecture:
@@ -187,7 +187,7 @@ class Darts(SearchSpace):
         return complete
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """Leave out the operations of edges that were not kept: they make no difference."""
+        """Build an architecture without the operations of edges that no node keeps."""
         kept = {name: names for name, names in decisions.items() if name.endswith("/inputs")}
         for kind in KINDS:
             for node in self.nodes:
@@ -213,8 +213,8 @@ class Darts(SearchSpace):
         if wanted != set(architecture.kept):
             differing = sorted(wanted ^ set(architecture.kept))
             raise SpaceError(
-                f"the architecture is not one of space '{self.name}': an operation belongs to every kept input and "
-                f"to no other, which is not so for {differing[0]}."
+                f"the architecture is not one of space '{self.name}': it must have an operation for every kept input "
+                f"and for no other, unlike {differing[0]}."
             )
 
     def count(self) -> int:
@@ -227,7 +227,8 @@ class Darts(SearchSpace):
         )
         return math.prod(per_node)
 
-    def _pairs(self, architecture: Architecture) -> dict[str, Pairs]:
+    def _list_pairs(self, architecture: Architecture) -> dict[str, Pairs]:
+        """Return the (operation, input) pairs of each kind of cell, two for each node, as genotypes list them."""
         self.check(architecture)
         cells = {}
         for kind in KINDS:
@@ -253,12 +254,12 @@ class Darts(SearchSpace):
         return architecture
 
     def format(self, architecture: Architecture) -> str:
-        return write_genotype(self._pairs(architecture))
+        return write_genotype(self._list_pairs(architecture))
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
         names = ("c_{k-2}", "c_{k-1}", *(str(node - 2) for node in self.nodes), "c_{k}")
         graphs = []
-        for kind, pairs in self._pairs(architecture).items():
+        for kind, pairs in self._list_pairs(architecture).items():
             arrows = [
                 (names[source], names[self.nodes[position // KEPT_INPUTS]], operation)
                 for position, (operation, source) in enumerate(pairs)

@@ -1,4 +1,4 @@
-"""Networks of DARTS' cells: how the cells of a network follow each other, its stem, and the discrete network."""
+"""Networks of DARTS' cells: the plan of the cells, the stem, and the discrete network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.space import NetworkConfig
 
 NODES = (2, 3, 4, 5)
-"""Intermediate nodes; 0 and 1 are the outputs of the cells before the last one and before."""
+"""Intermediate nodes. Nodes 0 and 1 are the outputs of the two preceding cells, the earlier one first."""
 KEPT_INPUTS = 2
+"""Number of inputs that every node keeps."""
 IMAGENET_STEM_FROM = 128
-"""Images of at least that many pixels a side get the ImageNet stem, which divides them by 8."""
+"""Smallest height and width, in pixels, with the ImageNet stem, which divides them by 8."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class CellPlan:
     channels: int
     kind: str
     after_reduction: bool
-    """The first input is twice as large as the second one."""
+    """Whether the preceding cell is a reduction cell: input 0 is then twice as high and wide as input 1."""
 
     @property
     def out_channels(self) -> int:
@@ -40,7 +41,7 @@ class CellPlan:
     def stride(self, source: int) -> int:
         return 2 if self.kind == "reduce" and source < 2 else 1
 
-    def preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
+    def build_preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
         first: nn.Module
         if self.after_reduction:
             first = FactorizedReduce(self.in_channels[0], self.channels, affine)
@@ -49,7 +50,7 @@ class CellPlan:
         return first, ReLUConvBN(self.in_channels[1], self.channels, 1, 1, affine)
 
     @property
-    def size(self) -> HeightWidth:
+    def output_size(self) -> HeightWidth:
         return compute_output_size(self.input_size[1], 2 if self.kind == "reduce" else 1)
 
     def preprocess_blocks(self) -> tuple[Block, Block]:
@@ -58,7 +59,7 @@ class CellPlan:
         return first, ReLUConvBN.pointwise(self.in_channels[1], self.channels, self.input_size[1])
 
     def edge_block(self, operation: str, source: int) -> Block:
-        input_size = self.input_size[1] if source < 2 else self.size
+        input_size = self.input_size[1] if source < 2 else self.output_size
         return operation_block(operation, self.channels, self.stride(source), input_size)
 
 
@@ -68,7 +69,7 @@ def _has_imagenet_stem(config: NetworkConfig) -> bool:
 
 @lru_cache(maxsize=16)
 def cell_plans(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]:
-    """The cells of a network, after a stem of so many channels."""
+    """Return the plans of all cells of a network whose stem has ``stem_outputs`` channels."""
     in_channels, channels, size = (stem_outputs, stem_outputs), config.channels, config.image_size
     reductions = (config.layers // 3, 2 * config.layers // 3)
     after_reduction = _has_imagenet_stem(config)
@@ -86,12 +87,12 @@ def cell_plans(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]
         channels = 2 * channels if reduce else channels
         plans.append(CellPlan(in_channels, input_size, channels, KINDS[reduce], after_reduction))
         in_channels, after_reduction = (in_channels[1], plans[-1].out_channels), reduce
-        input_size = input_size[1], plans[-1].size
+        input_size = input_size[1], plans[-1].output_size
     return tuple(plans)
 
 
 def stem_channels(config: NetworkConfig, supernet: bool) -> int:
-    """Three times the first cell's; only the discrete ImageNet network has as many as the cell."""
+    """Return the channels of the stem: three times the first cell's, or in discrete ImageNet networks as many."""
     return config.channels if _has_imagenet_stem(config) and not supernet else 3 * config.channels
 
 
@@ -99,8 +100,8 @@ def _conv_norm(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Mod
     return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out_channels)
 
 
-def stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
-    """One module for small images, or the two of the ImageNet stem."""
+def build_stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
+    """Build the stem: one module for small images, or the two of the ImageNet stem."""
     if not _has_imagenet_stem(config):
         return nn.ModuleList([nn.Sequential(*_conv_norm(config.in_channels, channels, 1))])
     half = channels // 2
@@ -108,22 +109,22 @@ def stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
     return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
 
 
-def _stem_module(config: NetworkConfig, channels: int, index: int) -> nn.Module:
-    return stem(config, channels)[index]
+def _build_stem_module(config: NetworkConfig, channels: int, index: int) -> nn.Module:
+    return build_stem(config, channels)[index]
 
 
 def stem_blocks(config: NetworkConfig, channels: int) -> Iterator[Block]:
-    """What ``stem`` costs."""
+    """Yield the blocks of the stem."""
     in_channels, size = config.in_channels, config.image_size
     if _has_imagenet_stem(config):
         half, quarter = compute_output_size(size, 2), compute_output_size(compute_output_size(size, 2), 2)
         cost = _conv_norm_cost(in_channels, channels // 2, half) + _conv_norm_cost(channels // 2, channels, quarter)
-        yield Block("stem.0", in_channels, channels, 4, size, cost, partial(_stem_module, config, channels, 0))
+        yield Block("stem.0", in_channels, channels, 4, size, cost, partial(_build_stem_module, config, channels, 0))
         cost = _conv_norm_cost(channels, channels, compute_output_size(quarter, 2))
-        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_stem_module, config, channels, 1))
+        yield Block("stem.1", channels, channels, 2, quarter, cost, partial(_build_stem_module, config, channels, 1))
     else:
         cost = _conv_norm_cost(in_channels, channels, size)
-        yield Block("stem", in_channels, channels, 1, size, cost, partial(_stem_module, config, channels, 0))
+        yield Block("stem", in_channels, channels, 1, size, cost, partial(_build_stem_module, config, channels, 0))
 
 
 def _conv_norm_cost(in_channels: int, out_channels: int, size: HeightWidth) -> Cost:
@@ -133,7 +134,7 @@ def _conv_norm_cost(in_channels: int, out_channels: int, size: HeightWidth) -> C
 class _Cell(nn.Module):
     def __init__(self, pairs: Pairs, plan: CellPlan) -> None:
         super().__init__()
-        self.preprocess = nn.ModuleList(plan.preprocess(affine=True))
+        self.preprocess = nn.ModuleList(plan.build_preprocess(affine=True))
         self.sources = tuple(source for _, source in pairs)
         self.edges = nn.ModuleList(
             add_drop_path(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
@@ -149,13 +150,13 @@ class _Cell(nn.Module):
 
 
 class DartsNetwork(DropPathNetwork):
-    """The discrete network of a normal and a reduction cell."""
+    """Discrete network of a normal and a reduction cell."""
 
     def __init__(self, cells: Mapping[str, Pairs], config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
         channels = stem_channels(config, supernet=False)
         plans = cell_plans(config, channels)
-        self.stem = stem(config, channels)
+        self.stem = build_stem(config, channels)
         self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
         self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
         self.auxiliary_after = 2 * config.layers // 3

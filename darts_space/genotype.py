@@ -10,6 +10,7 @@ from typing import Any
 from zcpt.errors import SpaceError
 
 Pairs = tuple[tuple[str, int], ...]
+"""(operation, input) pairs of a cell, two for each node."""
 KINDS = ("normal", "reduce")
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _FORM = "Genotype(normal=[('op', input), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
@@ -18,31 +19,31 @@ _FORM = "Genotype(normal=[('op', input), ...], normal_concat=range(2, 6), reduce
 def read_genotype(text: str) -> dict[str, Pairs]:
     """Read the eight (operation, input) pairs of both cells.
 
-    Lists and tuples are the same, and a JSON object with the four fields is read too (the published Zero-Cost-PT
-    code writes that). The text is taken apart by Python's grammar; nothing in it is ever evaluated.
+    Lists and tuples are equivalent, and a JSON object with the four fields is read too, because the published
+    Zero-Cost-PT code writes that. The text is parsed by Python's grammar and never evaluated.
 
     Raises:
-        SpaceError: The text has another form, or joins other nodes than 2 to 5.
+        SpaceError: The text has another form, or concatenates other nodes than 2 to 5.
     """
     text = text.strip()
-    fields = _from_json(text) if text.startswith("{") else _from_call(text)
+    fields = _read_json_fields(text) if text.startswith("{") else _read_call_fields(text)
     if tuple(sorted(fields)) != _FIELDS:
         raise SpaceError(f"a genotype has the fields {', '.join(_FIELDS)}, not {', '.join(sorted(fields))}.")
     for kind in KINDS:
         concat = fields[f"{kind}_concat"]
         if not isinstance(concat, list | tuple) or list(concat) != [2, 3, 4, 5]:
-            raise SpaceError(f"{kind}_concat must join nodes 2 to 5, written range(2, 6), not {concat!r}.")
-    return {kind: _pairs(kind, fields[kind]) for kind in KINDS}
+            raise SpaceError(f"{kind}_concat must be range(2, 6), for nodes 2 to 5, not {concat!r}.")
+    return {kind: _check_pairs(kind, fields[kind]) for kind in KINDS}
 
 
 def write_genotype(cells: Mapping[str, Pairs]) -> str:
-    """The text of both cells, as Python prints DARTS' namedtuple."""
+    """Return the text of both cells, as Python prints DARTS' namedtuple."""
     nodes = {kind: range(2, 2 + len(cells[kind]) // 2) for kind in KINDS}
     parts = (f"{kind}={list(cells[kind])}, {kind}_concat={nodes[kind]}" for kind in KINDS)
     return f"Genotype({', '.join(parts)})"
 
 
-def _from_json(text: str) -> dict[str, Any]:
+def _read_json_fields(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
@@ -50,32 +51,32 @@ def _from_json(text: str) -> dict[str, Any]:
     return dict(document)
 
 
-def _from_call(text: str) -> dict[str, Any]:
+def _read_call_fields(text: str) -> dict[str, Any]:
     try:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError):
-        raise SpaceError(f"'{_shortened(text)}' is not of the form {_FORM}.") from None
+        raise SpaceError(f"'{_shorten(text)}' is not of the form {_FORM}.") from None
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "Genotype" or node.args:
-        raise SpaceError(f"'{_shortened(text)}' is not of the form {_FORM}.")
-    return {str(keyword.arg): _literal(keyword.value) for keyword in node.keywords}
+        raise SpaceError(f"'{_shorten(text)}' is not of the form {_FORM}.")
+    return {str(keyword.arg): _read_literal(keyword.value) for keyword in node.keywords}
 
 
-def _literal(node: ast.expr) -> Any:
+def _read_literal(node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(item) for item in node.elts]
+        return [_read_literal(item) for item in node.elts]
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int):
         return node.value
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [_literal(argument) for argument in node.args]
+        bounds = [_read_literal(argument) for argument in node.args]
         if len(bounds) in (1, 2) and all(isinstance(bound, int) and abs(bound) < 100 for bound in bounds):
             return list(range(*bounds))
-    raise SpaceError(f"a genotype holds lists, names, numbers and range(2, 6), not '{_shortened(ast.unparse(node))}'.")
+    raise SpaceError(f"a genotype holds lists, names, numbers and range(2, 6), not '{_shorten(ast.unparse(node))}'.")
 
 
-def _pairs(kind: str, value: Any) -> Pairs:
+def _check_pairs(kind: str, value: Any) -> Pairs:
     if not isinstance(value, list | tuple) or len(value) != 8:
         raise SpaceError(
-            f"the {kind} cell of a genotype has eight (operation, input) pairs, not {_shortened(str(value))}."
+            f"the {kind} cell of a genotype has eight (operation, input) pairs, not {_shorten(str(value))}."
         )
     for pair in value:
         if not isinstance(pair, list | tuple) or [type(part) for part in pair] != [str, int]:
@@ -83,5 +84,5 @@ def _pairs(kind: str, value: Any) -> Pairs:
     return tuple((operation, source) for operation, source in value)
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

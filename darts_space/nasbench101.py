@@ -27,8 +27,8 @@ _FORM = "ModelSpec(matrix=[[0, 1, ...], ...], ops=['input', 'conv3x3-bn-relu', .
 class ConvBnRelu(nn.Sequential):
     """Convolution that keeps the size, affine BatchNorm, ReLU.
 
-    Spelled as in the published code, where it matters: the proxy ``naswot-official`` counts a composite module a
-    second time only where its class is named after 'ReLU'.
+    The class name must stay as in the published code: the proxy ``naswot-official`` counts a composite module a second
+    time if its class name contains 'ReLU', and this one has 'Relu'.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
@@ -37,18 +37,18 @@ class ConvBnRelu(nn.Sequential):
 
     @staticmethod
     def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Cost:
-        """Cost with an output of ``size``."""
+        """Compute the cost with an output of height and width ``size``."""
         return conv_cost(in_channels, out_channels, kernel, size) + norm_cost(out_channels)
 
 
-def operation(name: str, channels: int) -> nn.Module:
-    """The module of an operation, which keeps size and channels."""
+def build_operation(name: str, channels: int) -> nn.Module:
+    """Build the module of an operation, which keeps size and channels."""
     return ConvBnRelu(channels, channels, _KERNELS[name]) if name in _KERNELS else nn.MaxPool2d(3, 1, padding=1)
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A cell as NAS-Bench-101 writes it. Vertex 0 is the input and the last one the output.
+    """A cell in the format of NAS-Bench-101. Vertex 0 is the input and the last vertex the output.
 
     Raises:
         SpaceError: The matrix is not square, not of 0 and 1 or not upper triangular, or a label does not fit.
@@ -57,7 +57,7 @@ class CellSpec:
     matrix: tuple[tuple[int, ...], ...]
     """``matrix[source][target]`` is 1 where there is an edge."""
     ops: tuple[str, ...]
-    """What every vertex does."""
+    """Label of every vertex: its operation, or 'input' and 'output'."""
 
     def __post_init__(self) -> None:
         size = len(self.ops)
@@ -73,50 +73,50 @@ class CellSpec:
                 raise SpaceError(describe_unknown_name("operation", name, OPERATIONS))
 
     @classmethod
-    def of(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
-        """A cell from lists or arrays."""
+    def from_arrays(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
+        """Build a cell from lists or arrays."""
         rows = (tuple(int(entry) if entry in (0, 1) else entry for entry in row) for row in matrix)
         return cls(tuple(rows), tuple(ops))
 
     @property
     def output(self) -> int:
-        """Number of the output vertex."""
+        """Index of the output vertex."""
         return len(self.ops) - 1
 
-    def parents(self, vertex: int) -> tuple[int, ...]:
-        """The vertices with an edge to this one."""
+    def list_parents(self, vertex: int) -> tuple[int, ...]:
+        """Return the vertices with an edge to this one."""
         return tuple(source for source, row in enumerate(self.matrix) if row[vertex])
 
-    def live(self) -> tuple[int, ...]:
-        """The vertices on a way from the input to the output; empty where there is no such way."""
-        ahead, behind = {0}, {self.output}
+    def list_live(self) -> tuple[int, ...]:
+        """Return the vertices on paths from the input to the output; empty if there is no path."""
+        from_input, to_output = {0}, {self.output}
         for vertex in range(1, len(self.ops)):
-            if ahead & {*self.parents(vertex)}:
-                ahead.add(vertex)
+            if from_input & {*self.list_parents(vertex)}:
+                from_input.add(vertex)
         for vertex in range(self.output, 0, -1):
-            if vertex in behind:
-                behind |= {*self.parents(vertex)}
-        return tuple(sorted(ahead & behind)) if self.output in ahead else ()
+            if vertex in to_output:
+                to_output |= {*self.list_parents(vertex)}
+        return tuple(sorted(from_input & to_output)) if self.output in from_input else ()
 
-    def pruned(self) -> CellSpec:
-        """The cell without what has no influence on its output.
+    def prune(self) -> CellSpec:
+        """Return the cell without the vertices that do not influence its output.
 
         Raises:
-            SpaceError: No way leads from the input to the output.
+            SpaceError: There is no path from the input to the output.
         """
-        live = self.live()
+        live = self.list_live()
         if not live:
-            raise SpaceError("no way leads from the input of the cell to its output.")
+            raise SpaceError("the cell has no path from its input to its output.")
         matrix = tuple(tuple(self.matrix[source][target] for target in live) for source in live)
         return CellSpec(matrix, tuple(self.ops[vertex] for vertex in live))
 
-    def widths(self, in_channels: int, out_channels: int) -> tuple[int, ...]:
-        """Channels of every vertex of a pruned cell, as NAS-Bench-101's ``compute_vertex_channels`` has them.
+    def compute_widths(self, in_channels: int, out_channels: int) -> tuple[int, ...]:
+        """Compute the channels of every vertex of a pruned cell, as NAS-Bench-101's ``compute_vertex_channels`` does.
 
-        The vertices that feed the output share its channels, the first ones taking one more where that does not
-        come out even; any other vertex is as wide as the widest one that it feeds.
+        The vertices that feed the output share its channels; if these cannot be divided evenly, the first ones take one
+        more each. Any other vertex is as wide as the widest vertex that it feeds.
         """
-        feeding = [vertex for vertex in self.parents(self.output) if vertex]
+        feeding = [vertex for vertex in self.list_parents(self.output) if vertex]
         share, rest = divmod(out_channels, max(len(feeding), 1))
         widths = {0: in_channels, self.output: out_channels}
         widths |= {vertex: share + (position < rest) for position, vertex in enumerate(feeding)}
@@ -126,19 +126,25 @@ class CellSpec:
         return tuple(widths[vertex] for vertex in range(len(self.ops)))
 
     def isomorphism_class(self) -> str:
-        """A text that cells share exactly if their pruned graphs are the same but for the numbers of the vertices."""
-        pruned = self.pruned()
-        return min(pruned._spelled((0, *order, pruned.output)) for order in permutations(range(1, pruned.output)))
+        """Return a text that is equal for exactly those cells whose pruned graphs are isomorphic."""
+        # At most five inner vertices, so all 120 orders can be tried.
+        pruned = self.prune()
+        return min(
+            pruned._format_in_order((0, *order, pruned.output)) for order in permutations(range(1, pruned.output))
+        )
 
-    def _spelled(self, order: Sequence[int]) -> str:
+    def _format_in_order(self, order: Sequence[int]) -> str:
         rows = ("".join(str(self.matrix[source][target]) for target in order) for source in order)
         return ",".join(self.ops[vertex] for vertex in order) + ":" + "-".join(rows)
 
 
 def read_model_spec(text: str) -> CellSpec:
-    """Read ``ModelSpec(matrix=..., ops=...)``, the call that makes a cell in NAS-Bench-101's own API.
+    """Read ``ModelSpec(matrix=..., ops=...)``, the call that builds a cell in NAS-Bench-101's own API.
 
-    The text is taken apart by Python's grammar; nothing in it is ever evaluated.
+    The text is parsed by Python's grammar and never evaluated.
+
+    Raises:
+        SpaceError: The text has another form, or the cell is invalid.
     """
     wrong = SpaceError(f"'{text[:57] + '...' if len(text) > 60 else text}' is not of the form {_FORM}.")
     try:
@@ -151,7 +157,7 @@ def read_model_spec(text: str) -> CellSpec:
     if call.args or len(call.keywords) != 2 or set(fields) != {"matrix", "ops"}:
         raise wrong
     matrix = [_constants(row, int, wrong) for row in _items(fields["matrix"], wrong)]
-    return CellSpec.of(matrix, _constants(fields["ops"], str, wrong))
+    return CellSpec.from_arrays(matrix, _constants(fields["ops"], str, wrong))
 
 
 def _items(node: ast.expr, wrong: SpaceError) -> list[ast.expr]:
@@ -168,18 +174,18 @@ def _constants(node: ast.expr, kind: type, wrong: SpaceError) -> list[Any]:
 
 
 def write_model_spec(spec: CellSpec) -> str:
-    """The call that makes the cell in NAS-Bench-101's own API."""
+    """Return the call that builds the cell in NAS-Bench-101's own API."""
     return f"ModelSpec(matrix={[list(row) for row in spec.matrix]}, ops={list(spec.ops)})"
 
 
 def starts_stack(index: int, layers: int) -> bool:
-    """Whether a cell is the first one after a pooling: there the channels have doubled."""
+    """Return whether a cell is the first one of a stack after a pooling, where the channels double."""
     return index > 0 and index % (layers // STACKS) == 0
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One cell of a network: its channels and the size of its output."""
+class _StackedCell:
+    """One cell of a network: its channels, and height and width of its output."""
 
     in_channels: int
     out_channels: int
@@ -187,57 +193,57 @@ class _Plan:
 
 
 @lru_cache(maxsize=16)
-def _plans(config: NetworkConfig) -> tuple[_Plan, ...]:
+def _plan_cells(config: NetworkConfig) -> tuple[_StackedCell, ...]:
     in_channels = out_channels = config.channels
     size, plans = config.image_size, []
     for index in range(config.layers):
         if starts_stack(index, config.layers):
             out_channels, size = 2 * out_channels, compute_output_size(size, 2)
-        plans.append(_Plan(in_channels, out_channels, size))
+        plans.append(_StackedCell(in_channels, out_channels, size))
         in_channels = out_channels
     return tuple(plans)
 
 
 class _Cell(nn.Module):
-    def __init__(self, spec: CellSpec, plan: _Plan) -> None:
+    def __init__(self, spec: CellSpec, plan: _StackedCell) -> None:
         super().__init__()
-        self.spec, self.widths = spec, spec.widths(plan.in_channels, plan.out_channels)
+        self.spec, self.widths = spec, spec.compute_widths(plan.in_channels, plan.out_channels)
         self.projections = nn.ModuleDict()
         self.operations = nn.ModuleDict()
         for vertex in range(1, spec.output + 1):
             if spec.matrix[0][vertex]:
                 self.projections[str(vertex)] = ConvBnRelu(plan.in_channels, self.widths[vertex], 1)
             if vertex != spec.output:
-                self.operations[str(vertex)] = add_drop_path(operation(spec.ops[vertex], self.widths[vertex]))
+                self.operations[str(vertex)] = add_drop_path(build_operation(spec.ops[vertex], self.widths[vertex]))
 
     def forward(self, x: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
         for vertex in range(1, self.spec.output):
-            # A vertex is at least as wide as those that it feeds; what they have no room for is cut off.
-            terms = [values[source][:, : self.widths[vertex]] for source in self.spec.parents(vertex) if source]
-            terms += self._projected(x, vertex)
+            # A vertex is at least as wide as those that it feeds: they read its first channels only.
+            terms = [values[source][:, : self.widths[vertex]] for source in self.spec.list_parents(vertex) if source]
+            terms += self._project(x, vertex)
             values[vertex] = self.operations[str(vertex)](sum(terms[1:], terms[0]))
-        feeding = [values[source] for source in self.spec.parents(self.spec.output) if source]
+        feeding = [values[source] for source in self.spec.list_parents(self.spec.output) if source]
         terms = [torch.cat(feeding, dim=1)] if feeding else []
-        terms += self._projected(x, self.spec.output)
+        terms += self._project(x, self.spec.output)
         return sum(terms[1:], terms[0])
 
-    def _projected(self, x: Tensor, vertex: int) -> list[Tensor]:
+    def _project(self, x: Tensor, vertex: int) -> list[Tensor]:
         return [self.projections[str(vertex)](x)] if str(vertex) in self.projections else []
 
 
 class NasBench101Network(DropPathNetwork):
-    """The network of a pruned cell: a stem, three stacks of cells with a pooling between them, a linear classifier."""
+    """Discrete network of a pruned cell: stem, three stacks of cells with poolings between them, linear classifier."""
 
     def __init__(self, spec: CellSpec, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        plans = _plans(config)
+        plans = _plan_cells(config)
         self.stem = ConvBnRelu(config.in_channels, config.channels, 3)
-        # Rounded up, as TensorFlow's padding 'same' is.
+        # Odd sizes are rounded up, as by TensorFlow's padding 'same'.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
         self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
-        # Two thirds into the network, where DARTS has it too.
+        # Two thirds into the network, as in DARTS.
         self.auxiliary_after = 2 * config.layers // 3
         self.auxiliary = AuxiliaryHead(plans[-1].out_channels, config.num_classes) if auxiliary else None
 
@@ -253,10 +259,10 @@ class NasBench101Network(DropPathNetwork):
 
 
 def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:
-    """What all networks of that config have: stem, poolings between the stacks, classifier."""
+    """Yield the blocks that all networks of a config have: stem, poolings between the stacks, classifier."""
     size = config.image_size
     yield _convolution(config.in_channels, config.channels, 3, size)
-    for plan in _plans(config):
+    for plan in _plan_cells(config):
         if plan.in_channels != plan.out_channels:
             yield Block(
                 "pool", plan.in_channels, plan.in_channels, 2, size, Cost(), partial(nn.MaxPool2d, 2, ceil_mode=True)
@@ -265,31 +271,34 @@ def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:
     yield classifier_block(plan.out_channels, config.num_classes, size)
 
 
-def widths_by_cell(spec: CellSpec, config: NetworkConfig) -> list[tuple[int, ...]]:
-    """Channels of each vertex of a pruned cell, in one cell of the network after the other."""
-    found = {key: spec.widths(*key) for key in {(plan.in_channels, plan.out_channels) for plan in _plans(config)}}
-    return list(zip(*(found[plan.in_channels, plan.out_channels] for plan in _plans(config)), strict=True))
+def list_widths_by_cell(spec: CellSpec, config: NetworkConfig) -> list[tuple[int, ...]]:
+    """Return for each vertex of a pruned cell its channels in all cells of the network."""
+    widths = {
+        key: spec.compute_widths(*key)
+        for key in {(plan.in_channels, plan.out_channels) for plan in _plan_cells(config)}
+    }
+    return list(zip(*(widths[plan.in_channels, plan.out_channels] for plan in _plan_cells(config)), strict=True))
 
 
 def operation_blocks(name: str, widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
-    """The operation of a vertex that is so wide, in one cell after the other."""
-    for width, plan in zip(widths, _plans(config), strict=True):
+    """Yield the blocks of a vertex's operation in all cells; ``widths`` are its channels in each."""
+    for width, plan in zip(widths, _plan_cells(config), strict=True):
         if name in _KERNELS:
             yield _convolution(width, width, _KERNELS[name], plan.size)
         else:
-            yield Block(name, width, width, 1, plan.size, Cost(), partial(operation, name, width))
+            yield Block(name, width, width, 1, plan.size, Cost(), partial(build_operation, name, width))
 
 
 def projection_blocks(widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
-    """The projections of the cell's input to a vertex that is so wide, in one cell after the other."""
-    for width, plan in zip(widths, _plans(config), strict=True):
+    """Yield the blocks that project the cell's input to a vertex in all cells; ``widths`` are its channels in each."""
+    for width, plan in zip(widths, _plan_cells(config), strict=True):
         yield _convolution(plan.in_channels, width, 1, plan.size)
 
 
 def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
-    """The operations of the network of a pruned cell without its auxiliary head."""
+    """Yield the blocks of the network of a pruned cell, without an auxiliary head."""
     yield from fixed_blocks(config)
-    for vertex, widths in enumerate(widths_by_cell(spec, config)):
+    for vertex, widths in enumerate(list_widths_by_cell(spec, config)):
         if spec.matrix[0][vertex]:
             yield from projection_blocks(widths, config)
         if 0 < vertex < spec.output:

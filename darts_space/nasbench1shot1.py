@@ -1,7 +1,7 @@
 """NAS-Bench-1Shot1: three parts of NAS-Bench-101 that have a supernet (Zela, Siems and Hutter, ICLR 2020).
 
-A cell has a fixed number of nodes. Each one is an operation on the sum of a fixed number of its parents, and so is
-the output, which joins its parents. The supernet is that of the Zero-Cost-PT experiments, the discrete network that
+A cell has a fixed number of nodes. Each node is an operation on the sum of a fixed number of parents, and the output
+concatenates its parents. The supernet is that of the Zero-Cost-PT experiments, the discrete network that
 of NAS-Bench-101 (``darts_space/nasbench101.py``).
 """
 
@@ -24,8 +24,8 @@ from darts_space.nasbench101 import (
     CellSpec,
     ConvBnRelu,
     NasBench101Network,
+    build_operation,
     network_blocks,
-    operation,
     read_model_spec,
     starts_stack,
     write_model_spec,
@@ -48,23 +48,24 @@ from zcpt.space import (
 from zcpt.supernet import Supernet
 
 VERTICES = 7
-"""Of a cell in the published table; spaces of fewer nodes leave the last one before the output unconnected."""
+"""Vertices of a cell in the published table. Spaces with fewer nodes leave the last one before the output
+unconnected."""
 UNUSED = "conv1x1-bn-relu"
 """Label of unconnected vertices in the published table."""
 
 
 def operation_name(node: int) -> str:
-    """Name of the choice of a node's operation."""
+    """Return the name of the choice of a node's operation."""
     return f"node{node}/operation"
 
 
 def parents_name(node: int | None) -> str:
-    """Name of the choice of a node's parents; None stands for the output."""
+    """Return the name of the choice of a node's parents; None denotes the output."""
     return f"{OUTPUT}/parents" if node is None else f"node{node}/parents"
 
 
-def _sources(vertex: int) -> tuple[str, ...]:
-    """Everything that a vertex may read: the input and the nodes before it."""
+def _list_sources(vertex: int) -> tuple[str, ...]:
+    """Return everything that a vertex may read: the input and the nodes before it."""
     return (INPUT, *map(str, range(1, vertex)))
 
 
@@ -75,11 +76,14 @@ def _choices(parents: Sequence[int]) -> Iterator[Choice]:
     for vertex, keep in enumerate(parents, 1):
         if keep < vertex:
             name, phase = parents_name(vertex if vertex < output else None), 1 + (vertex == output)
-            yield Choice(name, _sources(vertex), keep, phase=phase)
+            yield Choice(name, _list_sources(vertex), keep, phase=phase)
 
 
-class _Slot(nn.Module):
-    """A node's place in the concatenation of all nodes: zeros before it and after it."""
+class _PadChannels(nn.Module):
+    """Channels of a node in the concatenation of all nodes, with zeros for the other nodes.
+
+    A sum of padded nodes is their concatenation, and a sum can have a choice of inputs.
+    """
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -89,35 +93,36 @@ class _Slot(nn.Module):
         return F.pad(x, self.padding)
 
 
-def _supernet_operation(name: str, channels: int) -> nn.Module:
-    module = operation(name, channels)
+def _build_supernet_operation(name: str, channels: int) -> nn.Module:
+    module = build_operation(name, channels)
     return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else module
 
 
-def _feeds_on(graph: Graph) -> bool:
-    """Whether each vertex feeds the next one."""
+def _feeds_next(graph: Graph) -> bool:
+    """Return whether each vertex feeds the next one."""
     return all(source in graph[vertex] for source, vertex in pairwise([0, *sorted(graph)]))
 
 
-def _bits(sources: Sequence[str]) -> int:
+def _to_bits(sources: Sequence[str]) -> int:
+    """Return a bit mask of vertices; the input is bit 0."""
     return sum(1 << (0 if source == INPUT else int(source)) for source in sources)
 
 
 @lru_cache(maxsize=8)
-def _topologies(space: NasBench1Shot1, config: NetworkConfig) -> Topologies:
+def _get_topologies(space: NasBench1Shot1, config: NetworkConfig) -> Topologies:
     space.check_network_config(config)
-    return Topologies(space.graphs(), config)
+    return Topologies(space.list_graphs(), config)
 
 
 class NasBench1Shot1(SearchSpace):
-    """What the three spaces have in common.
+    """Base class of the three spaces.
 
-    A node that does not reach the output makes no difference: an architecture has neither its operation nor its
-    parents, so no architecture has loose ends.
+    A node that does not reach the output has no influence: an architecture has neither its operation nor its parents,
+    so no architecture has unused nodes.
     """
 
     parents: ClassVar[tuple[int, ...]]
-    """How many parents node 1, node 2, ... and at last the output have."""
+    """Numbers of parents of node 1, node 2, ..., and the output."""
     layer_unit = "cells"
     search_size = WidthDepth(16, 9)
     train_size = WidthDepth(128, 9)
@@ -126,7 +131,7 @@ class NasBench1Shot1(SearchSpace):
 
     @property
     def output(self) -> int:
-        """Number of the output; 0 is the input, and the nodes are in between."""
+        """Index of the output; 0 is the input, and the nodes are in between."""
         return len(self.parents)
 
     def check_network_config(self, config: NetworkConfig) -> None:
@@ -161,11 +166,11 @@ class NasBench1Shot1(SearchSpace):
             path, choice = f"{name}.node{node}", parents_name(node)
             projection = net.fixed(f"{path}.projection", ConvBnRelu(inputs, channels, 1), x)
             entering = net.sum(f"{path}.parents", [projection, *nodes], choice if choice in net.choices else None)
-            candidates = {key: _supernet_operation(key, channels) for key in OPERATIONS}
+            candidates = {key: _build_supernet_operation(key, channels) for key in OPERATIONS}
             nodes.append(net.mixed(f"{path}.operation", operation_name(node), candidates, entering))
         count = len(nodes)
         slots = [
-            net.fixed(f"{name}.node{i + 1}.slot", _Slot(i * channels, (count - 1 - i) * channels), node)
+            net.fixed(f"{name}.node{i + 1}.slot", _PadChannels(i * channels, (count - 1 - i) * channels), node)
             for i, node in enumerate(nodes)
         ]
         projection = net.fixed(f"{name}.output.projection", ConvBnRelu(inputs, count * channels, 1), x)
@@ -175,45 +180,47 @@ class NasBench1Shot1(SearchSpace):
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DropPathNetwork:
         self.check_network_config(config)
-        return NasBench101Network(self.spec(architecture).pruned(), config, auxiliary)
+        return NasBench101Network(self.to_spec(architecture).prune(), config, auxiliary)
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
         self.check_network_config(config)
-        return network_blocks(self.spec(architecture).pruned(), config)
+        return network_blocks(self.to_spec(architecture).prune(), config)
 
     def all_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        return _topologies(self, config).blocks()
+        return _get_topologies(self, config).blocks()
 
     def build_cheapest_finder(
         self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
     ) -> CheapestFinder:
-        """The cheapest of all graphs, each with the cheapest operations of its nodes."""
-        topologies = _topologies(self, config)
-        priced = topologies.priced(price)
-        among = np.array([_feeds_on(graph) for graph in topologies.graphs]) if valid_only else None
+        """Return a finder that compares all graphs, each with the cheapest operations of its nodes."""
+        topologies = _get_topologies(self, config)
+        priced = topologies.compute_prices(price)
+        among = np.array([_feeds_next(graph) for graph in topologies.graphs]) if valid_only else None
 
         def complete(allowed: AllowedCandidates) -> Architecture | None:
             operations = {node: allowed[operation_name(node)] for node in range(1, self.output)}
-            found = priced.cheapest({v: _bits(allowed[n]) for v, n in self._parent_choices()}, operations, among)
+            found = priced.find_cheapest(
+                {v: _to_bits(allowed[n]) for v, n in self._parent_choices()}, operations, among
+            )
             return None if found is None else self._architecture(*found)
 
         return complete
 
     def _parent_choices(self) -> Iterator[tuple[int, str]]:
-        """The vertices that have a choice of parents, and its name."""
+        """Yield the vertices that have a choice of parents, with its name."""
         known = {choice.name for choice in self.choices}
         named = ((v, parents_name(v if v < self.output else None)) for v in range(1, self.output + 1))
         return (pair for pair in named if pair[1] in known)
 
     def _architecture(self, graph: Graph, operations: Mapping[int, str]) -> Architecture:
         named = {vertex: name for vertex, name in self._parent_choices() if vertex in graph}
-        kept = {name: tuple(_sources(v)[source] for source in graph[v]) for v, name in named.items()}
+        kept = {name: tuple(_list_sources(v)[source] for source in graph[v]) for v, name in named.items()}
         return Architecture(self.name, kept | {operation_name(node): (name,) for node, name in operations.items()})
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """Leave out the decisions on nodes that do not reach the output: they make no difference."""
-        wanted = self._wanted(decisions)
-        kept = {c.name: tuple(sorted(decisions[c.name], key=c.position)) for c in self.choices if c.name in wanted}
+        """Build an architecture without the decisions on nodes that do not reach the output."""
+        needed = self._list_needed(decisions)
+        kept = {c.name: tuple(sorted(decisions[c.name], key=c.position)) for c in self.choices if c.name in needed}
         return Architecture(self.name, kept)
 
     def check(self, architecture: Architecture) -> None:
@@ -224,82 +231,82 @@ class NasBench1Shot1(SearchSpace):
             if name not in known:
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
             check_kept(known[name], kept)
-        wanted = self._wanted(architecture.kept)
+        needed = self._list_needed(architecture.kept)
         for name in known:
-            if name in wanted and name not in architecture.kept:
+            if name in needed and name not in architecture.kept:
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it lacks {name}.")
-            if name in architecture.kept and name not in wanted:
+            if name in architecture.kept and name not in needed:
                 raise SpaceError(
                     f"the architecture is not one of space '{self.name}': it has {name}, of a node that does not "
                     "reach the output."
                 )
 
     def count(self) -> int:
-        """How many different cells there are: nodes that do not reach the output do not count."""
-        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in self.graphs())
+        """Return the number of different cells; nodes that do not reach the output are ignored."""
+        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in self.list_graphs())
 
-    def graphs(self) -> list[Graph]:
-        """All different graphs of a cell, whatever its operations are."""
+    def list_graphs(self) -> list[Graph]:
+        """Return all different graphs of a cell, without operations."""
         choices = {choice.name: choice for choice in self.choices if choice.phase}
         rows = (combinations(choice.candidates, choice.keep) for choice in choices.values())
-        found = (self._reached(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
+        found = (self._find_reached(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
         return [dict(graph) for graph in dict.fromkeys(tuple(graph.items()) for graph in found)]
 
     def is_valid(self, architecture: Architecture) -> bool:
-        """Whether the published list of the space has the cell.
+        """Return whether the published list of the space has the cell.
 
-        The list is one of cells without loose ends, and no architecture here has any. But what made the list
-        followed only the last parent of every vertex, so it holds just those cells whose vertices, numbered on
-        from the input to the output, each feed the next: 2,487, 3,609 and 24,066 in the three spaces.
+        The list is meant to hold the cells without unused nodes, as all architectures here are. But the code that made
+        it followed only the last parent of every vertex, so it holds only cells in which every vertex feeds the next
+        one: 2,487, 3,609 and 24,066 in the three spaces.
         """
         self.check(architecture)
-        return _feeds_on(self._reached(architecture.kept))
+        return _feeds_next(self._find_reached(architecture.kept))
 
     def isomorphism_class(self, architecture: Architecture) -> str:
-        """A text that architectures share, of whichever of the three spaces, if their cells are the same graph."""
-        return self.spec(architecture).isomorphism_class()
+        """Return a text that is equal for exactly those architectures, of all three spaces, with isomorphic cells."""
+        return self.to_spec(architecture).isomorphism_class()
 
-    def _reached(self, kept: Mapping[str, tuple[str, ...]]) -> dict[int, tuple[int, ...]]:
-        """The parents of the output and of every node that it depends on; none where ``kept`` lacks them."""
+    def _find_reached(self, kept: Mapping[str, tuple[str, ...]]) -> dict[int, tuple[int, ...]]:
+        """Return the parents of the output and of every node that it depends on; empty if ``kept`` lacks them."""
         reached: dict[int, tuple[int, ...]] = {}
         needed = {self.output}
         for vertex in range(self.output, 0, -1):
             if vertex in needed:
                 name = parents_name(vertex if vertex < self.output else None)
                 fixed = self.parents[vertex - 1] == vertex
-                names = _sources(vertex) if fixed else kept.get(name, ())
+                names = _list_sources(vertex) if fixed else kept.get(name, ())
                 reached[vertex] = tuple(sorted(0 if source == INPUT else int(source) for source in names))
                 needed.update(reached[vertex])
         return reached
 
-    def _wanted(self, kept: Mapping[str, tuple[str, ...]]) -> set[str]:
-        """Names of the choices that make a difference."""
-        nodes = [node for node in self._reached(kept) if node < self.output]
+    def _list_needed(self, kept: Mapping[str, tuple[str, ...]]) -> set[str]:
+        """Return the names of the choices that influence the output."""
+        nodes = [node for node in self._find_reached(kept) if node < self.output]
         names = {parents_name(None), *map(operation_name, nodes), *map(parents_name, nodes)}
         return names & {choice.name for choice in self.choices}
 
-    def spec(self, architecture: Architecture) -> CellSpec:
-        """The cell as the published table writes it: seven vertices, unconnected where they have no influence."""
+    def to_spec(self, architecture: Architecture) -> CellSpec:
+        """Return the cell as in the published table: seven vertices; those without influence are unconnected."""
         self.check(architecture)
         matrix, ops = [[0] * VERTICES for _ in range(VERTICES)], [UNUSED] * VERTICES
         ops[0], ops[-1] = INPUT, OUTPUT
-        for vertex, sources in self._reached(architecture.kept).items():
+        for vertex, sources in self._find_reached(architecture.kept).items():
             if vertex < self.output:
                 ops[vertex] = architecture[operation_name(vertex)]
             for source in sources:
                 matrix[source][vertex if vertex < self.output else -1] = 1
-        return CellSpec.of(matrix, ops)
+        return CellSpec.from_arrays(matrix, ops)
 
     def from_spec(self, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> Architecture:
-        """The architecture of a cell of seven vertices; vertices that have no influence may be anything.
+        """Return the architecture of a cell of seven vertices; vertices without influence may have any label.
 
         Raises:
-            SpaceError: The cell is not one of this space's.
+            SpaceError: The cell does not belong to this space.
         """
-        spec = CellSpec.of(matrix, ops)
+        spec = CellSpec.from_arrays(matrix, ops)
         if len(spec.ops) != VERTICES:
             raise SpaceError(f"a cell of space '{self.name}' is written with {VERTICES} vertices, not {len(spec.ops)}.")
-        live = spec.live()
+        live = spec.list_live()
         kept: dict[str, tuple[str, ...]] = {}
         for vertex in (v for v in range(1, VERTICES) if v in live or v == spec.output):
             node = None if vertex == spec.output else vertex
@@ -307,11 +314,13 @@ class NasBench1Shot1(SearchSpace):
                 raise SpaceError(
                     f"space '{self.name}' has {self.output - 1} nodes: vertex {vertex} must be unconnected."
                 )
-            sources = [source for source in spec.parents(vertex) if source in live]
+            sources = [source for source in spec.list_parents(vertex) if source in live]
             wanted = self.parents[(node or self.output) - 1]
             if len(sources) != wanted:
-                what = f"node {node}" if node else "the output"
-                raise SpaceError(f"{what} of a cell of space '{self.name}' has {wanted} parents, not {len(sources)}.")
+                vertex_name = f"node {node}" if node else "the output"
+                raise SpaceError(
+                    f"{vertex_name} of a cell of space '{self.name}' has {wanted} parents, not {len(sources)}."
+                )
             kept[parents_name(node)] = tuple(str(source) if source else INPUT for source in sources)
             if node:
                 kept[operation_name(node)] = (spec.ops[node],)
@@ -323,18 +332,18 @@ class NasBench1Shot1(SearchSpace):
         return self.from_spec(spec.matrix, spec.ops)
 
     def format(self, architecture: Architecture) -> str:
-        return write_model_spec(self.spec(architecture))
+        return write_model_spec(self.to_spec(architecture))
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        spec = self.spec(architecture)
-        live = spec.live()
+        spec = self.to_spec(architecture)
+        live = spec.list_live()
         names = {v: f"{v}\n{spec.ops[v].removesuffix('-bn-relu')}" for v in live} | {0: INPUT, spec.output: OUTPUT}
-        arrows = ((names[source], names[vertex], "") for vertex in live for source in spec.parents(vertex))
+        arrows = ((names[source], names[vertex], "") for vertex in live for source in spec.list_parents(vertex))
         return (CellGraph("cell", tuple(names[vertex] for vertex in live), tuple(arrows)),)
 
 
 class NasBench1Shot1Space1(NasBench1Shot1):
-    """Four nodes of 1, 2, 2, 2 parents, two into the output."""
+    """Four nodes with 1, 2, 2 and 2 parents; two nodes feed the output."""
 
     name = "nasbench1shot1-1"
     summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 2 parents but for the first: 3,702 cells"
@@ -343,7 +352,7 @@ class NasBench1Shot1Space1(NasBench1Shot1):
 
 
 class NasBench1Shot1Space2(NasBench1Shot1):
-    """Four nodes of 1, 1, 2, 2 parents, three into the output."""
+    """Four nodes with 1, 1, 2 and 2 parents; three nodes feed the output."""
 
     name = "nasbench1shot1-2"
     summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 1 or 2 parents, 3 into the output: 12,474 cells"
@@ -352,7 +361,7 @@ class NasBench1Shot1Space2(NasBench1Shot1):
 
 
 class NasBench1Shot1Space3(NasBench1Shot1):
-    """Five nodes of 1, 1, 1, 2, 2 parents, two into the output."""
+    """Five nodes with 1, 1, 1, 2 and 2 parents; two nodes feed the output."""
 
     name = "nasbench1shot1-3"
     summary = "part of NAS-Bench-101: 5 nodes of 3 operations, 1 or 2 parents, 2 into the output: 135,900 cells"

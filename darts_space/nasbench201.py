@@ -20,38 +20,39 @@ from zcpt.supernet import Supernet
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
 FED_ZEROS = ("nor_conv_1x1", "nor_conv_3x3")
-"""What the published code computes on zeros while it weighs 0 (see ``Mixture.feed_zeros``)."""
+"""Candidates that the published code computes on zeros while their weight is 0 (see ``Mixture.feed_zeros``)."""
 STAGES = 3
+"""Stages of cells of one width and size; a residual block leads to the next stage."""
 
 
 def edge_name(node: int, source: int) -> str:
-    """Name of the choice of one edge."""
+    """Return the name of the choice of an edge's operation."""
     return f"node{node}/edge{source}"
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One part of the skeleton: a cell, or the residual block that halves the image and doubles the channels."""
+class _SkeletonPart:
+    """One part of the skeleton: a cell, or the residual block that halves the maps and doubles the channels."""
 
     name: str
     in_channels: int
     out_channels: int
     input_size: HeightWidth
-    """Height and width of its input."""
+    """Height and width of the input."""
 
     @property
     def is_cell(self) -> bool:
         return self.in_channels == self.out_channels
 
 
-def _skeleton(config: NetworkConfig) -> Iterator[_Part]:
+def _list_parts(config: NetworkConfig) -> Iterator[_SkeletonPart]:
     channels, size, index = config.channels, config.image_size, 0
     for stage in range(STAGES):
         if stage:
-            yield _Part(f"blocks.{index}", channels, 2 * channels, size)
+            yield _SkeletonPart(f"blocks.{index}", channels, 2 * channels, size)
             channels, size, index = 2 * channels, compute_output_size(size, 2), index + 1
         for _ in range(config.layers):
-            yield _Part(f"blocks.{index}", channels, channels, size)
+            yield _SkeletonPart(f"blocks.{index}", channels, channels, size)
             index += 1
 
 
@@ -69,7 +70,7 @@ class _ResidualBlock(nn.Module):
         return output
 
     @classmethod
-    def block(cls, part: _Part) -> Block:
+    def block(cls, part: _SkeletonPart) -> Block:
         in_channels, out_channels, size = part.in_channels, part.out_channels, compute_output_size(part.input_size, 2)
         convs = ReLUConvBN.cost(in_channels, out_channels, 3, size) + ReLUConvBN.cost(
             out_channels, out_channels, 3, size
@@ -80,16 +81,16 @@ class _ResidualBlock(nn.Module):
         )
 
 
-def _stem(config: NetworkConfig) -> nn.Module:
+def _build_stem(config: NetworkConfig) -> nn.Module:
     conv = nn.Conv2d(config.in_channels, config.channels, 3, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(config.channels))
 
 
-def _norm(last: _Part) -> nn.Module:
+def _build_norm(last: _SkeletonPart) -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(last.out_channels), nn.ReLU())
 
 
-def _head(channels: int) -> nn.Module:
+def _build_head(channels: int) -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -109,20 +110,22 @@ class _Cell(nn.Module):
         return nodes[-1]
 
 
-class _Network(DropPathNetwork):
+class NasBench201Network(DropPathNetwork):
+    """Discrete network of a cell: three stages with a residual block between them."""
+
     def __init__(self, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        self.stem = _stem(config)
+        self.stem = _build_stem(config)
         self.blocks = nn.ModuleList(
             _Cell(architecture, block.out_channels)
             if block.is_cell
             else _ResidualBlock(block.in_channels, block.out_channels)
-            for block in _skeleton(config)
+            for block in _list_parts(config)
         )
         channels = config.channels * 2 ** (STAGES - 1)
-        self.head = _head(channels)
+        self.head = _build_head(channels)
         self.classifier = nn.Linear(channels, config.num_classes)
-        # Two thirds into the network, where DARTS has it too.
+        # Two thirds into the network, as in DARTS.
         self.auxiliary_after = (STAGES - 1) * (config.layers + 1) - 1
         self.auxiliary = AuxiliaryHead(channels, config.num_classes) if auxiliary else None
 
@@ -138,7 +141,7 @@ class _Network(DropPathNetwork):
 
 
 class NasBench201(SearchSpace):
-    """The topology space of NATS-Bench: 15,625 cells, of which all were trained and published."""
+    """NAS-Bench-201, the topology space of NATS-Bench: 15,625 cells, all trained and published."""
 
     name = "nasbench201"
     summary = "cell of 6 edges, 5 operations each: 15,625 cells with published accuracies"
@@ -151,14 +154,14 @@ class NasBench201(SearchSpace):
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
         net = Supernet(self.choices)
-        x = net.fixed("stem", _stem(config), Supernet.IMAGES)
-        for block in _skeleton(config):
+        x = net.fixed("stem", _build_stem(config), Supernet.IMAGES)
+        for block in _list_parts(config):
             if block.is_cell:
                 x = self._mixed_cell(net, block.name, block.out_channels, x)
             else:
                 x = net.fixed(block.name, _ResidualBlock(block.in_channels, block.out_channels), x)
         channels = config.channels * 2 ** (STAGES - 1)
-        net.fixed("classifier", nn.Linear(channels, config.num_classes), net.fixed("head", _head(channels), x))
+        net.fixed("classifier", nn.Linear(channels, config.num_classes), net.fixed("head", _build_head(channels), x))
         return net
 
     @staticmethod
@@ -179,13 +182,13 @@ class NasBench201(SearchSpace):
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DropPathNetwork:
         self.check(architecture)
-        return _Network(architecture, config, auxiliary)
+        return NasBench201Network(architecture, config, auxiliary)
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
         in_channels, channels, size = config.in_channels, config.channels, config.image_size
         cost = conv_cost(in_channels, channels, 3, size) + norm_cost(channels)
-        yield Block("stem", in_channels, channels, 1, size, cost, partial(_stem, config))
-        *_, last = parts = list(_skeleton(config))
+        yield Block("stem", in_channels, channels, 1, size, cost, partial(_build_stem, config))
+        *_, last = parts = list(_list_parts(config))
         yield from (_ResidualBlock.block(part) for part in parts if not part.is_cell)
         yield Block(
             "norm",
@@ -194,12 +197,12 @@ class NasBench201(SearchSpace):
             1,
             last.input_size,
             norm_cost(last.out_channels),
-            partial(_norm, last),
+            partial(_build_norm, last),
         )
         yield classifier_block(last.out_channels, config.num_classes, last.input_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
-        cells = (part for part in _skeleton(config) if part.is_cell)
+        cells = (part for part in _list_parts(config) if part.is_cell)
         return (operation_block(candidate, cell.out_channels, 1, cell.input_size) for cell in cells)
 
     def parse(self, text: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""The operations of cell spaces: each one's module, and beside it its parameters and MACs by formula."""
+"""Candidate operations of cell spaces, with their parameters and MACs by formula."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class ReLUConvBN(nn.Sequential):
         )
 
     def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
-        """Apply the operation; ``blocked`` feeds it zeros, as NAS-Bench-201's published code does when masking."""
+        """Apply the operation; ``blocked`` feeds it zeros, as NAS-Bench-201's published search does when masking."""
         output: Tensor = super().forward(x * 0 if blocked else x)
         return output
 
     @staticmethod
     def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Cost:
-        """Cost with an affine BatchNorm and an output of ``size``."""
+        """Compute the cost with an affine BatchNorm and an output of height and width ``size``."""
         return conv_cost(in_channels, out_channels, kernel, size) + norm_cost(out_channels)
 
     @classmethod
     def pointwise(cls, in_channels: int, out_channels: int, size: HeightWidth) -> Block:
-        """The 1x1 one of a discrete network, on maps of ``size``."""
+        """Return the block of the 1x1 operation in a discrete network, on maps of ``size``."""
         build = partial(cls, in_channels, out_channels, 1, 1, True)
         return Block(
             "relu_conv_bn_1x1", in_channels, out_channels, 1, size, cls.cost(in_channels, out_channels, 1, size), build
@@ -77,19 +77,19 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
         height, width = x.shape[-2:]
-        if height % 2 or width % 2:  # else the shifted half would come out smaller than the other one
+        if height % 2 or width % 2:  # otherwise the shifted half would be smaller than the other one
             x = F.pad(x, (0, width % 2, 0, height % 2))
         output: Tensor = self.norm(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], dim=1))
         return output
 
     @staticmethod
     def cost(in_channels: int, out_channels: int, size: HeightWidth) -> Cost:
-        """Cost with an affine BatchNorm and an output of ``size``."""
+        """Compute the cost with an affine BatchNorm and an output of height and width ``size``."""
         return conv_cost(in_channels, out_channels, 1, size) + norm_cost(out_channels)
 
     @classmethod
     def block(cls, in_channels: int, out_channels: int, input_size: HeightWidth) -> Block:
-        """The one of a discrete network, on maps of the size ``input_size``."""
+        """Return the block of the operation in a discrete network, on maps of ``input_size``."""
         cost, build = (
             cls.cost(in_channels, out_channels, compute_output_size(input_size, 2)),
             partial(cls, in_channels, out_channels, True),
@@ -98,7 +98,7 @@ class FactorizedReduce(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation 'none': zeros."""
+    """Operation 'none': zeros."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Zero(nn.Module):
 
 
 class Noise(Stochastic):
-    """The operation 'noise': standard normal numbers, whatever the input is."""
+    """Operation 'noise': standard normal numbers, which do not depend on the input."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -120,31 +120,31 @@ class Noise(Stochastic):
 
 
 BuildOperation = Callable[[int, int, bool], nn.Module]
+"""Builds an operation from (channels, stride, affine)."""
 Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
 class CellOperation:
-    """A candidate operation, which keeps the number of channels."""
+    """A candidate operation of cells, which keeps the number of channels."""
 
     build: BuildOperation
-    """(channels, stride, affine) -> module."""
     cost: Callable[[int, int, HeightWidth], Cost] | None = None
-    """(channels, stride, output height and width) -> cost with affine BatchNorms. None: count what the module does."""
+    """Computes the cost with affine BatchNorms from (channels, stride, output size). None measures it on the module."""
 
 
-def _free(channels: int, stride: int, size: HeightWidth) -> Cost:
+def _no_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
     return Cost()
 
 
-def _conv(kernel: int) -> CellOperation:
+def _make_conv(kernel: int) -> CellOperation:
     return CellOperation(
         lambda c, stride, affine: ReLUConvBN(c, c, kernel, stride, affine),
         lambda c, stride, size: ReLUConvBN.cost(c, c, kernel, size),
     )
 
 
-def _separable(kernel: int, dilation: int, depth: int) -> CellOperation:
+def _make_separable(kernel: int, dilation: int, depth: int) -> CellOperation:
     def cost(channels: int, stride: int, size: HeightWidth) -> Cost:
         depthwise = conv_cost(channels, channels, kernel, size, groups=channels)
         once = depthwise + conv_cost(channels, channels, 1, size) + norm_cost(channels)
@@ -153,41 +153,42 @@ def _separable(kernel: int, dilation: int, depth: int) -> CellOperation:
     return CellOperation(lambda c, stride, affine: SeparableConv(c, kernel, stride, affine, dilation, depth), cost)
 
 
-def _skip(channels: int, stride: int, affine: bool) -> nn.Module:
+def _build_skip(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
 
 
-def _skip_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
+def _compute_skip_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
     return Cost() if stride == 1 else FactorizedReduce.cost(channels, channels, size)
 
 
-def _average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
+def _build_average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-_OWN = {
-    "none": CellOperation(lambda c, stride, affine: Zero(stride), _free),
-    "noise": CellOperation(lambda c, stride, affine: Noise(stride), _free),
-    "skip_connect": CellOperation(_skip, _skip_cost),
-    "avg_pool_3x3": CellOperation(_average_pool, _free),
-    "max_pool_3x3": CellOperation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _free),
-    "nor_conv_1x1": _conv(1),
-    "nor_conv_3x3": _conv(3),
-    "sep_conv_3x3": _separable(3, dilation=1, depth=2),
-    "sep_conv_5x5": _separable(5, dilation=1, depth=2),
-    "dil_conv_3x3": _separable(3, dilation=2, depth=1),
-    "dil_conv_5x5": _separable(5, dilation=2, depth=1),
+_BUILT_IN = {
+    "none": CellOperation(lambda c, stride, affine: Zero(stride), _no_cost),
+    "noise": CellOperation(lambda c, stride, affine: Noise(stride), _no_cost),
+    "skip_connect": CellOperation(_build_skip, _compute_skip_cost),
+    "avg_pool_3x3": CellOperation(_build_average_pool, _no_cost),
+    "max_pool_3x3": CellOperation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _no_cost),
+    "nor_conv_1x1": _make_conv(1),
+    "nor_conv_3x3": _make_conv(3),
+    "sep_conv_3x3": _make_separable(3, dilation=1, depth=2),
+    "sep_conv_5x5": _make_separable(5, dilation=1, depth=2),
+    "dil_conv_3x3": _make_separable(3, dilation=2, depth=1),
+    "dil_conv_5x5": _make_separable(5, dilation=2, depth=1),
 }
 
 
-OPERATIONS: Registry[CellOperation] = Registry("operation", SpaceError, own=_OWN)
+OPERATIONS: Registry[CellOperation] = Registry("operation", SpaceError, own=_BUILT_IN)
 
 
 def register_operation(name: str) -> Callable[[Builder], Builder]:
-    """Decorate a class or function that makes a candidate operation, so that cell spaces may have it by that name.
+    """Return a decorator that registers a class or function that builds a candidate operation of cell spaces.
 
-    It is given the channels, which the operation keeps, the stride (1 or 2; odd sizes are halved upwards), and whether
-    its BatchNorms are affine (in discrete networks) or not (in supernets). Its cost is counted on the module.
+    It is called with the channels, which the operation keeps; the stride (1 or 2; odd sizes are rounded up when
+    halved); and whether its BatchNorms are affine: True in discrete networks, False in supernets. Its cost is measured
+    on the module.
 
     Raises:
         SpaceError: The name is taken.
@@ -196,7 +197,7 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
 
 
 def operation_block(name: str, channels: int, stride: int, input_size: HeightWidth) -> Block:
-    """An operation of a discrete network, on maps of the size ``input_size``."""
+    """Return the block of an operation in a discrete network, on maps of ``input_size``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, channels, stride, True)
     if operation.cost is None:

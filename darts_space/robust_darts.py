@@ -1,6 +1,6 @@
 """The spaces S1 to S4 of RobustDARTS: DARTS' cells with few operations (Zela et al., ICLR 2020).
 
-DARTS fails on them: it fills its cells with skip connections, or with noise.
+DARTS fails on them: it selects mostly skip connections, or noise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SHORT = {
     "dil3": "dil_conv_3x3",
     "dil5": "dil_conv_5x5",
 }
-# The two operations of each edge, in the order of darts.edges_into.
+# The two operations of each edge, in the order of darts.list_edges.
 _S1 = {
     "normal": (
         "skip dil3", "skip dil5", "skip dil5", "skip sep3", "skip dil3", "max skip", "skip sep3",
@@ -28,20 +28,20 @@ _S1 = {
 }  # fmt: skip
 
 
-def _s1(kind: str, edge: int) -> tuple[str, ...]:
+def _list_s1_operations(kind: str, edge: int) -> tuple[str, ...]:
     return tuple(_SHORT[word] for word in _S1[kind][edge].split())
 
 
 class DartsS1(Darts):
-    """Two operations an edge, those that DARTS ranked highest there."""
+    """S1: on each edge the two operations that DARTS ranked highest there."""
 
     name = "darts-s1"
-    summary = "RobustDARTS' S1: DARTS' cells with the two operations an edge that DARTS liked best"
-    choices = tuple(darts_choices(_s1))
+    summary = "RobustDARTS' S1: DARTS' cells with the two operations an edge that DARTS ranked highest"
+    choices = tuple(darts_choices(_list_s1_operations))
 
 
 class DartsS2(Darts):
-    """A skip connection or a separable convolution."""
+    """S2: a skip connection or a separable convolution on every edge."""
 
     name = "darts-s2"
     summary = "RobustDARTS' S2: skip_connect or sep_conv_3x3 on every edge"
@@ -49,7 +49,7 @@ class DartsS2(Darts):
 
 
 class DartsS3(Darts):
-    """S2 with 'none', which takes its third of the mixture and is never kept: it has no place in a genotype."""
+    """S3: S2 with 'none', which has a third of the weight but is not selectable: genotypes have no 'none'."""
 
     name = "darts-s3"
     summary = "RobustDARTS' S3: none, skip_connect or sep_conv_3x3 on every edge"
@@ -57,7 +57,7 @@ class DartsS3(Darts):
 
 
 class DartsS4(Darts):
-    """Noise, which ignores its input, or a separable convolution."""
+    """S4: noise, which does not depend on its input, or a separable convolution on every edge."""
 
     name = "darts-s4"
     summary = "RobustDARTS' S4: noise or sep_conv_3x3 on every edge"

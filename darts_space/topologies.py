@@ -1,7 +1,8 @@
-"""All graphs of a NAS-Bench-1Shot1 space in arrays, so that the cheapest cell is a matter of a millisecond.
+"""All graphs of a NAS-Bench-1Shot1 space in arrays, so that the cheapest cell is found in a millisecond.
 
-The choices of that space depend on each other: who feeds the output decides how wide every node is. But there are
-only some hundred or thousand graphs, and given the graph each node is free to take its cheapest operation.
+The choices of these spaces depend on each other: the widths of all nodes depend on which nodes feed the output. But
+there are only some hundred or thousand graphs, and for a given graph each node takes its cheapest operation
+independently.
 """
 
 from __future__ import annotations
@@ -17,56 +18,58 @@ from darts_space.nasbench101 import (
     OUTPUT,
     CellSpec,
     fixed_blocks,
+    list_widths_by_cell,
     operation_blocks,
     projection_blocks,
-    widths_by_cell,
 )
 from zcpt.cost import Block, BlockPrice
 from zcpt.space import NetworkConfig
 
 Graph = Mapping[int, tuple[int, ...]]
-"""The parents of each vertex that counts; 0 is the input, and the largest vertex is the output."""
-_NOWHERE = -1
-"""In the place of the widths of a vertex that a graph has not."""
+"""Parents of each vertex that influences the output; 0 is the input, and the largest vertex is the output."""
+_ABSENT = -1
+"""Index of widths of a vertex that a graph does not have."""
 
 
 class Topologies:
-    """The graphs of a space, and what their vertices are at one config.
+    """Graphs of a space, with the parents and widths of their vertices at one config.
 
     Args:
         graphs: All graphs, each of them once.
-        config: Of the networks.
+        config: Config of the networks.
     """
 
     def __init__(self, graphs: Sequence[Graph], config: NetworkConfig) -> None:
-        self.graphs, self.config = graphs, config
+        self.graphs = graphs
+        self.config = config
         self.output = max(graphs[0])
         self._widths: dict[tuple[int, ...], int] = {}
-        # Row by row, what each vertex reads (a bit for each parent) and which of the widths it has.
+        # One row for each graph: the parents of each vertex as a bit mask, and the index of its widths. Vertices have
+        # few different widths, so prices are computed once for each of these.
         self.parents = np.zeros((len(graphs), self.output + 1), dtype=np.int64)
-        self.kinds = np.full((len(graphs), self.output + 1), _NOWHERE)
+        self.kinds = np.full((len(graphs), self.output + 1), _ABSENT)
         for row, graph in enumerate(graphs):
-            for vertex, widths in zip(sorted(graph), self._vertex_widths(graph), strict=True):
+            for vertex, widths in zip(sorted(graph), self._list_widths(graph), strict=True):
                 self.kinds[row, vertex] = self._widths.setdefault(widths, len(self._widths))
                 self.parents[row, vertex] = sum(1 << source for source in graph[vertex])
         self.projected = (self.parents & 1) == 1
 
-    def _vertex_widths(self, graph: Graph) -> list[tuple[int, ...]]:
+    def _list_widths(self, graph: Graph) -> list[tuple[int, ...]]:
         vertices = [0, *sorted(graph)]
         matrix = [[int(source in graph.get(target, ())) for target in vertices] for source in vertices]
         ops = [INPUT, *[OPERATIONS[0]] * (len(graph) - 1), OUTPUT]
-        return widths_by_cell(CellSpec.of(matrix, ops), self.config)[1:]
+        return list_widths_by_cell(CellSpec.from_arrays(matrix, ops), self.config)[1:]
 
     def blocks(self) -> Iterator[Block]:
-        """Everything that a network may consist of."""
+        """Yield the blocks of all networks of the config."""
         yield from fixed_blocks(self.config)
         for widths in self._widths:
             yield from projection_blocks(widths, self.config)
             for name in OPERATIONS:
                 yield from operation_blocks(name, widths, self.config)
 
-    def priced(self, price: BlockPrice) -> PricedTopologies:
-        """The graphs with a price for every part."""
+    def compute_prices(self, price: BlockPrice) -> PricedTopologies:
+        """Return the graphs with the prices of their operations and projections."""
         operations = [[sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._widths]
         projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._widths]
         base = np.where(self.projected, np.array(projections)[self.kinds], 0.0).sum(axis=1)
@@ -74,31 +77,33 @@ class Topologies:
 
 
 class PricedTopologies:
-    """Finds the cheapest of the graphs that are allowed.
+    """Graphs with prices, to find the cheapest allowed one.
 
     Args:
         topologies: The graphs.
-        operations: Price [widths, operations].
-        base: Price of the projections of each graph [graphs]; what all networks have in common does not matter.
+        operations: Prices of operations [widths, operations].
+        base: Prices of the projections [graphs]. Blocks that all networks share are left out: they change no order.
     """
 
     def __init__(self, topologies: Topologies, operations: np.ndarray[Any, Any], base: np.ndarray[Any, Any]) -> None:
-        self.topologies, self.operations, self.base = topologies, operations, base
+        self.topologies = topologies
+        self.operations = operations
+        self.base = base
 
-    def cheapest(
+    def find_cheapest(
         self, parents: Mapping[int, int], operations: Mapping[int, Sequence[str]], among: np.ndarray[Any, Any] | None
     ) -> tuple[Graph, dict[int, str]] | None:
-        """The cheapest graph and the operations of its nodes; None if no graph is allowed.
+        """Return the cheapest graph and the operations of its nodes; None if no graph is allowed.
 
         Args:
-            parents: For vertices that choose, what they may read: a bit for each parent.
-            operations: For each node, its operations.
-            among: Which graphs count [graphs]; None: all.
+            parents: Allowed parents, as a bit mask, of each vertex with a choice of parents.
+            operations: Allowed operations of each node.
+            among: Mask of the graphs to consider [graphs]; None for all.
         """
-        found, kinds = self.topologies, self.topologies.kinds
-        allowed = np.ones(len(found.graphs), dtype=bool) if among is None else among.copy()
+        topologies, kinds = self.topologies, self.topologies.kinds
+        allowed = np.ones(len(topologies.graphs), dtype=bool) if among is None else among.copy()
         for vertex, sources in parents.items():
-            allowed &= (found.parents[:, vertex] & ~sources) == 0
+            allowed &= (topologies.parents[:, vertex] & ~sources) == 0
         if not allowed.any():
             return None
         prices, choice = self.base.copy(), {}
@@ -106,7 +111,7 @@ class PricedTopologies:
             columns = [OPERATIONS.index(name) for name in names]
             rows = self.operations[:, columns]
             choice[node] = [columns[i] for i in rows.argmin(axis=1)]
-            prices += np.where(kinds[:, node] == _NOWHERE, 0.0, rows.min(axis=1)[kinds[:, node]])
+            prices += np.where(kinds[:, node] == _ABSENT, 0.0, rows.min(axis=1)[kinds[:, node]])
         best = int(np.where(allowed, prices, np.inf).argmin())
-        graph = found.graphs[best]
-        return graph, {n: OPERATIONS[choice[n][kinds[best, n]]] for n in graph if n != found.output}
+        graph = topologies.graphs[best]
+        return graph, {n: OPERATIONS[choice[n][kinds[best, n]]] for n in graph if n != topologies.output}

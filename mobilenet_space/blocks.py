@@ -1,4 +1,4 @@
-"""The candidate operations of chain spaces: each one's module, and beside it its parameters and MACs by formula."""
+"""Candidate operations of chain spaces, with their parameters and MACs by formula."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from zcpt.layers import DropPath
 from zcpt.registry import Registry
 
 Activation = Callable[[], nn.Module]
+"""Class of an activation, such as ``nn.ReLU6``."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer of a chain has to do, whichever operation does it."""
+    """Channels, stride and size of one layer of a chain, whichever operation it has."""
 
     in_channels: int
     out_channels: int
     stride: int
     input_size: HeightWidth
-    """Height and width of its input."""
+    """Height and width of the input."""
 
     @property
-    def size(self) -> HeightWidth:
-        """Height and width of its output."""
+    def output_size(self) -> HeightWidth:
+        """Height and width of the output."""
         return compute_output_size(self.input_size, self.stride)
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether its output has the shape of its input."""
+        """Whether the output has the shape of the input."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
     def next(self, out_channels: int, stride: int = 1) -> Layer:
-        """The layer behind this one."""
-        return Layer(self.out_channels, out_channels, stride, self.size)
+        """Return the layer that follows this one."""
+        return Layer(self.out_channels, out_channels, stride, self.output_size)
 
 
-# No class here has 'ReLU' in its name: the published code would count its inputs once more (OfficialNaswot).
+# No class here may have 'ReLU' in its name: the published code would count its inputs once more (OfficialNaswot).
 class ConvNorm(nn.Sequential):
     """Convolution (padded to keep the size at stride 1), BatchNorm, and an activation if one is given."""
 
@@ -60,22 +61,22 @@ class ConvNorm(nn.Sequential):
 
     @staticmethod
     def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth, groups: int = 1) -> Cost:
-        """Cost with an output of ``size``."""
+        """Compute the cost with an output of height and width ``size``."""
         return conv_cost(in_channels, out_channels, kernel, size, groups) + norm_cost(out_channels)
 
 
 class MBConv(nn.Module):
-    """MobileNetV2's inverted residual: widen by a 1x1, a depthwise convolution, narrow by a 1x1 without activation.
+    """MobileNetV2's inverted residual: expand by a 1x1, depthwise convolution, project by a 1x1 without activation.
 
-    Where the shape stays, the input is added; then drop path leaves the rest out for some images.
+    If the layer keeps the shape, the input is added, and drop path can drop the rest for some images.
     """
 
     def __init__(self, layer: Layer, kernel: int, expansion: int, activation: Activation, drop_path: bool) -> None:
         super().__init__()
         hidden = expansion * layer.in_channels
-        widen = [] if expansion == 1 else [ConvNorm(layer.in_channels, hidden, 1, activation=activation)]
+        expand = [] if expansion == 1 else [ConvNorm(layer.in_channels, hidden, 1, activation=activation)]
         self.branch = nn.Sequential(
-            *widen,
+            *expand,
             ConvNorm(hidden, hidden, kernel, layer.stride, groups=hidden, activation=activation),
             ConvNorm(hidden, layer.out_channels, 1),
         )
@@ -90,56 +91,58 @@ class MBConv(nn.Module):
 
     @staticmethod
     def cost(layer: Layer, kernel: int, expansion: int) -> Cost:
-        """Cost in the place of ``layer``."""
+        """Compute the cost in the place of ``layer``."""
         hidden = expansion * layer.in_channels
-        widen = Cost() if expansion == 1 else ConvNorm.cost(layer.in_channels, hidden, 1, layer.input_size)
-        depthwise = ConvNorm.cost(hidden, hidden, kernel, layer.size, groups=hidden)
-        return widen + depthwise + ConvNorm.cost(hidden, layer.out_channels, 1, layer.size)
+        expand = Cost() if expansion == 1 else ConvNorm.cost(layer.in_channels, hidden, 1, layer.input_size)
+        depthwise = ConvNorm.cost(hidden, hidden, kernel, layer.output_size, groups=hidden)
+        return expand + depthwise + ConvNorm.cost(hidden, layer.out_channels, 1, layer.output_size)
 
 
 BuildOperation = Callable[[Layer, Activation, bool], nn.Module]
+"""Builds an operation from (layer, activation, whether to add drop path)."""
 Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
 class ChainOperation:
-    """A candidate operation."""
+    """A candidate operation of chains."""
 
     build: BuildOperation
-    """(layer, activation, whether drop path is wanted) -> module."""
     cost: Callable[[Layer], Cost] | None = None
-    """None: count what the module does."""
+    """Computes the cost. None measures it on the module."""
 
 
-def mb_conv(kernel: int, expansion: int) -> ChainOperation:
-    """An MBConv of that kernel size and expansion."""
+def make_mb_conv(kernel: int, expansion: int) -> ChainOperation:
+    """Return the operation MBConv of a kernel size and an expansion."""
     return ChainOperation(
         lambda layer, activation, drop_path: MBConv(layer, kernel, expansion, activation, drop_path),
         lambda layer: MBConv.cost(layer, kernel, expansion),
     )
 
 
-def _identity(layer: Layer, activation: Activation, drop_path: bool) -> nn.Module:
+def _build_identity(layer: Layer, activation: Activation, drop_path: bool) -> nn.Module:
     return nn.Identity() if layer.keeps_shape else ConvNorm(layer.in_channels, layer.out_channels, 1, layer.stride)
 
 
-def _identity_cost(layer: Layer) -> Cost:
-    return Cost() if layer.keeps_shape else ConvNorm.cost(layer.in_channels, layer.out_channels, 1, layer.size)
+def _compute_identity_cost(layer: Layer) -> Cost:
+    return Cost() if layer.keeps_shape else ConvNorm.cost(layer.in_channels, layer.out_channels, 1, layer.output_size)
 
 
 IDENTITY = "identity"
-"""Nothing; where the shape changes, a 1x1 convolution with the stride, and BatchNorm."""
-MB_CONVS = {f"mb_k{kernel}_e{expansion}": mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)}
+"""Identity; if the shape changes, a 1x1 convolution with the stride, and BatchNorm."""
+MB_CONVS = {
+    f"mb_k{kernel}_e{expansion}": make_mb_conv(kernel, expansion) for kernel in (3, 5, 7) for expansion in (3, 6)
+}
 OPERATIONS: Registry[ChainOperation] = Registry(
-    "operation", SpaceError, own={**MB_CONVS, IDENTITY: ChainOperation(_identity, _identity_cost)}
+    "operation", SpaceError, own={**MB_CONVS, IDENTITY: ChainOperation(_build_identity, _compute_identity_cost)}
 )
 
 
 def register_operation(name: str) -> Callable[[Builder], Builder]:
-    """Decorate a class or function that makes a candidate operation, so that chain spaces may have it by that name.
+    """Return a decorator that registers a class or function that builds a candidate operation of chain spaces.
 
-    It is given the ``Layer`` (channels in and out, stride, size of the maps), the class of the activation, and whether
-    drop path is wanted. Its cost is counted on the module.
+    It is called with the ``Layer`` (channels in and out, stride, size of the maps), the class of the activation, and
+    whether to add drop path. Its cost is measured on the module.
 
     Raises:
         SpaceError: The name is taken.
@@ -147,14 +150,14 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
     return OPERATIONS.decorator(name, convert=ChainOperation)
 
 
-def block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
-    """What does the work of ``layer`` in a discrete network."""
+def layer_block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
+    """Return the block in the place of ``layer`` in a discrete network."""
     return Block(name, layer.in_channels, layer.out_channels, layer.stride, layer.input_size, cost, build)
 
 
 def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
-    """A candidate operation in the place of ``layer``."""
+    """Return the block of a candidate operation in the place of ``layer``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, layer, activation, False)
     cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.in_channels, *layer.input_size)
-    return block(name, layer, cost, build)
+    return layer_block(name, layer, cost, build)

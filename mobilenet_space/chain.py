@@ -1,4 +1,4 @@
-"""What chain spaces share: networks whose layers follow one another, each with an operation of its own."""
+"""Chain spaces: networks whose layers follow one another, each with an operation of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mobilenet_space.blocks import IDENTITY, OPERATIONS, Activation, ConvNorm, Layer, MBConv, block, operation_block
+from mobilenet_space.blocks import (
+    IDENTITY,
+    OPERATIONS,
+    Activation,
+    ConvNorm,
+    Layer,
+    MBConv,
+    layer_block,
+    operation_block,
+)
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, classifier_block
 from zcpt.errors import SpaceError
@@ -22,7 +31,7 @@ from zcpt.supernet import Supernet
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers of one width, of which the first has the stride."""
+    """Consecutive layers of one width; the first one has the stride."""
 
     channels: int
     layers: int
@@ -31,30 +40,30 @@ class Stage:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """All layers of a network, whatever its operations are."""
+    """All layers of a network, without operations."""
 
     stem: Layer
-    """A 3x3 convolution."""
+    """3x3 convolution."""
     before: tuple[Layer, ...]
     """Depthwise-separable layers (MBConv without expansion) that no choice decides on."""
     layers: tuple[Layer, ...]
-    """One for each choice."""
+    """Layers with a choice, one for each choice."""
     features: int
     """Channels of the 1x1 convolution before the global average pooling."""
 
     @property
     def last(self) -> Layer:
-        """That 1x1 convolution."""
+        """The 1x1 convolution before the global average pooling."""
         return self.layers[-1].next(self.features)
 
 
 def layer_name(index: int) -> str:
-    """Name of the choice of a layer's operation; layers are counted from 0."""
+    """Return the name of the choice of a layer's operation; layers are counted from 0."""
     return f"layer{index:02d}"
 
 
-def follow(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
-    """The layers of ``stages``, behind ``last``."""
+def append_stages(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
+    """Return the layers of ``stages``, which follow the layer ``last``."""
     layers = []
     for stage in stages:
         for index in range(stage.layers):
@@ -63,41 +72,41 @@ def follow(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _stem_blocks(skeleton: Skeleton, activation: Activation) -> Iterator[Block]:
-    yield _convolution(skeleton.stem, 3, activation)
+def _list_stem_blocks(skeleton: Skeleton, activation: Activation) -> Iterator[Block]:
+    yield _conv_block(skeleton.stem, 3, activation)
     for layer in skeleton.before:
-        yield block("mb_k3_e1", layer, MBConv.cost(layer, 3, 1), partial(MBConv, layer, 3, 1, activation, False))
+        yield layer_block("mb_k3_e1", layer, MBConv.cost(layer, 3, 1), partial(MBConv, layer, 3, 1, activation, False))
 
 
-def _convolution(layer: Layer, kernel: int, activation: Activation) -> Block:
-    cost = ConvNorm.cost(layer.in_channels, layer.out_channels, kernel, layer.size)
+def _conv_block(layer: Layer, kernel: int, activation: Activation) -> Block:
+    cost = ConvNorm.cost(layer.in_channels, layer.out_channels, kernel, layer.output_size)
     build = partial(ConvNorm, layer.in_channels, layer.out_channels, kernel, layer.stride, activation=activation)
-    return block(f"conv_{kernel}x{kernel}", layer, cost, build)
+    return layer_block(f"conv_{kernel}x{kernel}", layer, cost, build)
 
 
-def _stem(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
-    return nn.Sequential(*(part.build() for part in _stem_blocks(skeleton, activation)))
+def _build_stem(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
+    return nn.Sequential(*(part.build() for part in _list_stem_blocks(skeleton, activation)))
 
 
-def _head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
-    return nn.Sequential(_convolution(skeleton.last, 1, activation).build(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def _build_head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
+    return nn.Sequential(_conv_block(skeleton.last, 1, activation).build(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 class ChainNetwork(DropPathNetwork):
-    """A discrete network of a chain space."""
+    """Discrete network of a chain space."""
 
     def __init__(self, space: ChainSpace, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
         skeleton = space.skeleton(config)
-        self.stem = _stem(skeleton, space.activation)
+        self.stem = _build_stem(skeleton, space.activation)
         self.layers = nn.ModuleList(
             OPERATIONS[architecture[choice.name]].build(layer, space.activation, True)
             for choice, layer in zip(space.choices, skeleton.layers, strict=True)
         )
-        self.head = _head(skeleton, space.activation)
+        self.head = _build_head(skeleton, space.activation)
         self.dropout = nn.Dropout(space.dropout)
         self.classifier = nn.Linear(skeleton.features, config.num_classes)
-        # Two thirds into the network, where DARTS has it too.
+        # Two thirds into the network, as in DARTS.
         self.auxiliary_after = 2 * len(skeleton.layers) // 3
         tapped = skeleton.layers[self.auxiliary_after].out_channels
         self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
@@ -114,25 +123,25 @@ class ChainNetwork(DropPathNetwork):
 
 
 @lru_cache(maxsize=16)
-def _layers(space: ChainSpace, config: NetworkConfig) -> dict[str, Layer]:
+def _get_layers(space: ChainSpace, config: NetworkConfig) -> dict[str, Layer]:
     return dict(zip((choice.name for choice in space.choices), space.skeleton(config).layers, strict=True))
 
 
 class ChainSpace(SearchSpace):
-    """A space of chains: stem, layers, head. Every layer is a choice; the number of layers is fixed."""
+    """Base class of chain spaces: stem, layers, head. Every layer has a choice; the number of layers is fixed."""
 
     layer_unit = "layers"
     stages: ClassVar[tuple[Stage, ...]]
-    """At the published width, for images of the published size."""
+    """Stages at the published width, for images of the published size."""
     activation: ClassVar[type[nn.Module]]
     dropout: ClassVar[float] = 0.0
-    """Of the features of a network that is trained; the supernet has none."""
+    """Dropout of the features of discrete networks; the supernet has none."""
     fed_zeros: ClassVar[tuple[int, ...]] = ()
-    """Candidates that the published code computes on zeros while they weigh 0 (see ``Mixture.feed_zeros``)."""
+    """Candidates that the published code computes on zeros while their weight is 0 (see ``Mixture.feed_zeros``)."""
 
     @abstractmethod
     def skeleton(self, config: NetworkConfig) -> Skeleton:
-        """The layers of a network of that config."""
+        """Return the layers of networks of a config."""
 
     def check_network_config(self, config: NetworkConfig) -> None:
         if config.layers != len(self.choices):
@@ -145,11 +154,11 @@ class ChainSpace(SearchSpace):
         self.check_network_config(config)
         skeleton = self.skeleton(config)
         net = Supernet(self.choices)
-        x = net.fixed("stem", _stem(skeleton, self.activation), Supernet.IMAGES)
+        x = net.fixed("stem", _build_stem(skeleton, self.activation), Supernet.IMAGES)
         for choice, layer in zip(self.choices, skeleton.layers, strict=True):
             candidates = {name: OPERATIONS[name].build(layer, self.activation, False) for name in choice.candidates}
             x = net.mixed(choice.name, choice.name, candidates, x, self.fed_zeros)
-        x = net.fixed("head", _head(skeleton, self.activation), x)
+        x = net.fixed("head", _build_head(skeleton, self.activation), x)
         net.fixed("classifier", nn.Linear(skeleton.features, config.num_classes), x)
         return net
 
@@ -162,18 +171,19 @@ class ChainSpace(SearchSpace):
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
         skeleton = self.skeleton(config)
-        yield from _stem_blocks(skeleton, self.activation)
-        yield _convolution(skeleton.last, 1, self.activation)
-        yield classifier_block(skeleton.features, config.num_classes, skeleton.last.size)
+        yield from _list_stem_blocks(skeleton, self.activation)
+        yield _conv_block(skeleton.last, 1, self.activation)
+        yield classifier_block(skeleton.features, config.num_classes, skeleton.last.output_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
-        yield operation_block(candidate, _layers(self, config)[choice], self.activation)
+        yield operation_block(candidate, _get_layers(self, config)[choice], self.activation)
 
     def canonicalize(self, architecture: Architecture) -> Architecture:
-        """The same network with the identities at the end of their stages.
+        """Return the architecture of the same network that has the identities at the end of each stage.
 
-        Behind the first layer of a stage all layers have one shape, so it makes no difference where an identity
-        stands. Two architectures have the same network exactly if this makes them equal; a search compares it once.
+        After the first layer of a stage all layers have one shape, so the place of an identity does not matter:
+        (conv3, identity, conv5) is the same network as (conv3, conv5, identity). Two architectures have the same
+        network exactly if their canonical architectures are equal; a search validates these once.
         """
         self.check(architecture)
         operations: list[str] = []
@@ -183,7 +193,7 @@ class ChainSpace(SearchSpace):
         return self._from_operations(operations)
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        """One picture a stage: its layers from left to right."""
+        """Return one graph for each stage: its layers from left to right."""
         self.check(architecture)
         graphs = []
         for number, (first, end) in enumerate(self._spans()):
@@ -197,7 +207,7 @@ class ChainSpace(SearchSpace):
         return Architecture(self.name, {name: (kept,) for name, kept in zip(names, operations, strict=True)})
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """The layers of each stage: the first one, and the first one of the next stage."""
+        """Yield for each stage the index of its first layer, and of the first layer of the next stage."""
         end = 0
         for stage in self.stages:
             first, end = end, end + stage.layers

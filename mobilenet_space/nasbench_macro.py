@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, Layer
-from mobilenet_space.chain import ChainSpace, Skeleton, Stage, follow, layer_name
+from mobilenet_space.chain import ChainSpace, Skeleton, Stage, append_stages, layer_name
 from zcpt.architecture import Architecture, Choice
 from zcpt.errors import SpaceError
 from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
@@ -15,7 +15,7 @@ from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
 CANDIDATES = (IDENTITY, "mb_k3_e3", "mb_k5_e6")
 """In the order of the benchmark's digits."""
 STEM = 32
-"""Channels of the stem at the published width; all others are multiples of it."""
+"""Channels of the stem at the published width; all other widths are multiples of it."""
 FEATURES = 1280
 STAGES = (Stage(64, 2, 2), Stage(128, 3, 2), Stage(256, 3, 2))
 LAYERS = sum(stage.layers for stage in STAGES)
@@ -42,7 +42,7 @@ class NasBenchMacro(ChainSpace):
     def skeleton(self, config: NetworkConfig) -> Skeleton:
         stem = Layer(config.in_channels, config.channels, 1, config.image_size)
         stages = [Stage(s.channels // STEM * config.channels, s.layers, s.stride) for s in STAGES]
-        return Skeleton(stem, (), follow(stem, stages), FEATURES // STEM * config.channels)
+        return Skeleton(stem, (), append_stages(stem, stages), FEATURES // STEM * config.channels)
 
     def parse(self, text: str) -> Architecture:
         """Read the benchmark's eight digits, such as ``22212220``."""

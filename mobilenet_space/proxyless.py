@@ -1,4 +1,4 @@
-"""The MobileNet-like space of the Zero-Cost-PT experiments: that of ProxylessNAS (Cai et al., ICLR 2019)."""
+"""The MobileNet-like space of the Zero-Cost-PT experiments, which is that of ProxylessNAS (Cai et al., ICLR 2019)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
-from mobilenet_space.chain import ChainSpace, Skeleton, Stage, follow, layer_name
+from mobilenet_space.chain import ChainSpace, Skeleton, Stage, append_stages, layer_name
 from zcpt.architecture import Architecture, Choice
 from zcpt.errors import SpaceError, describe_unknown_name
 from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
@@ -19,8 +19,9 @@ CANDIDATES = (*MB_CONVS, IDENTITY)
 STEM = 40
 """Channels of the stem at the published width."""
 BEFORE = 24
-"""Channels of the layer between the stem and the first stage."""
+"""Channels of the layer between the stem and the first stage, at the published width."""
 FEATURES = 1728
+"""Channels before the global average pooling at the published width."""
 STAGES = (
     Stage(32, 4, 2),
     Stage(56, 4, 2),
@@ -30,9 +31,9 @@ STAGES = (
     Stage(432, 1, 1),
 )
 IMAGENET_FROM = 128
-"""Smaller images than that (in pixels a side) are not halved by the stem and by the first stage."""
+"""Smallest height and width, in pixels, of images that the stem and the first stage halve."""
 WORDS = {name: "skip" if name == IDENTITY else name.removeprefix("mb_") for name in CANDIDATES}
-"""How the text notation spells a candidate."""
+"""Words for the candidates in the text notation."""
 
 
 def _choices() -> Iterator[Choice]:
@@ -44,20 +45,20 @@ def _choices() -> Iterator[Choice]:
             index += 1
 
 
-def _scaled(published: int, channels: int) -> int:
-    """A width in proportion to the stem's, as a multiple of eight, as in MobileNets."""
+def _scale_width(published: int, channels: int) -> int:
+    """Return a published width scaled with the stem's, rounded to a multiple of eight as in MobileNets."""
     return max(8, (published * channels + 4 * STEM) // (8 * STEM) * 8)
 
 
-def _draw_as_published(net: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / (k^2 outputs)), depthwise ones too."""
+def _draw_published_weights(net: nn.Module) -> None:
+    """Draw the weights of convolutions, also depthwise ones, from N(0, 2 / (kernel area * output channels))."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=math.sqrt(2 / (math.prod(module.kernel_size) * module.out_channels)))
 
 
 class Proxyless(ChainSpace):
-    """Chains of 21 layers: six MBConvs for each, or nothing where it does not begin a stage.
+    """Chains of 21 layers: one of six MBConvs each, or an identity in layers that do not begin a stage.
 
     ``channels`` are those of the stem; the other widths are the published ones in proportion, rounded to
     multiples of eight.
@@ -78,17 +79,17 @@ class Proxyless(ChainSpace):
         stem_stride, first_stride = (2, STAGES[0].stride) if min(config.image_size) >= IMAGENET_FROM else (1, 1)
         strides = (first_stride, *(stage.stride for stage in STAGES[1:]))
         stem = Layer(config.in_channels, config.channels, stem_stride, config.image_size)
-        before = stem.next(_scaled(BEFORE, config.channels))
+        before = stem.next(_scale_width(BEFORE, config.channels))
         stages = [
-            Stage(_scaled(stage.channels, config.channels), stage.layers, stride)
+            Stage(_scale_width(stage.channels, config.channels), stage.layers, stride)
             for stage, stride in zip(STAGES, strides, strict=True)
         ]
-        return Skeleton(stem, (before,), follow(before, stages), _scaled(FEATURES, config.channels))
+        return Skeleton(stem, (before,), append_stages(before, stages), _scale_width(FEATURES, config.channels))
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
         net = super().build_supernet(config)
-        # The supernet only: the published discrete networks have PyTorch's initialisation.
-        _draw_as_published(net)
+        # Only in the supernet: the published discrete networks have PyTorch's initialisation.
+        _draw_published_weights(net)
         return net
 
     def parse(self, text: str) -> Architecture:
@@ -99,7 +100,7 @@ class Proxyless(ChainSpace):
                 f"an architecture of space 'proxyless' is {len(self.choices)} words such as 'k5_e3' and 'skip', "
                 f"one for each layer, not {len(words)}."
             )
-        operations = [_operation(word) for word in words]
+        operations = [_parse_operation(word) for word in words]
         for choice, word, operation in zip(self.choices, words, operations, strict=True):
             if operation not in choice.candidates:
                 raise SpaceError(f"{choice.name} begins a stage and cannot be '{word}': give it one of the MBConvs.")
@@ -110,7 +111,7 @@ class Proxyless(ChainSpace):
         return " ".join(WORDS[architecture[choice.name]] for choice in self.choices)
 
 
-def _operation(word: str) -> str:
+def _parse_operation(word: str) -> str:
     # The published code numbers the MBConvs and writes -1 where a layer is left out.
     numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
     known = {word: name for name, word in WORDS.items()} | numbers

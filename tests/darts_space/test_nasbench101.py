@@ -14,7 +14,7 @@ from zcpt.space import NetworkConfig
 
 MAX, C3, C1 = "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu"
 # The example of NAS-Bench-101's README; its notebook prints the parameters.
-INCEPTION = CellSpec.of(
+INCEPTION = CellSpec.from_arrays(
     [
         [0, 1, 1, 1, 0, 1, 0],
         [0, 0, 0, 0, 0, 0, 1],
@@ -32,7 +32,7 @@ def cell(edges, ops=None):
     """A cell from pairs (source, target)."""
     size = 1 + max(target for _, target in edges)
     matrix = [[int((source, target) in edges) for target in range(size)] for source in range(size)]
-    return CellSpec.of(matrix, ["input", *(ops or [C3] * (size - 2)), "output"])
+    return CellSpec.from_arrays(matrix, ["input", *(ops or [C3] * (size - 2)), "output"])
 
 
 def test_published_size_of_the_inception_cell():
@@ -52,7 +52,7 @@ def test_published_size_of_the_inception_cell():
     ],
 )
 def test_published_channels_of_the_vertices(edges, inputs, outputs, widths):
-    assert cell(edges).widths(inputs, outputs) == widths
+    assert cell(edges).compute_widths(inputs, outputs) == widths
 
 
 def test_a_cell_computes_what_it_should():
@@ -70,10 +70,10 @@ def test_a_cell_computes_what_it_should():
 def test_what_has_no_influence_is_pruned():
     # Vertex 2 goes nowhere, vertex 3 comes from nowhere.
     spec = cell([(0, 1), (1, 2), (3, 4), (1, 5), (4, 5), (0, 4)], [C1, C3, C3, MAX])
-    assert spec.live() == (0, 1, 4, 5)
-    assert spec.pruned() == cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C1, MAX])
+    assert spec.list_live() == (0, 1, 4, 5)
+    assert spec.prune() == cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C1, MAX])
     with pytest.raises(SpaceError, match="no way leads from the input"):
-        cell([(0, 1), (2, 3)]).pruned()
+        cell([(0, 1), (2, 3)]).prune()
 
 
 def test_isomorphism_knows_graphs_and_labels_and_not_numbers():
@@ -94,7 +94,7 @@ def test_the_notation_is_the_call_of_the_published_api():
     assert read_model_spec(text) == INCEPTION
     spaced = "\n" + text.replace(", ", ",\n  ").replace("[0,", "(0,").replace("0],", "0),")
     assert read_model_spec(spaced.replace("[", "(").replace("]", ")")) == INCEPTION
-    assert CellSpec.of(np.array(INCEPTION.matrix, dtype=float), INCEPTION.ops) == INCEPTION
+    assert CellSpec.from_arrays(np.array(INCEPTION.matrix, dtype=float), INCEPTION.ops) == INCEPTION
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_published_sizes_of_500_networks(real_data):
         rows = list(csv.DictReader(file))
     assert len(rows) == 500
     for index, row in enumerate(rows):
-        spec = CellSpec.of(matrix_of(row), row["ops"].split(",")).pruned()
+        spec = CellSpec.from_arrays(matrix_of(row), row["ops"].split(",")).prune()
         params = round(float(row["params_M"]) * 1e6)
         assert sum_costs(network_blocks(spec, NetworkConfig(128, 9))).params == params
         if index % 100 == 0 or len(spec.ops) == 2:

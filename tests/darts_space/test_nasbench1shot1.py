@@ -57,7 +57,7 @@ def test_published_sizes(space, parents, params, decisions, listed):
     assert sum(cells.values()) == space.count()
     assert sum(cells[graph] for graph in found if space.is_valid(graph)) == listed
     for graph in list(found)[::7]:
-        matrix = space.spec(graph).matrix
+        matrix = space.to_spec(graph).matrix
         counts = [sum(row[vertex] for row in matrix) for vertex in (*range(1, len(parents)), 6)]
         assert all(count in (0, wanted) for count, wanted in zip(counts, parents, strict=True))
         assert counts[-1] == parents[-1]
@@ -190,7 +190,7 @@ def test_a_cell_of_another_space_is_refused(change, complaint):
 
 def test_loose_ends_of_a_cell_that_is_read_are_left_out():
     architecture = random_architecture(ONE, 1)
-    spec = ONE.spec(ONE.architecture({**architecture.kept, "output/parents": ("1", "2")}))
+    spec = ONE.to_spec(ONE.architecture({**architecture.kept, "output/parents": ("1", "2")}))
     matrix = [list(row) for row in spec.matrix]
     matrix[2][4] = matrix[0][5] = 1
     assert ONE.from_spec(matrix, spec.ops) == ONE.from_spec(spec.matrix, spec.ops)
@@ -224,7 +224,7 @@ def test_the_published_list_is_exactly_the_valid_cells(space, table):
     for row in table[space]:
         matrix, ops = matrix_of(row), row["ops"].split(",")
         architecture = space.from_spec(matrix, ops)
-        spec = space.spec(architecture)
+        spec = space.to_spec(architecture)
         assert [list(line) for line in spec.matrix] == matrix
         assert list(spec.ops) == ops
         listed.add(architecture)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, SeparableConv, Zero, _separable
+from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, SeparableConv, Zero, _make_separable
 from zcpt.cost import compute_output_size
 
 STRIDED = [(name, stride) for name in OPERATIONS for stride in (1, 2) if (name, stride) != ("none", 2)]
@@ -60,7 +60,7 @@ def test_a_separable_convolution_has_any_depth(depth: int, stride: int) -> None:
     convs = [module for module in modules if isinstance(module, nn.Conv2d)]
     assert len(modules) == 4 * depth
     assert [conv.stride[0] for conv in convs] == [stride, 1, 1, 1, 1, 1, 1, 1][: 2 * depth]
-    operation = _separable(3, dilation=1, depth=depth)
+    operation = _make_separable(3, dilation=1, depth=depth)
     assert operation.cost is not None
     cost = operation.cost(4, stride, compute_output_size((8, 8), stride))
     with FlopCounterMode(display=False) as counter:

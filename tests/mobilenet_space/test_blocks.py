@@ -18,7 +18,7 @@ def test_output_size_and_cost(name, place, size):
     operation = OPERATIONS[name].build(layer, nn.ReLU6, False)
     with FlopCounterMode(display=False) as counter:
         output = operation(torch.randn(2, 6, *size))
-    assert output.shape == (2, layer.out_channels, *layer.size)
+    assert output.shape == (2, layer.out_channels, *layer.output_size)
     cost = OPERATIONS[name].cost(layer)
     assert cost.params == sum(parameter.numel() for parameter in operation.parameters())
     assert 2 * 2 * cost.macs == counter.get_total_flops()  # two images, two operations a multiply-accumulate

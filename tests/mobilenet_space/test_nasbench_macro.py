@@ -50,7 +50,7 @@ def test_published_sizes_of_the_smallest_and_the_best_network():
 def test_widths_follow_the_stem():
     skeleton = SPACE.skeleton(NetworkConfig(6, 8))
     assert [layer.out_channels for layer in skeleton.layers] == [12, 12, 24, 24, 24, 48, 48, 48]
-    assert (skeleton.features, skeleton.last.size) == (240, (4, 4))
+    assert (skeleton.features, skeleton.last.output_size) == (240, (4, 4))
 
 
 def test_activations_are_relu_and_every_norm_has_parameters():

@@ -22,7 +22,7 @@ IMAGENET = NetworkConfig(40, 21, num_classes=1000, image_size=(224, 224))
 
 def strides(size):
     skeleton = SPACE.skeleton(NetworkConfig(40, 21, image_size=size))
-    return [skeleton.stem.stride, *(layer.stride for layer in skeleton.layers[::4])], skeleton.last.size
+    return [skeleton.stem.stride, *(layer.stride for layer in skeleton.layers[::4])], skeleton.last.output_size
 
 
 def test_published_size_of_proxyless_gpu():
@@ -93,11 +93,12 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     assert sum("ReLU" in type(m).__name__ for m in net.modules()) == 2 * 126 + 3
     assert sum(type(m) is nn.ReLU6 for m in net.modules()) == 2 * 126 + 3
     skeleton = SPACE.skeleton(NetworkConfig(8, 21, image_size=(16, 16)))
-    units = sum(math.prod(layer.size) * layer.in_channels for layer in skeleton.before)
+    units = sum(math.prod(layer.output_size) * layer.in_channels for layer in skeleton.before)
     for layer in skeleton.layers:
-        units += 3 * (3 + 6) * layer.in_channels * (math.prod(layer.input_size) + math.prod(layer.size))
+        units += 3 * (3 + 6) * layer.in_channels * (math.prod(layer.input_size) + math.prod(layer.output_size))
     units += (
-        math.prod(skeleton.stem.size) * skeleton.stem.out_channels + math.prod(skeleton.last.size) * skeleton.features
+        math.prod(skeleton.stem.output_size) * skeleton.stem.out_channels
+        + math.prod(skeleton.last.output_size) * skeleton.features
     )
     for proxy in ("naswot", "naswot-official"):
         with torch.no_grad():

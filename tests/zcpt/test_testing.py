@@ -44,7 +44,7 @@ def test_every_proxy_fulfils_the_contract(name: str) -> None:
         check_proxy(zcpt.get_proxy(name))
 
 
-@pytest.mark.parametrize("name", list(darts_space.operations._OWN))
+@pytest.mark.parametrize("name", list(darts_space.operations._BUILT_IN))
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("affine", [False, True])
 def test_every_cell_operation_fulfils_the_contract(name: str, stride: int, affine: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from darts_space.darts import CANDIDATES, supernet_operation
+from darts_space.darts import CANDIDATES, build_supernet_operation
 from darts_space.darts_network import KEPT_INPUTS
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
 from zcpt.compat.architect import Architect
@@ -40,7 +40,7 @@ class MixedOp(nn.Module):
 
     def __init__(self, C: int, stride: int) -> None:  # noqa: N803  # DARTS' spelling
         super().__init__()
-        self._ops = nn.ModuleList(supernet_operation(name, C, stride) for name in PRIMITIVES)
+        self._ops = nn.ModuleList(build_supernet_operation(name, C, stride) for name in PRIMITIVES)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Compute the weighted sum of the operations of ``x`` [B, C, H, W], with weights [operations]."""

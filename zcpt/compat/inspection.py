@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from darts_space.darts import edge_name, edges_into, inputs_name
+from darts_space.darts import edge_name, inputs_name, list_edges
 from darts_space.genotype import KINDS
 from zcpt.errors import ConfigError
 
@@ -96,9 +96,9 @@ def inspect_network(model: object, primitives: Primitives | None = None) -> Sear
             for index, operation in enumerate(mixed[path])
         )
         # All cells of a kind share their choices, as they share alpha in DARTS.
-        if candidates.setdefault(kind, names) != names or len(names) != len(edges_into(nodes)):
+        if candidates.setdefault(kind, names) != names or len(names) != len(list_edges(nodes)):
             raise unsupported(f"{path} has other edges or operations than the cells before it")
-        for index, ((node, source), module) in enumerate(zip(edges_into(nodes), mixed[path], strict=True)):
+        for index, ((node, source), module) in enumerate(zip(list_edges(nodes), mixed[path], strict=True)):
             choices = edge_name(kind, node, source), inputs_name(kind, node)
             edges.append(MixedEdge(f"{path}._ops.{index}", module, *choices, source))
     # The adapter gives each mixed operation the weights of one edge, so no two edges may share a mixed operation.
@@ -170,9 +170,9 @@ def _nodes_of(edges: int) -> tuple[int, ...]:
     """Return the intermediate nodes of a cell from its number of edges: 2 edges are node 2, 14 are nodes 2 to 5."""
     for last in count(3):
         nodes = tuple(range(2, last))
-        if len(edges_into(nodes)) >= edges:
+        if len(list_edges(nodes)) >= edges:
             break
-    if len(edges_into(nodes)) != edges:
+    if len(list_edges(nodes)) != edges:
         raise unsupported(
             f"its cells have {edges} edges, while nodes that read all nodes before them make 2, 5, 9, 14, 20, ..."
         )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from darts_space.darts import Darts, darts_choices, edge_name, edges_into
+from darts_space.darts import Darts, darts_choices, edge_name, list_edges
 from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
 from zcpt.architecture import Architecture
@@ -140,7 +140,7 @@ class SearchNetworkSpace(Darts):
         """Convert an architecture to the named tuple that DARTS code bases read."""
         last = 2 + len(self.nodes)
         concat = range(last - self.joined, last)
-        pairs = self._pairs(architecture)
+        pairs = self._list_pairs(architecture)
         return Genotype(list(pairs["normal"]), concat, list(pairs["reduce"]), concat)
 
     def format(self, architecture: Architecture) -> str:
@@ -218,7 +218,7 @@ def _start_mixture(space: SearchNetworkSpace, alphas: Mapping[str, Tensor] | Non
     shares = {
         edge_name(kind, *edge): tuple(torch.softmax(row, dim=0).tolist())
         for kind, alpha in (alphas or {}).items()
-        for edge, row in zip(edges_into(space.nodes), alpha, strict=True)
+        for edge, row in zip(list_edges(space.nodes), alpha, strict=True)
     }
     return replace(mixture, weights={**mixture.weights, **shares})
 

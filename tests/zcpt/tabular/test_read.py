@@ -160,7 +160,7 @@ def make_cell(space: NasBench1Shot1, *operations: str) -> zcpt.Architecture:
 def test_nasbench1shot1_is_looked_up_by_the_graph(tmp_path: Path) -> None:
     space = cast(NasBench1Shot1, zcpt.get_space("nasbench1shot1-1"))
     first = make_cell(space, "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
-    spec = space.spec(first)
+    spec = space.to_spec(first)
     bits, ops = "a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops)
     rows = [["1", bits, ops, 90, 91, 95], ["2", "of another space", ops, 1, 1, 1]]
     table = read_table(write_csv(tmp_path / "t.csv.gz", ["space", "adj49", "ops", *RUNS], *rows), space)
@@ -225,7 +225,7 @@ def test_cells_of_nasbench101_that_are_listed_twice_were_trained_twice(tmp_path:
     space = cast(NasBench1Shot1, zcpt.get_space("nasbench1shot1-1"))
     one, three = "conv1x1-bn-relu", "conv3x3-bn-relu"
     both = [make_cell(space, "maxpool3x3", *convs) for convs in ((one, three), (three, one))]
-    specs = [space.spec(architecture) for architecture in both]
+    specs = [space.to_spec(architecture) for architecture in both]
     rows = [
         ["a" + "".join(str(bit) for row in spec.matrix for bit in row), ",".join(spec.ops), accuracy]
         for spec, accuracy in zip(specs, (90, 94), strict=True)
