@@ -54,10 +54,10 @@ def test_what_is_written_is_what_darts_prints():
     [
         ("Genotype(", "Phenotype(", "is not of the form Genotype"),
         ("Genotype(", "Genotype(print('run'), ", "is not of the form Genotype"),
-        ("range(2, 6)", "range(2, 7)", "must join nodes 2 to 5"),
+        ("range(2, 6)", "range(2, 7)", "must be range"),
         ("range(2, 6)", "__import__('os').system('true')", "lists, names, numbers and range"),
         ("range(2, 6)", "range(10**9)", "lists, names, numbers and range"),
-        ("range(2, 6)", "3", "must join nodes 2 to 5"),
+        ("range(2, 6)", "3", "must be range"),
         ("('sep_conv_5x5', 0), ", "", "eight"),
         ("('sep_conv_5x5', 0)", "('sep_conv_9x9', 0)", "did you mean 'sep_conv_"),
         ("('sep_conv_5x5', 0)", "('sep_conv_5x5', True)", "is not a pair"),

@@ -72,7 +72,7 @@ def test_what_has_no_influence_is_pruned():
     spec = cell([(0, 1), (1, 2), (3, 4), (1, 5), (4, 5), (0, 4)], [C1, C3, C3, MAX])
     assert spec.list_live() == (0, 1, 4, 5)
     assert spec.prune() == cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C1, MAX])
-    with pytest.raises(SpaceError, match="no way leads from the input"):
+    with pytest.raises(SpaceError, match="the cell has no path from its input"):
         cell([(0, 1), (2, 3)]).prune()
 
 
