@@ -39,53 +39,53 @@ PUBLISHED = {
     "grasp": "grasp",
     "plain": "plain",
 }
-"""Of our proxies, the columns of the published ones."""
+"""Our proxies -> columns of published scores."""
 Row = Mapping[str, str]
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file, which may be gzipped."""
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a CSV file, gzipped or not."""
     with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
         yield from csv.DictReader(file)
 
 
-def pairs(ours: Mapping[str, Row], theirs: Mapping[str, Row], proxy: str) -> tuple[list[float], list[float]]:
-    """Our scores and the published ones, of the architectures that have both."""
-    both: tuple[list[float], list[float]] = ([], [])
+def pair_scores(ours: Mapping[str, Row], theirs: Mapping[str, Row], proxy: str) -> tuple[list[float], list[float]]:
+    """Return our scores and the published ones, of the architectures that have both."""
+    scores: tuple[list[float], list[float]] = ([], [])
     for architecture, row in theirs.items():
         if row[PUBLISHED[proxy]] and architecture in ours:
             mine, published = float(ours[architecture][proxy] or "nan"), float(row[PUBLISHED[proxy]])
             if math.isfinite(mine) and math.isfinite(published):
-                both[0].append(mine)
-                both[1].append(published)
-    return both
+                scores[0].append(mine)
+                scores[1].append(published)
+    return scores
 
 
-def split(table: Path, indices: Set[str], folder: Path) -> None:
-    """Write those rows of a table into one file, and the others into another one."""
-    everything = list(rows(table))
+def split_table(table: Path, indices: Set[str], folder: Path) -> None:
+    """Write the rows of these indices to ``published.csv``, and all others to ``others.csv``."""
+    every_row = list(read_rows(table))
     for name, wanted in (("published.csv", True), ("others.csv", False)):
         with (folder / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(everything[0]))
+            writer = csv.DictWriter(file, list(every_row[0]))
             writer.writeheader()
-            writer.writerows(row for row in everything if (row["index"] in indices) == wanted)
+            writer.writerows(row for row in every_row if (row["index"] in indices) == wanted)
 
 
 def main() -> None:
     """Compare and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--scores", type=Path, help="folder of 'zcpt benchmark proxies'")
-    what.add_argument("--split", type=Path, metavar="FOLDER", help="only divide the table")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--scores", type=Path, help="folder of 'zcpt benchmark proxies'")
+    task.add_argument("--split", type=Path, metavar="FOLDER", help="only split the table")
     parser.add_argument("--published", type=Path, required=True, help="CSV of published scores")
     parser.add_argument("--table", type=Path, required=True, help="CSV of the benchmark, with all architectures")
     args = parser.parse_args()
     if args.split:
-        split(args.table, {row["index"] for row in rows(args.published)}, args.split)
+        split_table(args.table, {row["index"] for row in read_rows(args.published)}, args.split)
         return
-    ours = {row["architecture"]: row for row in rows(args.scores / "scores.csv")}
-    names = {row["index"]: row["arch_str"] for row in rows(args.table)}
-    published = [row for row in rows(args.published) if row["dataset"] == "cifar10"]
+    ours = {row["architecture"]: row for row in read_rows(args.scores / "scores.csv")}
+    names = {row["index"]: row["arch_str"] for row in read_rows(args.table)}
+    published = [row for row in read_rows(args.published) if row["dataset"] == "cifar10"]
     runs = {
         run: {names[row["index"]]: row for row in published if row["run"] == run}
         for run in sorted({row["run"] for row in published})
@@ -94,8 +94,8 @@ def main() -> None:
     for proxy in [name for name in PUBLISHED if name in next(iter(ours.values()))]:
         cells = []
         for theirs in runs.values():
-            mine, other = pairs(ours, theirs, proxy)
-            cells.append(f"{spearman(mine, other):.3f} ({len(mine)})" if mine else "-")
+            mine, published_scores = pair_scores(ours, theirs, proxy)
+            cells.append(f"{spearman(mine, published_scores):.3f} ({len(mine)})" if mine else "-")
         lines.append(f"| {proxy} | {' | '.join(cells)} |")
     text = "# Our scores beside published ones\n\n"
     text += "Spearman's correlation on NAS-Bench-201, CIFAR-10, with two published runs; in brackets the networks.\n"

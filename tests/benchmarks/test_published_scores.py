@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zcpt
-from benchmarks.published_scores import pairs, rows, split
+from benchmarks.published_scores import pair_scores, read_rows, split_table
 from zcpt.seeding import use_seed
 from zcpt.tabular.measures import spearman
 
@@ -16,27 +16,27 @@ _EVERY = 40
 """Of the 1,104 architectures one in so many is scored here; ``benchmarks/published_scores.py`` compares all."""
 
 
-def test_a_table_is_divided_and_read_again(tmp_path: Path) -> None:
+def test_a_table_is_split_and_read_again(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("index,arch_str\n0,a\n1,b\n2,c\n")
-    split(table, {"1"}, tmp_path)
-    assert [row["arch_str"] for row in rows(tmp_path / "published.csv")] == ["b"]
-    assert [row["arch_str"] for row in rows(tmp_path / "others.csv")] == ["a", "c"]
+    split_table(table, {"1"}, tmp_path)
+    assert [row["arch_str"] for row in read_rows(tmp_path / "published.csv")] == ["b"]
+    assert [row["arch_str"] for row in read_rows(tmp_path / "others.csv")] == ["a", "c"]
 
 
 def test_scores_that_are_missing_or_not_finite_are_left_out() -> None:
     ours = {"a": {"synflow": "1"}, "b": {"synflow": "inf"}, "c": {"synflow": ""}, "d": {"synflow": "2"}}
     theirs = {name: {"synflow": value} for name, value in (("a", "5"), ("b", "6"), ("c", "7"), ("d", ""), ("e", "8"))}
-    assert pairs(ours, theirs, "synflow") == ([1.0], [5.0])
+    assert pair_scores(ours, theirs, "synflow") == ([1.0], [5.0])
 
 
 @pytest.mark.data
 def test_scores_rank_networks_as_published_ones_do(real_data: Path) -> None:
     tables = real_data / "tables"
-    names = {row["index"]: row["arch_str"] for row in rows(tables / "nb201_accuracy.csv.gz")}
+    names = {row["index"]: row["arch_str"] for row in read_rows(tables / "nb201_accuracy.csv.gz")}
     published = {
         names[row["index"]]: row
-        for row in rows(tables / "nb201_zcproxies_naslib_early.csv.gz")
+        for row in read_rows(tables / "nb201_zcproxies_naslib_early.csv.gz")
         if (row["run"], row["dataset"]) == ("A725", "cifar10")
     }
     some = dict(list(published.items())[::_EVERY])
@@ -49,6 +49,6 @@ def test_scores_rank_networks_as_published_ones_do(real_data: Path) -> None:
         scores = zcpt.score(network, batch, ["synflow", "params"])
         ours[text] = {name: str(score) for name, score in scores.items()}
     for proxy, least in (("params", 0.9999), ("synflow", 0.98)):
-        mine, theirs = pairs(ours, some, proxy)
+        mine, theirs = pair_scores(ours, some, proxy)
         assert len(mine) == len(some) > 15
         assert spearman(mine, theirs) >= least

@@ -168,3 +168,22 @@ def test_lists_in_yaml_are_lists_of_flags(cwd: Path, capsys: pytest.CaptureFixtu
     code, _, err = run(capsys, "benchmark", "operations", "-c", "a.yaml", *table, *SMALL, "--out", "o")
     assert code == 0, err
     assert json.loads((cwd / "o" / "result.json").read_text())["protocol"]["seeds"] == [0, 1]
+
+
+def test_variants_and_random_search(cwd: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
+    (cwd / "variants.yaml").write_text("fixed: {order: fixed}\nrandom:\n")
+    words = ["--proxy", "naswot", "--proposals", "1", "--validation-batches", "1", "--validation-batch-size", "8"]
+    words += ["--seeds", "0,1", "--variants", "variants.yaml", "--random-search", "--out", "v"]
+    code, out, err = run(capsys, "benchmark", "search", *table, *SMALL, *words)
+    assert code == 0, err
+    names = [line.split()[0] for line in out.splitlines()]
+    lines = ["seed", "seed", "random", "random"]
+    assert names == ["fixed", *lines, "random", *lines, "report"]
+    assert ": 30 networks\n" in out
+    page = (cwd / "v" / "report.md").read_text()
+    assert "| fixed | naswot | fixed | 1 | - | " in page
+    assert "| random | 2 | 30 | " in page
+    assert (cwd / "v" / "fixed" / "seed_1" / "architecture.json").exists()
+    code, out, err = run(capsys, "benchmark", "search", *table, *SMALL, *words[:-1], "w", "--variants", "none.yaml")
+    assert (code, out) == (2, "")
+    assert "none.yaml is missing: give --variants a YAML file" in err

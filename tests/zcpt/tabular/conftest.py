@@ -22,7 +22,7 @@ def write_csv(path: Any, columns: Any, *rows: Any) -> Any:
 
 
 def cells(count: Any) -> Any:
-    """Different cells of NAS-Bench-201, as text."""
+    """Return different cells of NAS-Bench-201 as text."""
     space = zcpt.get_space("nasbench201")
     drawn = dict.fromkeys(space.format(random_architecture(space, seed)) for seed in range(2 * count))
     return list(drawn)[:count]
@@ -30,7 +30,7 @@ def cells(count: Any) -> Any:
 
 @pytest.fixture
 def nb201(tmp_path: Path) -> Any:
-    """A file with thirty cells whose accuracies differ."""
+    """Write a file with thirty cells of different accuracies."""
     rows = [[cell, 60 + i % 7 + i / 100, 30 + i / 10] for i, cell in enumerate(cells(30))]
     columns = ["arch_str", "c10_test_acc_200ep_pct", "c100_test_acc_200ep_pct"]
     return write_csv(tmp_path / "nb201.csv", columns, *rows)
@@ -38,7 +38,7 @@ def nb201(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def macro(tmp_path: Path) -> Any:
-    """A file with three chains."""
+    """Write a file with three chains."""
     texts = ["00000000", "22222222", "11111111"]
     rows = [[f"m{text}", 80 + i, 81 + i, 85 + i] for i, text in enumerate(texts)]
     return write_csv(tmp_path / "macro.csv.gz", ["arch8", *RUNS], *rows)

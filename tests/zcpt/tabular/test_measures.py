@@ -94,34 +94,34 @@ def test_places_among_the_best_add_up_and_equals_share_one() -> None:
 
 def test_a_perfect_and_a_reversed_ranking() -> None:
     accuracies = np.arange(100.0)
-    found = compare_rankings(accuracies**3, accuracies)
-    assert found["spearman"]["value"] == pytest.approx(1)
-    assert found["in_best"] == {"spearman": pytest.approx(1), "kendall": pytest.approx(1)}
-    assert (found["best_found"], found["of_64"], found["argmax_accuracy"]) == (1, 5, 99)
-    found = compare_rankings(-accuracies, accuracies)
-    assert found["kendall"]["value"] == pytest.approx(-1)
-    assert (found["best_found"], found["of_64"], found["argmax_accuracy"]) == (0, 0, 0)
+    measures = compare_rankings(accuracies**3, accuracies)
+    assert measures["spearman"]["value"] == pytest.approx(1)
+    assert measures["in_best"] == {"spearman": pytest.approx(1), "kendall": pytest.approx(1)}
+    assert (measures["best_found"], measures["of_64"], measures["argmax_accuracy"]) == (1, 5, 99)
+    measures = compare_rankings(-accuracies, accuracies)
+    assert measures["kendall"]["value"] == pytest.approx(-1)
+    assert (measures["best_found"], measures["of_64"], measures["argmax_accuracy"]) == (0, 0, 0)
 
 
-def test_constant_scores_find_what_luck_finds() -> None:
-    found = compare_rankings(np.zeros(100), np.arange(100.0), resamples=3)
-    assert math.isnan(found["spearman"]["value"])
-    assert math.isnan(found["kendall"]["low"])
-    assert found["best_found"] == pytest.approx(0.1)
-    assert found["argmax_accuracy"] == pytest.approx(49.5)
+def test_constant_scores_select_at_random() -> None:
+    measures = compare_rankings(np.zeros(100), np.arange(100.0), resamples=3)
+    assert math.isnan(measures["spearman"]["value"])
+    assert math.isnan(measures["kendall"]["low"])
+    assert measures["best_found"] == pytest.approx(0.1)
+    assert measures["argmax_accuracy"] == pytest.approx(49.5)
 
 
 def test_no_scores_at_all() -> None:
-    found = compare_rankings([], [], resamples=3)
-    assert math.isnan(found["spearman"]["value"])
-    assert math.isnan(found["argmax_accuracy"])
+    measures = compare_rankings([], [], resamples=3)
+    assert math.isnan(measures["spearman"]["value"])
+    assert math.isnan(measures["argmax_accuracy"])
 
 
 def test_the_interval_of_a_mean_equals_scipys() -> None:
     values = [93.34, 94.36, 94.30, 94.00]
-    found = compute_mean_interval(values)
+    measures = compute_mean_interval(values)
     expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (found["low"], found["high"]) == pytest.approx(expected, abs=1e-4)
-    assert (round(found["mean"], 2), round(found["sd"], 2)) == (94.0, 0.47)  # as published
+    assert (measures["low"], measures["high"]) == pytest.approx(expected, abs=1e-4)
+    assert (round(measures["mean"], 2), round(measures["sd"], 2)) == (94.0, 0.47)  # as published
     assert math.isnan(compute_mean_interval([94.0])["low"])
     assert math.isnan(compute_mean_interval([])["mean"])

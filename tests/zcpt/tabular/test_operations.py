@@ -68,17 +68,17 @@ def values(name: Any) -> Any:
     ],
 )
 def test_published_scores_give_the_published_agreement(name: str, best: float, average: float, kendall: Any) -> None:
-    found = [compare_values(values(name), values(reference)) for reference in ("best-acc", "avg-acc")]
-    assert [each["spearman"] for each in found] == pytest.approx([best, average], abs=6e-3)
-    assert [each["kendall"] for each in found] == pytest.approx(kendall, abs=6e-3)
+    comparisons = [compare_values(values(name), values(reference)) for reference in ("best-acc", "avg-acc")]
+    assert [comparison["spearman"] for comparison in comparisons] == pytest.approx([best, average], abs=6e-3)
+    assert [comparison["kendall"] for comparison in comparisons] == pytest.approx(kendall, abs=6e-3)
 
 
-def test_what_is_not_known_is_left_out_and_minus_infinity_ranks_last() -> None:
+def test_nan_is_left_out_and_minus_infinity_ranks_last() -> None:
     reference = {"a": [1.0, 2.0, 3.0, math.nan], "b": [1.0, 1.0, 1.0, 1.0]}
-    found = compare_values({"a": [-math.inf, 5.0, 6.0, 0.0], "b": [1.0, 2.0, 3.0, 4.0]}, reference)
-    assert found["by_choice"]["a"] == pytest.approx(1)
-    assert math.isnan(found["by_choice"]["b"])
-    assert found["spearman"] == pytest.approx(1)
+    comparison = compare_values({"a": [-math.inf, 5.0, 6.0, 0.0], "b": [1.0, 2.0, 3.0, 4.0]}, reference)
+    assert comparison["by_choice"]["a"] == pytest.approx(1)
+    assert math.isnan(comparison["by_choice"]["b"])
+    assert comparison["spearman"] == pytest.approx(1)
 
 
 @pytest.fixture
@@ -100,17 +100,17 @@ def test_references_are_the_best_and_the_mean_of_all_that_have_an_operation(chai
     assert math.isnan(average[last][0])
 
 
-def test_perturbation_is_the_first_look_of_a_search(pictures: Any) -> None:
+def test_perturbation_is_the_first_decision_of_a_search(pictures: Any) -> None:
     space = zcpt.get_space("nasbench201")
     options: dict[str, Any] = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
     batches = DatasetBatches(pictures, num_classes=10)
-    found = score_undecided_supernet("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
+    values = score_undecided_supernet("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
     _, callback = searched(space, pictures, **options)
-    assert tuple(found[EDGES[0]]) == callback.all[0][1].importance
-    assert list(found) == EDGES
+    assert tuple(values[EDGES[0]]) == callback.all[0][1].importance
+    assert list(values) == EDGES
 
 
-def test_a_measurement_compares_chooses_and_goes_on(chains: TabularBenchmark, tmp_path: Path) -> None:
+def test_a_measurement_compares_selects_and_is_resumed(chains: TabularBenchmark, tmp_path: Path) -> None:
     calls = []
 
     def by_digit(seed: Any) -> Any:
@@ -119,11 +119,11 @@ def test_a_measurement_compares_chooses_and_goes_on(chains: TabularBenchmark, tm
 
     result = measure_operations(chains, {"by digit": by_digit}, tmp_path / "a", seeds=[0, 1])
     assert calls == [0, 1]
-    found = result["results"]["by digit"]
-    assert [each["architecture"] for each in found["chosen"]] == ["22222222", "11111111"]
-    assert [each["accuracy"] for each in found["chosen"]] == [None, 56]
-    assert [each["rank"] for each in found["chosen"]] == [None, 2]
-    agreement = found["agreement"]["avg-acc"]
+    measures = result["results"]["by digit"]
+    assert [row["architecture"] for row in measures["chosen"]] == ["22222222", "11111111"]
+    assert [row["accuracy"] for row in measures["chosen"]] == [None, 56]
+    assert [row["rank"] for row in measures["chosen"]] == [None, 2]
+    agreement = measures["agreement"]["avg-acc"]
     # The first two layers: 0 < 1 both times; the others: 1 < 2 by the first seed, not by the second.
     assert agreement["by_seed"] == [pytest.approx(1), pytest.approx((2 - 6) / 8)]
     assert agreement["spearman"]["mean"] == pytest.approx(0.25)
@@ -158,7 +158,7 @@ def test_scores_of_other_code_are_read_from_a_file(tmp_path: Path) -> None:
         read_operation_values(path, space)
 
 
-def test_equals_are_averaged_over(chains: TabularBenchmark, tmp_path: Path) -> None:
+def test_architectures_of_operations_that_tie_are_averaged(chains: TabularBenchmark, tmp_path: Path) -> None:
     constant = {choice.name: [0, 0, 1] for choice in chains.space.choices}
     first = chains.space.choices[0].name
     result = measure_operations(
@@ -174,7 +174,7 @@ def test_equals_are_averaged_over(chains: TabularBenchmark, tmp_path: Path) -> N
     assert nothing["accuracy"] == pytest.approx(chains.summarize("cifar10")["mean"])
 
 
-def test_names_of_references_are_taken(chains: TabularBenchmark, tmp_path: Path) -> None:
+def test_names_of_references_are_refused(chains: TabularBenchmark, tmp_path: Path) -> None:
     invalid: list[dict[str, OperationFunction]] = [{}, {"best-acc": lambda seed: {}}]
     for scores in invalid:
         with pytest.raises(zcpt.ConfigError, match="must have names other than best-acc, avg-acc"):

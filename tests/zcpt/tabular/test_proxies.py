@@ -1,4 +1,4 @@
-"""Measurements of proxies: what comes out, in one process or two, and after a kill."""
+"""Measurements of proxies: results with one process, with two, and after a kill."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def run_measurement(
 
 
 def without_seconds(folder: Path) -> Any:
-    """The result, but for how long it took and where."""
+    """Return the result without seconds and environment."""
     result = json.loads((folder / "result.json").read_text())
-    for found in result["results"].values():
-        found.pop("seconds")
+    for measures in result["results"].values():
+        measures.pop("seconds")
     result["protocol"].pop("hardware")
     return result, (folder / "scores.csv").read_text()
 
@@ -90,13 +90,13 @@ def test_scores_and_measures_are_those_of_scoring_each_network_alone(
         assert float(row["naswot"]) == pytest.approx(alone, abs=1e-6)
     scores = np.array([float(row["naswot"]) for row in rows])
     finite, accuracies = np.isfinite(scores), table.get_accuracies("cifar10")
-    found = result["results"]["naswot"]
-    assert (found["networks"], found["failures"]) == (finite.sum(), (~finite).sum())
+    measures = result["results"]["naswot"]
+    assert (measures["networks"], measures["failures"]) == (finite.sum(), (~finite).sum())
     expected = stats.spearmanr(scores[finite], accuracies[finite]).statistic
-    assert found["spearman"]["value"] == pytest.approx(expected)
-    assert found["spearman"]["low"] < expected < found["spearman"]["high"]
-    assert found["argmax_accuracy"] == accuracies[finite][scores[finite].argmax()]
-    assert found["seconds"] > 0
+    assert measures["spearman"]["value"] == pytest.approx(expected)
+    assert measures["spearman"]["low"] < expected < measures["spearman"]["high"]
+    assert measures["argmax_accuracy"] == accuracies[finite][scores[finite].argmax()]
+    assert measures["seconds"] > 0
 
 
 def test_the_sign_follows_the_declared_direction_and_failures_are_listed(
@@ -106,13 +106,13 @@ def test_the_sign_follows_the_declared_direction_and_failures_are_listed(
     with open(tmp_path / "a" / "scores.csv") as file:
         known = [(float(row["errors"]), float(row["accuracy"])) for row in csv.DictReader(file) if row["errors"]]
     known = [pair for pair in known if pair[0] == pair[0]]
-    found = result["results"]["errors"]
-    assert found["networks"] == len(known)
-    assert found["networks"] + found["failures"] == 30
-    assert found["kendall"]["value"] == pytest.approx(-stats.kendalltau(*zip(*known, strict=True)).statistic)
+    measures = result["results"]["errors"]
+    assert measures["networks"] == len(known)
+    assert measures["networks"] + measures["failures"] == 30
+    assert measures["kendall"]["value"] == pytest.approx(-stats.kendalltau(*zip(*known, strict=True)).statistic)
     reasons = {failure["reason"]: failure["count"] for failure in result["failures"]}
     assert set(reasons) == {"there is no 3x3 convolution.", "the score is nan"}
-    assert sum(reasons.values()) == found["failures"]
+    assert sum(reasons.values()) == measures["failures"]
 
 
 def test_an_aggregate_ranks_the_networks_of_the_sample(nb201: Path, batches: Batches, tmp_path: Path) -> None:
@@ -126,17 +126,15 @@ def test_an_aggregate_ranks_the_networks_of_the_sample(nb201: Path, batches: Bat
         parts = np.array([[float(row["params"]), float(row["l2_norm"])] for row in csv.DictReader(file)])
     expected = np.log(stats.rankdata(parts, axis=0) / len(parts)).sum(1)
     assert [float(row["log_rank:params+l2_norm"]) for row in rows] == pytest.approx(expected)
-    found = result["results"]["log_rank:params+l2_norm"]
+    measures = result["results"]["log_rank:params+l2_norm"]
     accuracies = [float(row["accuracy"]) for row in rows]
-    assert found["spearman"]["value"] == pytest.approx(stats.spearmanr(expected, accuracies).statistic)
-    assert found["seconds"] > 0
-    assert found["failures"] == 0
+    assert measures["spearman"]["value"] == pytest.approx(stats.spearmanr(expected, accuracies).statistic)
+    assert measures["seconds"] > 0
+    assert measures["failures"] == 0
     assert set(alone["results"]) == {"params", "l2_norm"}
 
 
-def test_a_measurement_that_was_stopped_goes_on_to_the_same_result(
-    nb201: Path, batches: Batches, tmp_path: Path
-) -> None:
+def test_a_stopped_measurement_is_resumed_with_the_same_result(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     run_measurement(nb201, batches, tmp_path / "whole")
     run_measurement(nb201, batches, tmp_path / "run")
     journal = tmp_path / "run" / "journal" / "scores.jsonl"
@@ -159,7 +157,7 @@ def test_two_processes_give_the_scores_of_one(nb201: Path, batches: Batches, tmp
     assert without_seconds(tmp_path / "one") == without_seconds(tmp_path / "two")
 
 
-def test_a_killed_worker_ends_with_a_sentence(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported_in_one_sentence(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     with pytest.raises(zcpt.LostError, match="was killed, perhaps because memory ran out: repeat the command"):
         run_measurement(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
 
@@ -225,7 +223,7 @@ def test_a_folder_of_something_else_is_left_alone(nb201: Path, batches: Batches,
         run_measurement(nb201, batches, tmp_path / "c", workers=-1)
 
 
-def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+def test_a_proxy_that_cannot_be_pickled_needs_one_process(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     class Local(Hashed):
         name = "local"
 
@@ -238,7 +236,7 @@ def test_a_proxy_that_only_this_process_knows_needs_one_process(nb201: Path, bat
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_killed_parent_and_the_measurement_goes_on(nb201: Path, tmp_path: Path) -> None:
+def test_workers_exit_with_a_killed_parent_and_the_measurement_is_resumed(nb201: Path, tmp_path: Path) -> None:
     words = ["benchmark", "proxies", "--space", "nasbench201", "--table", str(nb201), "--samples", "0", "--workers"]
     words = [sys.executable, "-m", "zcpt", *words, "2", "--channels", "8", "--layers", "3", "--device", "cpu"]
     whole = subprocess.run([*words, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, text=True)

@@ -65,7 +65,7 @@ def test_a_data_set_or_metric_that_the_file_lacks(nb201: Path) -> None:
 
 
 def official(kind: Any, text: Any = CELL) -> Any:
-    """A file of the API with one cell that was trained three times."""
+    """Return the content of a file of the API with one cell that was trained three times."""
 
     def run(accuracies: Any, epochs: Any, seed: Any) -> Any:
         return {
@@ -211,11 +211,11 @@ def test_cells_of_darts_that_are_listed_twice_have_the_mean(tmp_path: Path) -> N
         (["arch_str", "arch_str"], [[CELL, 94]], ["line 1: there are two columns 'arch_str'"]),
     ],
 )
-def test_mistakes_in_a_file_are_said_with_its_line(columns: Any, rows: Any, words: Any, tmp_path: Path) -> None:
+def test_errors_in_a_file_name_its_line(columns: Any, rows: Any, words: Any, tmp_path: Path) -> None:
     check_refused(write_csv(tmp_path / "t.csv", columns, *rows), "nasbench201", *words)
 
 
-def test_what_spreadsheets_leave_in_a_file_does_no_harm(tmp_path: Path) -> None:
+def test_byte_order_marks_and_blank_lines_of_spreadsheets_are_ignored(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", ["arch_str", "c10_test_acc_200ep_pct"], [CELL, 94])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")
     assert read_table(path, "nasbench201").columns["cifar10", "test"].tolist() == [94.0]
@@ -237,7 +237,7 @@ def test_cells_of_nasbench101_that_are_listed_twice_were_trained_twice(tmp_path:
         assert table.lookup(architecture, "cifar10", "best-test") == 94
 
 
-def test_accuracies_of_the_api_that_are_none(tmp_path: Path) -> None:
+def test_invalid_accuracies_of_the_api_are_refused(tmp_path: Path) -> None:
     for wrong in (9000.0, math.nan):
         document = official(list)
         document["arch2infos"][0]["full"]["all_results"]["cifar10", 777]["eval_acc1es"]["ori-test@199"] = wrong
@@ -249,7 +249,7 @@ def test_accuracies_of_the_api_that_are_none(tmp_path: Path) -> None:
     check_refused(tmp_path / "macro.json", "nasbench-macro", "'93' is no list")
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     for name in ("a.csv", "a.json", "a.pth"):
         check_refused(tmp_path / name, "nasbench-macro" if name == "a.json" else "nasbench201", "there is no table")
     (tmp_path / "a.csv").write_bytes(b"\x1f\x8b cut short")
