@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 
@@ -17,13 +18,13 @@ def escape_cell(text: str) -> str:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return a number, or ``-`` for None."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    """Return a number, or ``-`` for None and nan."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def format_interval(statistics: Mapping[str, float | None], digits: int = 2) -> str:
     """Return `` [low, high]``, or nothing where there is no interval."""
-    if statistics["low"] is None:
+    if statistics["low"] is None or math.isnan(statistics["low"]):
         return ""
     return f" [{format_number(statistics['low'], digits)}, {format_number(statistics['high'], digits)}]"
 

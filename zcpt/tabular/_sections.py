@@ -209,14 +209,15 @@ def _render_random_searches(results: Sequence[Result]) -> str:
     for result in results:
         searches = result["random_search"]
         means = [compute_mean_interval([row[name] for row in searches]) for name in ("accuracy", "validated")]
+        correlations = [row["spearman"] for row in searches if row["spearman"] is not None]
         rows.append(
             [
                 result["protocol"].get("variant", "") or _describe_criteria(result["protocol"]["search"]),
                 str(len(searches)),
                 f"{median(row['evaluations'] for row in searches):.0f}",
-                *(f"{format_number(m['mean'], 2)} [{m['low']:.2f}, {m['high']:.2f}]" for m in means),
+                *map(format_mean, means),
                 f"{mean(row['best_drawn'] for row in searches):.2f}",
-                f"{mean(row['spearman'] for row in searches):.2f}",
+                format_number(compute_mean_interval(correlations)["mean"], 2),
                 f"{mean(row['seconds'] for row in searches):.0f}",
             ]
         )

@@ -149,6 +149,16 @@ def test_sources_of_published_figures_are_named_where_they_stand(tmp_path: Path)
     assert {figure.source for figures in (CORRELATIONS, AGREEMENTS, SEARCHES) for figure in figures} == set(SOURCES)
 
 
+def test_random_search_with_one_seed_has_no_interval(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "a", "naswot", [94.0])
+    result = json.loads((folder / "result.json").read_text())
+    row = {"evaluations": 30, "accuracy": 93.0, "validated": 92.0, "best_drawn": 94.0, "spearman": None, "seconds": 2.0}
+    result["random_search"] = [row]
+    (folder / "result.json").write_text(json.dumps(result))
+    text = write_page([folder], tmp_path / "page.md").read_text()
+    assert "| naswot | 1 | 30 | 93.00 | 92.00 | 94.00 | - | 2 |" in text
+
+
 def test_scores_of_any_span_have_an_axis() -> None:
     spread = {
         "flow": [0.0, 1e-3, 1e20],
