@@ -1,4 +1,4 @@
-"""Pictures of a search: cells, and how much every candidate matters."""
+"""Pictures of a search: cells, and heat maps of the importance of every candidate."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from zcpt.space import CellGraph, SearchSpace
 def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
     """Draw cells one below the other.
 
-    The nodes of a cell stand in a row from input to output; an arc above the row is an operation, and one below
-    it hands a node's output on unchanged.
+    The nodes of a cell stand in a row from input to output. An arc above the row is an operation; an arc below the row
+    passes a node's output on unchanged.
     """
     figure = Figure(figsize=(9, 2.7 * len(cells) + 0.3), layout="constrained")
     axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
@@ -33,7 +33,7 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
             box = {"boxstyle": "round,pad=0.35", "facecolor": "#f3efe4", "edgecolor": "#555555"}
             axis.text(x, 0, f"${node}$" if "_" in node else node, ha="center", va="center", bbox=box, zorder=4)
         spans = [place[target] - place[source] for source, target, label in cell.arrows if label]
-        axis.set(xlim=(-0.5, len(place) - 0.5), ylim=(-0.85, _height(max(spans, default=1)) + 0.2))
+        axis.set(xlim=(-0.5, len(place) - 0.5), ylim=(-0.85, _compute_arc_height(max(spans, default=1)) + 0.2))
         axis.set_aspect("equal")
         axis.set_title(cell.name, loc="left", fontsize=11)
         axis.set_axis_off()
@@ -42,7 +42,7 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
 
 
 def draw_architecture(space: SearchSpace, architecture: Architecture, title: str = "") -> Figure:
-    """Draw the cells of an architecture, or list what it keeps where its space has no pictures of cells."""
+    """Draw the cells of an architecture; list its kept candidates if the space has no cells."""
     cells = space.cells(architecture)
     if cells:
         return draw_cells(cells, title)
@@ -53,13 +53,13 @@ def draw_architecture(space: SearchSpace, architecture: Architecture, title: str
     return figure
 
 
-def _height(span: int) -> float:
-    """How high an arc over so many nodes rises, in node distances: labels of nested arcs must not meet."""
+def _compute_arc_height(span: int) -> float:
+    """Return the height of an arc over ``span`` nodes, in node distances, so that labels of nested arcs do not overlap."""
     return 0.18 + 0.2 * span
 
 
 def _draw_arc(axis: Axes, start: int, end: int, operation: str, colour: object) -> None:
-    height = _height(end - start) if operation else -0.15 * (end - start)
+    height = _compute_arc_height(end - start) if operation else -0.15 * (end - start)
     arc = FancyArrowPatch(
         (start, 0),
         (end, 0),
@@ -90,9 +90,9 @@ def _draw_arc(axis: Axes, start: int, end: int, operation: str, colour: object) 
 def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], title: str = "") -> Figure:
     """Draw a heat map for each group of choices: one row a choice, one column a candidate.
 
-    Importances of different choices have different levels, so each row shows the difference to its own mean,
-    scaled by the largest difference of the row; a frame marks what was kept. Where a choice took several looks,
-    the first one is shown.
+    Importances of different choices have different levels. Each row therefore shows differences from its own mean,
+    coloured relative to the largest difference of the row. A frame marks the kept candidates. Of a choice that takes
+    several rounds, the first one is shown.
     """
     first: dict[str, Decision] = {}
     kept: dict[str, tuple[str, ...]] = {}

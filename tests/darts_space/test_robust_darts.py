@@ -6,7 +6,7 @@ import torch
 import zcpt
 from darts_space.operations import OPERATIONS
 from tests.conftest import ROBUST, random_architecture, tiny_network_config
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from zcpt import SpaceError
 from zcpt.search import count_evaluations
 
@@ -35,7 +35,7 @@ def test_s1_has_the_published_operations_on_each_edge():
 
 
 def test_none_has_its_share_in_s3_and_is_never_compared_nor_kept(pictures):
-    result, callback = searched(S3, pictures, proxy="hashed")
+    result, callback = run_small_search(S3, pictures, proxy="hashed")
     edges = [decision for _, decision in callback.all if "edge" in decision.choice]
     assert {decision.candidates for decision in edges} == {("skip_connect", "sep_conv_3x3")}
     assert S3.build_supernet(tiny_network_config(S3)).initial_mixture().weights["reduce/node5/edge0"] == (1 / 3,) * 3

@@ -13,19 +13,19 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import LAYERS
-from zcpt.monitor import Progress, TensorBoard, proposal_work
+from zcpt.monitor import Progress, TensorBoard, estimate_proposal_work
 from zcpt.search.orders import simulate_rounds
 from zcpt.space import SearchSpace
 
 CELL_SPACES = ["darts", "nasbench201"]
-"""With and without a second phase. Pictures of long chains take their time and show nothing new."""
+"""With and without a second phase. Pictures of long chains take long and test nothing new."""
 OPTIONS = {
     "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batch_size": 4, "validation_batches": 3,
     "validation_inits": 2, "channels": 4, "num_classes": 10,
 }  # fmt: skip
 
 
-def searched(space: SearchSpace, pictures: TensorDataset, run: Any, resume: bool = False, **options: Any) -> Any:
+def run_search(space: SearchSpace, pictures: TensorDataset, run: Any, resume: bool = False, **options: Any) -> Any:
     callbacks = [TensorBoard(run / "tensorboard"), Progress()]
     options |= {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
     return zcpt.search(space, pictures, callbacks=callbacks, **options)
@@ -36,7 +36,7 @@ def events(run: Any) -> Any:
 
 
 def shown(run: Any) -> Any:
-    """All that TensorBoard shows: tags, steps and values."""
+    """Return tags, steps and values of everything that TensorBoard shows."""
     board = events(run)
     scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     images = {tag: [e.step for e in board.Images(tag)] for tag in board.Tags()["images"]}
@@ -50,7 +50,7 @@ def shown(run: Any) -> Any:
 def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
     space: SearchSpace, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    result = searched(space, pictures, tmp_path / "run")
+    result = run_search(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")
     for choice in space.choices:
         for candidate in choice.selectable:
@@ -70,21 +70,19 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
-def test_after_a_resume_it_shows_the_same_and_nothing_twice(
-    space: Any, pictures: TensorDataset, tmp_path: Path
-) -> None:
-    searched(space, pictures, tmp_path / "whole")
+def test_tensorboard_shows_the_same_after_a_resume(space: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+    run_search(space, pictures, tmp_path / "whole")
     run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
     (run / "journal" / "validation.jsonl").unlink()
     last = run / "journal" / "proposal_001.jsonl"
     last.write_text("".join(last.read_text().splitlines(keepends=True)[:3]))
-    searched(space, pictures, run, resume=True)
+    run_search(space, pictures, run, resume=True)
     assert shown(run) == shown(tmp_path / "whole")
 
 
 def test_the_work_of_a_proposal_shrinks_with_every_decision(space: SearchSpace) -> None:
     counts = [look.evaluations for look in simulate_rounds(space.choices, "random")]
-    work = proposal_work(space.choices, "random")
+    work = estimate_proposal_work(space.choices, "random")
     per_evaluation = [round(w / count, 9) for w, count in zip(work, counts, strict=True)]
     assert per_evaluation[0] == 1
     assert per_evaluation == sorted(per_evaluation, reverse=True)
@@ -92,7 +90,7 @@ def test_the_work_of_a_proposal_shrinks_with_every_decision(space: SearchSpace) 
 
 
 class Terminal:
-    """A file that says it is a terminal."""
+    """A text file that claims to be a terminal."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -109,13 +107,13 @@ class Terminal:
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 @pytest.mark.parametrize("order", ["random", "global-op-iter"])
-def test_bars_come_to_a_hundred_percent_also_after_a_resume(
+def test_bars_reach_100_percent_also_after_a_resume(
     space: Any, order: str, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for resume in (False, True):
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)
-        searched(space, pictures, tmp_path / "run", resume, order=order)
+        run_search(space, pictures, tmp_path / "run", resume, order=order)
         monkeypatch.undo()
         assert "proposals: 100%" in terminal.text
         assert "validation of" in terminal.text
@@ -124,8 +122,8 @@ def test_bars_come_to_a_hundred_percent_also_after_a_resume(
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
-def test_bars_are_silent_where_there_is_no_terminal(
+def test_bars_print_nothing_without_a_terminal(
     space: Any, pictures: TensorDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    searched(space, pictures, tmp_path / "run")
+    run_search(space, pictures, tmp_path / "run")
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Pictures: what is on them."""
+"""Content of the pictures."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ def test_a_heat_map_shows_differences_to_the_mean_of_each_edge_and_frames_what_w
     frames = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
     assert [round(frame.get_x()) for frame in frames] == [0, 0]
     values = axis.images[0].get_array()
+    assert values is not None
     assert values[0].tolist() == [1, 0, -1, 1, -1]
 
 
-def test_darts_has_a_panel_for_each_cell_and_phase() -> None:
+def test_darts_has_axes_for_each_cell_and_phase() -> None:
     space = zcpt.get_space("darts")
     decisions = [
         decision(c, tuple(-float(i) for i in range(len(c.candidates))), c.candidates[: c.keep]) for c in space.choices
@@ -70,7 +71,7 @@ def test_darts_has_a_panel_for_each_cell_and_phase() -> None:
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == list("01234")
 
 
-def test_without_cells_what_is_kept_is_listed() -> None:
+def test_spaces_without_cells_list_the_kept_candidates() -> None:
     space = zcpt.get_space("toy")
     figure = draw_architecture(space, space.parse("op0=conv, op1=skip, op2=ghost"), "a title")
     assert [text.get_text() for text in figure.texts][-1] == "op0:  conv\nop1:  skip\nop2:  ghost"

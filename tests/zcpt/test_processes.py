@@ -1,4 +1,4 @@
-"""One search in several processes: the same run folder as in one, and no process that waits for ever."""
+"""One search in several processes: the same run folder as in one, and no process that blocks forever."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.processes import run_in_processes
-from tests.zcpt.search.conftest import searched
+from tests.processes import run_in_processes as fork_processes
+from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
 from zcpt.errors import ConfigError, DataError, LostError, ProxyError
 from zcpt.journal import Journal
@@ -29,8 +29,8 @@ SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation
 SMALL |= {"batch_size": 4, "validation_batch_size": 4, "channels": 4, "layers": 1}
 
 
-def in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any:
-    """What ``work(rank)`` returns or raises in each process of a group."""
+def run_in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any:
+    """Return what ``work(rank)`` returns or raises in each process of a group."""
     store = tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
 
     def member(rank: Any) -> Any:
@@ -38,7 +38,7 @@ def in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any
         dist.init_process_group("gloo", f"file://{store}", timedelta(seconds=seconds), size, rank)
         return work(rank)
 
-    return run_in_processes(size, member)
+    return fork_processes(size, member)
 
 
 def search(pictures: TensorDataset, run: Any, callbacks: Any = (), resume: bool = False, **options: Any) -> Any:
@@ -46,11 +46,11 @@ def search(pictures: TensorDataset, run: Any, callbacks: Any = (), resume: bool 
     return zcpt.search("nasbench201", pictures, run_dir=run, resume=resume, callbacks=callbacks, **options)
 
 
-class Heard(zcpt.Callback):
-    """Everything that is told, in its order, without the seconds."""
+class EventRecorder(zcpt.Callback):
+    """Records all events in their order, without the seconds."""
 
     def __init__(self) -> None:
-        self.all = []
+        self.all: list[tuple[Any, ...]] = []
 
     def on_decision(self, proposal: Any, decision: Any, replayed: Any) -> None:
         self.all.append(("decided", proposal, decision.step, decision.choice, decision.scores, replayed))
@@ -61,63 +61,65 @@ class Heard(zcpt.Callback):
     def on_validation_start(self, candidates: Any) -> None:
         self.all.append(("validating", tuple(candidates)))
 
-    def on_validation_batch(self, batch: zcpt.Batch, scores: Any, replayed: Any) -> None:
+    def on_validation_batch(self, batch: int, scores: Any, replayed: Any) -> None:
         self.all.append(("validated", batch, scores, replayed))
 
     def on_search_end(self, result: Any) -> None:
-        self.all.append(("on_search_end", result.architecture))
+        self.all.append(("finished", result.architecture))
 
     def on_close(self) -> None:
         self.all.append(("closed",))
 
 
-def heard(pictures: TensorDataset, run: Any, **options: Any) -> Any:
-    callback = Heard()
-    result = search(pictures, run, [callback], **options)
-    return result.architecture, callback.all
+def record_events(pictures: TensorDataset, run: Any, **options: Any) -> Any:
+    recorder = EventRecorder()
+    result = search(pictures, run, [recorder], **options)
+    return result.architecture, recorder.all
 
 
 @contextmanager
-def patched(owner: Any, name: Any, value: Any) -> Any:
+def patch_attribute(owner: Any, name: Any, value: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, value)
         yield
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
-    """A search in one process, and what was heard of it."""
+def single(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
+    """A search in one process, and its events."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    return run, heard(pictures, run)
+    return run, record_events(pictures, run)
 
 
 @pytest.mark.parametrize("size", [2, 3, 6])
 def test_every_number_of_processes_makes_the_same_run(
-    size: int, alone: Any, pictures: TensorDataset, tmp_path: Path
+    size: int, single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    whole, (architecture, told) = alone
-    found = in_processes(size, lambda rank: heard(pictures, tmp_path / "run"), tmp_path)
+    whole, (architecture, told) = single
+    found = run_in_processes(size, lambda rank: record_events(pictures, tmp_path / "run"), tmp_path)
     assert found == [(architecture, told)] + [(architecture, [])] * (size - 1)
     assert content(tmp_path / "run") == content(whole)
 
 
 @pytest.mark.parametrize("changes", [{"order": "global-op-iter"}, {"preset": "paper", "validation_batches": 5}])
-def test_with_other_settings_too(changes: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+def test_processes_make_the_same_run_with_other_settings(changes: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     changes = {"proposals": 3, **changes}
     search(pictures, tmp_path / "whole", **changes)
-    in_processes(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
+    run_in_processes(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
 def test_a_real_proxy_on_another_space(pictures: TensorDataset, tmp_path: Path) -> None:
     changes = {"proxy": "naswot", "proposals": 2, "layers": 8, "validation_batches": 2}
     space = zcpt.get_space("nasbench-macro")
-    searched(space, pictures, run_dir=tmp_path / "whole", **changes)
-    in_processes(2, lambda rank: searched(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path)
+    run_small_search(space, pictures, run_dir=tmp_path / "whole", **changes)
+    run_in_processes(
+        2, lambda rank: run_small_search(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path
+    )
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-def cut_off(whole: Any, run: Any, share: Any) -> None:
+def truncate_run(whole: Any, run: Any, share: Any) -> None:
     """A run folder as one process leaves it when it is killed."""
     (run / "journal").mkdir(parents=True)
     (run / "config.json").write_bytes((whole / "config.json").read_bytes())
@@ -128,22 +130,22 @@ def cut_off(whole: Any, run: Any, share: Any) -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
-def test_what_one_process_has_begun_two_go_on_with(
-    share: float, alone: Any, pictures: TensorDataset, tmp_path: Path
+def test_two_processes_resume_what_one_process_began(
+    share: float, single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    whole, (architecture, told) = alone
-    cut_off(whole, tmp_path / "run", share)
-    found = in_processes(2, lambda rank: heard(pictures, tmp_path / "run", resume=True), tmp_path)
+    whole, (architecture, told) = single
+    truncate_run(whole, tmp_path / "run", share)
+    found = run_in_processes(2, lambda rank: record_events(pictures, tmp_path / "run", resume=True), tmp_path)
     assert [a for a, _ in found] == [architecture] * 2
     assert [event[:-1] for event in found[0][1]] == [event[:-1] for event in told]
     assert content(tmp_path / "run") == content(whole)
 
 
 @pytest.mark.parametrize(("file", "lines"), [("proposal_001", 3), ("proposal_002", 1), ("validation", 4)])
-def test_what_two_processes_have_begun_one_or_three_go_on_with(
-    file: str, lines: int, alone: Any, pictures: TensorDataset, tmp_path: Path
+def test_one_or_three_processes_resume_what_two_began(
+    file: str, lines: int, single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    whole, (architecture, _) = alone
+    whole, (architecture, _) = single
     before, names = Journal.append, []
 
     def dies(self: Any, name: Any, record: Any) -> None:
@@ -153,23 +155,23 @@ def test_what_two_processes_have_begun_one_or_three_go_on_with(
             os.kill(os.getpid(), signal.SIGKILL)
 
     def begin(rank: Any) -> None:
-        with patched(Journal, "append", dies):
+        with patch_attribute(Journal, "append", dies):
             search(pictures, tmp_path / "run")
 
-    killed, other = sorted(in_processes(2, begin, tmp_path), key=lambda outcome: outcome is not None)
+    killed, other = sorted(run_in_processes(2, begin, tmp_path), key=lambda outcome: outcome is not None)
     assert killed is None
     assert other[0] is LostError
     assert f"what is done is on disk, and --resume {tmp_path / 'run'} continues with any number" in other[1]
     left = (tmp_path / "run" / "journal" / f"{file}.jsonl").read_text().splitlines()
     assert len(left) == lines
     size = 3 if lines == 3 else 1
-    found = in_processes(size, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    found = run_in_processes(size, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
     assert found == [architecture] * size
     assert content(tmp_path / "run") == content(whole)
 
 
 def test_an_error_in_one_process_ends_all_with_the_same_sentence(
-    alone: Any, pictures: TensorDataset, tmp_path: Path
+    single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     propose = Proposer.propose
 
@@ -179,35 +181,35 @@ def test_an_error_in_one_process_ends_all_with_the_same_sentence(
         return propose(self, proposal)
 
     def begin(rank: Any) -> None:
-        with patched(Proposer, "propose", fails):
+        with patch_attribute(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
-    found = in_processes(3, begin, tmp_path)
+    found = run_in_processes(3, begin, tmp_path)
     assert [outcome[:2] for outcome in found] == [(ProxyError, "not this network.")] * 3
     assert (tmp_path / "run" / "journal" / "proposal_000.jsonl").exists()
     architecture = search(pictures, tmp_path / "run", resume=True).architecture
-    assert architecture == alone[1][0]
-    assert content(tmp_path / "run") == content(alone[0])
+    assert architecture == single[1][0]
+    assert content(tmp_path / "run") == content(single[0])
 
 
-def test_a_fault_of_ours_in_one_process_is_shown_with_its_place_by_all(pictures: TensorDataset, tmp_path: Path) -> None:
+def test_a_bug_in_one_process_ends_all_with_its_traceback(pictures: TensorDataset, tmp_path: Path) -> None:
     def fails(self: Any, proposal: Any) -> Any:
-        return {}["nothing"] if proposal == 1 else None
+        return dict[str, int]()["nothing"] if proposal == 1 else None
 
     def begin(rank: Any) -> None:
-        with patched(Proposer, "propose", fails):
+        with patch_attribute(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
-    first, second = in_processes(2, begin, tmp_path)
+    first, second = run_in_processes(2, begin, tmp_path)
     assert second[0] is KeyError
     assert first[0] is RuntimeError
     assert first[1].startswith("process 1 failed:\n")
-    assert 'return {}["nothing"]' in first[1]
+    assert 'return dict[str, int]()["nothing"]' in first[1]
     assert not (tmp_path / "run").exists()  # nothing was decided
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_full_disk_ends_all(rank: int, alone: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+def test_a_full_disk_ends_all(rank: int, single: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     append = Journal.append
 
     def full(self: Any, name: Any, record: Any) -> None:
@@ -216,21 +218,21 @@ def test_a_full_disk_ends_all(rank: int, alone: Any, pictures: TensorDataset, tm
         append(self, name, record)
 
     def begin(rank: Any) -> None:
-        with patched(Journal, "append", full):
+        with patch_attribute(Journal, "append", full):
             search(pictures, tmp_path / "run")
 
-    found = in_processes(2, begin, tmp_path)
+    found = run_in_processes(2, begin, tmp_path)
     assert [outcome[:2] for outcome in found] == [(OSError, "[Errno 28] No space left on device: 'journal'")] * 2
-    assert in_processes(2, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
-    assert content(tmp_path / "run") == content(alone[0])
+    assert run_in_processes(2, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    assert content(tmp_path / "run") == content(single[0])
 
 
-def test_an_error_when_all_else_is_done_is_heard_too(pictures: TensorDataset, tmp_path: Path) -> None:
+def test_an_error_after_the_last_exchange_reaches_all_processes(pictures: TensorDataset, tmp_path: Path) -> None:
     def begin(rank: Any) -> None:
-        with patched(Heard, "on_search_end", lambda self, result: {}["nothing"]):
-            heard(pictures, None)
+        with patch_attribute(EventRecorder, "on_search_end", lambda self, result: dict[str, int]()["nothing"]):
+            record_events(pictures, None)
 
-    first, second = in_processes(2, begin, tmp_path)
+    first, second = run_in_processes(2, begin, tmp_path)
     assert (first[0], second[0]) == (KeyError, RuntimeError)
 
 
@@ -242,20 +244,20 @@ def test_an_error_when_all_else_is_done_is_heard_too(pictures: TensorDataset, tm
         ({"channels": "wrong on 1"}, ConfigError, "channels"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_all_and_leaves_nothing(
+def test_invalid_arguments_are_refused_in_all_processes_and_leave_no_folder(
     changes: Any, kind: Any, complaint: str, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     def begin(rank: Any) -> None:
         own = {"by rank": 2 + rank, "wrong on 1": -rank or 4}
         search(pictures, tmp_path / "run", **{name: own.get(value, value) for name, value in changes.items()})
 
-    found = in_processes(2, begin, tmp_path)
+    found = run_in_processes(2, begin, tmp_path)
     assert all(outcome[0] is kind and complaint in outcome[1] for outcome in found), found
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_exists_is_refused_in_all(alone: Any, pictures: TensorDataset, tmp_path: Path) -> None:
-    found = in_processes(2, lambda rank: search(pictures, alone[0]), tmp_path)
+def test_a_folder_that_exists_is_refused_in_all(single: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+    found = run_in_processes(2, lambda rank: search(pictures, single[0]), tmp_path)
     assert all(outcome[0] is ConfigError and "exists already" in outcome[1] for outcome in found)
 
 
@@ -266,12 +268,12 @@ def test_the_group_of_the_caller_is_left_as_it_was(pictures: TensorDataset, tmp_
         with join_default_group() as ranks:
             return results[0] == results[1], dist.get_world_size(), ranks.gather(rank)
 
-    assert in_processes(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
+    assert run_in_processes(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
 
 
 @pytest.mark.slow
 def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(
-    alone: Any, pictures: TensorDataset, tmp_path: Path
+    single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     propose = Proposer.propose
 
@@ -280,13 +282,13 @@ def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(
         return propose(self, proposal)
 
     def begin(rank: Any) -> Any:
-        with patched(Proposer, "propose", slowly):
+        with patch_attribute(Proposer, "propose", slowly):
             return search(pictures, None, proposals=2).candidates[0].proposals[0]
 
-    assert in_processes(2, begin, tmp_path, seconds=3) == [0, 0]
+    assert run_in_processes(2, begin, tmp_path, seconds=3) == [0, 0]
 
 
-def rounds(inits: Any, batches: Any, ranks: Any) -> Any:
+def assign_turns(inits: Any, batches: Any, ranks: Any) -> Any:
     return list(
         _assign_trials([(init, batch) for init in range(inits) for batch in range(init, batches, inits)], ranks)
     )
@@ -296,7 +298,7 @@ def rounds(inits: Any, batches: Any, ranks: Any) -> Any:
 @pytest.mark.parametrize("ranks", [1, 2, 4, 13])
 def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits: int, ranks: int) -> None:
     batches = 40
-    dealt = rounds(inits, batches, ranks)
+    dealt = assign_turns(inits, batches, ranks)
     lines = [line for share in dealt for line in share if line is not None]
     assert sorted(lines) == [(init, batch) for init in range(inits) for batch in range(init, batches, inits)]
     assert all(len(share) == ranks for share in dealt)
@@ -305,5 +307,5 @@ def test_validation_is_shared_evenly_and_keeps_an_initialisation_together(inits:
     assert max(built) <= inits // ranks + inits % ranks
 
 
-def test_one_process_scores_the_lines_in_their_order() -> None:
-    assert [share[0] for share in rounds(3, 7, 1)] == [(0, 0), (0, 3), (0, 6), (1, 1), (1, 4), (2, 2), (2, 5)]
+def test_one_process_scores_the_trials_in_their_order() -> None:
+    assert [share[0] for share in assign_turns(3, 7, 1)] == [(0, 0), (0, 3), (0, 6), (1, 1), (1, 4), (2, 2), (2, 5)]

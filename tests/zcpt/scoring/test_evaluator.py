@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
 from tests.zcpt.scoring.fast.conftest import drawn_mixture
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from zcpt import Batch, ConfigError, Mixture, ProxyError, Supernet
 from zcpt.proxies.naswot import Naswot, log_determinant
 from zcpt.scoring.evaluator import seed_stochastic_modules
@@ -219,7 +219,7 @@ def test_the_engines_agree_at_the_size_of_a_search(space: SearchSpace, proxy: st
 def test_whole_proposals_decide_alike(space: SearchSpace, pictures: TensorDataset) -> None:
     for seed in range(3):
         options = {"seed": seed, "channels": 8, "batch_size": 16}
-        runs = [searched(space, pictures, engine=engine, **options)[1].all for engine in ("plain", "fast")]
+        runs = [run_small_search(space, pictures, engine=engine, **options)[1].all for engine in ("plain", "fast")]
         for (_, one), (_, other) in zip(*runs, strict=True):
             assert [one.choice, one.candidates] == [other.choice, other.candidates]
             assert one.scores == pytest.approx(other.scores, abs=1e-3, nan_ok=True)

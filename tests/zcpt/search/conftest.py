@@ -1,26 +1,26 @@
-"""A proxy that keeps a diary of what it is shown, and small searches."""
+"""A proxy that records what it scores, and small searches."""
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import LAYERS
-from zcpt import Callback, Proxy
+from zcpt import Architecture, Callback, Proxy
+from zcpt.search import Decision, SearchConfig, SearchResult
 from zcpt.space import SearchSpace
 
 
 @zcpt.register_proxy
 class Diary(Proxy):
-    """Notes what it is shown; prefers what the test tells it to."""
+    """Records weights, images and mixture of every score; its value is set by the test."""
 
     name, summary, higher_is_better, min_batch = "diary", "", True, 1
-    shown: list = []
+    shown: ClassVar[list[Any]] = []
     value = staticmethod(lambda mixture: 0.0)
 
     def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> Any:
@@ -37,23 +37,24 @@ def diary(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 class Decisions(Callback):
     def __init__(self) -> None:
-        self.all, self.architectures = [], []
+        self.all: list[tuple[int, Decision]] = []
+        self.architectures: list[Architecture] = []
 
-    def on_search_start(self, space: SearchSpace, config: Any) -> None:
+    def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self.space, self.config = space, config
 
-    def on_decision(self, proposal: Any, decision: Any, replayed: Any) -> None:
+    def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
         self.all.append((proposal, decision))
 
-    def on_proposal(self, proposal: Any, architecture: Any) -> None:
+    def on_proposal(self, proposal: int, architecture: Architecture) -> None:
         self.architectures.append(architecture)
 
 
-def searched(space: SearchSpace, pictures: TensorDataset, **options: Any) -> Any:
-    callback = Decisions()
-    settings = {
+def run_small_search(space: SearchSpace, images: object, **options: Any) -> tuple[SearchResult, Decisions]:
+    recorder = Decisions()
+    settings: dict[str, Any] = {
         "proposals": 1, "batch_size": 4, "validation_batches": 2, "validation_inits": 1,
         "validation_batch_size": 4, "channels": 4, "layers": LAYERS[space.name], **options,
     }  # fmt: skip
-    result = zcpt.search(space, pictures, num_classes=10, callbacks=[callback], **settings)
-    return result, callback
+    result = zcpt.search(space, images, num_classes=10, callbacks=[recorder], **settings)
+    return result, recorder

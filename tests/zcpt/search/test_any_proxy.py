@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import tiny_network_config
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
 from zcpt import ConfigError, Proxy, ProxyError
 from zcpt.proxies import AUTO, clone_tensors, run_network
@@ -33,7 +33,7 @@ TOGETHER = "log_rank:hashed+salted+slope"
 @pytest.fixture(scope="module", autouse=True)
 def proxies() -> Any:
     class Salted(Proxy):
-        """As 'hashed', with another number, and low is good."""
+        """Like 'hashed', with another number, and lower is better."""
 
         name, higher_is_better = "salted", False
 
@@ -87,28 +87,28 @@ def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
-def test_what_such_a_proxy_decides_is_where_it_rises_most(pictures: TensorDataset) -> None:
-    _, callback = searched(zcpt.get_space("nasbench201"), pictures, proxy="slope")
-    for _, decision in callback.all:
+def test_a_gradient_proxy_decides_by_the_largest_change(pictures: TensorDataset) -> None:
+    _, recorder = run_small_search(zcpt.get_space("nasbench201"), pictures, proxy="slope")
+    for _, decision in recorder.all:
         assert decision.importance == decision.scores  # low is good, so what it rises without is needed
         assert decision.kept == (decision.candidates[decision.scores.index(max(decision.scores))],)
         assert decision.parts == {}
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
-    """A finished search by three proxies."""
+def aggregate_run(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
+    """A finished search by an aggregate of three proxies."""
     run = tmp_path_factory.mktemp("together") / "run"
-    _, callback = searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
-    return run, callback
+    _, recorder = run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
+    return run, recorder
 
 
 SEVERAL = {"proxy": TOGETHER, "proposals": 2, "validation_batches": 3, "validation_inits": 2}
 
 
-def test_every_decision_is_that_of_the_ranks_of_its_parts(together: Any) -> None:
+def test_every_decision_follows_from_the_ranks_of_the_parts(aggregate_run: Any) -> None:
     directions = {"hashed": True, "salted": False, "slope": False}
-    for _, decision in together[1].all:
+    for _, decision in aggregate_run[1].all:
         assert list(decision.parts) == list(directions)
         expected = [0.0] * len(decision.candidates)
         for name, higher in directions.items():
@@ -120,10 +120,10 @@ def test_every_decision_is_that_of_the_ranks_of_its_parts(together: Any) -> None
         assert decision.kept == (decision.candidates[expected.index(max(expected))],)
 
 
-def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candidates(together: Any) -> None:
-    run, callback = together
+def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candidates(aggregate_run: Any) -> None:
+    run, recorder = aggregate_run
     lines = [json.loads(line) for line in (run / "journal" / "proposal_000.jsonl").read_text().splitlines()]
-    first = next(decision for _, decision in callback.all)
+    first = next(decision for _, decision in recorder.all)
     assert lines[0]["parts"] == {name: list(scores) for name, scores in first.parts.items()}
     validation = [json.loads(line) for line in (run / "journal" / "validation.jsonl").read_text().splitlines()]
     aggregate = zcpt.get_aggregate(TOGETHER)
@@ -135,10 +135,10 @@ def test_the_journal_has_the_scores_of_the_parts_and_validation_ranks_the_candid
 
 
 @pytest.mark.parametrize("share", [0.4, 0.97])
-def test_a_search_by_several_goes_on_wherever_it_was_stopped(
-    share: float, together: Any, pictures: TensorDataset, tmp_path: Path
+def test_an_aggregate_search_resumes_from_any_point(
+    share: float, aggregate_run: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    whole, run = together[0], tmp_path / "run"
+    whole, run = aggregate_run[0], tmp_path / "run"
     shutil.copytree(whole, run, ignore=shutil.ignore_patterns("*.json", "genotype.txt", "journal"))
     shutil.copy(whole / "config.json", run)
     (run / "journal").mkdir()
@@ -148,12 +148,12 @@ def test_a_search_by_several_goes_on_wherever_it_was_stopped(
         if left > 0:
             (run / "journal" / path.name).write_bytes(path.read_bytes()[:left])
         left -= path.stat().st_size
-    searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SEVERAL)
+    run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SEVERAL)
     assert content(run) == content(whole)
 
 
-def test_replay_compares_the_scores_of_the_parts(together: Any, pictures: TensorDataset, tmp_path: Path) -> None:
-    run = shutil.copytree(together[0], tmp_path / "run")
+def test_replay_compares_the_scores_of_the_parts(aggregate_run: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+    run = shutil.copytree(aggregate_run[0], tmp_path / "run")
     path = run / "journal" / "proposal_001.jsonl"
     first, *rest = path.read_text().splitlines()
     record = json.loads(first)
@@ -164,19 +164,19 @@ def test_replay_compares_the_scores_of_the_parts(together: Any, pictures: Tensor
     assert outcome.largest_gap == pytest.approx(0.25), "all others are the same"
 
 
-def test_a_part_that_has_no_finite_score_ends_the_search_with_the_scores_of_all(
+def test_a_part_without_finite_scores_is_an_error_with_all_scores(
     diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: math.nan))
     with pytest.raises(ProxyError, match=r"finite score from proxy 'rank_sum:hashed\+diary'.*'diary': \[nan"):
-        searched(zcpt.get_space("nasbench201"), pictures, proxy="rank_sum:hashed+diary")
+        run_small_search(zcpt.get_space("nasbench201"), pictures, proxy="rank_sum:hashed+diary")
 
 
 def test_stage_2_may_have_a_proxy_of_its_own(diary: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     space = zcpt.get_space("nasbench201")
     settings = {**SEVERAL, "proxy": "hashed"}
-    searched(space, pictures, run_dir=tmp_path / "one", **settings)
-    result, _ = searched(
+    run_small_search(space, pictures, run_dir=tmp_path / "one", **settings)
+    result, _ = run_small_search(
         space, pictures, run_dir=tmp_path / "two", **settings, validation_proxy="rank_sum:weight+diary"
     )
     assert all(mixture is None for _, _, mixture in diary.shown)
@@ -213,11 +213,11 @@ def test_the_direction_in_validation_is_that_of_its_own_proxy() -> None:
         ({"validation_proxy": "hashed", "max_memory": 1e9}, ConfigError, "only the fast engine keeps --max-memory"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_written(
+def test_invalid_proxies_are_refused_before_anything_is_written(
     options: Any, error: Any, complaint: str, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=complaint):
-        searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
+        run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -227,7 +227,7 @@ def test_ranks_within_an_edge_do_not_compare_edges(order: Any) -> None:
         SearchConfig(proxy=TOGETHER, order=order)
 
 
-def test_auto_is_written_down_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_recorded_as_the_proxy_that_it_selects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(AUTO, "operations", "hashed")
     monkeypatch.setitem(AUTO, "validation", "weight")
     config = SearchConfig(proxy="auto")
@@ -239,18 +239,16 @@ def test_auto_is_written_down_as_what_it_stands_for(monkeypatch: pytest.MonkeyPa
     assert plain.criterion("validation").name == "naswot"
 
 
-def test_a_folder_of_before_there_was_a_proxy_for_stage_2_can_be_gone_on_with(
-    pictures: TensorDataset, tmp_path: Path
-) -> None:
+def test_a_folder_without_a_validation_proxy_can_be_resumed(pictures: TensorDataset, tmp_path: Path) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
-    searched(space, pictures, run_dir=run, proxy="hashed")
+    run_small_search(space, pictures, run_dir=run, proxy="hashed")
     before, document = content(run), json.loads((run / "config.json").read_text())
     del document["search"]["validation_proxy"]
     (run / "config.json").write_text(json.dumps(document))
-    searched(space, pictures, run_dir=run, proxy="hashed", resume=True)
+    run_small_search(space, pictures, run_dir=run, proxy="hashed", resume=True)
     assert {**content(run), "config.json": ""} == {**before, "config.json": ""}
 
 
 def test_both_engines_are_named_where_both_score(pictures: TensorDataset, tmp_path: Path) -> None:
-    searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", proxy="log_rank:naswot+hashed")
+    run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", proxy="log_rank:naswot+hashed")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["engine"] == "fast and plain"

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 import zcpt
 from darts_space.nasbench201 import NasBench201
 from tests.conftest import LAYERS, ONE_SHOT, random_architecture
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
 from zcpt.search import ORDERS, configure
@@ -38,13 +38,14 @@ def small(space: SearchSpace) -> Any:
 
 def limited(space: SearchSpace, pictures: TensorDataset, **options: Any) -> Any:
     size = {"supernet_weights": "run", "train_channels": 4, "train_layers": LAYERS[space.name], "channels": 4}
-    return searched(space, pictures, **{"proxy": "hashed", **size, **options})
+    return run_small_search(space, pictures, **{"proxy": "hashed", **size, **options})
 
 
 def extreme(space: SearchSpace, price: Any, sign: int = 1) -> Any:
     """The least, or with sign -1 the largest, that a network has."""
     everything = {choice.name: choice.selectable for choice in space.choices}
     found = space.build_cheapest_finder(small(space), lambda block: sign * price(block))(everything)
+    assert found is not None
     return sum(map(price, space.blocks(found, small(space))))
 
 
@@ -68,11 +69,11 @@ def test_every_proposal_meets_twenty_random_budgets(space: SearchSpace, pictures
         limit = (least + share * (most - least)) / scale[name]
         options = {name: limit, "seed": index, "order": ("random", "fixed", "reverse")[index // 3 % 3]}
         options |= {"latency_table": table} if name == "max_latency" else {}
-        _, callback = limited(space, pictures, **options)
-        for architecture in callback.architectures:
+        _, recorder = limited(space, pictures, **options)
+        for architecture in recorder.architectures:
             has = sum(map(PRICES[name], space.blocks(architecture, shape))) / scale[name]
             assert least / scale[name] <= has <= limit
-        excluded += sum(len(decision.excluded) for _, decision in callback.all)
+        excluded += sum(len(decision.excluded) for _, decision in recorder.all)
     assert excluded > 20
 
 
@@ -86,8 +87,8 @@ def test_all_budgets_are_met_at_once(space: SearchSpace, pictures: TensorDataset
             room = extreme(space, price, -1) - extreme(space, price)
             limits[name] = sum(map(price, space.blocks(model, shape))) + 0.1 * room
         given = {**limits, "max_latency": limits["max_latency"] / 1e6, "latency_table": table}
-        _, callback = limited(space, pictures, seed=seed, **given)
-        for architecture in callback.architectures:
+        _, recorder = limited(space, pictures, seed=seed, **given)
+        for architecture in recorder.architectures:
             for name, price in PRICES.items():
                 assert sum(map(price, space.blocks(architecture, shape))) <= limits[name]
 
@@ -96,8 +97,8 @@ def test_all_budgets_are_met_at_once(space: SearchSpace, pictures: TensorDataset
 def test_the_most_important_candidate_that_is_not_excluded_is_kept(order: Any, pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     least, most = (extreme(space, PRICES["max_macs"], sign) for sign in (1, -1))
-    _, callback = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
-    made = [decision for _, decision in callback.all if decision.purpose != "survey"]
+    _, recorder = limited(space, pictures, order=order, max_macs=(9 * least + most) / 10, proposals=3)
+    made = [decision for _, decision in recorder.all if decision.purpose != "survey"]
     assert len(made) == 18
     assert any(decision.excluded for decision in made)
     for decision in made:
@@ -111,8 +112,8 @@ def test_an_input_whose_removal_leaves_nothing_feasible_stays(pictures: TensorDa
     least = extreme(space, PRICES["max_macs"])
     found = []
     for seed in range(6):
-        _, callback = limited(space, pictures, max_macs=1.3 * least, seed=seed)
-        for _, decision in callback.all:
+        _, recorder = limited(space, pictures, max_macs=1.3 * least, seed=seed)
+        for _, decision in recorder.all:
             if decision.choice.endswith("/inputs"):
                 assert set(decision.excluded) <= set(decision.kept)
                 found += decision.excluded
@@ -216,7 +217,14 @@ def test_the_mobile_setting_keeps_600_million_macs(
     space, mobile = zcpt.get_space("darts"), NetworkConfig(48, 14, 1000, 3, (224, 224))
     costly = {choice.name: ("sep_conv_5x5",) for choice in space.choices if choice.keep == 1}
     monkeypatch.setattr(diary, "value", preferring(space, costly))
-    options = {"proxy": "diary", "proposals": 4, "channels": 4, "layers": 3, "num_classes": 10, "batch_size": 4}
+    options: dict[str, Any] = {
+        "proxy": "diary",
+        "proposals": 4,
+        "channels": 4,
+        "layers": 3,
+        "num_classes": 10,
+        "batch_size": 4,
+    }
     options |= {"validation_batches": 1, "validation_batch_size": 4, "supernet_weights": "run"}
     result = zcpt.search(
         space,
@@ -305,8 +313,8 @@ def test_a_run_folder_has_its_latency_table_and_needs_no_other(
     latency_run: Any, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = latency_run
-    whole, callback = run()
-    assert any(decision.excluded for _, decision in callback.all)
+    whole, recorder = run()
+    assert any(decision.excluded for _, decision in recorder.all)
     assert (tmp_path / "run" / "latency.json").read_text() == (tmp_path / "device.json").read_text()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -353,8 +361,8 @@ def test_a_forced_candidate_is_kept_whatever_its_score(
         return 0.0 if mixture is None or undecided & free else float("nan")
 
     monkeypatch.setattr(diary, "value", staticmethod(value))
-    _, callback = limited(space, pictures, **most_light)
-    assert callback.architectures == calm.architectures
+    _, recorder = limited(space, pictures, **most_light)
+    assert recorder.architectures == calm.architectures
 
 
 def test_a_block_that_the_table_lacks_is_named(pictures: TensorDataset, tmp_path: Path) -> None:
@@ -389,8 +397,8 @@ def test_a_space_whose_cheapest_architecture_may_be_invalid_is_searched_correctl
         def is_valid(self, architecture: Any) -> Any:
             return architecture["node1/edge0"] != "none"
 
-    _, callback = limited(Picky(), pictures, proposals=4, valid_only=True)
-    assert all(map(Picky().is_valid, callback.architectures))
+    _, recorder = limited(Picky(), pictures, proposals=4, valid_only=True)
+    assert all(map(Picky().is_valid, recorder.architectures))
     monkeypatch.setattr(Picky, "is_valid", lambda self, architecture: False)
     with pytest.raises(InfeasibleError, match=r"--valid-only cannot be met: no valid networks of space .* were found"):
         limited(Picky(), pictures, valid_only=True)

@@ -56,7 +56,7 @@ def test_options_win_over_a_preset() -> None:
         ({"scoring_batch": "steps"}, ConfigError, "unknown value of --scoring-batch 'steps': did you mean 'step'"),
     ],
 )
-def test_what_cannot_be_used_is_refused(options: Any, error: Any, complaint: str) -> None:
+def test_invalid_settings_are_refused(options: Any, error: Any, complaint: str) -> None:
     with pytest.raises(error, match=complaint):
         configure(zcpt.get_space("darts"), **options)
 
@@ -66,5 +66,5 @@ def test_an_unknown_preset_is_refused() -> None:
         configure(zcpt.get_space("darts"), "papre")
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_option_is_documented() -> None:
     assert all(len(field.metadata["help"]) > 10 for field in SearchConfig.__dataclass_fields__.values())

@@ -1,4 +1,4 @@
-"""In which order choices are decided."""
+"""The order in which choices are decided."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATIC = ("fixed", "reverse", "random")
 
 
 def schedule(choices: Any, order: Any, seed: Any, joint: bool = False, worth: Any = None, surveyed: Any = None) -> Any:
-    """The steps of a proposal, where ``worth`` says the importances that a survey of a choice finds."""
+    """Return the steps of a proposal; ``worth`` gives the importances that a survey of a choice finds."""
 
     def survey(choice: Any) -> Any:
         found = worth(choice) if worth else (0.0,)
@@ -102,7 +102,8 @@ def test_random_depends_on_the_seed_alone_and_differs_between_cells() -> None:
 @pytest.mark.parametrize(("order", "first"), [("global-op-once", "c"), ("global-edge-once", "b")])
 def test_once_orders_rank_edges_by_one_survey_best_first(order: str, first: str) -> None:
     worth = {"a": (0.0, 1.0), "b": (5.0, 5.0), "c": (9.0, -9.0), "d": (0.0, 1.0)}
-    choices, surveyed = [Choice(name, ("x", "y")) for name in worth], []
+    choices = [Choice(name, ("x", "y")) for name in worth]
+    surveyed: list[Any] = []
     steps = schedule(choices, order, 0, worth=lambda c: worth[c.name], surveyed=surveyed)
     rest = ["b", "a", "d"] if first == "c" else ["a", "d", "c"]
     assert [choice.name for step in steps for choice in step] == [first, *rest]
@@ -110,15 +111,16 @@ def test_once_orders_rank_edges_by_one_survey_best_first(order: str, first: str)
 
 
 @pytest.mark.parametrize("order", ["global-op-iter", "global-edge-iter"])
-def test_repeated_orders_look_at_what_is_open_before_every_decision(order: str) -> None:
-    choices, surveyed = [Choice(name, ("x", "y")) for name in "abc"], []
+def test_repeated_orders_survey_all_open_choices_before_every_decision(order: str) -> None:
+    choices = [Choice(name, ("x", "y")) for name in "abc"]
+    surveyed: list[Any] = []
     worth = {name: iter(values) for name, values in {"a": [1.0, 1.0, 1.0], "b": [2.0], "c": [0.0, 3.0]}.items()}
     steps = schedule(choices, order, 0, worth=lambda c: (next(worth[c.name]), 0.0), surveyed=surveyed)
     assert [choice.name for step in steps for choice in step] == ["b", "c", "a"]
     assert "".join(surveyed) == "abc" + "ac" + "a"
 
 
-def test_scores_that_are_not_finite_leave_an_edge_to_the_end() -> None:
+def test_an_edge_without_finite_scores_comes_last() -> None:
     worth = {"a": (-math.inf, -math.inf), "b": (-math.inf, 1.0), "c": (0.0, 0.5)}
     for order in ("global-op-once", "global-edge-once"):
         steps = schedule([Choice(name, ("x", "y")) for name in worth], order, 0, worth=lambda c: worth[c.name])
@@ -126,12 +128,12 @@ def test_scores_that_are_not_finite_leave_an_edge_to_the_end() -> None:
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order not in STATIC])
-def test_inputs_go_in_random_order_after_a_global_one(order: Any) -> None:
+def test_inputs_follow_in_random_order_after_a_global_order(order: Any) -> None:
     steps = schedule(DARTS, order, 0)
     assert names(steps)[14:] == names(schedule(DARTS, "random", 0))[14:]
 
 
-def test_joint_orders_share_one_lane_between_the_cells() -> None:
+def test_joint_orders_share_one_queue_between_the_cells() -> None:
     worth = {choice.name: (float(-position),) for position, choice in enumerate(DARTS)}
     for order in ORDERS:
         steps = schedule(DARTS, order, 0, joint=True, worth=lambda c: worth[c.name])

@@ -1,4 +1,4 @@
-"""A whole search: its folder, its repetition, its resumption."""
+"""A whole search: its run folder, its repetition, its resumption."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import zcpt
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from zcpt import ConfigError, DataError
+from zcpt.monitor import TensorBoard
 from zcpt.options import parse_number
 from zcpt.space import SearchSpace
 
-SMALL = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
+SMALL: dict[str, Any] = {"proxy": "hashed", "proposals": 3, "validation_batches": 4, "validation_inits": 2}
 
 
 def content(run: Any) -> Any:
-    """Every file that must be the same however the search got there; seconds aside."""
+    """Read every file that must be the same for the same search; seconds are left out."""
     files = {}
     for path in sorted(run.rglob("*")):
         if path.suffix == ".jsonl":
@@ -41,13 +42,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) 
     class Runs(dict[str, Path]):
         def __missing__(self, name: Any) -> Any:
             self[name] = tmp_path_factory.mktemp("runs") / name
-            searched(zcpt.get_space(name), pictures, run_dir=self[name], **SMALL)
+            run_small_search(zcpt.get_space(name), pictures, run_dir=self[name], **SMALL)
             return self[name]
 
     return Runs()
 
 
-def test_the_folder_holds_what_the_design_promises(space: SearchSpace, finished: Any) -> None:
+def test_the_run_folder_holds_all_files(space: SearchSpace, finished: Any) -> None:
     run = finished[space.name]
     config = json.loads((run / "config.json").read_text())
     assert config["space"] == space.name
@@ -67,7 +68,7 @@ def test_the_folder_holds_what_the_design_promises(space: SearchSpace, finished:
     assert len(lines) == sum(len(choice.round_sizes) for choice in space.choices)
 
 
-def test_the_manual_has_every_field_of_the_journal_and_every_file(finished: Any) -> None:
+def test_the_docs_list_every_journal_field_and_every_file(finished: Any) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "run-folder.md").read_text()
     tables = [re.findall(r"^\| `(\w+)` \|", table, re.M) for table in manual.split("| field of ")[1:]]
     run = finished["nasbench201"]
@@ -84,8 +85,8 @@ def test_the_manual_has_every_field_of_the_journal_and_every_file(finished: Any)
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     space: SearchSpace, finished: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    searched(space, pictures, run_dir=tmp_path / "again", **SMALL)
-    searched(space, pictures, run_dir=tmp_path / "other", seed=1, **SMALL)
+    run_small_search(space, pictures, run_dir=tmp_path / "again", **SMALL)
+    run_small_search(space, pictures, run_dir=tmp_path / "other", seed=1, **SMALL)
     first, again, other = content(finished[space.name]), content(tmp_path / "again"), content(tmp_path / "other")
     assert again == first
     assert other["proposal_000.jsonl"] != first["proposal_000.jsonl"]
@@ -94,11 +95,11 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
 def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     torch.manual_seed(1)
-    one = searched(space, pictures, proxy="hashed")[0]
+    one = run_small_search(space, pictures, proxy="hashed")[0]
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)
-    assert searched(space, pictures, proxy="hashed")[0].architecture == one.architecture
+    assert run_small_search(space, pictures, proxy="hashed")[0].architecture == one.architecture
 
 
 @pytest.mark.few_spaces
@@ -106,7 +107,7 @@ def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures
 def test_a_search_stopped_anywhere_ends_the_same(
     space: SearchSpace, share: float, finished: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    """Cut the journal off at any byte, as a kill would, and resume."""
+    """Truncate the journal at any byte, as a kill does, and resume."""
     whole = finished[space.name]
     run = tmp_path / "run"
     run.mkdir()
@@ -119,7 +120,7 @@ def test_a_search_stopped_anywhere_ends_the_same(
         left -= path.stat().st_size
         if kept:
             (run / "journal" / path.name).write_bytes(kept)
-    searched(space, pictures, run_dir=run, resume=True, **SMALL)
+    run_small_search(space, pictures, run_dir=run, resume=True, **SMALL)
     assert content(run) == content(whole)
 
 
@@ -128,9 +129,9 @@ def test_resuming_a_finished_search_changes_nothing(
 ) -> None:
     run = shutil.copytree(finished[space.name], tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    result, callback = searched(space, pictures, run_dir=run, resume=True, **SMALL)
+    result, recorder = run_small_search(space, pictures, run_dir=run, resume=True, **SMALL)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert len(callback.architectures) == 3
+    assert len(recorder.architectures) == 3
     assert result.run_dir == run
 
 
@@ -144,7 +145,7 @@ def test_resuming_with_other_settings_is_refused(
     run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
     before = content(run)
     with pytest.raises(ConfigError, match=complaint):
-        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **{**SMALL, **changes})
+        run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **{**SMALL, **changes})
     assert content(run) == before
 
 
@@ -153,10 +154,10 @@ def test_resuming_on_other_images_is_refused(finished: Any, pictures: TensorData
     images, labels = pictures.tensors
     other = torch.utils.data.TensorDataset(images + 1e-3, labels)
     with pytest.raises(ConfigError, match="fingerprint"):
-        searched(zcpt.get_space("nasbench201"), other, run_dir=run, resume=True, **SMALL)
+        run_small_search(zcpt.get_space("nasbench201"), other, run_dir=run, resume=True, **SMALL)
 
 
-def test_a_change_of_version_is_remarked_and_goes_on(
+def test_a_resume_with_another_version_warns(
     finished: Any, pictures: TensorDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = shutil.copytree(finished["nasbench201"], tmp_path / "run")
@@ -164,7 +165,7 @@ def test_a_change_of_version_is_remarked_and_goes_on(
     document["versions"]["torch"] = "1.0"
     (run / "config.json").write_text(json.dumps(document))
     with caplog.at_level(logging.WARNING):
-        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SMALL)
+        run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, resume=True, **SMALL)
     assert "scores may differ" in caplog.text
 
 
@@ -172,45 +173,45 @@ ENGINES = [({}, "fast"), ({"engine": "fast"}, "fast"), ({"engine": "plain"}, "pl
 
 
 @pytest.mark.parametrize(("options", "engine"), ENGINES)
-def test_the_folder_notes_the_engine_that_was_used(
-    options: Any, engine: Any, pictures: TensorDataset, tmp_path: Path
-) -> None:
-    searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
+def test_the_folder_records_the_engine(options: Any, engine: Any, pictures: TensorDataset, tmp_path: Path) -> None:
+    run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "run", **options)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["engine"] == engine
     assert config["search"]["engine"] == options.get("engine", "auto")
 
 
-def test_a_change_of_engine_is_remarked_and_goes_on(
+def test_a_resume_with_another_engine_warns(
     pictures: TensorDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
-    searched(space, pictures, run_dir=run)
+    run_small_search(space, pictures, run_dir=run)
     config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "engine": "plain"}))  # as where there was no fast one
+    (run / "config.json").write_text(json.dumps({**config, "engine": "plain"}))  # as before the fast engine existed
     with caplog.at_level(logging.WARNING):
-        searched(space, pictures, run_dir=run, resume=True)
+        run_small_search(space, pictures, run_dir=run, resume=True)
     (remark,) = [record.message for record in caplog.records]
     assert remark == "the search began with engine plain and is resumed with fast: scores may differ"
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "toy"])
 @pytest.mark.parametrize("proposals", [1, 2])
-def test_both_engines_and_any_memory_come_to_the_same(name: str, proposals: int, pictures: TensorDataset) -> None:
+def test_engines_and_memory_limits_give_the_same_result(name: str, proposals: int, pictures: TensorDataset) -> None:
     space = zcpt.get_space(name)
-    plain, decisions = searched(space, pictures, engine="plain", proposals=proposals)
-    least = re.search(r"needs (\S+) bytes", str(refused(space, pictures, proposals)))[1]
+    plain, decisions = run_small_search(space, pictures, engine="plain", proposals=proposals)
+    match = re.search(r"needs (\S+) bytes", str(refuse_memory_limit(space, pictures, proposals)))
+    assert match
+    least = match[1]
     for options in ({"engine": "fast"}, {"max_memory": parse_number(least)}):
-        fast, others = searched(space, pictures, proposals=proposals, **options)
+        fast, others = run_small_search(space, pictures, proposals=proposals, **options)
         for (_, one), (_, other) in zip(decisions.all, others.all, strict=True):
             assert [one.choice, one.kept] == [other.choice, other.kept]
             assert one.scores == pytest.approx(other.scores, abs=1e-3, nan_ok=True)
         assert fast.architecture == plain.architecture
 
 
-def refused(space: SearchSpace, pictures: TensorDataset, proposals: Any) -> Any:
+def refuse_memory_limit(space: SearchSpace, pictures: TensorDataset, proposals: Any) -> Any:
     with pytest.raises(ConfigError, match="is too little") as error:
-        searched(space, pictures, proposals=proposals, max_memory=1000)
+        run_small_search(space, pictures, proposals=proposals, max_memory=1000)
     return error.value
 
 
@@ -218,32 +219,34 @@ def test_a_folder_that_exists_is_refused_and_left_alone(finished: Any, pictures:
     run = finished["nasbench201"]
     before = content(run)
     with pytest.raises(ConfigError, match=r"exists already: .* --resume"):
-        searched(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SMALL)
+        run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SMALL)
     assert content(run) == before
 
 
 def test_a_folder_below_a_file_cannot_be_made(pictures: TensorDataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
-        searched(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "file" / "run")
+        run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=tmp_path / "file" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_more_images_than_there_are_is_refused(pictures: TensorDataset) -> None:
     with pytest.raises(DataError, match="--batch-size 41 is more than the 40 images .* use --batch-size 40 or less"):
-        searched(zcpt.get_space("nasbench201"), pictures, batch_size=41)
+        run_small_search(zcpt.get_space("nasbench201"), pictures, batch_size=41)
 
 
-def test_batches_may_come_from_whatever_people_have(pictures: TensorDataset) -> None:
+def test_batches_may_be_a_data_set_a_loader_or_tensors(pictures: TensorDataset) -> None:
     space = zcpt.get_space("nasbench201")
     loader = DataLoader(pictures, batch_size=7, shuffle=True)
-    results = [searched(space, data, proxy="hashed")[0].architecture for data in (pictures, loader, pictures.tensors)]
+    results = [
+        run_small_search(space, data, proxy="hashed")[0].architecture for data in (pictures, loader, pictures.tensors)
+    ]
     assert results[0] == results[1] == results[2]
     with pytest.raises(ConfigError, match="batches cannot be drawn from int"):
-        searched(space, 3)
+        run_small_search(space, 3)
 
 
-def test_listeners_are_told_of_the_end_also_when_the_search_fails(
+def test_callbacks_are_closed_on_success_and_failure(
     diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ends(zcpt.Callback):
@@ -256,7 +259,7 @@ def test_listeners_are_told_of_the_end_also_when_the_search_fails(
             self.told.append("closed")
 
     space = zcpt.get_space("nasbench201")
-    options = {"proposals": 1, "batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    options: dict[str, Any] = {"proposals": 1, "batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
     options |= {"num_classes": 10, "proxy": "diary"}
     zcpt.search(space, pictures, callbacks=[Ends()], **options)
     monkeypatch.setattr(diary, "value", staticmethod(lambda mixture: float("nan")))
@@ -275,21 +278,21 @@ def test_an_error_before_the_first_decision_leaves_no_folder(
         return 0.0
 
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
-    options = {"run_dir": run, "proxy": "diary"}
+    options: dict[str, Any] = {"run_dir": run, "proxy": "diary"}
     with monkeypatch.context() as patch:
         patch.setattr(diary, "value", staticmethod(fails))
         with pytest.raises(zcpt.ProxyError, match="not this network"):
-            searched(space, pictures, **options)
+            run_small_search(space, pictures, **options)
     assert run.exists() == left
-    searched(space, pictures, resume=left, **options)
+    run_small_search(space, pictures, resume=left, **options)
     assert (run / "architecture.json").exists()
 
 
-def test_a_resumed_folder_is_left_whatever_happens(
+def test_a_failed_resume_removes_nothing(
     diary: Any, pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space, run = zcpt.get_space("nasbench201"), tmp_path / "run"
-    options = {"run_dir": run, "proxy": "diary"}
+    options: dict[str, Any] = {"run_dir": run, "proxy": "diary"}
     for resume, error in ((False, KeyboardInterrupt), (True, RuntimeError)):
 
         def fails(mixture: Any, error: Any = error) -> None:
@@ -298,12 +301,53 @@ def test_a_resumed_folder_is_left_whatever_happens(
         with monkeypatch.context() as patch:
             patch.setattr(diary, "value", staticmethod(fails))
             with pytest.raises(error):
-                searched(space, pictures, resume=resume, **options)
+                run_small_search(space, pictures, resume=resume, **options)
         assert (run / "config.json").exists()
-    searched(space, pictures, resume=True, **options)
+    run_small_search(space, pictures, resume=True, **options)
 
 
-def test_a_listener_that_fails_is_not_told_again(pictures: TensorDataset) -> None:
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_failed_search_removes_only_what_it_wrote(
+    existed: bool,
+    writes: bool,
+    diary: Any,
+    pictures: TensorDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither an empty folder of the user nor a file of a callback is lost."""
+    run = tmp_path / "run"
+
+    class Writes(zcpt.Callback):
+        def on_search_start(self, space: SearchSpace, config: zcpt.SearchConfig) -> None:
+            (run / "notes.txt").write_text("mine")
+
+    def fail(mixture: Any) -> float:
+        raise zcpt.ProxyError("not this network")
+
+    if existed:
+        run.mkdir()
+    monkeypatch.setattr(diary, "value", staticmethod(fail))
+    callbacks = [TensorBoard(run / "tensorboard"), *([Writes()] if writes else [])]
+    with pytest.raises(zcpt.ProxyError, match="not this network"):
+        zcpt.search(
+            "nasbench201",
+            pictures,
+            run_dir=run,
+            callbacks=callbacks,
+            num_classes=10,
+            proxy="diary",
+            batch_size=4,
+            validation_batch_size=4,
+            channels=2,
+            layers=1,
+        )
+    assert run.exists() == (existed or writes)
+    assert [path.name for path in run.glob("*")] == (["notes.txt"] if writes else [])
+
+
+def test_a_callback_that_fails_receives_no_event_twice(pictures: TensorDataset) -> None:
     class Fails(zcpt.Callback):
         told = 0
 
@@ -311,7 +355,8 @@ def test_a_listener_that_fails_is_not_told_again(pictures: TensorDataset) -> Non
             self.told += 1
             raise RuntimeError("enough")
 
-    callback, options = Fails(), {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
+    recorder = Fails()
+    options: dict[str, Any] = {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
     with pytest.raises(RuntimeError, match="enough"):
-        zcpt.search("nasbench201", pictures, callbacks=[callback], proxy="hashed", num_classes=10, **options)
-    assert callback.told == 1
+        zcpt.search("nasbench201", pictures, callbacks=[recorder], proxy="hashed", num_classes=10, **options)
+    assert recorder.told == 1

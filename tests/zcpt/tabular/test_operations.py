@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 import zcpt
-from tests.zcpt.search.conftest import searched
+from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.tabular.conftest import RUNS, write_csv
 from zcpt.batches import DatasetBatches
 from zcpt.search import configure
@@ -105,7 +105,7 @@ def test_perturbation_is_the_first_decision_of_a_search(pictures: Any) -> None:
     options: dict[str, Any] = {"channels": 4, "layers": 1, "batch_size": 4, "order": "fixed", "proposals": 1}
     batches = DatasetBatches(pictures, num_classes=10)
     values = score_undecided_supernet("zc_pt", space, batches, configure(space, **options), torch.device("cpu"))
-    _, callback = searched(space, pictures, **options)
+    _, callback = run_small_search(space, pictures, **options)
     assert tuple(values[EDGES[0]]) == callback.all[0][1].importance
     assert list(values) == EDGES
 
