@@ -54,7 +54,7 @@ def draw_architecture(space: SearchSpace, architecture: Architecture, title: str
 
 
 def _compute_arc_height(span: int) -> float:
-    """Return the height of an arc over ``span`` nodes, in node distances, so that labels of nested arcs do not overlap."""
+    """Return the height of an arc over ``span`` nodes in node distances: labels of nested arcs must not overlap."""
     return 0.18 + 0.2 * span
 
 
