@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.processes import run_in_processes as fork_processes
+from tests.processes import run_in_processes
 from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
 from zcpt.errors import ConfigError, DataError, LostError, ProxyError
@@ -29,7 +29,7 @@ SMALL = {"proxy": "hashed", "proposals": 4, "validation_batches": 7, "validation
 SMALL |= {"batch_size": 4, "validation_batch_size": 4, "channels": 4, "layers": 1}
 
 
-def run_in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any:
+def run_in_group(size: Any, work: Any, tmp_path: Path, seconds: int = 20) -> Any:
     """Return what ``work(rank)`` returns or raises in each process of a group."""
     store = tmp_path / f"store-{len(list(tmp_path.glob('store-*')))}"
 
@@ -38,7 +38,7 @@ def run_in_processes(size: Any, work: Any, tmp_path: Path, seconds: int = 20) ->
         dist.init_process_group("gloo", f"file://{store}", timedelta(seconds=seconds), size, rank)
         return work(rank)
 
-    return fork_processes(size, member)
+    return run_in_processes(size, member)
 
 
 def search(pictures: TensorDataset, run: Any, callbacks: Any = (), resume: bool = False, **options: Any) -> Any:
@@ -96,7 +96,7 @@ def test_every_number_of_processes_makes_the_same_run(
     size: int, single: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     whole, (architecture, told) = single
-    found = run_in_processes(size, lambda rank: record_events(pictures, tmp_path / "run"), tmp_path)
+    found = run_in_group(size, lambda rank: record_events(pictures, tmp_path / "run"), tmp_path)
     assert found == [(architecture, told)] + [(architecture, [])] * (size - 1)
     assert content(tmp_path / "run") == content(whole)
 
@@ -105,7 +105,7 @@ def test_every_number_of_processes_makes_the_same_run(
 def test_processes_make_the_same_run_with_other_settings(changes: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     changes = {"proposals": 3, **changes}
     search(pictures, tmp_path / "whole", **changes)
-    run_in_processes(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
+    run_in_group(2, lambda rank: search(pictures, tmp_path / "run", **changes), tmp_path)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
@@ -113,7 +113,7 @@ def test_a_real_proxy_on_another_space(pictures: TensorDataset, tmp_path: Path) 
     changes = {"proxy": "naswot", "proposals": 2, "layers": 8, "validation_batches": 2}
     space = zcpt.get_space("nasbench-macro")
     run_small_search(space, pictures, run_dir=tmp_path / "whole", **changes)
-    run_in_processes(
+    run_in_group(
         2, lambda rank: run_small_search(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path
     )
     assert content(tmp_path / "run") == content(tmp_path / "whole")
@@ -135,7 +135,7 @@ def test_two_processes_resume_what_one_process_began(
 ) -> None:
     whole, (architecture, told) = single
     truncate_run(whole, tmp_path / "run", share)
-    found = run_in_processes(2, lambda rank: record_events(pictures, tmp_path / "run", resume=True), tmp_path)
+    found = run_in_group(2, lambda rank: record_events(pictures, tmp_path / "run", resume=True), tmp_path)
     assert [a for a, _ in found] == [architecture] * 2
     assert [event[:-1] for event in found[0][1]] == [event[:-1] for event in told]
     assert content(tmp_path / "run") == content(whole)
@@ -158,14 +158,14 @@ def test_one_or_three_processes_resume_what_two_began(
         with patch_attribute(Journal, "append", dies):
             search(pictures, tmp_path / "run")
 
-    killed, other = sorted(run_in_processes(2, begin, tmp_path), key=lambda outcome: outcome is not None)
+    killed, other = sorted(run_in_group(2, begin, tmp_path), key=lambda outcome: outcome is not None)
     assert killed is None
     assert other[0] is LostError
     assert f"what is done is on disk, and --resume {tmp_path / 'run'} continues with any number" in other[1]
     left = (tmp_path / "run" / "journal" / f"{file}.jsonl").read_text().splitlines()
     assert len(left) == lines
     size = 3 if lines == 3 else 1
-    found = run_in_processes(size, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    found = run_in_group(size, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
     assert found == [architecture] * size
     assert content(tmp_path / "run") == content(whole)
 
@@ -184,7 +184,7 @@ def test_an_error_in_one_process_ends_all_with_the_same_sentence(
         with patch_attribute(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
-    found = run_in_processes(3, begin, tmp_path)
+    found = run_in_group(3, begin, tmp_path)
     assert [outcome[:2] for outcome in found] == [(ProxyError, "not this network.")] * 3
     assert (tmp_path / "run" / "journal" / "proposal_000.jsonl").exists()
     architecture = search(pictures, tmp_path / "run", resume=True).architecture
@@ -200,7 +200,7 @@ def test_a_bug_in_one_process_ends_all_with_its_traceback(pictures: TensorDatase
         with patch_attribute(Proposer, "propose", fails):
             search(pictures, tmp_path / "run")
 
-    first, second = run_in_processes(2, begin, tmp_path)
+    first, second = run_in_group(2, begin, tmp_path)
     assert second[0] is KeyError
     assert first[0] is RuntimeError
     assert first[1].startswith("process 1 failed:\n")
@@ -221,9 +221,9 @@ def test_a_full_disk_ends_all(rank: int, single: Any, pictures: TensorDataset, t
         with patch_attribute(Journal, "append", full):
             search(pictures, tmp_path / "run")
 
-    found = run_in_processes(2, begin, tmp_path)
+    found = run_in_group(2, begin, tmp_path)
     assert [outcome[:2] for outcome in found] == [(OSError, "[Errno 28] No space left on device: 'journal'")] * 2
-    assert run_in_processes(2, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
+    assert run_in_group(2, lambda rank: search(pictures, tmp_path / "run", resume=True).architecture, tmp_path)
     assert content(tmp_path / "run") == content(single[0])
 
 
@@ -232,7 +232,7 @@ def test_an_error_after_the_last_exchange_reaches_all_processes(pictures: Tensor
         with patch_attribute(EventRecorder, "on_search_end", lambda self, result: dict[str, int]()["nothing"]):
             record_events(pictures, None)
 
-    first, second = run_in_processes(2, begin, tmp_path)
+    first, second = run_in_group(2, begin, tmp_path)
     assert (first[0], second[0]) == (KeyError, RuntimeError)
 
 
@@ -251,13 +251,13 @@ def test_invalid_arguments_are_refused_in_all_processes_and_leave_no_folder(
         own = {"by rank": 2 + rank, "wrong on 1": -rank or 4}
         search(pictures, tmp_path / "run", **{name: own.get(value, value) for name, value in changes.items()})
 
-    found = run_in_processes(2, begin, tmp_path)
+    found = run_in_group(2, begin, tmp_path)
     assert all(outcome[0] is kind and complaint in outcome[1] for outcome in found), found
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_exists_is_refused_in_all(single: Any, pictures: TensorDataset, tmp_path: Path) -> None:
-    found = run_in_processes(2, lambda rank: search(pictures, single[0]), tmp_path)
+    found = run_in_group(2, lambda rank: search(pictures, single[0]), tmp_path)
     assert all(outcome[0] is ConfigError and "exists already" in outcome[1] for outcome in found)
 
 
@@ -268,7 +268,7 @@ def test_the_group_of_the_caller_is_left_as_it_was(pictures: TensorDataset, tmp_
         with join_default_group() as ranks:
             return results[0] == results[1], dist.get_world_size(), ranks.gather(rank)
 
-    assert run_in_processes(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
+    assert run_in_group(2, twice, tmp_path) == [(True, 2, [0, 1])] * 2
 
 
 @pytest.mark.slow
@@ -285,7 +285,7 @@ def test_a_proposal_may_take_longer_than_the_timeout_of_the_callers_group(
         with patch_attribute(Proposer, "propose", slowly):
             return search(pictures, None, proposals=2).candidates[0].proposals[0]
 
-    assert run_in_processes(2, begin, tmp_path, seconds=3) == [0, 0]
+    assert run_in_group(2, begin, tmp_path, seconds=3) == [0, 0]
 
 
 def assign_turns(inits: Any, batches: Any, ranks: Any) -> Any:

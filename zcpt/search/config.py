@@ -192,6 +192,7 @@ def configure(
         raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     if preset is not None and base is not None:
         raise ConfigError(f"preset '{preset}' and a whole configuration are given: leave one of them out.")
+    options = upgrade_settings(options)
     known = [f.name for f in fields(SearchConfig)]
     for name in options:
         if name not in known:
@@ -217,7 +218,7 @@ _RENAMED_SETTINGS = {"struck_inputs": "removed_inputs"}
 
 
 def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the settings in a file of an earlier version to the fields of ``SearchConfig``."""
+    """Rename settings of an earlier version, from its run folders or from code, to the fields of ``SearchConfig``."""
     return {_RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
