@@ -113,9 +113,7 @@ def test_a_real_proxy_on_another_space(pictures: TensorDataset, tmp_path: Path) 
     changes = {"proxy": "naswot", "proposals": 2, "layers": 8, "validation_batches": 2}
     space = zcpt.get_space("nasbench-macro")
     run_small_search(space, pictures, run_dir=tmp_path / "whole", **changes)
-    run_in_group(
-        2, lambda rank: run_small_search(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path
-    )
+    run_in_group(2, lambda rank: run_small_search(space, pictures, run_dir=tmp_path / "run", **changes)[0], tmp_path)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
