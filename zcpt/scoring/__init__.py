@@ -1,4 +1,4 @@
-"""From a supernet and a mini-batch to scores, and from scores to the importance of candidates."""
+"""Scores of a network on a mini-batch, and the importances of candidates that follow from them."""
 
 from zcpt.scoring.criterion import (
     ComponentScores,

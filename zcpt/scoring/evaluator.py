@@ -1,4 +1,4 @@
-"""From a network, mixtures and a batch to scores, by either of two engines that give the same answer."""
+"""Scores of a network under mixtures, by either of two engines that give the same answer."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def score_mixtures(
 ) -> Tensor:
     """Score one network under P mixtures, all on the same batch.
 
-    A score depends on the weights, the mixture and the batch and on nothing else; the network is not copied
-    and is afterwards what it was, bit for bit.
+    A score depends on the weights, the mixture and the batch and on nothing else. The network is not copied, and is
+    left unchanged, bit for bit.
 
     Args:
         net: A supernet; or a discrete network, with ``[None]`` as mixtures.
-        proxy: What to measure.
+        proxy: The proxy.
         mixtures: P mixtures.
         batch: Images [B, C, H, W], normalised, and labels [B], on the network's device.
-        engine: ``"plain"`` runs the network once for each mixture. ``"fast"`` gives the same scores but for rounding
-            (1e-3 at most), for proxies of the naswot family. ``"auto"`` is the fast one where it can be used.
-        precision: What the network is computed in.
+        engine: ``"plain"`` computes the proxy for each mixture by itself. ``"fast"`` gives the same scores up to
+            rounding (1e-3 at most), for proxies that declare ``fast_engine``. ``"auto"`` is fast where possible.
+        precision: Precision of the network's computation.
         max_memory: Bytes that the fast engine may take at once; 0 sets no limit.
 
     Returns:
@@ -54,6 +54,7 @@ def score_mixtures(
     Raises:
         ProxyError: The batch is too small for the proxy.
         ConfigError: The engine cannot score the network with the proxy, or not in so little memory.
+        SpaceError: A mixture belongs to another supernet.
     """
     return Evaluator(net, proxy, engine=engine, precision=precision, max_memory=max_memory).score_mixtures(
         mixtures, batch
@@ -61,9 +62,9 @@ def score_mixtures(
 
 
 class Evaluator:
-    """Scores one network again and again; its weights must stay what they are.
+    """Scores one network many times; its weights must not change between calls.
 
-    The arguments are those of ``score_mixtures``.
+    Arguments are those of ``score_mixtures``.
 
     Raises:
         ConfigError: The engine cannot score the network with the proxy.
@@ -87,11 +88,13 @@ class Evaluator:
             raise ConfigError(f"a network must be a torch.nn.Module, not {net!r}: build it first.")
         self.net = net
         self.proxy = proxy
-        self._asked, self._dtype, self._max_memory = engine, _DTYPES[precision], max_memory
-        self._choose(mixed=False)
+        self._requested_engine = engine
+        self._dtype = _DTYPES[precision]
+        self._max_memory = max_memory
+        self._choose_engine(mixed=False)
 
-    def _choose(self, mixed: bool) -> None:
-        self.engine = resolve_engine(self._asked, self.proxy, self._max_memory, self.net, mixed)
+    def _choose_engine(self, mixed: bool) -> None:
+        self.engine = resolve_engine(self._requested_engine, self.proxy, self._max_memory, self.net, mixed)
         if self.engine == "fast":
             assert isinstance(self.proxy, Naswot)
             self._scorer: FastEvaluator | PlainEvaluator = FastEvaluator(
@@ -101,15 +104,17 @@ class Evaluator:
             self._scorer = PlainEvaluator(self.net, self.proxy, self._dtype)
 
     def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
-        """Scores [P] of P mixtures on one batch, float64, on the CPU.
+        """Return the scores [P] of P mixtures on one batch, float64, on the CPU.
 
         Raises:
             ProxyError: The batch is too small for the proxy, or no ReLU ran.
             ConfigError: The engine cannot score the network under mixtures, or ``max_memory`` is too little.
+            SpaceError: A mixture belongs to another supernet.
         """
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
-            self._choose(mixed)  # only now it shows that the network takes mixtures
+            # A network of other code: only its first mixture shows that it is a search network, not a discrete one.
+            self._choose_engine(mixed)
         with scoring_context(self.net, self.proxy, batch):
             return self._scorer.score_mixtures(mixtures, batch)
 
@@ -120,23 +125,26 @@ class Evaluator:
             ConfigError: ``max_memory`` is too little.
         """
         with scoring_context(self.net, self.proxy, batch):
-            return (
-                self._scorer.estimate_memory(mixtures, batch.images)
-                if isinstance(self._scorer, FastEvaluator)
-                else None
-            )
+            if not isinstance(self._scorer, FastEvaluator):
+                return None
+            return self._scorer.estimate_memory(mixtures, batch.images)
 
 
 @contextmanager
 def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None]:
-    """What a proxy relies on: evaluation mode, no gradients, seeded noise; ProxyError if the batch is too small."""
+    """Set up what a proxy relies on: evaluation mode, no gradients, seeded noise.
+
+    Raises:
+        ProxyError: The batch is too small for the proxy.
+    """
     if len(batch.images) < proxy.min_batch:
         raise ProxyError(
-            f"proxy '{proxy.name}' cannot tell networks apart by {len(batch.images)} image: "
+            f"proxy '{proxy.name}' cannot compare networks on {len(batch.images)} image: "
             f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
         )
-    modules = list(net.modules())  # once: going through thousands takes as long as scoring a small network
-    # A caller's inference mode would take away what proxies notice changes by, and gradients for good.
+    modules = list(net.modules())  # listed once: for thousands that takes as long as scoring a small network
+    # Left here, because tensors of a caller's inference mode have no version counter, by which proxies notice changes,
+    # and can never have gradients.
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -149,19 +157,19 @@ def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None
 def resolve_engine(
     engine: Engine, proxy: Proxy, max_memory: float = 0, net: nn.Module | None = None, mixed: bool = False
 ) -> Engine:
-    """The engine that scores networks with a proxy.
+    """Return the engine that scores networks with a proxy, "plain" or "fast".
 
     Args:
-        engine: What was asked for.
-        proxy: What is measured.
-        max_memory: What was asked for.
-        net: A network, where it is known.
-        mixed: Whether it is scored under mixtures, be it a supernet or not.
+        engine: Requested engine.
+        proxy: The proxy.
+        max_memory: Requested limit in bytes; 0 sets none.
+        net: The network, where it is known.
+        mixed: Whether it is scored under mixtures, be it a ``Supernet`` or not.
 
     Raises:
-        ConfigError: It cannot do what was asked for.
+        ConfigError: The requested engine cannot score this, or the limit needs the fast engine.
     """
-    reason = _obstacle(proxy, net, mixed)
+    reason = _describe_obstacle(proxy, net, mixed)
     if engine == "fast" and reason:
         raise ConfigError(f"--engine fast cannot be used: {reason}. Give --engine plain, or leave it out.")
     chosen: Engine = "plain" if reason or engine == "plain" else "fast"
@@ -171,17 +179,17 @@ def resolve_engine(
     return chosen
 
 
-def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
-    """Why the fast engine cannot score networks with a proxy, or this one; empty if it can."""
+def _describe_obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
+    """Return why the fast engine cannot score networks with a proxy, or this network; empty if it can."""
     if not (proxy.fast_engine and isinstance(proxy, Naswot)):
         return f"it computes naswot and naswot-official, not proxy '{proxy.name}'"
     if isinstance(net, Supernet):
         if type(net).forward is not Supernet.forward or type(net).compute_values is not Supernet.compute_values:
-            return f"{type(net).__name__} has a forward pass of its own, and it carries out the program"
+            return f"{type(net).__name__} has a forward pass of its own, and it executes the program"
         if net._forward_pre_hooks or net._forward_hooks:
-            return f"{type(net).__name__} has hooks, and it carries out the program"
+            return f"{type(net).__name__} has hooks, and it executes the program"
     elif net is not None and (mixed or hasattr(net, "choices")):
-        return f"{type(net).__name__} is a search network of other code, which it cannot look into"
+        return f"{type(net).__name__} is a search network of other code, which it cannot trace"
     return ""
 
 
@@ -189,14 +197,14 @@ def _obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
 def seed_stochastic_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
     """Give every stochastic module of a network a seed of its own, derived from one."""
     stochastic = [module for module in modules if isinstance(module, Stochastic)]
-    before = [module.seed for module in stochastic]
+    seeds_before = [module.seed for module in stochastic]
     for index, module in enumerate(stochastic):
         module.seed = derive_seed(seed, "noise", index)
     try:
         yield
     finally:
-        for module, earlier in zip(stochastic, before, strict=True):
-            module.seed = earlier
+        for module, seed_before in zip(stochastic, seeds_before, strict=True):
+            module.seed = seed_before
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The plain evaluator, which defines what a score is: one forward pass for each mixture."""
+"""The plain engine, the reference that defines a score: the proxy is computed for each mixture by itself."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ class PlainEvaluator:
     """Scores any network with any proxy.
 
     Args:
-        net: In evaluation mode.
-        proxy: What to measure.
-        dtype: To compute in; with another one than float32 convolutions and products are taken in it (autocast).
+        net: A network in evaluation mode.
+        proxy: The proxy.
+        dtype: Type to compute in; another one than float32 is that of convolutions and products (autocast).
     """
 
     def __init__(self, net: nn.Module, proxy: Proxy, dtype: torch.dtype = torch.float32) -> None:
-        self.net, self.proxy, self.dtype = net, proxy, dtype
+        self.net = net
+        self.proxy = proxy
+        self.dtype = dtype
 
     def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
         """Return the scores [P] of P mixtures on one batch, float64, on the CPU."""
-        lower = self.dtype != torch.float32
-        with torch.autocast(batch.images.device.type, self.dtype, enabled=lower):
+        uses_autocast = self.dtype != torch.float32
+        with torch.autocast(batch.images.device.type, self.dtype, enabled=uses_autocast):
             scores = [self.proxy.score(self.net, batch, mixture) for mixture in mixtures]
         return torch.tensor(scores, dtype=torch.float64, device="cpu")

@@ -106,7 +106,7 @@ def test_discrete_networks_are_scored_by_the_same_call(space: SearchSpace, batch
 
 def test_one_image_is_refused_with_a_batch_size_to_use(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
-    with pytest.raises(ProxyError, match="by 1 image: use a batch size of at least 2, such as --batch-size 64"):
+    with pytest.raises(ProxyError, match="on 1 image: use a batch size of at least 2, such as --batch-size 64"):
         zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], Batch(batch.images[:1], batch.labels[:1]))
 
 

@@ -169,7 +169,7 @@ def test_unknown_names_and_single_images_are_refused() -> None:
     images, labels = appendix.batch()[:2]
     for name in SEEDS:
         if zcpt.get_proxy(name).min_batch > 1:
-            with pytest.raises(ProxyError, match=f"proxy '{name}' cannot tell networks apart by 1 image"):
+            with pytest.raises(ProxyError, match=f"proxy '{name}' cannot compare networks on 1 image"):
                 zcpt.score(appendix.network(), Batch(images[:1], labels[:1]), name)
 
 
