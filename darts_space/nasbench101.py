@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import permutations
@@ -73,7 +73,7 @@ class CellSpec:
                 raise SpaceError(describe_unknown_name("operation", name, OPERATIONS))
 
     @classmethod
-    def from_arrays(cls, matrix: Sequence[Sequence[Any]], ops: Sequence[str]) -> CellSpec:
+    def from_arrays(cls, matrix: Iterable[Iterable[Any]], ops: Sequence[str]) -> CellSpec:
         """Build a cell from lists or arrays."""
         rows = (tuple(int(entry) if entry in (0, 1) else entry for entry in row) for row in matrix)
         return cls(tuple(rows), tuple(ops))

@@ -1,13 +1,18 @@
 """What holds for every space, every order and every proxy that comes with zcpt."""
 
+from __future__ import annotations
+
 import json
 import math
 import zlib
 from itertools import combinations, product
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
@@ -15,6 +20,7 @@ from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_arch
 from zcpt.cost import compute_output_size
 from zcpt.search import ORDERS, PRESETS
 from zcpt.search.propose import Proposer
+from zcpt.space import SearchSpace
 
 SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
@@ -23,7 +29,7 @@ SLOW = {"proxyless"}
 """Spaces of so deep a supernet that a proposal with a real proxy takes ten seconds (they score in test_evaluate)."""
 
 
-def search_and_resume(space, pictures, folder, **options):
+def search_and_resume(space: SearchSpace, pictures: TensorDataset, folder: Path, **options: Any) -> Any:
     """A search; then the same again without the last two decisions of its last proposal and the validation."""
     options = {**SETTINGS, "layers": LAYERS[space.name], "num_classes": 10, "run_dir": folder, **options}
     result = zcpt.search(space, pictures, **options)
@@ -38,7 +44,7 @@ def search_and_resume(space, pictures, folder, **options):
     return result
 
 
-def check_choice(result):
+def check_choice(result: Any) -> None:
     assert sorted(n for c in result.candidates for n in c.proposals) == [0, 1]
     if len(result.candidates) == 2:
         means = [candidate.mean for candidate in result.candidates]
@@ -47,27 +53,39 @@ def check_choice(result):
 
 @pytest.mark.few_spaces
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_two_proposals_validation_and_resume(space, order, pictures, tmp_path):
+def test_two_proposals_validation_and_resume(
+    space: SearchSpace, order: str, pictures: TensorDataset, tmp_path: Path
+) -> None:
     """Each step of the method. The proxy is a cheap one: an order does not know which one there is."""
     check_choice(search_and_resume(space, pictures, tmp_path / "run", proposals=2, order=order, proxy="hashed"))
 
 
 @pytest.mark.parametrize("preset", [None, *PRESETS])
-def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(space, preset, pictures, tmp_path):
-    options = {"proxy": "hashed"} if space.name in SLOW else {}
+def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(
+    space: SearchSpace, preset: str | None, pictures: TensorDataset, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"proxy": "hashed"} if space.name in SLOW else {}
     search_and_resume(space, pictures, tmp_path / "run", proposals=1, preset=preset, **options)
 
 
 @pytest.mark.parametrize("preset", [None, *PRESETS])
-def test_validation_with_the_proxy_of_a_preset(space, preset, pictures, monkeypatch):
+def test_validation_with_the_proxy_of_a_preset(
+    space: SearchSpace, preset: str | None, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Proposer, "propose", lambda self, number: random_architecture(self.space, number))
-    options = {**SETTINGS, "layers": LAYERS[space.name], "num_classes": 10, "proposals": 2, "preset": preset}
+    options: dict[str, Any] = {
+        **SETTINGS,
+        "layers": LAYERS[space.name],
+        "num_classes": 10,
+        "proposals": 2,
+        "preset": preset,
+    }
     result = zcpt.search(space, pictures, **options)
     assert [len(candidate.scores) for candidate in result.candidates] == [3, 3]
     check_choice(result)
 
 
-def test_text_round_trip(space):
+def test_text_round_trip(space: SearchSpace) -> None:
     for seed in range(20):
         architecture = random_architecture(space, seed)
         assert space.parse(space.format(architecture)) == architecture
@@ -75,15 +93,15 @@ def test_text_round_trip(space):
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 32), (33, 47), (5, 5), (1, 1)])
 @pytest.mark.parametrize("auxiliary", [False, True])
-def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
+def test_networks_train_and_classify_at_any_image_size(space: SearchSpace, size: Any, auxiliary: bool) -> None:
     shape = tiny_network_config(space, image_size=size, in_channels=1, num_classes=7)
-    network = space.build_network(random_architecture(space, 1), shape, auxiliary=auxiliary)
+    network: Any = space.build_network(random_architecture(space, 1), shape, auxiliary=auxiliary)
     network.set_drop_path(0.5)
     images = torch.randn(3, 1, *size)
-    outputs = network.train()(images)
-    outputs = outputs if auxiliary else (outputs,)
+    result: Any = network.train()(images)
+    outputs = result if auxiliary else (result,)
     assert [output.shape for output in outputs] == [(3, 7)] * (1 + auxiliary)
-    sum(output.sum() for output in outputs).backward()
+    torch.stack([output.sum() for output in outputs]).sum().backward()
     assert all(
         p.grad is not None for name, p in network.named_parameters() if "auxiliary" in name or "classifier" in name
     )
@@ -95,7 +113,7 @@ def test_networks_train_and_classify_at_any_image_size(space, size, auxiliary):
 @pytest.mark.parametrize(
     "shape", [{}, {"image_size": (32, 32), "channels": 16}, {"image_size": (9, 20), "in_channels": 1}]
 )
-def test_analytic_cost_is_that_of_the_network(space, shape):
+def test_analytic_cost_is_that_of_the_network(space: SearchSpace, shape: Any) -> None:
     shape = tiny_network_config(space, **shape)
     for seed in range(3):
         architecture = random_architecture(space, seed)
@@ -108,7 +126,7 @@ def test_analytic_cost_is_that_of_the_network(space, shape):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 20), (128, 130)])
-def test_every_block_is_what_it_says(space, size):
+def test_every_block_is_what_it_says(space: SearchSpace, size: Any) -> None:
     blocks = set(space.all_blocks(tiny_network_config(space, image_size=size)))
     assert len({block.key for block in blocks}) == len(blocks)
     for block in blocks:
@@ -125,7 +143,7 @@ def test_every_block_is_what_it_says(space, size):
         )
 
 
-def partly_decided(space, generator, most=1500):
+def partly_decided(space: SearchSpace, generator: Any, most: int = 1500) -> Any:
     """What random decisions leave: few enough architectures to try them all."""
     allowed = {choice.name: choice.selectable for choice in space.choices}
     order = [space.choices[i] for i in torch.randperm(len(space.choices), generator=generator).tolist()]
@@ -138,11 +156,11 @@ def partly_decided(space, generator, most=1500):
     return allowed
 
 
-def test_the_cheapest_is_the_cheapest_of_all(space):
+def test_the_cheapest_is_the_cheapest_of_all(space: SearchSpace) -> None:
     shape, generator = tiny_network_config(space), torch.Generator().manual_seed(0)
     for seed in range(3):
 
-        def price(block, seed=seed):
+        def price(block: Any, seed: Any = seed) -> Any:
             return zlib.crc32(f"{seed} {block.key}".encode()) % 1000
 
         complete, allowed = space.build_cheapest_finder(shape, price), partly_decided(space, generator)
@@ -151,17 +169,18 @@ def test_the_cheapest_is_the_cheapest_of_all(space):
         every = {space.architecture(dict(zip(names, row, strict=True))) for row in rows}
         totals = {architecture: sum(map(price, space.blocks(architecture, shape))) for architecture in every}
         found = complete(allowed)
+        assert found is not None
         space.check(found)
         assert found in totals
         assert totals[found] == min(totals.values())
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "nasbench-macro", "nasbench1shot1-1"])
-def test_the_cheapest_of_a_whole_space(name):
+def test_the_cheapest_of_a_whole_space(name: str) -> None:
     space = zcpt.get_space(name)
     shape, generator = tiny_network_config(space, channels=8), torch.Generator().manual_seed(1)
 
-    def price(block):
+    def price(block: Any) -> Any:
         return zlib.crc32(block.key.encode()) % 1000
 
     names, complete = [choice.name for choice in space.choices], space.build_cheapest_finder(shape, price)
@@ -172,10 +191,12 @@ def test_the_cheapest_of_a_whole_space(name):
     for most in (10**9, 5000, 500, 100, 50, 10, 5, 1):
         allowed = partly_decided(space, generator, most)
         left = [a for a in every if all(set(kept) <= {*allowed[n]} for n, kept in a.kept.items())]
-        assert totals[complete(allowed)] == min(totals[architecture] for architecture in left)
+        found = complete(allowed)
+        assert found is not None
+        assert totals[found] == min(totals[architecture] for architecture in left)
 
 
-def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space):
+def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space: SearchSpace) -> None:
     for seed in range(5):
         architecture = random_architecture(space, seed)
         canonical = space.canonicalize(architecture)
@@ -183,14 +204,14 @@ def test_a_canonical_architecture_stands_for_itself_and_costs_the_same(space):
         assert space.cost(canonical, tiny_network_config(space)) == space.cost(architecture, tiny_network_config(space))
 
 
-def test_the_auxiliary_head_is_not_part_of_the_cost(space):
+def test_the_auxiliary_head_is_not_part_of_the_cost(space: SearchSpace) -> None:
     architecture, shape = random_architecture(space, 0), tiny_network_config(space)
     network = space.build_network(architecture, shape, auxiliary=True)
     own = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("auxiliary."))
     assert own == space.cost(architecture, shape).params
 
 
-def without_dropout(network):
+def without_dropout(network: Any) -> Any:
     """The network without dropout of its features, whose outputs in training mode then repeat."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -198,7 +219,7 @@ def without_dropout(network):
     return network
 
 
-def test_drop_path_drops_images_in_training_only(space):
+def test_drop_path_drops_images_in_training_only(space: SearchSpace) -> None:
     small = {c.name: [n for n in c.candidates if THREE_BY_THREE.search(n)] for c in space.choices}
     kept = {c.name: tuple(small[c.name] or c.candidates)[: c.keep] for c in space.choices}
     network = without_dropout(space.build_network(space.architecture(kept), tiny_network_config(space)))
@@ -212,7 +233,7 @@ def test_drop_path_drops_images_in_training_only(space):
     torch.testing.assert_close(network(images), network(images))
 
 
-def test_networks_do_not_share_state(space):
+def test_networks_do_not_share_state(space: SearchSpace) -> None:
     one, other = (space.build_network(random_architecture(space, s), tiny_network_config(space)) for s in (0, 1))
     without_dropout(other)
     torch.manual_seed(0)  # some operations are noise
@@ -222,13 +243,13 @@ def test_networks_do_not_share_state(space):
     torch.testing.assert_close(other(torch.ones(2, 3, 8, 8)), before)
 
 
-def test_cells_can_be_drawn(space):
+def test_cells_can_be_drawn(space: SearchSpace) -> None:
     for cell in space.cells(random_architecture(space, 4)):
         assert all(source in cell.nodes and target in cell.nodes for source, target, _ in cell.arrows)
         assert all(cell.nodes.index(source) < cell.nodes.index(target) for source, target, _ in cell.arrows)
 
 
-def test_the_space_counts_itself(space):
+def test_the_space_counts_itself(space: SearchSpace) -> None:
     counts = {
         "darts": 1_037_664_180**2,
         **dict.fromkeys(ROBUST, 2_123_366_400),

@@ -59,7 +59,7 @@ class DatasetBatches:
 
     def __init__(
         self,
-        dataset: Dataset[tuple[Tensor, int]],
+        dataset: Dataset[Any],
         indices: Sequence[int] | None = None,
         num_classes: int | None = None,
         about: Mapping[str, object] | None = None,

@@ -1,5 +1,9 @@
 """The DARTS space against published counts."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -29,7 +33,7 @@ CIFAR = NetworkConfig(channels=36, layers=20)
 IMAGENET = NetworkConfig(channels=48, layers=14, num_classes=1000, image_size=(224, 224))
 
 
-def genotype(name):
+def genotype(name: str) -> Any:
     cells = []
     for row in PUBLISHED[name][:2]:
         cells.append([(SHORT[pair[:2]], int(pair[3:])) for pair in row.split() if pair != "|"])
@@ -38,7 +42,7 @@ def genotype(name):
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))
-def test_sizes_of_the_published_genotypes_to_the_printed_digit(name):
+def test_sizes_of_the_published_genotypes_to_the_printed_digit(name: str) -> None:
     *_, cifar_params, imagenet_params, imagenet_macs, cifar_macs = PUBLISHED[name]
     architecture = DARTS.parse(genotype(name))
     cifar, imagenet = DARTS.cost(architecture, CIFAR), DARTS.cost(architecture, IMAGENET)
@@ -49,53 +53,53 @@ def test_sizes_of_the_published_genotypes_to_the_printed_digit(name):
 
 
 @pytest.mark.parametrize("shape", [CIFAR, IMAGENET])
-def test_the_networks_have_the_parameters_that_the_formula_says(shape):
+def test_the_networks_have_the_parameters_that_the_formula_says(shape: Any) -> None:
     architecture = DARTS.parse(genotype("in_0"))
-    network = DARTS.build_network(architecture, shape)
+    network: Any = DARTS.build_network(architecture, shape)
     assert sum(p.numel() for p in network.parameters()) == DARTS.cost(architecture, shape).params
 
 
-def test_published_size_of_the_supernet_and_of_the_space():
+def test_published_size_of_the_supernet_and_of_the_space() -> None:
     net = DARTS.supernet(channels=16, layers=8)
     assert sum(parameter.numel() for parameter in net.parameters()) == 1_930_618
     assert DARTS.count() == 1_037_664_180**2
     assert len([choice for choice in DARTS.choices if choice.phase == 0]) == 28
 
 
-def test_the_imagenet_supernet_has_the_wider_stem():
+def test_the_imagenet_supernet_has_the_wider_stem() -> None:
     net = DARTS.supernet(channels=16, layers=3, image_size=(128, 128))
     convs = [m for m in net.get_submodule("stem").modules() if isinstance(m, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.stride[0]) for c in convs] == [(3, 24, 2), (24, 48, 2), (48, 48, 2)]
     assert net.eval()(torch.randn(1, 3, 128, 128)).shape == (1, 10)
-    network = DARTS.build_network(DARTS.parse(genotype("in_0")), IMAGENET)
+    network: Any = DARTS.build_network(DARTS.parse(genotype("in_0")), IMAGENET)
     convs = [m for m in network.stem.modules() if isinstance(m, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convs] == [(3, 24), (24, 48), (48, 48)]
 
 
-def test_pools_are_normalised_in_the_supernet_only():
+def test_pools_are_normalised_in_the_supernet_only() -> None:
     net = DARTS.supernet(channels=4, layers=3)
-    pool = net.get_submodule("cells.0.node2.edge0.max_pool_3x3")
+    pool: Any = net.get_submodule("cells.0.node2.edge0.max_pool_3x3")
     assert [type(m) for m in pool] == [nn.MaxPool2d, nn.BatchNorm2d]
-    network = DARTS.network(DARTS.parse(genotype("in_1")), channels=4, layers=3)
+    network: Any = DARTS.network(DARTS.parse(genotype("in_1")), channels=4, layers=3)
     pools = [m for m in network.modules() if isinstance(m, nn.AvgPool2d)]
     assert len(pools) == 2
 
 
-def test_identities_are_not_dropped_and_other_operations_are():
-    network = DARTS.network(DARTS.parse(genotype("C10_1")), channels=4, layers=3)
+def test_identities_are_not_dropped_and_other_operations_are() -> None:
+    network: Any = DARTS.network(DARTS.parse(genotype("C10_1")), channels=4, layers=3)
     assert isinstance(network.cells[0].edges[0], nn.Identity)
     assert all(isinstance(edge, nn.Sequential) for edge in list(network.cells[0].edges)[1:])
 
 
-def test_the_auxiliary_head_of_darts_pools_its_8x8_maps_to_2x2():
-    network = DARTS.network(DARTS.parse(genotype("C10_0")), channels=36, layers=20, auxiliary=True)
+def test_the_auxiliary_head_of_darts_pools_its_8x8_maps_to_2x2() -> None:
+    network: Any = DARTS.network(DARTS.parse(genotype("C10_0")), channels=36, layers=20, auxiliary=True)
     assert network.auxiliary_after == 13
     # DARTS: 1x1 to 128, BN, 2x2 to 768, BN, linear; its input has 4 * 4 * 36 channels
     published = 576 * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + 768 * 10 + 10
     assert sum(p.numel() for p in network.auxiliary.parameters()) == published
 
 
-def test_operations_of_inputs_that_were_not_kept_are_no_part_of_an_architecture():
+def test_operations_of_inputs_that_were_not_kept_are_no_part_of_an_architecture() -> None:
     decisions = {c.name: c.candidates[: c.keep] for c in DARTS.choices}
     other = {**decisions, "normal/node5/edge4": ("skip_connect",)}
     assert DARTS.architecture(decisions) == DARTS.architecture(other)
@@ -105,17 +109,18 @@ def test_operations_of_inputs_that_were_not_kept_are_no_part_of_an_architecture(
         DARTS.check(Architecture("darts", superfluous))
 
 
-def test_too_few_cells_are_refused():
+def test_too_few_cells_are_refused() -> None:
     with pytest.raises(SpaceError, match="at least 3 cells"):
         DARTS.supernet(channels=4, layers=2)
 
 
-def test_each_cell_reads_the_two_cells_before_it():
-    network = DARTS.build_network(
+def test_each_cell_reads_the_two_cells_before_it() -> None:
+    network: Any = DARTS.build_network(
         DARTS.parse(genotype("C10_0")), NetworkConfig(channels=4, layers=5, image_size=(8, 8))
     )
-    reads, made = [], []
-    stem = []
+    reads: list[Any] = []
+    made: list[Any] = []
+    stem: list[Any] = []
     for cell in network.cells:
         cell.register_forward_pre_hook(lambda _, given: reads.append(given))
         cell.register_forward_hook(lambda _, given, output: made.append(output))

@@ -1,5 +1,7 @@
 """The DARTS text notation, read by a grammar."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 
@@ -22,7 +24,7 @@ DARTS_V2 = (
 )
 
 
-def test_published_spellings_are_read():
+def test_published_spellings_are_read() -> None:
     architecture = DARTS.parse(DARTS_V2)
     assert architecture.kept["normal/node4/inputs"] == ("0", "1")
     assert architecture["normal/node4/edge0"] == "skip_connect"
@@ -30,7 +32,7 @@ def test_published_spellings_are_read():
     assert round(zcpt.get_space("darts").cost(architecture, zcpt.space.NetworkConfig(36, 20)).params / 1e6, 1) == 3.3
 
 
-def test_tuples_lists_json_and_white_space_are_all_the_same():
+def test_tuples_lists_json_and_white_space_are_all_the_same() -> None:
     text = genotype("C10_0")
     fields = {kind: [list(pair) for pair in pairs] for kind, pairs in read_genotype(text).items()}
     document = {**fields, "normal_concat": [2, 3, 4, 5], "reduce_concat": [2, 3, 4, 5]}
@@ -43,7 +45,7 @@ def test_tuples_lists_json_and_white_space_are_all_the_same():
     assert all(DARTS.parse(variant) == DARTS.parse(text) for variant in variants)
 
 
-def test_what_is_written_is_what_darts_prints():
+def test_what_is_written_is_what_darts_prints() -> None:
     text = genotype("C10_0")
     assert DARTS.format(DARTS.parse(text)) == text
     assert write_genotype(read_genotype(text)) == text
@@ -68,7 +70,7 @@ def test_what_is_written_is_what_darts_prints():
         (")", "", "is not of the form"),
     ],
 )
-def test_anything_else_is_refused(old, new, complaint):
+def test_anything_else_is_refused(old: str, new: str, complaint: str) -> None:
     text = genotype("C10_0")
     assert old in text
     with pytest.raises(SpaceError, match=complaint):
@@ -77,7 +79,7 @@ def test_anything_else_is_refused(old, new, complaint):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="Genotype(normal=[]'_concat{}:,0123|~+ ", max_size=60))
-def test_no_text_does_anything_but_parse_or_be_refused(text):
+def test_no_text_does_anything_but_parse_or_be_refused(text: str) -> None:
     for space in map(zcpt.get_space, SPACES):
         with contextlib.suppress(SpaceError):
             architecture = space.parse(text)  # eight digits are a network of NAS-Bench-Macro

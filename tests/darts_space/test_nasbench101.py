@@ -1,7 +1,11 @@
 """Cells and networks of NAS-Bench-101 against published facts."""
 
+from __future__ import annotations
+
 import csv
 import gzip
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +32,14 @@ INCEPTION = CellSpec.from_arrays(
 )
 
 
-def cell(edges, ops=None):
+def cell(edges: Any, ops: Any = None) -> Any:
     """A cell from pairs (source, target)."""
     size = 1 + max(target for _, target in edges)
     matrix = [[int((source, target) in edges) for target in range(size)] for source in range(size)]
     return CellSpec.from_arrays(matrix, ["input", *(ops or [C3] * (size - 2)), "output"])
 
 
-def test_published_size_of_the_inception_cell():
+def test_published_size_of_the_inception_cell() -> None:
     assert sum_costs(network_blocks(INCEPTION, NetworkConfig(128, 9))).params == 2_694_282
 
 
@@ -51,14 +55,14 @@ def test_published_size_of_the_inception_cell():
         ([(0, 1), (0, 3), (1, 2), (1, 4), (2, 3), (3, 4)], 8, 15, (8, 8, 7, 7, 15)),
     ],
 )
-def test_published_channels_of_the_vertices(edges, inputs, outputs, widths):
+def test_published_channels_of_the_vertices(edges: Any, inputs: int, outputs: int, widths: Any) -> None:
     assert cell(edges).compute_widths(inputs, outputs) == widths
 
 
-def test_a_cell_computes_what_it_should():
+def test_a_cell_computes_what_it_should() -> None:
     """Sums into vertices, cut to their width; concatenation and the projected input into the output."""
     spec = cell([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)], [C3, MAX])
-    network = NasBench101Network(spec, NetworkConfig(5, 3), auxiliary=False).eval()
+    network: Any = NasBench101Network(spec, NetworkConfig(5, 3), auxiliary=False).eval()
     body = network.cells[0]
     x = torch.randn(2, 5, 6, 6)
     one = body.operations["1"](body.projections["1"](x))
@@ -67,7 +71,7 @@ def test_a_cell_computes_what_it_should():
     torch.testing.assert_close(body(x), torch.cat([one, two], 1) + body.projections["3"](x))
 
 
-def test_what_has_no_influence_is_pruned():
+def test_what_has_no_influence_is_pruned() -> None:
     # Vertex 2 goes nowhere, vertex 3 comes from nowhere.
     spec = cell([(0, 1), (1, 2), (3, 4), (1, 5), (4, 5), (0, 4)], [C1, C3, C3, MAX])
     assert spec.list_live() == (0, 1, 4, 5)
@@ -76,7 +80,7 @@ def test_what_has_no_influence_is_pruned():
         cell([(0, 1), (2, 3)]).prune()
 
 
-def test_isomorphism_knows_graphs_and_labels_and_not_numbers():
+def test_isomorphism_knows_graphs_and_labels_and_not_numbers() -> None:
     one = cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C1, C3])
     assert one.isomorphism_class() == cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C3, C1]).isomorphism_class()
     assert one.isomorphism_class() == cell([(0, 1), (0, 3), (1, 4), (3, 4), (0, 2)], [C1, MAX, C3]).isomorphism_class()
@@ -87,7 +91,7 @@ def test_isomorphism_knows_graphs_and_labels_and_not_numbers():
     assert straight.isomorphism_class() != crossed.isomorphism_class()
 
 
-def test_the_notation_is_the_call_of_the_published_api():
+def test_the_notation_is_the_call_of_the_published_api() -> None:
     text = write_model_spec(INCEPTION)
     assert text.startswith("ModelSpec(matrix=[[0, 1, 1, 1, 0, 1, 0], [0,")
     assert text.endswith(f"ops=['input', '{C1}', '{C3}', '{C3}', '{C3}', 'maxpool3x3', 'output'])")
@@ -117,7 +121,7 @@ def test_the_notation_is_the_call_of_the_published_api():
         ("'maxpool3x3'", "'maxpool3x'", "unknown operation 'maxpool3x': did you mean 'maxpool3x3'"),
     ],
 )
-def test_anything_else_is_refused(old, new, complaint):
+def test_anything_else_is_refused(old: str, new: str, complaint: str) -> None:
     text = write_model_spec(INCEPTION)
     assert old in text
     with pytest.raises(SpaceError, match=complaint):
@@ -125,7 +129,7 @@ def test_anything_else_is_refused(old, new, complaint):
 
 
 @pytest.mark.data
-def test_published_sizes_of_500_networks(real_data):
+def test_published_sizes_of_500_networks(real_data: Path) -> None:
     with gzip.open(real_data / "tables" / "nb101_zcproxies_naslib500.csv.gz", "rt", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 500
@@ -134,12 +138,12 @@ def test_published_sizes_of_500_networks(real_data):
         params = round(float(row["params_M"]) * 1e6)
         assert sum_costs(network_blocks(spec, NetworkConfig(128, 9))).params == params
         if index % 100 == 0 or len(spec.ops) == 2:
-            network = NasBench101Network(spec, NetworkConfig(128, 9), auxiliary=False)
+            network: Any = NasBench101Network(spec, NetworkConfig(128, 9), auxiliary=False)
             assert sum(p.numel() for p in network.parameters()) == params
             assert network.eval()(torch.randn(1, 3, 8, 8)).shape == (1, 10)
 
 
-def matrix_of(row):
+def matrix_of(row: Any) -> Any:
     """The matrix of a row of the tables: 'a' and 49 digits."""
     digits = list(map(int, row["adj49"][1:]))
     return [digits[i : i + 7] for i in range(0, 49, 7)]

@@ -1,7 +1,11 @@
 """NAS-Bench-201 against published counts."""
 
+from __future__ import annotations
+
 import csv
 import gzip
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,45 +19,45 @@ SPACE = zcpt.get_space("nasbench201")
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
 
 
-def test_published_size_of_the_supernet_and_of_the_space():
+def test_published_size_of_the_supernet_and_of_the_space() -> None:
     net = SPACE.supernet(channels=16, layers=5)
     assert sum(parameter.numel() for parameter in net.parameters()) == 1_686_106
     assert SPACE.count() == 15_625
 
 
-def test_published_size_of_the_best_cell():
+def test_published_size_of_the_best_cell() -> None:
     cost = SPACE.cost(SPACE.parse(BEST), NetworkConfig(16, 5))
     assert (cost.params, cost.macs) == (1_073_466, 153_272_960)
 
 
-def test_the_notation_is_read_and_written():
+def test_the_notation_is_read_and_written() -> None:
     architecture = SPACE.parse(f"  {BEST}\n")
     assert architecture["node3/edge0"] == "skip_connect"
     assert SPACE.format(architecture) == BEST
 
 
-def test_the_network_is_the_published_one_written_out():
+def test_the_network_is_the_published_one_written_out() -> None:
     """Stem, two cells, and the residual block between them, from torch's functions alone."""
     network = SPACE.network(SPACE.parse(BEST), channels=4, layers=1).eval()
     parts = network.state_dict()
 
-    def conv(x, name, kernel, stride=1, relu=True):
+    def conv(x: Any, name: str, kernel: int, stride: int = 1, relu: bool = True) -> Any:
         x = F.conv2d(x.relu() if relu else x, parts[f"{name}.1.weight"], stride=stride, padding=kernel // 2)
         return F.batch_norm(x, parts[f"{name}.2.running_mean"], parts[f"{name}.2.running_var"])
 
-    def cell(x, name):
-        def edge(target, source, x, kernel):
+    def cell(x: Any, name: str) -> Any:
+        def edge(target: Any, source: Any, x: Any, kernel: int) -> Any:
             return conv(x, f"{name}.edges.{target}_{source}.0", kernel)
 
         one = edge(1, 0, x, 3)
         two = edge(2, 0, x, 3) + edge(2, 1, one, 3)
         return x + edge(3, 1, one, 3) + edge(3, 2, two, 1)
 
-    def residual(x, name):
+    def residual(x: Any, name: str) -> Any:
         short = F.conv2d(F.avg_pool2d(x, 2), parts[f"{name}.shortcut.1.weight"])
         return conv(conv(x, f"{name}.conv_a", 3, 2), f"{name}.conv_b", 3) + short
 
-    def norm(x, name):
+    def norm(x: Any, name: str) -> Any:
         return F.batch_norm(x, parts[f"{name}.running_mean"], parts[f"{name}.running_var"])
 
     images = torch.randn(2, 3, 8, 8)
@@ -79,13 +83,13 @@ def test_the_network_is_the_published_one_written_out():
         ),
     ],
 )
-def test_anything_else_is_refused(text, complaint):
+def test_anything_else_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(SpaceError, match=complaint):
         SPACE.parse(text)
 
 
 @pytest.mark.data
-def test_sizes_of_every_25th_cell_of_the_benchmark(real_data):
+def test_sizes_of_every_25th_cell_of_the_benchmark(real_data: Path) -> None:
     with gzip.open(real_data / "tables" / "nb201_accuracy.csv.gz", "rt", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == SPACE.count() == len({SPACE.parse(row["arch_str"]) for row in rows})
@@ -98,7 +102,7 @@ def test_sizes_of_every_25th_cell_of_the_benchmark(real_data):
 
 
 @pytest.mark.data
-def test_networks_of_the_benchmark_have_the_parameters_that_the_formula_says(real_data):
+def test_networks_of_the_benchmark_have_the_parameters_that_the_formula_says(real_data: Path) -> None:
     with gzip.open(real_data / "tables" / "nb201_accuracy.csv.gz", "rt", newline="") as file:
         rows = list(csv.DictReader(file))[::1500]
     for row in rows:

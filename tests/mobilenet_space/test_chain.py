@@ -1,5 +1,9 @@
 """What all chain spaces share."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,18 +15,18 @@ SPACES = [zcpt.get_space(name) for name in ("nasbench-macro", "proxyless")]
 
 
 @pytest.fixture(params=SPACES, ids=lambda space: space.name)
-def chain(request):
+def chain(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_the_depth_is_fixed(chain):
+def test_the_depth_is_fixed(chain: Any) -> None:
     layers = len(chain.choices)
     for given in (1, layers - 1, layers + 1):
         with pytest.raises(SpaceError, match=f"have {layers} layers, not {given}: give {layers} or leave"):
             chain.supernet(channels=8, layers=given)
 
 
-def test_canonical_architectures_are_the_same_networks(chain):
+def test_canonical_architectures_are_the_same_networks(chain: Any) -> None:
     """The same seed gives the same weights, and they the same logits."""
     images = torch.randn(2, 3, 8, 8)
     moved = 0
@@ -39,12 +43,12 @@ def test_canonical_architectures_are_the_same_networks(chain):
     assert moved
 
 
-def test_the_auxiliary_head_sits_two_thirds_into_the_network(chain):
+def test_the_auxiliary_head_sits_two_thirds_into_the_network(chain: Any) -> None:
     network = chain.build_network(random_architecture(chain, 0), tiny_network_config(chain), auxiliary=True)
     assert network.auxiliary_after == {8: 5, 21: 14}[len(chain.choices)]
 
 
-def test_one_picture_shows_one_stage(chain):
+def test_one_picture_shows_one_stage(chain: Any) -> None:
     architecture = random_architecture(chain, 2)
     graphs = chain.cells(architecture)
     assert [len(graph.arrows) for graph in graphs] == [stage.layers for stage in chain.stages]
@@ -53,7 +57,7 @@ def test_one_picture_shows_one_stage(chain):
     assert shown == {choice.name: architecture[choice.name] for choice in chain.choices}
 
 
-def test_removing_a_candidate_takes_its_share_away_and_no_more(chain):
+def test_removing_a_candidate_takes_its_share_away_and_no_more(chain: Any) -> None:
     start = zcpt.Mixture.initial(chain.choices)
     choice = chain.choices[1]
     count = len(choice.candidates)

@@ -1,17 +1,20 @@
 """The ProxylessNAS-like space against published counts."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import zcpt
-from mobilenet_space.proxyless import CANDIDATES
+from mobilenet_space.proxyless import CANDIDATES, Proxyless
 from zcpt import SpaceError
 from zcpt.space import NetworkConfig
 
-SPACE = zcpt.get_space("proxyless")
+SPACE = Proxyless()
 # ProxylessNAS (GPU) as its authors published it; pytorchcv and others count 7,119,848 parameters.
 PROXYLESS_GPU = (
     "k5_e3 skip skip skip k7_e3 skip skip k3_e3 k7_e6 skip skip k5_e3 "
@@ -20,28 +23,28 @@ PROXYLESS_GPU = (
 IMAGENET = NetworkConfig(40, 21, num_classes=1000, image_size=(224, 224))
 
 
-def strides(size):
+def strides(size: Any) -> Any:
     skeleton = SPACE.skeleton(NetworkConfig(40, 21, image_size=size))
     return [skeleton.stem.stride, *(layer.stride for layer in skeleton.layers[::4])], skeleton.last.output_size
 
 
-def test_published_size_of_proxyless_gpu():
+def test_published_size_of_proxyless_gpu() -> None:
     architecture = SPACE.parse(PROXYLESS_GPU)
     cost = SPACE.cost(architecture, IMAGENET)
     assert cost.params == 7_119_848
     assert round(cost.macs / 1e6) == 465
-    network = SPACE.build_network(architecture, IMAGENET)
+    network: Any = SPACE.build_network(architecture, IMAGENET)
     assert sum(p.numel() for p in network.parameters()) == cost.params
 
 
-def test_published_number_of_architectures_and_of_choices():
+def test_published_number_of_architectures_and_of_choices() -> None:
     assert SPACE.count() == 6**6 * 7**15 == 221_502_229_807_900_608
     fixed = [i for i, choice in enumerate(SPACE.choices) if "identity" not in choice.candidates]
     assert fixed == [0, 4, 8, 12, 16, 20]
     assert all(choice.start == "one" for choice in SPACE.choices)
 
 
-def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8():
+def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8() -> None:
     assert strides((224, 224)) == ([2, 2, 2, 2, 1, 2, 1], (7, 7))
     assert strides((128, 160))[1] == (4, 5)
     assert strides((127, 224)) == ([1, 1, 2, 2, 1, 2, 1], (16, 28))
@@ -49,8 +52,8 @@ def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8():
     assert strides((1, 1))[1] == (1, 1)
 
 
-def test_published_widths_come_out_at_the_published_width_and_others_in_proportion():
-    def widths(channels):
+def test_published_widths_come_out_at_the_published_width_and_others_in_proportion() -> None:
+    def widths(channels: int) -> Any:
         skeleton = SPACE.skeleton(NetworkConfig(channels, 21))
         before = [layer.out_channels for layer in skeleton.before]
         return [
@@ -65,20 +68,20 @@ def test_published_widths_come_out_at_the_published_width_and_others_in_proporti
     assert min(widths(1)[1:]) == 8
 
 
-def test_the_supernet_is_drawn_as_published_and_the_network_as_pytorch_does():
-    net = SPACE.supernet(channels=16, layers=21)
+def test_the_supernet_is_drawn_as_published_and_the_network_as_pytorch_does() -> None:
+    net: Any = SPACE.supernet(channels=16, layers=21)
     for name in ("layer09.mb_k5_e6.branch.0.0", "layer09.mb_k5_e6.branch.1.0", "stem.0.0"):
         conv = net.get_submodule(name)
         expected = math.sqrt(2 / (math.prod(conv.kernel_size) * conv.out_channels))
         assert conv.weight.std().item() == pytest.approx(expected, rel=0.1)
-    network = SPACE.build_network(SPACE.parse(" ".join(["k5_e6"] * 21)), NetworkConfig(16, 21))
+    network: Any = SPACE.build_network(SPACE.parse(" ".join(["k5_e6"] * 21)), NetworkConfig(16, 21))
     conv = network.get_submodule("layers.9.branch.1.0")
     assert conv.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 25), rel=0.1)
 
 
-def test_only_the_network_has_dropout_and_only_its_features():
+def test_only_the_network_has_dropout_and_only_its_features() -> None:
     assert not any(isinstance(m, nn.Dropout) for m in SPACE.supernet(channels=4, layers=21).modules())
-    network = SPACE.build_network(SPACE.parse(PROXYLESS_GPU), NetworkConfig(4, 21))
+    network: Any = SPACE.build_network(SPACE.parse(PROXYLESS_GPU), NetworkConfig(4, 21))
     (dropout,) = (m for m in network.modules() if isinstance(m, nn.Dropout))
     assert dropout.p == 0.2
     images = torch.randn(2, 3, 8, 8)
@@ -87,7 +90,7 @@ def test_only_the_network_has_dropout_and_only_its_features():
     assert not torch.equal(network(images), logits)
 
 
-def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_once():
+def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_once() -> None:
     net = SPACE.supernet(channels=8, layers=21).eval()
     # two in each of the 126 MBConvs, one in the layer before them, and those of the stem and of the head
     assert sum("ReLU" in type(m).__name__ for m in net.modules()) == 2 * 126 + 3
@@ -102,14 +105,15 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     )
     for proxy in ("naswot", "naswot-official"):
         with torch.no_grad():
-            kernel = zcpt.get_proxy(proxy).compute_kernel(net, torch.randn(2, 3, 16, 16))
+            scorer: Any = zcpt.get_proxy(proxy)
+            kernel = scorer.compute_kernel(net, torch.randn(2, 3, 16, 16))
         assert kernel.diagonal().tolist() == [units] * 2
 
 
-def test_undecided_layers_are_an_unweighted_sum():
+def test_undecided_layers_are_an_unweighted_sum() -> None:
     net = SPACE.supernet(channels=8, layers=21).eval()
-    mixed = dict(net.named_children())["layer01"]
-    seen = {}
+    mixed: Any = dict(net.named_children())["layer01"]
+    seen: dict[str, torch.Tensor] = {}
     mixed["mb_k3_e3"].register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
     net.get_submodule("layer02.mb_k3_e3").register_forward_pre_hook(lambda _, inputs: seen.update(sum=inputs[0]))
     with torch.no_grad():
@@ -119,13 +123,13 @@ def test_undecided_layers_are_an_unweighted_sum():
     torch.testing.assert_close(seen["sum"], sum(terms))
 
 
-def test_the_notation_is_read_and_written():
+def test_the_notation_is_read_and_written() -> None:
     architecture = SPACE.parse(f"\n {PROXYLESS_GPU.replace(' ', '  ')} ")
     assert SPACE.format(architecture) == PROXYLESS_GPU
     assert [architecture[f"layer{i:02d}"] for i in (0, 1, 20)] == ["mb_k5_e3", "identity", "mb_k7_e6"]
 
 
-def test_the_numbers_of_the_published_code_are_read_too():
+def test_the_numbers_of_the_published_code_are_read_too() -> None:
     numbers = "2 -1 -1 -1 4 -1 -1 0 5 -1 -1 2 3 -1 0 2 5 5 5 3 5"
     assert SPACE.parse(numbers) == SPACE.parse(PROXYLESS_GPU)
     assert CANDIDATES == ("mb_k3_e3", "mb_k3_e6", "mb_k5_e3", "mb_k5_e6", "mb_k7_e3", "mb_k7_e6", "identity")
@@ -143,6 +147,6 @@ def test_the_numbers_of_the_published_code_are_read_too():
         (PROXYLESS_GPU.replace("k5_e3", "__import__('os')", 1), "unknown operation '__import__"),
     ],
 )
-def test_anything_else_is_refused(text, complaint):
+def test_anything_else_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(SpaceError, match=complaint):
         SPACE.parse(text)

@@ -1,5 +1,9 @@
 """Mini-batches that depend on a seed alone."""
 
+from __future__ import annotations
+
+from typing import Any, cast
+
 import pytest
 import torch
 from torch.utils.data import (
@@ -24,12 +28,12 @@ class Noisy(TensorDataset):
 
     classes = ("a", "b", "c", "d")
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         image, label = super().__getitem__(index)
         return image + torch.rand(1) / 2, label
 
 
-def test_a_batch_depends_on_its_seed_alone():
+def test_a_batch_depends_on_its_seed_alone() -> None:
     batches = DatasetBatches(Noisy(IMAGES, LABELS))
     first = batches.draw(8, seed=5)
     batches.draw(3, seed=6)
@@ -40,7 +44,7 @@ def test_a_batch_depends_on_its_seed_alone():
     assert batches.num_classes == 4
 
 
-def test_a_batch_has_different_images_of_the_part_it_draws_from():
+def test_a_batch_has_different_images_of_the_part_it_draws_from() -> None:
     batches = DatasetBatches(TensorDataset(IMAGES, LABELS), indices=[3, 5, 7, 11], num_classes=4)
     assert len(batches) == 4
     batch = batches.draw(4, seed=0)
@@ -48,7 +52,7 @@ def test_a_batch_has_different_images_of_the_part_it_draws_from():
     assert torch.equal(batch.labels, batch.images.flatten().long() % 4)
 
 
-def test_what_people_have_is_accepted():
+def test_what_people_have_is_accepted() -> None:
     batches = DatasetBatches(TensorDataset(IMAGES, LABELS), num_classes=4)
     assert as_batches(batches) is batches
     assert as_batches((IMAGES, LABELS)).num_classes == 4
@@ -79,7 +83,7 @@ SAMPLED = {
 
 
 @pytest.mark.parametrize(("options", "count"), SAMPLED.values(), ids=SAMPLED)
-def test_a_loader_is_drawn_from_where_its_sampler_draws(options, count):
+def test_a_loader_is_drawn_from_where_its_sampler_draws(options: Any, count: Any) -> None:
     loader = DataLoader(TensorDataset(IMAGES, LABELS), **options)
     drawn = {image for batch, _ in loader for image in batch.flatten().tolist()}
     batches = as_batches(loader, num_classes=4)
@@ -87,7 +91,7 @@ def test_a_loader_is_drawn_from_where_its_sampler_draws(options, count):
     assert drawn <= set(batches.draw(count, 0).images.flatten().tolist())
 
 
-def test_a_loader_whose_sampler_is_not_understood_is_refused():
+def test_a_loader_whose_sampler_is_not_understood_is_refused() -> None:
     data = TensorDataset(IMAGES, LABELS)
     sentence = r"with a {} draws are not known: give it a SubsetRandomSampler, .* or pass torch\.utils\.data\.Subset"
     with pytest.raises(ConfigError, match=sentence.format("WeightedRandomSampler")):
@@ -99,19 +103,19 @@ def test_a_loader_whose_sampler_is_not_understood_is_refused():
 
 
 class Endless(IterableDataset):
-    def __iter__(self):
+    def __iter__(self) -> Any:
         return iter(())
 
 
-def test_items_that_are_no_pairs_are_named():
+def test_items_that_are_no_pairs_are_named() -> None:
     three = TensorDataset(IMAGES, LABELS, LABELS)
     with pytest.raises(DataError, match=r"must be pairs \(image, label\), not 3 values"):
         DatasetBatches(three, num_classes=4).draw(2, 0)
     with pytest.raises(DataError, match=r"must be pairs \(image, label\), not Tensor"):
-        DatasetBatches(IMAGES, num_classes=4).draw(2, 0)
+        DatasetBatches(cast(Any, IMAGES), num_classes=4).draw(2, 0)
 
 
-def test_a_fingerprint_tells_images_labels_and_order_apart():
+def test_a_fingerprint_tells_images_labels_and_order_apart() -> None:
     batch = Batch(IMAGES, LABELS)
     assert compute_fingerprint(batch) == compute_fingerprint(Batch(IMAGES.clone(), LABELS.clone()))
     others = [Batch(IMAGES + 1e-6, LABELS), Batch(IMAGES, LABELS + 1), Batch(IMAGES.flip(0), LABELS)]

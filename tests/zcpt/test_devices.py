@@ -1,5 +1,9 @@
 """Which GPU is whose."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,16 +13,18 @@ from zcpt.devices import select_local_gpu
 
 
 @pytest.fixture
-def taken(monkeypatch):
+def taken(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A machine with two GPUs; the numbers of those that are taken."""
-    numbers = []
+    numbers: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", numbers.append)
     return numbers
 
 
 @pytest.mark.parametrize(("local", "number"), [(None, 0), ("0", 0), ("1", 1)])
-def test_each_process_takes_the_gpu_of_its_number(local, number, taken, monkeypatch):
+def test_each_process_takes_the_gpu_of_its_number(
+    local: str | None, number: int, taken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if local:
         monkeypatch.setenv("LOCAL_RANK", local)
@@ -26,7 +32,7 @@ def test_each_process_takes_the_gpu_of_its_number(local, number, taken, monkeypa
     assert taken == [number]
 
 
-def test_more_processes_than_gpus_are_refused(taken, monkeypatch):
+def test_more_processes_than_gpus_are_refused(taken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match=r"process 2 of this machine has no GPU .* --nproc-per-node 2, or .* cuda:0"):
         select_local_gpu()
@@ -34,7 +40,9 @@ def test_more_processes_than_gpus_are_refused(taken, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "own"), [(None, 1), ("cuda", 1), ("cuda:0", 0), ("cpu", 0)])
-def test_a_device_that_was_named_is_that_of_all(name, own, taken, monkeypatch):
+def test_a_device_that_was_named_is_that_of_all(
+    name: str | None, own: int, taken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("zcpt.cli._options.resolve_device", torch.device)
     monkeypatch.setenv("LOCAL_RANK", "1")

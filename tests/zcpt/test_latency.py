@@ -1,5 +1,10 @@
 """Latency tables."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +16,7 @@ from zcpt.search.budgets import Budget, BudgetChecker
 from zcpt.space import NetworkConfig
 
 
-def test_a_measured_table_has_every_block_of_the_space(tmp_path):
+def test_a_measured_table_has_every_block_of_the_space(tmp_path: Path) -> None:
     space = zcpt.get_space("nasbench201")
     shape = tiny_network_config(space)
     table = measure_latency(space, shape, torch.device("cpu"), batch_size=2, repeats=2)
@@ -25,7 +30,7 @@ def test_a_measured_table_has_every_block_of_the_space(tmp_path):
     read.check(space, shape, "device.json")
 
 
-def test_the_latency_of_a_network_adds_up():
+def test_the_latency_of_a_network_adds_up() -> None:
     """Five cells in each of three stages; what counts is written down here, not asked of the code."""
     space = zcpt.get_space("nasbench201")
     shape = NetworkConfig(4, 5, image_size=(8, 8))
@@ -53,7 +58,7 @@ def test_the_latency_of_a_network_adds_up():
         ),
     ],
 )
-def test_what_is_no_table_is_refused(text, complaint, tmp_path):
+def test_what_is_no_table_is_refused(text: str, complaint: Any, tmp_path: Path) -> None:
     path = tmp_path / "device.json"
     if text is not None:
         path.write_text(text)

@@ -1,5 +1,7 @@
 """What the discrete networks of all spaces share."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from zcpt.layers import DropPath, _pool_corners
 
 
-def test_the_auxiliary_head_scales_its_windows():
+def test_the_auxiliary_head_scales_its_windows() -> None:
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(_pool_corners(x), nn.AvgPool2d(5, 3)(x))
     torch.testing.assert_close(_pool_corners(x[..., :7, :7]), nn.AvgPool2d(5, 2)(x[..., :7, :7]))
@@ -15,7 +17,7 @@ def test_the_auxiliary_head_scales_its_windows():
         assert _pool_corners(torch.randn(2, 3, *size)).shape[-2:] == (2, 2)
 
 
-def test_drop_path_drops_whole_images_and_keeps_the_mean():
+def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     drop = DropPath().train()
     drop.probability.fill_(0.3)
     torch.manual_seed(0)

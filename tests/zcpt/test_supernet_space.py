@@ -1,10 +1,14 @@
 """Spaces that their supernet describes. The documented one keeps the whole contract (tests/test_contract.py)."""
 
-from typing import ClassVar
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import zcpt
 from zcpt import Choice, NetworkConfig, SpaceError, Supernet, SupernetSpace, WidthDepth
@@ -12,7 +16,7 @@ from zcpt import Choice, NetworkConfig, SpaceError, Supernet, SupernetSpace, Wid
 SHAPE = NetworkConfig(channels=4, layers=1, num_classes=5, image_size=(8, 8))
 
 
-def conv(kernel, inputs=4, stride=1):
+def conv(kernel: int, inputs: int = 4, stride: int = 1) -> Any:
     return nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, 4, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(4))
 
 
@@ -27,7 +31,7 @@ class Graph(SupernetSpace):
         Choice("inputs", ("stem", "first", "second"), keep=2, start="one", phase=1),
     )
 
-    def build_supernet(self, shape):
+    def build_supernet(self, shape: Any) -> Any:
         net = Supernet(self.choices)
         stem = net.fixed("stem", conv(3, shape.in_channels, stride=2), net.IMAGES)
         candidates = {"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity()}
@@ -43,11 +47,11 @@ class Graph(SupernetSpace):
 GRAPH = Graph()
 
 
-def architecture(first=("conv3", "skip"), second="conv3", inputs=("stem", "second")):
+def architecture(first: Any = ("conv3", "skip"), second: str = "conv3", inputs: Any = ("stem", "second")) -> Any:
     return zcpt.Architecture("graph", {"first": tuple(first), "second": (second,), "inputs": tuple(inputs)})
 
 
-def decided(net, kept):
+def decided(net: Any, kept: Any) -> Any:
     mixture = net.initial_mixture()
     for name, candidates in kept.items():
         mixture = mixture.select(name, candidates)
@@ -55,8 +59,9 @@ def decided(net, kept):
 
 
 @pytest.mark.parametrize("found", [architecture(), architecture(("conv5", "conv3"), "skip", ("stem", "first"))])
-def test_the_network_computes_what_the_decided_supernet_does(found):
-    network, net = GRAPH.build_network(found, SHAPE).eval(), GRAPH.build_supernet(SHAPE).eval()
+def test_the_network_computes_what_the_decided_supernet_does(found: zcpt.Architecture) -> None:
+    network: Any = GRAPH.build_network(found, SHAPE).eval()
+    net = GRAPH.build_supernet(SHAPE).eval()
     # A kept candidate has drop path behind it, and so one more name.
     weights = net.state_dict()
     for name, value in network.body.state_dict().items():
@@ -66,7 +71,7 @@ def test_the_network_computes_what_the_decided_supernet_does(found):
     assert torch.equal(network(images), net(images, decided(net, found.kept)))
 
 
-def test_cost_counts_what_the_architecture_computes():
+def test_cost_counts_what_the_architecture_computes() -> None:
     stem, conv3, conv5, classifier = 3 * 4 * 9 + 8, 4 * 4 * 9 + 8, 4 * 4 * 25 + 8, 8 * 5 + 5
     assert GRAPH.cost(architecture(), SHAPE).params == stem + 2 * conv3 + classifier
     # What only the lost input needs is not computed.
@@ -76,19 +81,19 @@ def test_cost_counts_what_the_architecture_computes():
     assert GRAPH.cost(without, SHAPE).macs == 16 * (108 + 144 + 400) + 40
 
 
-def test_a_search_ends_in_a_network(pictures):
-    options = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 2, "num_classes": 10}
+def test_a_search_ends_in_a_network(pictures: TensorDataset) -> None:
+    options: dict[str, Any] = {"batch_size": 4, "validation_batch_size": 4, "validation_batches": 2, "num_classes": 10}
     result = zcpt.search(GRAPH, pictures, proxy="hashed", proposals=2, **options)
     GRAPH.check(result.architecture)
     assert len(result.architecture.kept["inputs"]) == 2
 
 
-def test_budgets_need_operations_that_do_not_depend_on_inputs(pictures):
+def test_budgets_need_operations_that_do_not_depend_on_inputs(pictures: TensorDataset) -> None:
     with pytest.raises(SpaceError, match="space 'graph' does not support budgets: its cost depends on which inputs"):
         zcpt.search(GRAPH, pictures, max_params=1000, batch_size=4, validation_batch_size=4, num_classes=10)
 
 
-def test_notation():
+def test_notation() -> None:
     text = "first=conv3+skip, second=conv3, inputs=stem+second"
     assert GRAPH.format(architecture()) == text
     assert GRAPH.parse(f" {text}\n") == architecture()
@@ -100,40 +105,40 @@ def test_notation():
 
 
 class Wrong(Graph):
-    """What may go wrong in build_supernet."""
+    """Space whose build_supernet each test replaces by a wrong one."""
 
     name = "wrong"
-    build: ClassVar = None
+    build: ClassVar[Any] = None
 
-    def build_supernet(self, shape):
+    def build_supernet(self, shape: Any) -> Any:
         net = Supernet([*self.choices[:2], Choice("third", ("x",))])
         return type(self).build(net, net.fixed("stem", conv(3, shape.in_channels), net.IMAGES))
 
 
-def classified(net, x):
+def classified(net: Any, x: Any) -> Any:
     net.fixed("head", nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)), x)
     return net
 
 
-def with_first(net, stem, **candidates):
+def with_first(net: Any, stem: Any, **candidates: Any) -> Any:
     given = {"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity(), **candidates}
     return net.mixed("m", "first", given, stem)
 
 
-def unread(net, stem):
+def unread(net: Any, stem: Any) -> Any:
     m = with_first(net, stem)
     s = net.mixed("s", "second", {"conv3": conv(3), "skip": nn.Identity()}, stem)
     net.mixed("t", "third", {"x": conv(3)}, s)
     return classified(net, m)
 
 
-def chain(net, stem, again=None, **candidates):
+def chain(net: Any, stem: Any, again: Any = None, **candidates: Any) -> Any:
     given = {"conv3": again or conv(3), "skip": nn.Identity()}
     s = net.mixed("s", "second", given, with_first(net, stem, **candidates))
     return classified(net, net.mixed("t", "third", {"x": conv(3)}, s))
 
 
-def shared(net, stem):
+def shared(net: Any, stem: Any) -> Any:
     twice = conv(3)
     return chain(net, stem, again=twice, conv3=twice)
 
@@ -151,20 +156,22 @@ def shared(net, stem):
         ),
     ],
 )
-def test_a_supernet_that_cannot_be_is_refused_before_anything_is_written(build, message, pictures, tmp_path):
+def test_a_supernet_that_cannot_be_is_refused_before_anything_is_written(
+    build: Any, message: str, pictures: TensorDataset, tmp_path: Path
+) -> None:
     Wrong.build = staticmethod(build)
     with pytest.raises(SpaceError, match=message):
         zcpt.search(Wrong(), pictures, run_dir=tmp_path / "run", batch_size=4, validation_batch_size=4, num_classes=5)
     assert not (tmp_path / "run").exists()
 
 
-def test_one_size_is_meant_for_all():
+def test_one_size_is_meant_for_all() -> None:
     assert GRAPH.train_size == GRAPH.small_size == GRAPH.search_size
-    larger = type("Larger", (Graph,), {"train_size": WidthDepth(8, 1)})
+    larger: Any = type("Larger", (Graph,), {"train_size": WidthDepth(8, 1)})
     assert (larger.train_size, larger.small_size) == (WidthDepth(8, 1), WidthDepth(4, 1))
 
 
-def test_the_auxiliary_head_reads_the_maps_two_thirds_in():
+def test_the_auxiliary_head_reads_the_maps_two_thirds_in() -> None:
     network = GRAPH.build_network(architecture(), SHAPE, auxiliary=True).train()
     logits, auxiliary = network(torch.randn(3, 3, 8, 8))
     assert logits.shape == auxiliary.shape == (3, 5)
