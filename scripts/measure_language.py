@@ -29,14 +29,13 @@ IRREGULAR_PARTICIPLES = (
         re.findall(
             r"\w+",
             """
-    begun bound broken brought built caught chosen done drawn driven fallen fed felt fought frozen given gone grown
+    begun bound broken brought built caught chosen done drawn driven fallen fed felt fought freed frozen given gone grown
     heard held hidden kept known laid led lost made meant met paid said sent shown spent stood stuck sunk taken
     taught thought told torn understood undone withdrawn won worn written
     """,
         )
     )
 )
-NO_PARTICIPLES = {"need", "seed", "feed", "speed", "embed", "exceed", "proceed", "succeed", "bleed", "breed"}
 IMPERATIVES = set(
     re.findall(
         r"\w+",
@@ -100,7 +99,7 @@ class Tally:
 def is_participle(name: str) -> bool:
     """Return whether a function name is, or begins with, a past participle: ``drawn``, ``judged_rows``."""
     word = name.strip("_").split("_")[0].lower()
-    regular = len(word) > 3 and word.endswith("ed") and word not in NO_PARTICIPLES
+    regular = len(word) > 3 and word.endswith("ed") and word != "embed" and not word.endswith("eed")  # need, reseed
     return regular or word in IRREGULAR_PARTICIPLES
 
 
