@@ -29,8 +29,8 @@ IRREGULAR_PARTICIPLES = (
         re.findall(
             r"\w+",
             """
-    begun bound broken brought built caught chosen done drawn driven fallen fed felt fought freed frozen given gone grown
-    heard held hidden kept known laid led lost made meant met paid said sent shown spent stood stuck sunk taken
+    begun bound broken brought built caught chosen done drawn driven fallen fed felt fought freed frozen given gone
+    grown heard held hidden kept known laid led lost made meant met paid said sent shown spent stood stuck sunk taken
     taught thought told torn understood undone withdrawn won worn written
     """,
         )
