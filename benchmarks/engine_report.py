@@ -44,23 +44,23 @@ beside the seconds that an evaluation takes.
 
 def report(document: Mapping[str, Any]) -> str:
     """The page."""
-    return PAGE + "".join(_section(measure_cost) for measure_cost in document.values())
+    return PAGE + "".join(_section(results) for results in document.values())
 
 
-def _section(measure_cost: Mapping[str, Any]) -> str:
-    spaces = [name for name in BATCHES if name in measure_cost]
+def _section(results: Mapping[str, Any]) -> str:
+    spaces = [name for name in BATCHES if name in results]
     page = SECTION.format(
-        **measure_cost,
+        **results,
         proposals=table(
             ("space", "B", "evaluations", *ENGINES, "plain", "fast", *(f"{engine}, memory" for engine in ENGINES)),
-            (_proposal(name, measure_cost[name]) for name in spaces),
+            (_proposal(name, results[name]) for name in spaces),
         ),
         evaluations=table(
             ("space", *(f"{engine}, {when}" for when in ("first", "last") for engine in ENGINES)),
-            (_evaluation(name, measure_cost[name]) for name in spaces),
+            (_evaluation(name, results[name]) for name in spaces),
         ),
     )
-    return page + (_growth(measure_cost["growth"], measure_cost["limits"]) if "growth" in measure_cost else "")
+    return page + (_growth(results["growth"], results["limits"]) if "growth" in results else "")
 
 
 def _proposal(name: str, row: Mapping[str, Any]) -> Sequence[str]:
@@ -82,8 +82,8 @@ def _evaluation(name: str, row: Mapping[str, Any]) -> Sequence[str]:
 
 def _growth(growth: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
     rows = [
-        (name, ", ".join(f"{value}: {taken:.3f} s" for value, taken in measure_cost.items()))
-        for name, measure_cost in growth.items()
+        (name, ", ".join(f"{value}: {taken:.3f} s" for value, taken in results.items()))
+        for name, results in growth.items()
         if name != "of"
     ]
     rates = limits["rates"]

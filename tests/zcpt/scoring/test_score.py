@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ class Counting(nn.Module):
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.net, self.fails, self.runs = appendix.network(), fails, 0
+        self.seen: torch.Tensor
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, x: Any) -> Any:
@@ -64,7 +65,7 @@ def state(model: Any) -> Any:
         "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()],
         "attributes": [sorted(vars(module)) for module in model.modules()],
         "runs": model.runs,
-        "generators": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
+        "generators": (torch.get_rng_state().tolist(), random.getstate(), cast(Any, np.random.get_state())[1].tolist()),
     }
 
 
@@ -95,7 +96,7 @@ class Careless(Proxy):
 
     name, higher_is_better = "careless", True
 
-    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> None:
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> float:
         net.train()
         with torch.enable_grad():
             net.requires_grad_(True)(batch.images.mul_(2)).sum().backward()
@@ -116,11 +117,11 @@ def test_also_when_the_proxy_spoils_it_and_fails() -> None:
 
 def test_scores_come_by_name_and_do_not_depend_on_each_other() -> None:
     net, batch = used(), appendix.batch()
-    every = zcpt.score(net, tuple(batch)[:2], SEEDS)
+    every = zcpt.score(net, (batch.images, batch.labels), SEEDS)
     assert tuple(every) == SEEDS
     for name in ("naswot", "snip", "synflow"):
         assert zcpt.score(net, batch, zcpt.get_proxy(name)) == {name: every[name]}
-    assert zcpt.score(net, list(batch), ["plain", zcpt.get_proxy("naswot")]).keys() == {"plain", "naswot"}
+    assert zcpt.score(net, cast(Any, list(batch)), ["plain", zcpt.get_proxy("naswot")]).keys() == {"plain", "naswot"}
     assert zcpt.score(net, batch, []) == {}
 
 
@@ -178,7 +179,7 @@ def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps() -> None:
     wrapped = nn.DataParallel(appendix.network())
     compiled = torch.compile(appendix.network())
     assert zcpt.score(wrapped, appendix.batch(), list(plain)) == plain
-    assert zcpt.score(compiled, appendix.batch(), list(plain)) == plain
+    assert zcpt.score(cast(nn.Module, compiled), appendix.batch(), list(plain)) == plain
 
 
 def test_what_the_caller_has_set_for_new_tensors_changes_nothing() -> None:
@@ -197,7 +198,7 @@ def test_batches_made_in_inference_mode_do_as_well() -> None:
     names = [*SEEDS, "zico"]
     plain = zcpt.score(appendix.network(), appendix.batch(), names)
     with torch.inference_mode():
-        batch = Batch(*(tensor.clone() for tensor in appendix.batch()[:2]))
+        batch = Batch(appendix.batch().images.clone(), appendix.batch().labels.clone())
         assert zcpt.score(appendix.network(), batch, names) == plain
     assert zcpt.score(appendix.network(), batch, names) == plain
 
@@ -248,7 +249,7 @@ def test_a_mixture_is_for_supernets(batch: zcpt.Batch) -> None:
 def test_what_is_no_proxy_or_given_twice_is_refused() -> None:
     for wrong in (zcpt.proxies.Swap, [None], [zcpt.proxies.Swap]):
         with pytest.raises(ProxyError, match="is no proxy: give names of 'zcpt list proxies', or proxies such as Swap"):
-            zcpt.score(appendix.network(), appendix.batch(), wrong)
+            zcpt.score(appendix.network(), appendix.batch(), cast(Any, wrong))
     twice = [zcpt.proxies.Swap(repeats=1), zcpt.proxies.Swap(repeats=2)]
     with pytest.raises(ProxyError, match="swap comes twice: give it once"):
         zcpt.score(appendix.network(), appendix.batch(), twice)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-import zcpt
 from zcpt import Mixture
+from zcpt.proxies import Naswot
 from zcpt.scoring.fast import FastEvaluator
 
 FAMILY = ["naswot", "naswot-official"]
-NASWOT = zcpt.get_proxy("naswot")
+NASWOT = Naswot()
 
 
-def images(batch: zcpt.Batch = 6, size: int = 8, seed: int = 0) -> Any:
+def images(batch: int = 6, size: int = 8, seed: int = 0) -> Any:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,7 +25,8 @@ def test_kernels_on_a_gpu_are_those_of_the_plain_engine(space: SearchSpace, prox
     net = move_network(space.build_supernet(tiny_network_config(space)), CUDA).eval()
     pictures = torch.randn(images, 3, 8, 8, generator=generator)
     batch = move_batch(zcpt.Batch(pictures, torch.zeros(images, dtype=torch.int64)), CUDA)
-    naswot, choice = zcpt.get_proxy(proxy), space.choices[0]
+    naswot: Any = zcpt.get_proxy(proxy)
+    choice = space.choices[0]
     removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
     with torch.no_grad(), seed_stochastic_modules(net.modules(), 0):
         kernels, finite = FastEvaluator(net, naswot).compute_kernels(removed, batch.images)

@@ -271,7 +271,7 @@ def test_double_precision_stays_double(kind: str) -> None:
         x = x.clone().mul_(1)
         return net.head(net.relu(net.conv(x)))
 
-    net = Calls(whole, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), head=head())
+    net: Any = Calls(whole, conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU(), head=head())
     net = (net if kind == "opaque" else nn.Sequential(*net.children())).double()
     with torch.no_grad():
         net.get_submodule("conv" if kind == "opaque" else "0").bias.fill_(1e-12)
@@ -281,7 +281,7 @@ def test_double_precision_stays_double(kind: str) -> None:
 @pytest.mark.few_spaces
 @pytest.mark.parametrize("proxy", FAMILY)
 @pytest.mark.parametrize("engine", ["plain", "fast"])
-def test_bf16(space: SearchSpace, proxy: Any, engine: str) -> None:
+def test_bf16(space: SearchSpace, proxy: Any, engine: Any) -> None:
     net, given = space.build_supernet(tiny_network_config(space)), zcpt.Batch(images(), torch.arange(6))
     score = zcpt.score_mixtures(
         net, zcpt.get_proxy(proxy), [net.initial_mixture()], given, engine=engine, precision="bf16"

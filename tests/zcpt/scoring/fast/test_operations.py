@@ -44,7 +44,14 @@ def test_max_pools(size: Any, layout: Any) -> None:
 @pytest.mark.parametrize("counted", [True, False], ids=["padding counts", "padding does not"])
 def test_average_pools(size: Any, counted: bool) -> None:
     x = torch.randn(3, 5, *size)
-    windows = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (2, 1, 1), ((1, 3), (2, 1), (0, 1)), (2, None, 1)]
+    windows: list[tuple[Any, Any, Any]] = [
+        (3, 1, 1),
+        (3, 2, 1),
+        (2, 2, 0),
+        (2, 1, 1),
+        ((1, 3), (2, 1), (0, 1)),
+        (2, None, 1),
+    ]
     for window, stride, padding in windows:
         small = window == 2 and min(size) == 1 and padding == 0
         if not small:
@@ -102,12 +109,13 @@ def test_outputs_are_those_of_the_network(size: int) -> None:
         convolution = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias)
         norm = nn.BatchNorm2d(8)
         for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+            assert tensor is not None
             tensor.uniform_(0.5, 2)
         net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), convolution, norm, nn.ReLU()).eval()
         given = images(3, size)
         with torch.no_grad():
             graph = rewrite_graph(build_graph(net, tuple(given.shape), torch.float32, given.device, NASWOT.is_counted))
-            values = {}
+            values: dict[Any, torch.Tensor] = {}
             for value in graph.values:
                 values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else given
             torch.testing.assert_close(values[graph.output], net(given), rtol=1e-5, atol=1e-5)

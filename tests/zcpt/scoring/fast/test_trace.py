@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -288,10 +288,13 @@ def test_an_error_that_depends_on_the_images_comes_through() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_modules() -> None:
-    net = row(norm())
+    net: Any = row(norm())
     expected = plain_kernel(net, images())
     torch.compiler.reset()
-    for whole in (torch.compile(net, backend="eager"), nn.Sequential(torch.compile(net[:4], backend="eager"), net[4:])):
+    for whole in (
+        torch.compile(net, backend="eager"),
+        nn.Sequential(cast(nn.Module, torch.compile(net[:4], backend="eager")), net[4:]),
+    ):
         assert_same_kernel(fast_kernels(whole, images())[0], expected)
 
 
