@@ -49,7 +49,7 @@ class Repeated(Callback):
         self, space: SearchSpace, config: SearchConfig, network_config: NetworkConfig, images: Batch, other: str
     ) -> None:
         self.choices, self.images = {choice.name: choice for choice in space.choices}, images
-        net = FreshSupernets(space, network_config, config, torch.device("cpu")).supernet(0)
+        net = FreshSupernets(space, network_config, config, torch.device("cpu")).build_supernet(0)
         self.mixture, self.left = Mixture.initial(space.choices), dict[str, tuple[str, ...]]()
         self.evaluator = (
             Evaluator(net, Naswot(), engine="plain") if other == "plain" else Evaluator(net, Naswot(), precision="bf16")

@@ -28,7 +28,7 @@ from zcpt.search import (
     add_listeners,
     check_image_count,
     configure,
-    draw_start_mixture,
+    draw_mixture,
     execute_search,
 )
 from zcpt.snapshot import preserve
@@ -230,14 +230,12 @@ class _FixedSupernet:
     net: SearchNetworkAdapter
     config: SearchConfig
 
-    def start(self, draw: int) -> Mixture:
+    def draw_initial_mixture(self, draw: int) -> Mixture:
         start = self.net.initial_mixture()
-        return (
-            draw_start_mixture(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
-        )
+        return draw_mixture(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
 
-    def supernet(self, draw: int) -> SearchNetworkAdapter:
+    def build_supernet(self, draw: int) -> SearchNetworkAdapter:
         return self.net
 
-    def place(self, batch: Batch) -> Batch:
+    def move_batch(self, batch: Batch) -> Batch:
         return self.net.place(batch)

@@ -11,7 +11,7 @@ from zcpt.search.replay import Replay, replay
 from zcpt.search.result import SearchResult, ValidatedArchitecture
 from zcpt.search.run import execute_search, run_search, search
 from zcpt.search.run_folder import use_own_latency_table
-from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_start_mixture
+from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_mixture
 from zcpt.search.validate import Validator, find_best
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "check_image_count",
     "configure",
     "count_evaluations",
-    "draw_start_mixture",
+    "draw_mixture",
     "execute_search",
     "find_best",
     "plan_search",

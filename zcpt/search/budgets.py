@@ -43,9 +43,9 @@ class Budget:
     limit: float
     """Limit in the unit."""
     price: BlockPrice
-    """BlockPrice of a block, a whole number: a network has the same sum in whatever order its blocks are added."""
+    """Price of a block, a whole number: a network has the same sum in whatever order its blocks are added."""
     scale: int = 1
-    """BlockPrice of one unit."""
+    """Units of the price in one unit of the limit, such as nanoseconds in a millisecond."""
 
     def format_value(self, value: float) -> str:
         """Format a value with its unit."""
@@ -139,7 +139,7 @@ class BudgetChecker:
         self.budgets = budgets
         self.valid_only = valid_only
         self._totals: dict[Architecture, tuple[float, ...]] = {}
-        self._completions: list[tuple[tuple[float, ...], CheapestFinder]] = []
+        self._cheapest_finders: list[tuple[tuple[float, ...], CheapestFinder]] = []
         self.example: Architecture | None = None
         """A feasible architecture; None if there is no constraint at all."""
         if budgets or valid_only:
@@ -162,10 +162,10 @@ class BudgetChecker:
         everything = {choice.name: choice.selectable for choice in self.space.choices}
         count = len(self.budgets)
         unit_weights = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
-        single = [(weights, self._build_completion(weights)) for weights in unit_weights]
+        single = [(weights, self._build_cheapest_finder(weights)) for weights in unit_weights]
         least = []
-        for index, (budget, (_, complete)) in enumerate(zip(self.budgets, single, strict=False)):
-            cheapest = complete(everything)
+        for index, (budget, (_, find_cheapest)) in enumerate(zip(self.budgets, single, strict=False)):
+            cheapest = find_cheapest(everything)
             if cheapest is None:
                 raise InfeasibleError(self._format_none_found([]))
             least.append(self.compute_totals(cheapest)[index])
@@ -177,14 +177,14 @@ class BudgetChecker:
         # Balanced weights come first: they most often give an architecture that meets all budgets at once.
         for weights in sorted(_enumerate_weights(count), key=max):
             rates = tuple(weight / room for weight, room in zip(weights, rooms, strict=True))
-            self._completions.append((rates, self._build_completion(rates)))
-        self._completions += single
-        example = self.find(everything, _START_FACTOR * _MAX_REGIONS)
+            self._cheapest_finders.append((rates, self._build_cheapest_finder(rates)))
+        self._cheapest_finders += single
+        example = self.find_feasible(everything, _START_FACTOR * _MAX_REGIONS)
         if example is None:
             raise InfeasibleError(self._format_none_found(least))
         return example
 
-    def _build_completion(self, rates: Sequence[float]) -> CheapestFinder:
+    def _build_cheapest_finder(self, rates: Sequence[float]) -> CheapestFinder:
         rated = list(zip(rates, self.budgets, strict=True))
 
         def price(block: Block) -> float:
@@ -205,7 +205,7 @@ class BudgetChecker:
         inside = all(value <= b.limit for value, b in zip(totals, self.budgets, strict=True))
         return inside and not (self.valid_only and not self.space.is_valid(architecture))
 
-    def find(self, allowed: AllowedCandidates, max_regions: int = _MAX_REGIONS) -> Architecture | None:
+    def find_feasible(self, allowed: AllowedCandidates, max_regions: int = _MAX_REGIONS) -> Architecture | None:
         """Find a feasible architecture among those that are still allowed.
 
         Returns:
@@ -216,8 +216,8 @@ class BudgetChecker:
             region = regions.pop()
             max_regions -= 1
             cheapest = []
-            for rates, complete in self._completions:
-                architecture = complete(region)
+            for rates, find_cheapest in self._cheapest_finders:
+                architecture = find_cheapest(region)
                 if architecture is not None and self.is_feasible(architecture):
                     return architecture
                 if architecture is None or self._is_too_expensive(architecture, rates):
@@ -314,7 +314,7 @@ class FeasibleSet:
     def _is_feasible(self, allowed: AllowedCandidates) -> bool:
         if any(_is_allowed(example, allowed) for example in self._examples):
             return True
-        example = self._checker.find(allowed)
+        example = self._checker.find_feasible(allowed)
         if example is not None:
             self._examples.append(example)
         return example is not None

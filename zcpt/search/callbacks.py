@@ -54,17 +54,17 @@ class CallbackList(Callback):
         self._holding = hold_replayed
         self._held: list[Callable[[Callback], None]] = []
 
-    def _call(self, event: Callable[[Callback], None], new: bool = False) -> None:
-        self._held.append(event)
+    def _call(self, new_event: Callable[[Callback], None], new: bool = False) -> None:
+        self._held.append(new_event)
         self._holding = self._holding and not new
         if self._holding:
             return
         # Emptied before the calls: when a callback raises, `on_close` follows and must not repeat the events before.
         events = self._held
         self._held = []
-        for each in events:
+        for event in events:
             for callback in self.callbacks:
-                each(callback)
+                event(callback)
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._call(lambda callback: callback.on_search_start(space, config))

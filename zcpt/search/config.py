@@ -10,12 +10,14 @@ from typing import Any, Literal
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.options import check_types, format_flag, option, parse_number
 from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
-from zcpt.scoring import check_scores_operations, resolve_engine
+from zcpt.scoring import CriterionEvaluator, check_scores_operations, resolve_engine
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.seeding import derive_seed
 from zcpt.space import SearchSpace
+from zcpt.supernet import Scorable
 
-_BATCH_SIZES: dict[Use, str] = {"operations": "batch_size", "validation": "validation_batch_size"}
+BATCH_SIZES: dict[Use, str] = {"operations": "batch_size", "validation": "validation_batch_size"}
+"""Setting of the batch size, by use of the criterion."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class SearchConfig:
         object.__setattr__(self, "validation_proxy", resolve_auto(validation, "validation"))
         get_order(self.order)
         self._check_operations()
-        for use, name in _BATCH_SIZES.items():
+        for use, name in BATCH_SIZES.items():
             criterion = self.criterion(use)
             if getattr(self, name) < criterion.min_batch:
                 raise ConfigError(
@@ -112,7 +114,7 @@ class SearchConfig:
         for name in (*least_one, "train_channels", "train_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
-        self.engines()
+        self.describe_engines()  # raises ConfigError for an engine that does not support the settings
         not_negative = ("seed", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
         for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
@@ -137,17 +139,27 @@ class SearchConfig:
         name = self.validation_proxy if use == "validation" else ""
         return get_criterion(name or self.proxy)
 
-    def engines(self) -> str:
+    def build_evaluator(self, net: Scorable, use: Use) -> CriterionEvaluator:
+        """Build the evaluator of a network, with the criterion, engine, precision and memory limit of the settings."""
+        return CriterionEvaluator(
+            net,
+            self.criterion(use),
+            engine=self.engine,
+            precision=self.precision,
+            max_memory=self.max_memory,
+        )
+
+    def describe_engines(self) -> str:
         """Return the engines that score with these proxies, such as 'fast', or 'fast and plain'.
 
         Raises:
             ConfigError: An engine does not support the settings.
         """
-        parts = [part for use in _BATCH_SIZES for part in get_components(self.criterion(use))]
+        parts = [part for use in BATCH_SIZES for part in get_components(self.criterion(use))]
         return " and ".join(sorted({resolve_engine(self.engine, part, self.max_memory) for part in parts}))
 
 
-def paper(space: SearchSpace) -> dict[str, Any]:
+def make_paper_settings(space: SearchSpace) -> dict[str, Any]:
     """Return the settings of the published procedure for a space.
 
     These are the counting of its code, one set of weights for all proposals, validation summed over one initialisation,
@@ -170,7 +182,7 @@ def paper(space: SearchSpace) -> dict[str, Any]:
     }
 
 
-PRESETS = {"paper": paper}
+PRESETS = {"paper": make_paper_settings}
 
 
 def configure(

@@ -9,14 +9,11 @@ import torch
 from zcpt.batches import Batches
 from zcpt.journal import Journal
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup
-from zcpt.proxies import Use
-from zcpt.scoring import CriterionEvaluator
 from zcpt.search.budgets import BudgetChecker
 from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
 from zcpt.search.supernets import SupernetSource
 from zcpt.space import NetworkConfig, SearchSpace
-from zcpt.supernet import Scorable
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,3 @@ class SearchContext:
     journal: Journal = field(default_factory=Journal)
     callback: Callback = field(default_factory=Callback)
     processes: ProcessGroup = SINGLE_PROCESS
-
-
-def build_evaluator(net: Scorable, config: SearchConfig, use: Use) -> CriterionEvaluator:
-    """Return the evaluator that scores a network by the criterion, engine, precision and memory of the settings."""
-    return CriterionEvaluator(
-        net,
-        config.criterion(use),
-        engine=config.engine,
-        precision=config.precision,
-        max_memory=config.max_memory,
-    )

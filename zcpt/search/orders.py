@@ -103,19 +103,19 @@ class ChoiceQueue:
         self.order = order
         ranks_operations = order.rank is not None and all(choice.phase == 0 for choice in choices)
         # A ranking order starts from the order of the space: the sort is stable, so ties go to the first choice.
-        self.open = list(choices) if ranks_operations else order.arrange(choices, generator)
+        self.remaining = list(choices) if ranks_operations else order.arrange(choices, generator)
         self._needs_survey = ranks_operations
 
     def pop(self, survey: Survey) -> tuple[Choice, Decision | None]:
         """Remove and return the next choice, with its survey if the order decides by it."""
         if not self._needs_survey:
-            return self.open.pop(0), None
+            return self.remaining.pop(0), None
         assert self.order.rank is not None
         rank = self.order.rank
-        surveys = {choice.name: survey(choice) for choice in self.open}
-        self.open.sort(key=lambda choice: -rank(surveys[choice.name].importance))
+        surveys = {choice.name: survey(choice) for choice in self.remaining}
+        self.remaining.sort(key=lambda choice: -rank(surveys[choice.name].importance))
         self._needs_survey = self.order.repeated
-        choice = self.open.pop(0)
+        choice = self.remaining.pop(0)
         return choice, surveys[choice.name] if self.order.settles else None
 
 
@@ -147,9 +147,9 @@ class ScoringRound(NamedTuple):
 def simulate_rounds(choices: Sequence[Choice], order: str, joint: bool = False) -> Iterator[ScoringRound]:
     """Yield the rounds of one proposal as they come if open choices rank in the order of the space."""
     for queues in build_queues(choices, order, seed=0, joint=joint):
-        while any(queue.open for queue in queues):
+        while any(queue.remaining for queue in queues):
             for queue in queues:
-                if not queue.open:
+                if not queue.remaining:
                     continue
                 surveyed: list[Choice] = []
                 choice, settled = queue.pop(partial(_simulate_survey, surveyed))
@@ -175,4 +175,5 @@ def count_evaluations(choices: Sequence[Choice], order: str, joint: bool = False
     smallest_first, largest_first = (
         sum(simulated.evaluations for simulated in simulate_rounds(c, order, joint)) for c in (by_size, by_size[::-1])
     )
+    # Choices with few candidates first means that those with many are surveyed most often, so it is the larger number.
     return largest_first, smallest_first

@@ -16,8 +16,7 @@ from zcpt.errors import DataError
 from zcpt.options import format_flag
 from zcpt.proxies import Use
 from zcpt.search.budgets import BudgetChecker, build_budgets, build_trained_config, compute_checksums
-from zcpt.search.config import SearchConfig, SearchSeeds
-from zcpt.search.context import build_evaluator
+from zcpt.search.config import BATCH_SIZES, SearchConfig, SearchSeeds
 from zcpt.search.run_folder import check_run_folder, use_own_latency_table
 from zcpt.search.supernets import FreshSupernets, SupernetSource
 from zcpt.space import NetworkConfig, SearchSpace
@@ -83,7 +82,7 @@ def plan_search(
             "classes": network_config.num_classes,
         },
         "device": str(device),
-        "engine": config.engines(),
+        "engine": config.describe_engines(),
         "versions": get_versions(),
         "data": dict(source.about),
         "fingerprint": compute_fingerprint(probe),
@@ -103,13 +102,13 @@ def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -
 def check_image_count(batches: Batches, config: SearchConfig) -> None:
     """Raise DataError if there are fewer images than the proxy needs or than a mini-batch holds."""
     uses: tuple[Use, ...] = ("operations", "validation") if config.proposals > 1 else ("operations",)
-    for criterion in map(config.criterion, uses):
+    for use in uses:
+        criterion, name = config.criterion(use), BATCH_SIZES[use]
         if len(batches) < criterion.min_batch:
             raise DataError(
                 f"there are {len(batches)} images to draw from, and proxy '{criterion.name}' needs at least "
                 f"{criterion.min_batch}: give more training images."
             )
-    for name in ("batch_size", "validation_batch_size")[: len(uses)]:
         if getattr(config, name) > len(batches):
             raise DataError(
                 f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images to draw from: "
@@ -119,8 +118,8 @@ def check_image_count(batches: Batches, config: SearchConfig) -> None:
 
 def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Batch) -> int | None:
     """Return the bytes of the first decision, the largest of all; ConfigError if they exceed the limit."""
-    start = supernets.start(0)
-    choice = next(iter(start.choices.values()))
-    perturbations = [start.without(choice.name, candidate) for candidate in choice.candidates]
-    evaluator = build_evaluator(supernets.supernet(0), config, "operations")
-    return evaluator.estimate_memory(perturbations, supernets.place(probe))
+    mixture = supernets.draw_initial_mixture(0)
+    choice = next(iter(mixture.choices.values()))
+    perturbations = [mixture.without(choice.name, candidate) for candidate in choice.candidates]
+    evaluator = config.build_evaluator(supernets.build_supernet(0), "operations")
+    return evaluator.estimate_memory(perturbations, supernets.move_batch(probe))

@@ -23,7 +23,7 @@ from zcpt.scoring import (
 )
 from zcpt.search.budgets import FeasibleSet
 from zcpt.search.config import SearchSeeds
-from zcpt.search.context import SearchContext, build_evaluator
+from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision, Purpose
 from zcpt.search.orders import build_queues, get_order
 from zcpt.seeding import derive_seed
@@ -39,7 +39,7 @@ class FinishedProposal(NamedTuple):
 
     architecture: Architecture
     records: tuple[Record, ...]
-    replayed: int
+    num_replayed: int
     """Number of records, from the first, that were in the journal before."""
 
 
@@ -67,14 +67,14 @@ class Proposer:
 
     def _make(self, proposal: int) -> FinishedProposal:
         name = get_journal_name(proposal)
-        replayed = len(self.context.journal.records(name))
+        num_replayed = len(self.context.journal.records(name))
         architecture = self.propose(proposal)
-        return FinishedProposal(architecture, tuple(self.context.journal.records(name)), replayed)
+        return FinishedProposal(architecture, tuple(self.context.journal.records(name)), num_replayed)
 
     def _replay_callbacks(self, proposal: int, finished: FinishedProposal) -> None:
         callback = self.context.callback
         for index, record in enumerate(finished.records):
-            callback.on_decision(proposal, Decision.from_record(record), replayed=index < finished.replayed)
+            callback.on_decision(proposal, Decision.from_record(record), replayed=index < finished.num_replayed)
         callback.on_proposal(proposal, finished.architecture)
 
     def propose(self, proposal: int) -> Architecture:
@@ -120,8 +120,8 @@ class SupernetScorer:
         draw = proposal if self._context.config.supernet_weights == "proposal" else 0
         if self._evaluator is None or self._evaluator[0] != draw:
             self._evaluator = None  # frees the last supernet first, so that two never need memory at once
-            net = self._context.supernets.supernet(draw)
-            self._evaluator = draw, build_evaluator(net, self._context.config, "operations")
+            net = self._context.supernets.build_supernet(draw)
+            self._evaluator = draw, self._context.config.build_evaluator(net, "operations")
         return self._evaluator[1]
 
     def _draw_batch(self, proposal: int, step: int, survey: bool) -> Batch:
@@ -134,7 +134,7 @@ class SupernetScorer:
         seed = derive_seed(self._batch_seed, *purpose)
         if self._batch is None or self._batch[0] != seed:
             batch = self._context.batches.draw(config.batch_size, seed)
-            self._batch = seed, self._context.supernets.place(batch)
+            self._batch = seed, self._context.supernets.move_batch(batch)
         return self._batch[1]
 
 
@@ -148,7 +148,7 @@ class _ProposalRun:
         self.scorer = scorer
         self.proposal = proposal
         self.step = 0
-        self.mixture = context.supernets.start(proposal if self.config.alpha_draw == "proposal" else 0)
+        self.mixture = context.supernets.draw_initial_mixture(proposal if self.config.alpha_draw == "proposal" else 0)
         self.feasible = FeasibleSet(context.budget_checker, context.space.choices)
         self.journal_name = get_journal_name(proposal)
         self.recorded = deque(context.journal.records(self.journal_name))
@@ -159,10 +159,10 @@ class _ProposalRun:
         seed = derive_seed(SearchSeeds.from_seed(self.config.seed).order, self.proposal)
         kept = {}
         for queues in build_queues(choices, self.config.order, seed, self.config.joint):
-            while any(queue.open for queue in queues):
+            while any(queue.remaining for queue in queues):
                 # One step: a choice of every queue (normal and reduction cell), all on the same batch.
                 for queue in queues:
-                    if queue.open:
+                    if queue.remaining:
                         choice, survey = queue.pop(self._survey)
                         kept[choice.name] = self._decide(choice, survey)
                         self.mixture = self.mixture.select(choice.name, kept[choice.name])
@@ -220,7 +220,7 @@ class _ProposalRun:
         if self.config.removed_inputs == "absent":
             mixture = mixture.without(choice.name, *(c for c in choice.selectable if c not in remaining))
         perturbations = [mixture.without(choice.name, candidate) for candidate in remaining]
-        # A survey that also settles the choice takes the batch of the decision that it replaces.
+        # An order that decides by its survey must survey on the batch of the decision.
         on_survey_batch = purpose == "survey" and not get_order(self.config.order).settles
         table = self.scorer.score(self.proposal, self.step, perturbations, on_survey_batch)
         compare = self.config.non_finite == "compare"

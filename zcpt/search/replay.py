@@ -114,5 +114,5 @@ def replay(
         result = run_search(plan, [comparison, *callbacks])
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
-    text = "" if result.architecture == expected else "validation prefers another of the same proposals."
+    text = "" if result.architecture == expected else "the proposals are equal, but validation selects another one."
     return Replay(text, comparison.decisions, comparison.largest_gap)

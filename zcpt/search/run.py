@@ -58,7 +58,7 @@ def search(
         resume: Resume the search in ``run_dir``.
         device: Device on which networks are scored; with several processes, the device of this one.
         preset: ``"paper"`` for the published procedure.
-        num_classes: Number of classes, where ``batches`` does not tell it.
+        num_classes: Number of classes, where ``batches`` has no attribute for it.
         callbacks: Called after every decision, such as ``zcpt.monitor.TensorBoard``; with several processes, only on
             rank 0.
         listeners: Old name of ``callbacks``.

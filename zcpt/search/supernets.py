@@ -1,4 +1,4 @@
-"""Sources of supernets: where a search takes its supernets and their start mixtures from."""
+"""Sources of supernets: where a search takes its supernets and their initial mixtures from."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from zcpt.supernet import Scorable
 
 
 class SupernetSource(Protocol):
-    """Supernets of a search, and the mixtures that they start with."""
+    """Source of the supernets of a search and of their initial mixtures."""
 
-    def start(self, draw: int) -> Mixture:
-        """Return the mixture before any decision, for one draw of the architecture parameters."""
+    def draw_initial_mixture(self, draw: int) -> Mixture:
+        """Draw the mixture before any decision; each ``draw`` has its own architecture parameters."""
         ...
 
-    def supernet(self, draw: int) -> Scorable:
-        """Return the supernet for one draw of the weights, on its device and in evaluation mode."""
+    def build_supernet(self, draw: int) -> Scorable:
+        """Build the supernet for one draw of the weights, on its device and in evaluation mode."""
         ...
 
-    def place(self, batch: Batch) -> Batch:
+    def move_batch(self, batch: Batch) -> Batch:
         """Move a batch to the supernet's device and memory format."""
         ...
 
@@ -43,19 +43,19 @@ class FreshSupernets:
     config: SearchConfig
     device: torch.device
 
-    def start(self, draw: int) -> Mixture:
-        return draw_start_mixture(self.space.choices, self.config, draw)
+    def draw_initial_mixture(self, draw: int) -> Mixture:
+        return draw_mixture(self.space.choices, self.config, draw)
 
-    def supernet(self, draw: int) -> Scorable:
+    def build_supernet(self, draw: int) -> Scorable:
         with use_seed(derive_seed(SearchSeeds.from_seed(self.config.seed).weights, draw)):
             net = self.space.build_supernet(self.network_config)
         return move_network(net, self.device).eval()
 
-    def place(self, batch: Batch) -> Batch:
+    def move_batch(self, batch: Batch) -> Batch:
         return move_batch(batch, self.device)
 
 
-def draw_start_mixture(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
-    """Return the mixture before any decision, with architecture parameters drawn as ``config.alpha_noise`` says."""
+def draw_mixture(choices: Sequence[Choice], config: SearchConfig, draw: int) -> Mixture:
+    """Draw the mixture before any decision, with noise of ``config.alpha_noise`` in the architecture parameters."""
     with use_seed(derive_seed(SearchSeeds.from_seed(config.seed).alpha, draw)):
         return Mixture.initial(choices, config.alpha_noise)

@@ -14,7 +14,7 @@ from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import Journal, Record
 from zcpt.scoring import CriterionEvaluator, aggregate_scores, argmax_importance, get_component_scores
 from zcpt.search.config import SearchConfig, SearchSeeds
-from zcpt.search.context import SearchContext, build_evaluator
+from zcpt.search.context import SearchContext
 from zcpt.seeding import derive_seed, use_seed
 
 JOURNAL_NAME = "validation"
@@ -66,8 +66,8 @@ class Validator:
         finished: dict[_Trial, Record] = {}
         evaluators: tuple[int, Sequence[CriterionEvaluator]] | None = None
         waiting = deque(trials)
-        for shares in _assign_trials(trials, processes.size):
-            own, record = shares[processes.rank], None
+        for turn in _assign_trials(trials, processes.size):
+            own, record = turn[processes.rank], None
             if own is not None:
                 if evaluators is None or evaluators[0] != own[0]:
                     evaluators = None  # frees the networks of the last initialisation before the next are built
@@ -86,7 +86,7 @@ class Validator:
         for architecture in candidates:
             with use_seed(seed):
                 network = context.space.build_network(architecture, context.network_config)
-            evaluators.append(build_evaluator(move_network(network, context.device), context.config, "validation"))
+            evaluators.append(context.config.build_evaluator(move_network(network, context.device), "validation"))
         return evaluators
 
     def _score_trial(self, evaluators: Sequence[CriterionEvaluator], init: int, batch: int) -> Record:

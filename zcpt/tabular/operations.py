@@ -100,11 +100,11 @@ def score_undecided_supernet(
     supernets = FreshSupernets(space, network_config, config, device)
     return score_operations(
         method,
-        supernets.supernet(0),
-        supernets.place(batch),
+        supernets.build_supernet(0),
+        supernets.move_batch(batch),
         config.proxy if get_operation_score(method).proxies == "any" else None,
         choices=get_operation_choices(space),
-        mixture=supernets.start(0),
+        mixture=supernets.draw_initial_mixture(0),
         seed=config.seed,
     )
 

@@ -189,7 +189,7 @@ def test_several_budgets_find_a_feasible_architecture_in_any_allowed_subset(name
                 for c in space.choices
             }
             if all(allowed.values()):
-                found = bounds.find(allowed)
+                found = bounds.find_feasible(allowed)
                 answers.add(found is None)
                 if found is None:
                     assert not any(all(cell[name] in allowed[name] for name in allowed) for cell in inside)
@@ -379,7 +379,7 @@ def test_a_feasible_architecture_is_remembered(monkeypatch: pytest.MonkeyPatch) 
     """With several budgets the search may give up where a feasible architecture was found before."""
     space = zcpt.get_space("nasbench201")
     bounds = BudgetChecker(space, small(space), [Budget("max_macs", "MACs", 1e9, PRICES["max_macs"])])
-    monkeypatch.setattr(bounds, "find", lambda allowed: None)
+    monkeypatch.setattr(bounds, "find_feasible", lambda allowed: None)
     feasible = FeasibleSet(bounds, space.choices)
     for choice in space.choices:
         excluded = feasible.find_excluded(choice, choice.selectable)

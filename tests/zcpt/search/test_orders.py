@@ -30,9 +30,9 @@ def schedule(choices: Any, order: Any, seed: Any, joint: bool = False, worth: An
         return Decision(0, choice.name, choice.candidates, (), found, choice.candidates, 0.0, "survey")
 
     steps = []
-    for lanes in build_queues(choices, order, seed, joint):
-        while any(lane.open for lane in lanes):
-            steps.append([lane.pop(survey)[0] for lane in lanes if lane.open])
+    for queues in build_queues(choices, order, seed, joint):
+        while any(queue.remaining for queue in queues):
+            steps.append([queue.pop(survey)[0] for queue in queues if queue.remaining])
     return steps
 
 
