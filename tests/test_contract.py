@@ -1,4 +1,4 @@
-"""What holds for every space, every order and every proxy that comes with zcpt."""
+"""Properties of every space, every order and every proxy that comes with zcpt."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3
 
 
 SLOW = {"proxyless"}
-"""Spaces of so deep a supernet that a proposal with a real proxy takes ten seconds (they score in test_evaluate)."""
+"""Spaces whose supernet is so deep that a proposal with a real proxy takes ten seconds."""
 
 
 def search_and_resume(space: SearchSpace, pictures: TensorDataset, folder: Path, **options: Any) -> Any:
-    """A search; then the same again without the last two decisions of its last proposal and the validation."""
+    """Search; then remove the last two decisions of the last proposal and the validation, and resume."""
     options = {**SETTINGS, "layers": LAYERS[space.name], "num_classes": 10, "run_dir": folder, **options}
     result = zcpt.search(space, pictures, **options)
     space.check(result.architecture)
@@ -56,7 +56,7 @@ def check_choice(result: Any) -> None:
 def test_two_proposals_validation_and_resume(
     space: SearchSpace, order: str, pictures: TensorDataset, tmp_path: Path
 ) -> None:
-    """Each step of the method. The proxy is a cheap one: an order does not know which one there is."""
+    """Run each step of the method, with a cheap proxy, because orders do not depend on the proxy."""
     check_choice(search_and_resume(space, pictures, tmp_path / "run", proposals=2, order=order, proxy="hashed"))
 
 
@@ -72,7 +72,7 @@ def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(
 def test_validation_with_the_proxy_of_a_preset(
     space: SearchSpace, preset: str | None, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Proposer, "propose", lambda self, number: random_architecture(self.space, number))
+    monkeypatch.setattr(Proposer, "propose", lambda self, number: random_architecture(self.context.space, number))
     options: dict[str, Any] = {
         **SETTINGS,
         "layers": LAYERS[space.name],
@@ -126,7 +126,7 @@ def test_analytic_cost_is_that_of_the_network(space: SearchSpace, shape: Any) ->
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 20), (128, 130)])
-def test_every_block_is_what_it_says(space: SearchSpace, size: Any) -> None:
+def test_every_block_has_its_declared_shape_and_cost(space: SearchSpace, size: Any) -> None:
     blocks = set(space.all_blocks(tiny_network_config(space, image_size=size)))
     assert len({block.key for block in blocks}) == len(blocks)
     for block in blocks:
@@ -144,7 +144,7 @@ def test_every_block_is_what_it_says(space: SearchSpace, size: Any) -> None:
 
 
 def partly_decided(space: SearchSpace, generator: Any, most: int = 1500) -> Any:
-    """What random decisions leave: few enough architectures to try them all."""
+    """Return the candidates that random decisions leave: few enough architectures to try them all."""
     allowed = {choice.name: choice.selectable for choice in space.choices}
     order = [space.choices[i] for i in torch.randperm(len(space.choices), generator=generator).tolist()]
     for choice in order:
