@@ -9,7 +9,8 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from zcpt._deprecated import DEPRECATED, Listener
-from zcpt.search import Decision
+from zcpt.cli._parser import parse
+from zcpt.search import Decision, configure
 
 
 @pytest.mark.parametrize("name", list(DEPRECATED))
@@ -68,3 +69,11 @@ def test_a_listener_receives_all_events_by_its_old_methods(pictures: TensorDatas
     assert list(dict.fromkeys(events)) == [
         "started", "decided", "proposed", "validating", "validated", "finished", "closed",
     ]  # fmt: skip
+
+
+def test_an_old_flag_and_an_old_setting_still_work(caplog: pytest.LogCaptureFixture) -> None:
+    space = zcpt.get_space("nasbench201")
+    with caplog.at_level("WARNING"):
+        assert parse(["search", "--struck_inputs", "present"]).removed_inputs == "present"
+    assert "--struck-inputs is now --removed-inputs" in caplog.text
+    assert configure(space, struck_inputs="present") == configure(space, removed_inputs="present")

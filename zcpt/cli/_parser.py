@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import zcpt
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.files import describe_yaml_error, read_text
 from zcpt.options import format_flag
+from zcpt.search import RENAMED_SETTINGS
 
 _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training"),
@@ -34,6 +36,9 @@ _COMMANDS = {
     "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,12 +106,20 @@ def _join_command(words: list[str]) -> list[str]:
     return [f"{words[0]} {kind}", *words[2:]]
 
 
+_RENAMED_FLAGS = {format_flag(old): format_flag(new) for old, new in RENAMED_SETTINGS.items()}
+"""Old name of a flag -> its name now."""
+
+
 def _normalise_flag(word: str) -> str:
     """Replace underscores in the name of a flag, not in its value: --batch_size=a_b becomes --batch-size=a_b."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value
+    name = name.replace("_", "-")
+    if name in _RENAMED_FLAGS:
+        _log.warning(f"{name} is now {_RENAMED_FLAGS[name]}; the old name will be removed")
+        name = _RENAMED_FLAGS[name]
+    return name + equals + value
 
 
 def _refuse_word(parser: argparse.ArgumentParser, word: str) -> NoReturn:
@@ -141,5 +154,8 @@ def _read_yaml_flags(path: Path) -> list[str]:
         if isinstance(value, bool):
             flags.append(format_flag(str(name)) if value else format_flag(f"no_{name}"))
         elif value is not None:  # null means the default, as if the line were missing
-            flags += [format_flag(str(name)), ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+            flags += [
+                _normalise_flag(format_flag(str(name))),
+                ",".join(map(str, value)) if isinstance(value, list) else str(value),
+            ]
     return flags

@@ -2,7 +2,7 @@
 
 from zcpt.search.budgets import BudgetChecker
 from zcpt.search.callbacks import Callback, CallbackList, add_listeners
-from zcpt.search.config import PRESETS, SearchConfig, SearchSeeds, configure, upgrade_settings
+from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
 from zcpt.search.orders import ORDERS, count_evaluations, simulate_rounds
@@ -17,6 +17,7 @@ from zcpt.search.validate import Validator, find_best
 __all__ = [
     "ORDERS",
     "PRESETS",
+    "RENAMED_SETTINGS",
     "BudgetChecker",
     "Callback",
     "CallbackList",

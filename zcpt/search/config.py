@@ -226,12 +226,13 @@ def configure(
     return config
 
 
-_RENAMED_SETTINGS = {"struck_inputs": "removed_inputs"}
+RENAMED_SETTINGS = {"struck_inputs": "removed_inputs"}
+"""Old name of a setting -> its name now."""
 
 
 def upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Rename settings of an earlier version, from its run folders or from code, to the fields of ``SearchConfig``."""
-    return {_RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
+    return {RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
