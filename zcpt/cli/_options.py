@@ -24,10 +24,6 @@ from zcpt.options import format_flag, parse_number
 _METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
 
 
-_OLD_FLAGS = {"removed_inputs": "--struck-inputs"}
-"""Field of the settings -> its flag in version 0.1, which still works although the help does not show it."""
-
-
 def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = ()) -> None:
     """Add a flag for every field of a dataclass of settings.
 
@@ -49,8 +45,6 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequ
             arguments["type"] = partial(_read_value, read) if field.metadata["read"] else read
             arguments["metavar"] = "|".join(get_args(hint)) or _METAVARS[read]
         parser.add_argument(format_flag(field.name), **arguments)
-        if field.name in _OLD_FLAGS:
-            parser.add_argument(_OLD_FLAGS[field.name], **{**arguments, "help": argparse.SUPPRESS})
 
 
 def _read_value(read: Callable[[str], Any], text: str) -> Any:

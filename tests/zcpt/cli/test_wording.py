@@ -11,7 +11,6 @@ import pytest
 import zcpt
 from tests.zcpt.cli.conftest import QUICK, run
 from zcpt import Proxy
-from zcpt.cli._parser import parse
 from zcpt.proxies._registry import _PROXIES
 
 
@@ -126,7 +125,3 @@ def test_list_shows_what_each_proxy_declares(
     assert ["size", "lower", "0.5", "none", "images, labels", "Number of weights (Me, 2020)"] in lines
     assert {line[0]: line[1] for line in lines}["naswot"] == "higher"
     assert len(lines) == len(zcpt.list_proxies())
-
-
-def test_a_flag_of_version_0_1_works_under_its_old_name() -> None:
-    assert parse(["search", "--struck-inputs", "present"]).removed_inputs == "present"
