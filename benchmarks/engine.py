@@ -56,14 +56,14 @@ class Decisions(Callback):
 
 
 def scorer(engine: str, net: Supernet) -> Score:
-    """What scores mixtures by an engine."""
+    """Return the function that scores mixtures by an engine."""
     if engine == "naive":
         return NaiveEngine(net).scores
     return Evaluator(net, get_proxy("naswot"), engine="fast" if engine == "fast" else "plain").score_mixtures
 
 
 def trajectory(space: SearchSpace, batch: Batch, device: torch.device) -> tuple[list[list[Mixture]], float]:
-    """The mixtures of each decision of a proposal, and the seconds that the fast engine took for them all."""
+    """Return the mixtures of each decision of a proposal, and the seconds that the fast engine took for them all."""
     heard = Decisions()
     data = batch.images, batch.labels
     zcpt.search(

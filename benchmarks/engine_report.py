@@ -43,7 +43,7 @@ beside the seconds that an evaluation takes.
 
 
 def report(document: Mapping[str, Any]) -> str:
-    """The page."""
+    """Return the page."""
     return PAGE + "".join(_section(results) for results in document.values())
 
 
@@ -107,6 +107,6 @@ def _limit(name: str, row: Mapping[str, Any]) -> Sequence[str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
+    """Return a table of Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -20,13 +20,13 @@ ENGINES = ("naive", "plain", "fast")
 
 
 def make_random_batch(size: int, side: int = 32) -> Batch:
-    """Normal numbers for images."""
+    """Return normal numbers for images."""
     generator = torch.Generator().manual_seed(0)
     return Batch(torch.randn(size, 3, side, side, generator=generator), torch.zeros(size, dtype=torch.int64))
 
 
 def build_supernet(space: SearchSpace, device: torch.device, **size: Any) -> Supernet:
-    """A supernet as a search has it."""
+    """Return a supernet as a search has it."""
     network_config = NetworkConfig(space.search_size.channels, space.search_size.layers, 10, 3, (32, 32))
     torch.manual_seed(0)
     return move_network(space.build_supernet(replace(network_config, **size)), device).eval()

@@ -212,7 +212,7 @@ def test_the_auxiliary_head_is_not_part_of_the_cost(space: SearchSpace) -> None:
 
 
 def without_dropout(network: Any) -> Any:
-    """The network without dropout of its features, whose outputs in training mode then repeat."""
+    """Return the network without dropout of its features, whose outputs in training mode then repeat."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -66,7 +66,7 @@ def journal(folder: Path) -> dict[str, list[Any]]:
 
 
 def lines(path: Path) -> list[Any]:
-    """The complete lines of a file of the journal."""
+    """Return the complete lines of a file of the journal."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
 
 
@@ -90,7 +90,7 @@ def assert_equal_documents(now: object, before: object, where: str = "") -> None
 
 
 def assert_same_result(folder: Path, finished: Path) -> None:
-    """The result of a search, and every line of its journal, is that of another one."""
+    """Assert that the result of a search, and every line of its journal, is that of another one."""
     assert read(folder / "architecture.json") == read(finished / "architecture.json")
     assert (folder / "genotype.txt").read_text() == (finished / "genotype.txt").read_text()
     assert_equal_documents(read(folder / "proposals.json"), read(finished / "proposals.json"))
@@ -98,14 +98,14 @@ def assert_same_result(folder: Path, finished: Path) -> None:
 
 
 def rows(training: Path) -> list[dict[str, float]]:
-    """The summary of a training, without what depends on the machine."""
+    """Return the summary of a training, without what depends on the machine."""
     names, *values = (line.split(",") for line in (training / "summary.csv").read_text().splitlines())
     table = [dict(zip(names, map(float, row), strict=True)) for row in values]
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in table]
 
 
 def assert_same_training(now: list[dict[str, float]], before: list[dict[str, float]]) -> None:
-    """The same training but for rounding, which a training makes larger from step to step."""
+    """Assert that two trainings are the same but for rounding, which grows from step to step."""
     assert [list(row) for row in now] == [list(row) for row in before]
     for one, other in zip(now, before, strict=True):
         for name, value in other.items():
@@ -220,7 +220,7 @@ def test_results_are_written_as_one_page() -> None:
 
 
 def pictures() -> TensorDataset:
-    """The images that make.py searched on."""
+    """Return the images that make.py searched on."""
     images = (torch.arange(40 * 3 * 8 * 8) * 7919 % 257).reshape(40, 3, 8, 8) / 256 - 0.5
     return TensorDataset(images, torch.arange(40) % 5)
 

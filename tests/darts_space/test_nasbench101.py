@@ -33,7 +33,7 @@ INCEPTION = CellSpec.from_arrays(
 
 
 def cell(edges: Any, ops: Any = None) -> Any:
-    """A cell from pairs (source, target)."""
+    """Return a cell from pairs (source, target)."""
     size = 1 + max(target for _, target in edges)
     matrix = [[int((source, target) in edges) for target in range(size)] for source in range(size)]
     return CellSpec.from_arrays(matrix, ["input", *(ops or [C3] * (size - 2)), "output"])
@@ -144,6 +144,6 @@ def test_published_sizes_of_500_networks(real_data: Path) -> None:
 
 
 def matrix_of(row: Any) -> Any:
-    """The matrix of a row of the tables: 'a' and 49 digits."""
+    """Return the matrix of a row of the tables: 'a' and 49 digits."""
     digits = list(map(int, row["adj49"][1:]))
     return [digits[i : i + 7] for i in range(0, 49, 7)]

@@ -80,7 +80,7 @@ def test_every_choice_is_made_in_its_phase_and_starts_with_equal_shares(one_shot
 
 
 def reference(net: Any, images: Any, mixture: Any, space: Any) -> Any:
-    """The supernet as NAS-Bench-1Shot1's code writes it down: weighted inputs, weighted concatenation."""
+    """Return the supernet as NAS-Bench-1Shot1's code writes it down: weighted inputs, weighted concatenation."""
     module, nodes = net.get_submodule, range(1, len(space.parents))
     x = module("stem")(images)
     for index in range(3):

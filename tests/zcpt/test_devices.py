@@ -14,7 +14,7 @@ from zcpt.devices import select_local_gpu
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A machine with two GPUs; the numbers of those that are taken."""
+    """Simulate a machine with two GPUs; return the numbers of those that are selected."""
     numbers: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", numbers.append)

@@ -86,7 +86,7 @@ def patch_attribute(owner: Any, name: Any, value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
-    """A search in one process, and its events."""
+    """Return a search in one process, and its events."""
     run = tmp_path_factory.mktemp("alone") / "run"
     return run, record_events(pictures, run)
 
@@ -118,7 +118,7 @@ def test_a_real_proxy_on_another_space(pictures: TensorDataset, tmp_path: Path) 
 
 
 def truncate_run(whole: Any, run: Any, share: Any) -> None:
-    """A run folder as one process leaves it when it is killed."""
+    """Return a run folder as one process leaves it when it is killed."""
     (run / "journal").mkdir(parents=True)
     (run / "config.json").write_bytes((whole / "config.json").read_bytes())
     left = int(share * sum(path.stat().st_size for path in (whole / "journal").iterdir()))

@@ -162,7 +162,7 @@ def test_a_decided_supernet_computes_what_the_discrete_network_does(space: Searc
 
 
 def transplanted(space: SearchSpace, architecture: Any, net: Any, network: Any) -> Any:
-    """The state of a discrete network, with the supernet's weights in it."""
+    """Return the state of a discrete network, with the supernet's weights in it."""
     state, source = network.state_dict(), net.state_dict()
     for name in state:
         if (found := supernet_name(space, architecture, name)) in source:

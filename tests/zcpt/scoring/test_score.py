@@ -40,7 +40,7 @@ class Counting(nn.Module):
 
 
 def used(fails: bool = False) -> Any:
-    """A network in the middle of something: gradients, frozen weights, hooks, and a module in evaluation mode."""
+    """Return a network in use: with gradients, frozen weights, hooks, and a module in evaluation mode."""
     torch.manual_seed(0)
     model = Counting()
     model(appendix.batch().images).sum().backward()

@@ -97,7 +97,7 @@ def test_a_gradient_proxy_decides_by_the_largest_change(pictures: TensorDataset)
 
 @pytest.fixture(scope="module")
 def aggregate_run(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
-    """A finished search by an aggregate of three proxies."""
+    """Return a finished search by an aggregate of three proxies."""
     run = tmp_path_factory.mktemp("together") / "run"
     _, recorder = run_small_search(zcpt.get_space("nasbench201"), pictures, run_dir=run, **SEVERAL)
     return run, recorder

@@ -32,7 +32,7 @@ PRICES = {
 
 
 def small(space: SearchSpace) -> Any:
-    """The network to be trained in these tests."""
+    """Return the network to be trained in these tests."""
     return NetworkConfig(4, LAYERS[space.name], image_size=(8, 8))
 
 
@@ -42,7 +42,7 @@ def limited(space: SearchSpace, pictures: TensorDataset, **options: Any) -> Any:
 
 
 def extreme(space: SearchSpace, price: Any, sign: int = 1) -> Any:
-    """The least, or with sign -1 the largest, that a network has."""
+    """Return the least total price of a network, or with sign -1 the largest."""
     everything = {choice.name: choice.selectable for choice in space.choices}
     found = space.build_cheapest_finder(small(space), lambda block: sign * price(block))(everything)
     assert found is not None
@@ -51,7 +51,7 @@ def extreme(space: SearchSpace, price: Any, sign: int = 1) -> Any:
 
 @pytest.fixture
 def table(space: SearchSpace, tmp_path: Path) -> Any:
-    """A made-up latency table of the space."""
+    """Return a made-up latency table of the space."""
     times = {block.key: PRICES["max_latency"](block) / 1e6 for block in space.all_blocks(small(space))}
     LatencyTable({"name": "nothing"}, times).write(tmp_path / "device.json")
     return str(tmp_path / "device.json")
@@ -296,7 +296,7 @@ def test_a_search_with_budgets_that_was_stopped_ends_the_same(
 
 @pytest.fixture
 def latency_run(pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A search with a latency table whose path is relative, and what makes another table in its place."""
+    """Return a search with a latency table whose path is relative, and what makes another table in its place."""
     space, path = zcpt.get_space("nasbench201"), tmp_path / "device.json"
     keys = sorted({block.key for block in space.all_blocks(small(space))})
 

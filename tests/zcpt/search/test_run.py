@@ -37,7 +37,7 @@ def content(run: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) -> Any:
-    """A finished search of each space."""
+    """Return a finished search of each space."""
 
     class Runs(dict[str, Path]):
         def __missing__(self, name: Any) -> Any:

@@ -50,7 +50,7 @@ def assert_same_kernel(one: Any, plain: Any, share: float = 1e-6, one_unit: bool
 
 
 def drawn_mixture(net: Any, seed: Any) -> Any:
-    """A mixture as there may be in the midst of a search: some choices decided, some candidates removed."""
+    """Return a mixture as there may be in the midst of a search: some choices decided, some candidates removed."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda top: int(torch.randint(top, (), generator=generator))  # noqa: E731
     with torch.random.fork_rng():
@@ -86,7 +86,7 @@ def head(channels: int = 4) -> Any:
 
 @pytest.fixture(autouse=True)
 def weights_of_the_test() -> None:
-    """What is drawn in a test is the same whatever ran before."""
+    """Seed torch's generator, so that a test draws the same numbers whatever ran before."""
     torch.manual_seed(0)
 
 

@@ -40,7 +40,7 @@ def seed_modules(net: Any) -> Any:
 
 
 def small() -> Any:
-    """A supernet of one edge between two convolutions, of which one candidate has no ReLU."""
+    """Return a supernet of one edge between two convolutions, of which one candidate has no ReLU."""
     net = Supernet([Choice("edge", ("identity", "relu"))])
     x = net.fixed("stem", nn.Conv2d(3, 4, 3), net.IMAGES)
     x = net.mixed("middle", "edge", {"identity": nn.Identity(), "relu": nn.ReLU()}, x)
