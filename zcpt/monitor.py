@@ -30,19 +30,20 @@ class WorkEstimator:
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
-        self.total = self.alive = sum(len(choice.candidates) for choice in choices)
+        self.total = self.remaining = sum(len(choice.candidates) for choice in choices)
 
     def add_round(self, evaluations: int, dropped: int) -> float:
         """Return the work of the next round, which scores ``evaluations`` candidates and then drops ``dropped``."""
-        cost = _CONSTANT_SHARE + (1 - _CONSTANT_SHARE) * self.alive / self.total
-        self.alive -= dropped
+        cost = _CONSTANT_SHARE + (1 - _CONSTANT_SHARE) * self.remaining / self.total
+        self.remaining -= dropped
         return evaluations * cost
 
 
 def estimate_proposal_work(choices: Sequence[Choice], order: str, joint: bool = False) -> list[float]:
     """Return the work of each round of one proposal, in evaluations of the undecided supernet."""
     work = WorkEstimator(choices)
-    return [work.add_round(each.evaluations, each.dropped) for each in simulate_rounds(choices, order, joint)]
+    rounds = simulate_rounds(choices, order, joint)
+    return [work.add_round(simulated.evaluations, simulated.dropped) for simulated in rounds]
 
 
 class Progress(Callback):
@@ -64,7 +65,7 @@ class Progress(Callback):
         )
 
     def on_proposal(self, proposal: int, architecture: Architecture) -> None:
-        self._work = WorkEstimator(self._space.choices)
+        self._work = WorkEstimator(self._space.choices)  # the next proposal starts from the undecided supernet
 
     def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
         self._bar.close()
@@ -113,8 +114,8 @@ class TensorBoard(Callback):
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        for old in self.folder.glob("events.out.tfevents.*"):
-            old.unlink()
+        for event_file in self.folder.glob("events.out.tfevents.*"):
+            event_file.unlink()
         self._writer: SummaryWriter = SummaryWriter(str(self.folder))
         self._space = space
         self._config = config
@@ -124,6 +125,7 @@ class TensorBoard(Callback):
         self._batches = 0
 
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
+        # Only the first scoring of a choice, on all of its candidates, is comparable between proposals.
         if all(decision.choice != earlier.choice for earlier in self._decisions):
             finite = [value for value in decision.importance if math.isfinite(value)]
             # The level differs from proposal to proposal and carries no information.

@@ -23,7 +23,7 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
     """
     figure = Figure(figsize=(9, 2.7 * len(cells) + 0.3), layout="constrained")
     axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
-    operations = sorted({label for cell in cells for _, _, label in cell.arrows if label})
+    operations = sorted({operation for cell in cells for _, _, operation in cell.arrows if operation})
     colours = {name: colormaps["tab10"](index % 10) for index, name in enumerate(operations)}
     for axis, cell in zip(axes, cells, strict=True):
         place = {node: index for index, node in enumerate(cell.nodes)}
@@ -31,8 +31,9 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
             _draw_arc(axis, place[source], place[target], operation, colours.get(operation, "#a0a0a0"))
         for node, x in place.items():
             box = {"boxstyle": "round,pad=0.35", "facecolor": "#f3efe4", "edgecolor": "#555555"}
-            axis.text(x, 0, f"${node}$" if "_" in node else node, ha="center", va="center", bbox=box, zorder=4)
-        spans = [place[target] - place[source] for source, target, label in cell.arrows if label]
+            label = f"${node}$" if "_" in node else node  # c_{k-2} is TeX
+            axis.text(x, 0, label, ha="center", va="center", bbox=box, zorder=4)
+        spans = [place[target] - place[source] for source, target, operation in cell.arrows if operation]
         axis.set(xlim=(-0.5, len(place) - 0.5), ylim=(-0.85, _compute_arc_height(max(spans, default=1)) + 0.2))
         axis.set_aspect("equal")
         axis.set_title(cell.name, loc="left", fontsize=11)

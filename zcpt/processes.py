@@ -56,6 +56,7 @@ class ProcessGroup:
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """Run the block on rank 0 before the other ranks, for example to download a data set once."""
+        # One exchange for all: the other ranks join it before their block and so wait; rank 0 joins it after its own.
         if not self.is_main:
             self.gather(None)
         yield
@@ -123,8 +124,10 @@ class _DistributedGroup(ProcessGroup):
 def _make_portable(error: Exception, rank: int) -> Exception:
     """Return the error for the other processes, free of classes that only the failed process can unpickle."""
     if isinstance(error, ZcptError):
-        kind: type[ZcptError] = next(kind for kind in type(error).__mro__ if kind.__module__ == ZcptError.__module__)
-        return kind(str(error))
+        # The nearest class of zcpt.errors: a subclass defined elsewhere may not be importable in the other processes.
+        classes = type(error).__mro__
+        error_class: type[ZcptError] = next(c for c in classes if c.__module__ == ZcptError.__module__)
+        return error_class(str(error))
     if isinstance(error, OSError):
         return OSError(error.errno, error.strerror or str(error), error.filename)
     return RuntimeError(f"process {rank} failed:\n{''.join(traceback.format_exception(error))}")

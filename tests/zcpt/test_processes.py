@@ -159,7 +159,7 @@ def test_one_or_three_processes_resume_what_two_began(
     killed, other = sorted(run_in_group(2, begin, tmp_path), key=lambda outcome: outcome is not None)
     assert killed is None
     assert other[0] is LostError
-    assert f"what is done is on disk, and --resume {tmp_path / 'run'} continues with any number" in other[1]
+    assert f"finished work is on disk, and --resume {tmp_path / 'run'} continues with any number" in other[1]
     left = (tmp_path / "run" / "journal" / f"{file}.jsonl").read_text().splitlines()
     assert len(left) == lines
     size = 3 if lines == 3 else 1

@@ -1,10 +1,11 @@
 """Budgets: which decisions still lead to an architecture that meets all of them.
 
-One question is asked before each decision: is there still a feasible architecture among those that the decisions so
-far allow? The space finds the cheapest one (``SearchSpace.build_cheapest_finder``), so for one budget the answer is
-exact. For several budgets it is a branch-and-bound search. Where the cheapest architecture by a weighted sum of the
-prices is too expensive, no architecture meets all budgets; elsewhere a choice is split, and both parts are searched.
-The search stops after a fixed number of parts: it may then exclude too much, but a proposal never exceeds a budget.
+Before each decision, every candidate is checked: if it were decided, would a feasible architecture be left? The space
+finds the cheapest architecture that is left (``SearchSpace.build_cheapest_finder``), so for one budget the answer is
+exact. For several budgets it is a branch-and-bound search over regions: a region is the set of architectures that keep
+only certain allowed candidates. Where the cheapest architecture by a weighted sum of the prices is too expensive, no
+architecture of the region meets all budgets; otherwise the region is split at a choice, and its parts are searched. The
+search stops after a fixed number of regions: it may then exclude too much, but a proposal never exceeds a budget.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zcpt.space import AllowedCandidates, CheapestFinder, NetworkConfig, SearchS
 _WEIGHT_STEPS = 4
 """The weights of several prices are tried in steps of 1/4."""
 _MAX_REGIONS = 200
-"""Largest number of parts that one answer searches."""
+"""Largest number of regions that are searched for one answer."""
 _START_FACTOR = 10
 """Factor on ``_MAX_REGIONS`` for the first answer, which decides whether the search starts at all."""
 _ROUNDING = 1 + 1e-9
@@ -70,24 +71,24 @@ def _price_macs(block: Block) -> int:
     return block.cost.macs
 
 
-def build_trained_config(config: SearchConfig, searched: NetworkConfig) -> NetworkConfig:
+def build_trained_config(config: SearchConfig, supernet_config: NetworkConfig) -> NetworkConfig:
     """Return the configuration of the network to be trained, which budgets apply to.
 
     Args:
         config: Settings of the search.
-        searched: Configuration of the supernet; it gives what the settings leave open.
+        supernet_config: Configuration of the supernet, the source of values that the settings leave open.
     """
     side = config.train_image_size
     return NetworkConfig(
         channels=config.train_channels,
         layers=config.train_layers,
-        num_classes=config.train_classes or searched.num_classes,
-        in_channels=searched.in_channels,
-        image_size=(side, side) if side else searched.image_size,
+        num_classes=config.train_classes or supernet_config.num_classes,
+        in_channels=supernet_config.in_channels,
+        image_size=(side, side) if side else supernet_config.image_size,
     )
 
 
-def build_budgets(space: SearchSpace, config: SearchConfig, trained: NetworkConfig) -> tuple[Budget, ...]:
+def build_budgets(space: SearchSpace, config: SearchConfig, trained_config: NetworkConfig) -> tuple[Budget, ...]:
     """Return the budgets of a search.
 
     Raises:
@@ -100,16 +101,16 @@ def build_budgets(space: SearchSpace, config: SearchConfig, trained: NetworkConf
         budgets.append(Budget("max_macs", "MACs", config.max_macs, _price_macs))
     if config.max_latency:
         table = LatencyTable.read(Path(config.latency_table))
-        table.check(space, trained, config.latency_table)
+        table.check(space, trained_config, config.latency_table)
         budgets.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
     return tuple(budgets)
 
 
-def compute_checksums(space: SearchSpace, trained: NetworkConfig, budgets: Sequence[Budget]) -> dict[str, str]:
+def compute_checksums(space: SearchSpace, trained_config: NetworkConfig, budgets: Sequence[Budget]) -> dict[str, str]:
     """Return a checksum of the prices of each budget; the run folder keeps them to detect another latency table."""
     checksums = {}
     for budget in budgets:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(trained)})
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(trained_config)})
         checksums[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
     return checksums
 
@@ -146,7 +147,7 @@ class BudgetChecker:
             self.example = self._find_example()
 
     @classmethod
-    def from_config(cls, space: SearchSpace, config: SearchConfig, searched: NetworkConfig) -> BudgetChecker:
+    def from_config(cls, space: SearchSpace, config: SearchConfig, supernet_config: NetworkConfig) -> BudgetChecker:
         """Build the checker of a search.
 
         Raises:
@@ -154,32 +155,33 @@ class BudgetChecker:
             ConfigError: The latency table is missing, damaged, or lacks a block.
             SpaceError: The space has no networks of the width and depth to be trained.
         """
-        trained = build_trained_config(config, searched)
-        space.check_network_config(trained)
-        return cls(space, trained, build_budgets(space, config, trained), config.valid_only)
+        trained_config = build_trained_config(config, supernet_config)
+        space.check_network_config(trained_config)
+        return cls(space, trained_config, build_budgets(space, config, trained_config), config.valid_only)
 
     def _find_example(self) -> Architecture:
-        everything = {choice.name: choice.selectable for choice in self.space.choices}
+        all_candidates = {choice.name: choice.selectable for choice in self.space.choices}
         count = len(self.budgets)
+        # Without budgets, valid_only alone still needs one finder: by empty weights all architectures cost 0.
         unit_weights = [tuple(float(i == j) for i in range(count)) for j in range(count)] or [()]
-        single = [(weights, self._build_cheapest_finder(weights)) for weights in unit_weights]
+        by_single_price = [(weights, self._build_cheapest_finder(weights)) for weights in unit_weights]
         least = []
-        for index, (budget, (_, find_cheapest)) in enumerate(zip(self.budgets, single, strict=False)):
-            cheapest = find_cheapest(everything)
+        for index, (budget, (_, find_cheapest)) in enumerate(zip(self.budgets, by_single_price, strict=False)):
+            cheapest = find_cheapest(all_candidates)
             if cheapest is None:
                 raise InfeasibleError(self._format_none_found([]))
             least.append(self.compute_totals(cheapest)[index])
             if least[-1] > budget.limit:
                 raise InfeasibleError(self._format_impossible(budget, least[-1]))
-        # Prices are weighted relative to the room between the cheapest architecture and the limit, so that a budget in
+        # Prices are weighted relative to the slack between the cheapest architecture and the limit, so that a budget in
         # milliseconds and one in MACs count alike.
-        rooms = [max((b.limit - value) * b.scale, 1.0) for b, value in zip(self.budgets, least, strict=True)]
+        slacks = [max((b.limit - value) * b.scale, 1.0) for b, value in zip(self.budgets, least, strict=True)]
         # Balanced weights come first: they most often give an architecture that meets all budgets at once.
         for weights in sorted(_enumerate_weights(count), key=max):
-            rates = tuple(weight / room for weight, room in zip(weights, rooms, strict=True))
+            rates = tuple(weight / slack for weight, slack in zip(weights, slacks, strict=True))
             self._cheapest_finders.append((rates, self._build_cheapest_finder(rates)))
-        self._cheapest_finders += single
-        example = self.find_feasible(everything, _START_FACTOR * _MAX_REGIONS)
+        self._cheapest_finders += by_single_price
+        example = self.find_feasible(all_candidates, _START_FACTOR * _MAX_REGIONS)
         if example is None:
             raise InfeasibleError(self._format_none_found(least))
         return example
@@ -202,14 +204,14 @@ class BudgetChecker:
     def is_feasible(self, architecture: Architecture) -> bool:
         """Return whether an architecture meets all budgets, and is valid if it has to be."""
         totals = self.compute_totals(architecture)
-        inside = all(value <= b.limit for value, b in zip(totals, self.budgets, strict=True))
-        return inside and not (self.valid_only and not self.space.is_valid(architecture))
+        is_affordable = all(value <= b.limit for value, b in zip(totals, self.budgets, strict=True))
+        return is_affordable and (not self.valid_only or self.space.is_valid(architecture))
 
     def find_feasible(self, allowed: AllowedCandidates, max_regions: int = _MAX_REGIONS) -> Architecture | None:
         """Find a feasible architecture among those that are still allowed.
 
         Returns:
-            None if there is none, or if none was found in ``max_regions`` parts of what is allowed.
+            None if there is none, or if none was found after ``max_regions`` regions.
         """
         regions = [allowed]
         while regions and max_regions:
@@ -221,20 +223,21 @@ class BudgetChecker:
                 if architecture is not None and self.is_feasible(architecture):
                     return architecture
                 if architecture is None or self._is_too_expensive(architecture, rates):
-                    break  # the bound: nothing else in the region is cheaper by these rates
+                    break  # the bound: nothing else in the region is cheaper by these rates, so no part needs a search
                 cheapest.append(architecture)
             else:
                 regions += self._split(region, cheapest)
         return None
 
     def _is_too_expensive(self, architecture: Architecture, rates: Sequence[float]) -> bool:
+        """Return whether the weighted sum of the prices exceeds that of the limits, so that some budget is exceeded."""
         scaled = [rate * b.scale for rate, b in zip(rates, self.budgets, strict=True)]
         spent = sum(rate * value for rate, value in zip(scaled, self.compute_totals(architecture), strict=True))
         available = sum(rate * b.limit for rate, b in zip(scaled, self.budgets, strict=True))
         return spent > available * _ROUNDING
 
     def _split(self, region: AllowedCandidates, cheapest: Sequence[Architecture]) -> Iterator[AllowedCandidates]:
-        """Yield smaller parts that cover a region; none if it holds one architecture only.
+        """Yield smaller regions that together cover a region; none if it holds one architecture only.
 
         Either a choice keeps exactly what the first of the cheapest architectures keeps, or it loses one of these
         candidates. The choice is the one on which the cheapest architectures differ most.
@@ -242,7 +245,7 @@ class BudgetChecker:
         first = cheapest[0]
         open_choices = [c for c in self.space.choices if c.name in first.kept and len(region[c.name]) > c.keep]
         if open_choices:
-            choice = max(open_choices, key=lambda c: len({other.kept.get(c.name) for other in cheapest}))
+            choice = max(open_choices, key=lambda c: len({architecture.kept.get(c.name) for architecture in cheapest}))
             kept = first.kept[choice.name]
             yield {**region, choice.name: kept}
             for lost in kept:

@@ -15,7 +15,7 @@ from zcpt.space import SearchSpace
 class Callback:
     """Base class of callbacks: override the methods that you need.
 
-    A resumed search calls everything again from the journal, with ``replayed=True`` for what was done before.
+    A resumed search repeats all calls from the journal, with ``replayed=True`` for events of the interrupted search.
     """
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
@@ -45,8 +45,8 @@ class CallbackList(Callback):
 
     Args:
         callbacks: Called in this order.
-        hold_replayed: Hold back what is replayed from a journal until the first new event. A journal that turns out to
-            belong to another search is then refused before any callback has acted on it.
+        hold_replayed: Hold back events that are replayed from a journal until the first new event. A journal that turns
+            out to belong to another search is then refused before any callback has acted on it.
     """
 
     def __init__(self, callbacks: Sequence[Callback], hold_replayed: bool = False) -> None:
@@ -54,39 +54,40 @@ class CallbackList(Callback):
         self._holding = hold_replayed
         self._held: list[Callable[[Callback], None]] = []
 
-    def _call(self, new_event: Callable[[Callback], None], new: bool = False) -> None:
-        self._held.append(new_event)
-        self._holding = self._holding and not new
+    def _dispatch(self, event: Callable[[Callback], None], is_new: bool = False) -> None:
+        self._held.append(event)
+        self._holding = self._holding and not is_new
         if self._holding:
             return
         # Emptied before the calls: when a callback raises, `on_close` follows and must not repeat the events before.
         events = self._held
         self._held = []
-        for event in events:
+        for held_event in events:
             for callback in self.callbacks:
-                event(callback)
+                held_event(callback)
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
-        self._call(lambda callback: callback.on_search_start(space, config))
+        self._dispatch(lambda callback: callback.on_search_start(space, config))
 
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        self._call(lambda callback: callback.on_decision(proposal, decision, replayed), new=not replayed)
+        self._dispatch(lambda callback: callback.on_decision(proposal, decision, replayed), is_new=not replayed)
 
     def on_proposal(self, proposal: int, architecture: Architecture) -> None:
-        self._call(lambda callback: callback.on_proposal(proposal, architecture))
+        self._dispatch(lambda callback: callback.on_proposal(proposal, architecture))
 
     def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
-        self._call(lambda callback: callback.on_validation_start(candidates))
+        self._dispatch(lambda callback: callback.on_validation_start(candidates))
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
-        self._call(lambda callback: callback.on_validation_batch(batch, scores, replayed), new=not replayed)
+        self._dispatch(lambda callback: callback.on_validation_batch(batch, scores, replayed), is_new=not replayed)
 
     def on_search_end(self, result: SearchResult) -> None:
-        self._call(lambda callback: callback.on_search_end(result), new=True)
+        self._dispatch(lambda callback: callback.on_search_end(result), is_new=True)
 
     def on_close(self) -> None:
+        # While events are held, no callback has received `on_search_start`, so there is nothing to close.
         if not self._holding:
-            self._call(lambda callback: callback.on_close())
+            self._dispatch(lambda callback: callback.on_close())
 
 
 def add_listeners(callbacks: Sequence[Callback], listeners: Sequence[Callback] | None) -> Sequence[Callback]:

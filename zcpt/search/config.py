@@ -31,7 +31,7 @@ class SearchConfig:
 
     proxy: str = option(
         "naswot",
-        "zero-cost proxy that scores networks; several together, such as log_rank:naswot+synflow ('zcpt list "
+        "zero-cost proxy that scores networks; or an aggregate of proxies, such as log_rank:naswot+synflow ('zcpt list "
         "aggregates'); or auto, the best one measured",
     )
     validation_proxy: str = option(
@@ -54,7 +54,7 @@ class SearchConfig:
         "proposal", "draw supernet weights for each proposal, or once for the run"
     )
     removed_inputs: Literal["absent", "present"] = option(
-        "absent", "while a node's inputs are compared, leave inputs that it has lost out, or keep them in the mixture"
+        "absent", "while a node's inputs are compared, leave its dropped inputs out, or keep them in the mixture"
     )
     non_finite: Literal["last", "compare"] = option(
         "last",
@@ -162,8 +162,10 @@ class SearchConfig:
 def make_paper_settings(space: SearchSpace) -> dict[str, Any]:
     """Return the settings of the published procedure for a space.
 
-    These are the counting of its code, one set of weights for all proposals, validation summed over one initialisation,
-    and its batch sizes; the score of a singular kernel is compared as a number.
+    Unlike the defaults: ReLUs are counted as in the published code, with its batch sizes; all proposals have the same
+    supernet weights, and every step has a new mini-batch; stage 2 uses one initialisation; inputs that a node has
+    dropped stay in the mixture; the architecture parameters are noisy; and an infinite score, as of a singular kernel,
+    is compared as a number.
     """
     return {
         "proxy": "naswot-official",
@@ -191,10 +193,10 @@ def configure(
     """Return the settings for a space.
 
     Args:
-        space: Gives the default width and depth.
+        space: The search space, which has the default width and depth.
         preset: Name of a preset; its values replace the defaults.
         base: Settings to start from, instead of defaults and a preset.
-        options: Fields of ``SearchConfig``; they win over everything else.
+        options: Fields of ``SearchConfig``; they override the preset and ``base``.
 
     Raises:
         ConfigError: A preset or an option is unknown, or a value cannot be used.
@@ -205,10 +207,10 @@ def configure(
     if preset is not None and base is not None:
         raise ConfigError(f"preset '{preset}' and a whole configuration are given: leave one of them out.")
     options = upgrade_settings(options)
-    known = [f.name for f in fields(SearchConfig)]
+    setting_names = [f.name for f in fields(SearchConfig)]
     for name in options:
-        if name not in known:
-            raise ConfigError(describe_unknown_name("option of search", name, known))
+        if name not in setting_names:
+            raise ConfigError(describe_unknown_name("option of search", name, setting_names))
     if base is not None:
         config = replace(base, **options)
     else:

@@ -34,7 +34,7 @@ class Decision:
     purpose: Purpose = "decide"
     """``survey`` ranks the open choices and keeps all candidates; ``settle`` decides by the survey just before."""
     excluded: tuple[str, ...] = ()
-    """Candidates that lead to no feasible architecture: when chosen, or, where several are kept, when dropped."""
+    """Candidates that would leave no feasible architecture: if chosen, or, where several are kept, if dropped."""
     parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Scores by each proxy of an aggregate; empty for a single proxy."""
 

@@ -145,23 +145,24 @@ class ScoringRound(NamedTuple):
 
 
 def simulate_rounds(choices: Sequence[Choice], order: str, joint: bool = False) -> Iterator[ScoringRound]:
-    """Yield the rounds of one proposal as they come if open choices rank in the order of the space."""
+    """Yield the rounds of one proposal, as if every survey ranked the open choices in the order of the space."""
     for queues in build_queues(choices, order, seed=0, joint=joint):
         while any(queue.remaining for queue in queues):
             for queue in queues:
                 if not queue.remaining:
                     continue
                 surveyed: list[Choice] = []
-                choice, settled = queue.pop(partial(_simulate_survey, surveyed))
-                for other in surveyed:
-                    yield ScoringRound(other, len(other.selectable), 0)
+                choice, survey = queue.pop(partial(_simulate_survey, surveyed))
+                for surveyed_choice in surveyed:
+                    yield ScoringRound(surveyed_choice, len(surveyed_choice.selectable), 0)
                 for index, count in enumerate(choice.round_sizes):
-                    evaluations = 0 if index == 0 and settled is not None else count
+                    evaluations = 0 if index == 0 and survey is not None else count
                     yield ScoringRound(choice, evaluations, count - 1 if choice.keep == 1 else 1)
 
 
 def _simulate_survey(surveyed: list[Choice], choice: Choice) -> Decision:
     surveyed.append(choice)
+    # Equal importances for all choices: the stable sort of the queue then keeps the order of the space.
     return Decision(0, choice.name, choice.candidates, (0.0,), (0.0,), choice.candidates, 0.0, "survey")
 
 

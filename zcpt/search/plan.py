@@ -1,4 +1,4 @@
-"""Planning: check everything that a search was given, before anything is scored or written."""
+"""Planning: check all arguments of a search before anything is scored or written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SearchPlan:
     run_dir: Path | None
     resume: bool
     warnings: tuple[str, ...] = ()
-    """Differences between the search that began and the one that is resumed, for the log."""
+    """Differences from the interrupted search that do not prevent resuming it, for the log."""
     memory: int | None = None
     """Estimated bytes that scoring takes at once; None where there is no limit."""
 
@@ -63,15 +63,15 @@ def plan_search(
         config = use_own_latency_table(run_dir, config)
     source = as_batches(batches, num_classes)
     check_image_count(source, config)
-    probe = source.draw(config.batch_size, seed=0)
+    probe = source.draw(config.batch_size, seed=0)  # for the size of the images, and the fingerprint of their content
     network_config = build_network_config(config, probe, source.num_classes)
     space.check_network_config(network_config)
     device = resolve_device(device)
     memory = None
     if config.max_memory:
         memory = _estimate_memory(FreshSupernets(space, network_config, config, device), config, probe)
-    trained = build_trained_config(config, network_config)
-    space.check_network_config(trained)
+    trained_config = build_trained_config(config, network_config)
+    space.check_network_config(trained_config)
     document = {
         "space": space.name,
         "search": asdict(config),
@@ -86,7 +86,7 @@ def plan_search(
         "versions": get_versions(),
         "data": dict(source.about),
         "fingerprint": compute_fingerprint(probe),
-        "budgets": compute_checksums(space, trained, build_budgets(space, config, trained)),
+        "budgets": compute_checksums(space, trained_config, build_budgets(space, config, trained_config)),
     }
     # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
     warnings = check_run_folder(run_dir, document) if run_dir and resume else []
@@ -117,7 +117,8 @@ def check_image_count(batches: Batches, config: SearchConfig) -> None:
 
 
 def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Batch) -> int | None:
-    """Return the bytes of the first decision, the largest of all; ConfigError if they exceed the limit."""
+    """Return the bytes of the first decision; ConfigError if they exceed the limit."""
+    # No later decision needs more: the supernet only loses candidates.
     mixture = supernets.draw_initial_mixture(0)
     choice = next(iter(mixture.choices.values()))
     perturbations = [mixture.without(choice.name, candidate) for candidate in choice.candidates]

@@ -57,7 +57,8 @@ class Proposer:
         for first in range(0, context.config.proposals, processes.size):
             numbers = range(first, min(first + processes.size, context.config.proposals))
             own = first + processes.rank
-            gathered = processes.gather(self._make(own) if own in numbers else None)
+            # In the last round there may be fewer proposals than processes: the others still join the exchange.
+            gathered = processes.gather(self._make_proposal(own) if own in numbers else None)
             for proposal, finished in zip(numbers, gathered, strict=False):
                 assert finished is not None, "every process with a proposal returns it"
                 if proposal != own:
@@ -65,7 +66,7 @@ class Proposer:
                 architectures.append(finished.architecture)
         return architectures
 
-    def _make(self, proposal: int) -> FinishedProposal:
+    def _make_proposal(self, proposal: int) -> FinishedProposal:
         name = get_journal_name(proposal)
         num_replayed = len(self.context.journal.records(name))
         architecture = self.propose(proposal)
@@ -78,7 +79,7 @@ class Proposer:
         callback.on_proposal(proposal, finished.architecture)
 
     def propose(self, proposal: int) -> Architecture:
-        """Decide every choice; decisions that the journal holds are taken from there.
+        """Decide every choice, and return the architecture; decisions that the journal holds are taken from there.
 
         Raises:
             ProxyError: No candidate of a choice has a finite score.
@@ -126,12 +127,12 @@ class SupernetScorer:
 
     def _draw_batch(self, proposal: int, step: int, survey: bool) -> Batch:
         config = self._context.config
-        purpose: list[int | str] = [proposal]
+        seed_path: list[int | str] = [proposal]
         if config.scoring_batch == "step":
-            purpose.append(step)
+            seed_path.append(step)
         if survey:
-            purpose.append("survey")
-        seed = derive_seed(self._batch_seed, *purpose)
+            seed_path.append("survey")
+        seed = derive_seed(self._batch_seed, *seed_path)
         if self._batch is None or self._batch[0] != seed:
             batch = self._context.batches.draw(config.batch_size, seed)
             self._batch = seed, self._context.supernets.move_batch(batch)
@@ -196,7 +197,7 @@ class _ProposalRun:
     ) -> Decision:
         """Take a decision from the journal, or score the candidates and write it there."""
         replayed = bool(self.recorded)
-        # Computed for replayed decisions too: the examples that the feasible set finds on the way decide later answers.
+        # Also for replayed decisions: with several budgets, later answers can depend on the examples found here.
         excluded = () if purpose == "survey" else self.feasible.find_excluded(choice, remaining)
         if replayed:
             record = self.recorded.popleft()
@@ -256,11 +257,11 @@ def find_kept(
         No candidate if scores have to decide and no importance is finite.
     """
     allowed = [i for i, candidate in enumerate(remaining) if candidate not in excluded]
-    forced = len(allowed) == 1  # budgets leave one decision, whatever the scores are
+    is_forced = len(allowed) == 1  # budgets leave one decision, whatever the scores are
     if choice.keep == 1:
         best = allowed[argmax_importance([importances[i] for i in allowed])]
-        return (remaining[best],) if forced or importances[best] > -math.inf else ()
-    if not forced and not any(value > -math.inf for value in importances):
+        return (remaining[best],) if is_forced or importances[best] > -math.inf else ()
+    if not is_forced and not any(value > -math.inf for value in importances):
         return ()
     # The published code drops the last one of equally important inputs; hence -i.
     dropped = min(allowed, key=lambda i: (importances[i], -i))

@@ -62,7 +62,7 @@ def search(
         callbacks: Called after every decision, such as ``zcpt.monitor.TensorBoard``; with several processes, only on
             rank 0.
         listeners: Old name of ``callbacks``.
-        options: Fields of ``SearchConfig``, such as ``proposals=10``; they win over ``config`` and ``preset``.
+        options: Fields of ``SearchConfig``, such as ``proposals=10``; they override ``config`` and ``preset``.
 
     Raises:
         InfeasibleError: No architecture meets the budgets; nothing has been scored or written.
@@ -104,6 +104,7 @@ def run_search(
     callback = CallbackList(
         callbacks if processes.is_main else (), hold_replayed=plan.resume and plan.run_dir is not None
     )
+    # In this order: `propagate_errors` ends with an exchange, so rank 0 holds the lock until no process writes anymore.
     with _open_run_folder(plan) if processes.is_main else nullcontext(), processes.propagate_errors():
         try:
             # After this exchange the run folder of rank 0 exists for all processes.
@@ -174,7 +175,7 @@ def _open_run_folder(plan: SearchPlan) -> Iterator[None]:
         try:
             yield
         except LostError:
-            raise  # the other processes may still write there
+            raise  # the run folder stays: other processes may still write there
         except Exception:
             if not plan.resume and not (run_dir / JOURNAL).exists():
                 # There is no decision to resume from: the files would only block the next attempt with this folder.
@@ -198,4 +199,6 @@ def _add_remedy(error: LostError, run_dir: Path | None) -> LostError:
     if run_dir is None:
         return error
     text = str(error).rstrip(".")
-    return LostError(f"{text}; what is done is on disk, and --resume {run_dir} continues with any number of processes.")
+    return LostError(
+        f"{text}; finished work is on disk, and --resume {run_dir} continues with any number of processes."
+    )

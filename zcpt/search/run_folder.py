@@ -25,7 +25,7 @@ def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig
     """Create a run folder with its configuration; return whether the folder itself is new.
 
     Raises:
-        ConfigError: The folder holds something, or cannot be created.
+        ConfigError: The folder is not empty, or cannot be created.
     """
     files = {CONFIG: to_json_text(document)}
     if config.latency_table:
@@ -44,10 +44,10 @@ def remove_run_files(path: Path, remove_folder: bool) -> None:
         (path / name).unlink(missing_ok=True)
     for events in (path / TENSORBOARD).glob("events.out.tfevents.*"):
         events.unlink()
-    emptied = [path / JOURNAL, path / TENSORBOARD]
+    folders = [path / JOURNAL, path / TENSORBOARD]
     if remove_folder:
-        emptied.append(path)
-    for folder in emptied:
+        folders.append(path)  # last, when its subfolders are gone
+    for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -76,9 +76,9 @@ def check_run_folder(path: Path, document: dict[str, Any]) -> list[str]:
     if changed:
         raise ConfigError(f"{path} cannot be resumed: {changed}. Start a new search with another --out.")
     return [
-        f"the search began with {what} {before[what]} and is resumed with {document[what]}: scores may differ"
-        for what in ("device", "engine", "versions")
-        if before[what] != document[what]
+        f"the search began with {key} {before[key]} and is resumed with {document[key]}: scores may differ"
+        for key in ("device", "engine", "versions")
+        if before[key] != document[key]
     ]
 
 
@@ -99,8 +99,8 @@ def describe_changed_prices(before: Mapping[str, str], now: Mapping[str, str]) -
     """
     for name in now:
         if before.get(name) != now[name]:
-            what = "the latency table" if name == "max_latency" else f"the cost model of {format_flag(name)}"
-            return f"{what} has other numbers than at the start of the search"
+            source = "the latency table" if name == "max_latency" else f"the cost model of {format_flag(name)}"
+            return f"{source} has other numbers than at the start of the search"
     return ""
 
 

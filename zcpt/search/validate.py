@@ -43,6 +43,7 @@ class Validator:
         """
         context = self.context
         trials = self._list_trials()
+        # All ranks continue from the records of rank 0: reading the file while rank 0 writes, they could differ.
         recorded = context.processes.gather(list(self._journal.records(JOURNAL_NAME)))[0]
         by_batch: dict[int, list[float]] = {}
         for (init, batch), record in zip(trials, recorded, strict=False):
@@ -73,8 +74,9 @@ class Validator:
                     evaluators = None  # frees the networks of the last initialisation before the next are built
                     evaluators = own[0], self._build_evaluators(candidates, own[0])
                 record = self._score_trial(evaluators[1], *own)
-            gathered = [other for other in processes.gather(record) if other is not None]
-            finished |= {(other["init"], other["batch"]): other for other in gathered}
+            for gathered in processes.gather(record):
+                if gathered is not None:
+                    finished[gathered["init"], gathered["batch"]] = gathered
             while waiting and waiting[0] in finished:
                 yield finished.pop(waiting.popleft())
 
@@ -95,6 +97,7 @@ class Validator:
         seed = derive_seed(self._seeds.validation, batch)
         images = move_batch(self.context.batches.draw(config.validation_batch_size, seed), device)
         by_network = [evaluator.score_components([None], images) for evaluator in evaluators]
+        # Proxy name -> a score for each network.
         table = {name: [scores[name][0] for scores in by_network] for name in by_network[0]}
         criterion = config.criterion("validation")
         scores = aggregate_scores(criterion, table, compare_infinite=config.non_finite == "compare")
