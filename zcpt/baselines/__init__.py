@@ -1,10 +1,10 @@
 """Operation scores to compare Zero-Cost-PT with: ``score_operations(method, net, batches)``.
 
-Each method gives, for every choice, the importance of each candidate; larger is to be kept. These need no training:
+Each method gives, for every choice, the importance of each candidate; larger means keep. None of these trains anything:
 
-    zc_pt      loss of the supernet's score when the candidate is removed, nothing being decided (Zero-Cost-PT)
+    zc_pt      drop of the supernet's score when the candidate is removed, before any decision (Zero-Cost-PT)
     disc_zc    score of the supernet with this candidate alone on its edge
-    te_nas     TE-NAS' pruning: position in the order of removal
+    te_nas     TE-NAS' pruning: position of the candidate in the order of removal
     random     random numbers from the seed
 
 Scores from a trained supernet, such as DARTS' alpha or the accuracy that DARTS-PT measures without the candidate, can
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Give ``operation_scores`` its new name; the old one goes in the next version."""
+    """Return ``score_operations`` for its old name ``operation_scores``, which the next version removes."""
     if name == "operation_scores":
         warnings.warn(
             "zcpt.baselines.operation_scores is now zcpt.baselines.score_operations.", DeprecationWarning, stacklevel=2

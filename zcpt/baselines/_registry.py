@@ -19,7 +19,7 @@ from zcpt.scoring import check_scores_operations
 from zcpt.supernet import Scorable, Supernet
 
 Importances = dict[str, list[float]]
-"""The importance of each candidate in ``choice.selectable``, by the choice's name; larger is to be kept."""
+"""The importance of each candidate in ``choice.selectable``, by the choice's name; larger means keep."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OperationScore(ABC):
         """Score the candidates of some choices.
 
         Returns:
-            An importance for each of ``choice.selectable``, larger is to be kept; -inf where it is unknown.
+            An importance for each of ``choice.selectable``, larger means keep; -inf where it is undefined.
         """
 
 
@@ -106,29 +106,29 @@ def score_operations(
         proxy: A proxy, an aggregate, or the name of one, which scores networks; None for methods that need none or
             always use the same.
         choices: Choices to score; None scores all that are not decided.
-        mixture: Mixture that has the decisions made so far; None is the start of a search. It is needed if ``net`` is
+        mixture: Mixture after the decisions made so far; None stands for the initial one. It is needed if ``net`` is
             not a ``Supernet``.
         seed: Seed of all random numbers.
 
     Returns:
-        By the choice's name, the importance of each of ``choice.selectable``; larger is to be kept, -inf is unknown.
+        By the choice's name, the importance of each of ``choice.selectable``: larger means keep, -inf is undefined.
 
     Raises:
-        ConfigError: The method is unknown; a proxy is missing or not wanted; a choice is decided or is not a choice
-            of the mixture.
+        ConfigError: The method is unknown; it needs a proxy and none is given, or takes none and one is; a choice is
+            decided, or not in the mixture.
         ProxyError: The proxy is unknown, does not depend on the mixture, or cannot score the network.
     """
-    score = get_operation_score(method) if isinstance(method, str) else method
+    operation_score = get_operation_score(method) if isinstance(method, str) else method
     if mixture is None:
         if not isinstance(net, Supernet):
             raise ConfigError(f"{type(net).__name__} has no list of choices: pass mixture=Mixture.initial(choices).")
         mixture = net.initial_mixture()
-    scored_on = [as_batch(batch) for batch in (batches if _is_sequence_of_batches(batches) else [batches])]
-    if not scored_on:
+    batch_list = [as_batch(batch) for batch in (batches if _is_sequence_of_batches(batches) else [batches])]
+    if not batch_list:
         raise ConfigError("there is no batch to score on: pass at least one.")
     undecided = _select_undecided(mixture, choices)
-    criterion = _resolve_criterion(score, proxy)
-    return score.compute_importances(ScoringTask(net, mixture, undecided, scored_on, criterion, seed))
+    criterion = _resolve_criterion(operation_score, proxy)
+    return operation_score.compute_importances(ScoringTask(net, mixture, undecided, batch_list, criterion, seed))
 
 
 def _is_sequence_of_batches(batches: object) -> TypeGuard[Sequence[object]]:

@@ -42,7 +42,7 @@ class _PerChoiceScore(OperationScore):
 
 @register_operation_score
 class PerturbationScore(_PerChoiceScore):
-    """Loss of the supernet's score when the candidate is removed."""
+    """Drop of the supernet's score when the candidate is removed."""
 
     name = "zc_pt"
     paper = "Zero-Cost-PT, Xiang et al., AAAI 2023"
@@ -65,8 +65,8 @@ class DiscretisationScore(_PerChoiceScore):
         return mixture.select(choice.name, (candidate,))
 
     def rate(self, criterion: Criterion, scores: ComponentScores) -> list[float]:
-        # ``importance`` is made for scores after removal, where a good score means a superfluous candidate. Here a
-        # good score is the candidate's own, so the direction is passed the other way round.
+        # ``convert_to_importances`` is made for scores after removal, where a good score means a superfluous candidate.
+        # Here a good score is the candidate's own, so the direction is inverted.
         if isinstance(criterion, Aggregate):
             return convert_to_importances(criterion.compute_values(scores), higher_is_better=False)
         return convert_to_importances(scores[criterion.name], not criterion.higher_is_better)

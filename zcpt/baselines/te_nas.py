@@ -65,14 +65,14 @@ class TeNasPruning(OperationScore):
     def compute_importances(self, task: ScoringTask) -> Importances:
         assert task.criterion is not None, "'proxies' names it"
         state = _PruningState(task.mixture, task.choices, self.excluded)
-        losses = [
-            _ProxyLoss(self._select_net(task.net, part), part, task.batches) for part in get_components(task.criterion)
+        drops = [
+            _ScoreDrop(self._select_net(task.net, part), part, task.batches) for part in get_components(task.criterion)
         ]
         with tqdm(total=state.num_to_remove, desc=self.name, leave=False, disable=None) as bar:
             for phase in sorted({choice.phase for choice in task.choices}):
                 in_phase = [choice for choice in task.choices if choice.phase == phase]
                 while open_choices := [c for c in in_phase if len(state.remaining[c.name]) > c.keep]:
-                    for choice, names in self._select_removals(state, open_choices, losses).items():
+                    for choice, names in self._select_removals(state, open_choices, drops).items():
                         state.remove(choice, names)
                         bar.update(len(names))
         return state.compute_importances()
@@ -81,12 +81,12 @@ class TeNasPruning(OperationScore):
         return self.thin_net if part.name == "linear_regions" and self.thin_net is not None else net
 
     def _select_removals(
-        self, state: _PruningState, open_choices: Sequence[Choice], losses: Sequence[_ProxyLoss]
+        self, state: _PruningState, open_choices: Sequence[Choice], drops: Sequence[_ScoreDrop]
     ) -> dict[Choice, list[str]]:
         """Select the candidates that each choice loses in this round, the least important first."""
         removals = [(choice, name) for choice in open_choices for name in state.remaining[choice.name]]
         mixtures = [state.without(choice, name) for choice, name in removals]
-        ranks = np.stack([_dense_ranks(loss.measure(state.mixture, mixtures)) for loss in losses])
+        ranks = np.stack([_dense_ranks(drop.measure(state.mixture, mixtures)) for drop in drops])
         # The last key of lexsort is the primary one. Among equal sums the order is that of the first proxy, ntk, as in
         # TE-NAS' code, which sorts the sums stably in the order of ntk.
         order = np.lexsort((ranks[0], ranks.sum(axis=0)))
@@ -105,7 +105,7 @@ class _PruningState:
         self.choices = choices
         self.remaining = {c.name: tuple(name for name in c.selectable if name not in excluded) for c in choices}
         for choice in choices:
-            if len(self.remaining[choice.name]) < choice.keep:
+            if len(self.remaining[choice.name]) < choice.keep:  # too few without the excluded ones: allow all
                 self.remaining[choice.name] = choice.selectable
             self.mixture = self._with_only(choice, self.remaining[choice.name])
         self._positions = {c.name: dict.fromkeys(c.selectable, 0) for c in choices}
@@ -117,7 +117,7 @@ class _PruningState:
 
     def without(self, choice: Choice, name: str) -> Mixture:
         """Return the mixture with one more candidate removed."""
-        return self._with_only(choice, tuple(other for other in self.remaining[choice.name] if other != name))
+        return self._with_only(choice, tuple(c for c in self.remaining[choice.name] if c != name))
 
     def remove(self, choice: Choice, names: Sequence[str]) -> None:
         """Remove candidates of a choice, in that order."""
@@ -148,8 +148,8 @@ class _PruningState:
         return replace(self.mixture, weights={**self.mixture.weights, choice.name: row})
 
 
-class _ProxyLoss:
-    """Relative loss of a network's score by one proxy after a change."""
+class _ScoreDrop:
+    """Relative drop of a network's score by one proxy after a change."""
 
     def __init__(self, net: Scorable, proxy: Proxy, batches: Sequence[Batch]) -> None:
         self.evaluator = Evaluator(net, proxy)
@@ -157,7 +157,7 @@ class _ProxyLoss:
         self.batches = batches
 
     def measure(self, before: Mixture, after: Sequence[Mixture]) -> NDArray[np.float64]:
-        """Compute the loss [P] of P changes, averaged over the batches; -inf where it is not finite.
+        """Compute the drop [P] of P changes, averaged over the batches; -inf where it is not finite.
 
         Raises:
             ProxyError: The score before the change is 0 or not finite.
@@ -173,8 +173,8 @@ class _ProxyLoss:
                 "batch size, or look for images that occur twice."
             )
         sign = 1 if self.proxy.higher_is_better else -1
-        loss: NDArray[np.float64] = np.round(sign * (first - np.array(rest)) / abs(first), _DIGITS)
-        return loss
+        drop: NDArray[np.float64] = np.round(sign * (first - np.array(rest)) / abs(first), _DIGITS)
+        return drop
 
 
 def _dense_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -22,8 +22,9 @@ from zcpt.supernet import Supernet
 _RELUS = frozenset({F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
 _GLOBAL_POOLINGS = frozenset({"adaptive_avg_pool2d", "adaptive_max_pool2d", "_adaptive_max_pool2d", "mean", "amax"})
 _ROUNDING = 1e-5
-"""Relative size below which a float32 mean is rounding."""
+"""Relative size below which a float32 mean is nothing but rounding error."""
 _TOKEN_FUNCTIONS = frozenset({F.linear, F.layer_norm})
+"""Functions whose input [B, N, C] shows that the network has turned its maps into tokens."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -84,20 +85,20 @@ class LastMapFinder:
     def _handle(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         source = args[0] if args else kwargs.get("input")
         output = function(*args, **kwargs)
-        if isinstance(source, tuple | list) and source:  # of torch.cat and its like
+        if isinstance(source, tuple | list) and source:  # torch.cat and torch.stack take several tensors
             source = source[0]
         if not isinstance(source, Tensor) or not isinstance(output, Tensor) or not source.is_floating_point():
             return output
         if source.ndim == 4 and len(source) == self._batch_size:
             name = getattr(function, "__name__", "")
-            pools = name in _GLOBAL_POOLINGS or (name == "avg_pool2d" and output.shape[2:].numel() == 1)
-            flattens = output.ndim < 4 and not self._is_pooled
-            # ConvNeXt's head normalises [B, 1, 1, C] after the pooling: C stands where pixels do, but B * C numbers
-            # are no more than the pooled maps have channels.
-            after = self._is_pooled and self._maps is not None and source.numel() <= self._maps.shape[:2].numel()
-            if pools or flattens or (source.shape[2:].numel() > 1 and not after):
+            is_pooling = name in _GLOBAL_POOLINGS or (name == "avg_pool2d" and output.shape[2:].numel() == 1)
+            is_flattening = output.ndim < 4 and not self._is_pooled
+            # ConvNeXt's head normalises [B, 1, 1, C] after the pooling: C stands where pixels do, but there are only
+            # B * C numbers, one for each channel of the pooled maps.
+            is_head = self._is_pooled and self._maps is not None and source.numel() <= self._maps.shape[:2].numel()
+            if is_pooling or is_flattening or (source.shape[2:].numel() > 1 and not is_head):
                 self._maps = source
-                self._is_pooled = pools
+                self._is_pooled = is_pooling
                 self._has_tokens = False
                 self._features = None
         elif source.ndim == 3 and function in _TOKEN_FUNCTIONS:
@@ -107,7 +108,7 @@ class LastMapFinder:
         return output
 
     def is_averaged_away(self) -> bool:
-        """Return whether the input of the first linear layer after the maps is nothing but rounding of them."""
+        """Return whether the input of the first linear layer after the maps is nothing but their rounding error."""
         if self._maps is None or self._features is None or self._has_tokens:
             return False
         return bool(self._features.abs().max() <= _ROUNDING * self._maps.abs().max())
@@ -188,11 +189,13 @@ def _run_supernet_groups(
 ) -> list[Tensor]:
     mixture = net.initial_mixture() if mixture is None else mixture
     live = [step.out for step, _ in net.list_live_steps(mixture)]
-    # A later value of a group replaces the name but not the place: the order is that of the groups' first values.
+    # A dict keeps the position of a key's first value and the value of its last: groups are in the order in which they
+    # begin, each with the name of its last value.
     last = {_group_name(name): name for name in live}
-    named = {f"net.{name}": tensor for name, tensor in tensors.items()}
+    prefixed = {f"net.{name}": tensor for name, tensor in tensors.items()}
     images = images.clone()  # the network may begin with an in-place operation
-    values: list[Tensor] = functional_call(_SupernetValues(net, list(last.values())), named, (images, mixture))
+    values: list[Tensor] = functional_call(_SupernetValues(net, list(last.values())), prefixed, (images, mixture))
+    # A group whose output is its input, e.g. a chosen identity, yields the same tensor again.
     return [value for index, value in enumerate(values) if not index or value is not values[index - 1]]
 
 

@@ -49,7 +49,8 @@ def run_network(
 def _run_on_tensors(net: nn.Module, tensors: Mapping[str, Tensor], arguments: tuple[Any, ...]) -> Any:
     try:
         # A checkpoint runs its part again in the backward pass, outside functional_call and so on the network's own
-        # tensors: gradients with respect to the given ones would be silently wrong. Checkpoints use these hooks.
+        # tensors: gradients with respect to ``tensors`` would be silently wrong. torch implements checkpoints by hooks
+        # on saved tensors, so with these disabled it raises an error instead.
         with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTS):
             return functional_call(net, dict(tensors), arguments)
     except RuntimeError as error:

@@ -47,6 +47,7 @@ def explain_image_size(
         raise
     except (RuntimeError, ValueError, AssertionError, ProxyError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
+        # Without the remedy of an inner ProxyError, which this message replaces by its own.
         reason = shorten(first.partition(": use ")[0], 200).rstrip(".")
         raise ProxyError(
             f"proxy '{proxy.name}' scores networks on images of {'x'.join(map(str, images.shape[1:]))}, and "

@@ -14,14 +14,14 @@ Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 def intercept(handler: Handler) -> AbstractContextManager[object]:
-    """Return a context in which ``handler`` answers every call of a torch function.
+    """Return a context in which ``handler`` replaces every call of a torch function.
 
     Use it where hooks on modules would miss calls: some forward passes call ``F.relu`` or ``F.batch_norm`` directly,
     and some modules do more than the function of interest (timm's BatchNormAct2d normalises and then activates).
 
     Args:
-        handler: Called as ``handler(function, args, kwargs)``. To carry the call out it calls the function itself;
-            functions that it calls are not intercepted again.
+        handler: Called as ``handler(function, args, kwargs)``; its result is the result of the call. It usually calls
+            ``function`` itself. Calls inside the handler are not intercepted again.
 
     Example: run a network with ReLU in place of SiLU.
 

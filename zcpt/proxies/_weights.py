@@ -36,7 +36,7 @@ def find_layers(net: nn.Module, proxy: Proxy) -> dict[str, nn.Module]:
 
 def _refuse_computed_weights(layers: Mapping[str, nn.Module]) -> None:
     for name, layer in layers.items():
-        # Not layer.weight: a parametrisation offers a computed tensor there, and replacing it would have no effect.
+        # Not layer.weight: a parametrisation computes it on each access, so replacing it would have no effect.
         if layer._parameters.get("weight") is None:
             raise ProxyError(
                 f"layer '{name}' computes its weight, as weight_norm, spectral_norm and pruning do, and proxies "
@@ -78,8 +78,8 @@ def clone_tensors(net: nn.Module, dtype: torch.dtype | None = None, gradients: b
         raise ProxyError("this proxy computes in float64, which 'mps' does not have: move network and batch to 'cpu'.")
 
     def clone(tensor: Tensor) -> Tensor:
-        fresh = tensor.detach().clone()
-        return fresh.to(dtype) if dtype and fresh.is_floating_point() else fresh
+        copy = tensor.detach().clone()
+        return copy.to(dtype) if dtype and copy.is_floating_point() else copy
 
     parameters = {name: clone(tensor) for name, tensor in net.named_parameters()}
     for tensor in parameters.values():

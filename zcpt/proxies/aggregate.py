@@ -1,4 +1,4 @@
-"""Aggregates: the scores of several candidates by several proxies, combined into one value for each candidate."""
+"""Aggregates, which combine the scores of candidates by several proxies into one value for each candidate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Values = NDArray[np.float64]
 
 
 class Aggregate(ABC):
-    """A criterion that ranks m candidates by several proxies, its components, and gives each one value.
+    """A criterion that combines several proxies, its components, into one value for each of m candidates.
 
-    Higher is better. A value is relative to these m candidates: with other candidates it has to be computed anew. A
+    Higher is better. Values compare these m candidates only: with other candidates they have to be computed anew. A
     score that is not finite ranks last within its component. If a component has no finite score at all, no candidate
     has a value: all are nan.
 
@@ -43,8 +43,8 @@ class Aggregate(ABC):
     def __init__(self, components: Sequence[Proxy]) -> None:
         names = [component.name for component in components]
         if not names or len(set(names)) < len(names):
-            given = f"{'+'.join(names)} has one twice" if names else "there is none"
-            raise ProxyError(f"aggregate '{self.name}' needs different proxies, and {given}.")
+            problem = f"{'+'.join(names)} has one twice" if names else "there is none"
+            raise ProxyError(f"aggregate '{self.name}' needs different proxies, and {problem}.")
         self.components = tuple(components)
         if not self.component_names:
             self.name = f"{self.name}:{'+'.join(names)}"
@@ -63,7 +63,7 @@ class Aggregate(ABC):
         """
 
     def compute_values(self, scores: Mapping[str, Sequence[float]], *, compare_infinite: bool = False) -> list[float]:
-        """Return the value of each of m candidates among them.
+        """Return the value of each of m candidates, in comparison with the others.
 
         Args:
             scores: The m scores of each component, by its name, as the proxy gives them; directions are taken from the
@@ -143,7 +143,7 @@ def get_aggregate_class(name: str) -> type[Aggregate]:
 
 
 def get_aggregate(text: str) -> Aggregate:
-    """Return the aggregate for a text: ``vote``, or ``log_rank:naswot+synflow`` with components of one's choice.
+    """Return the aggregate for a text: ``vote``, or ``log_rank:naswot+synflow`` with the components after the colon.
 
     Raises:
         ProxyError: The name is unknown, with the nearest one; or components are missing, or not allowed.
@@ -195,7 +195,7 @@ def _rank(scores: Values) -> Values:
 
 @register_aggregate
 class LogRank(Aggregate):
-    """The sum over the proxies of ln(rank / m): a candidate that is poor by one of them is set back far."""
+    """The sum over the proxies of ln(rank / m): one low rank outweighs several high ones."""
 
     name = "log_rank"
     paper = "AZ-NAS, Lee and Ham, CVPR 2024"
@@ -228,11 +228,11 @@ class Majority(Aggregate):
 
     def combine(self, scores: Values) -> Values:
         """Return values between 0 and m - 1, whose sum is m (m - 1) / 2."""
-        needed = len(scores) / 2
+        half = len(scores) / 2
         points = np.empty(scores.shape[1])
         for index, column in enumerate(scores.T):
-            wins = (column[:, None] > scores).sum(axis=0) > needed
-            losses = (column[:, None] < scores).sum(axis=0) > needed
+            wins = (column[:, None] > scores).sum(axis=0) > half
+            losses = (column[:, None] < scores).sum(axis=0) > half
             points[index] = (scores.shape[1] - 1 + wins.sum() - losses.sum()) / 2
         return points
 

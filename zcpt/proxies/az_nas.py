@@ -1,7 +1,8 @@
 """AZ-NAS: expressivity, progressivity and trainability, block by block (Lee and Ham, CVPR 2024).
 
-The fourth term of AZ-NAS, complexity, is the proxy ``macs``. The four together score a set of networks: the sum over
-the terms of ln(rank / networks), where the best network has the highest rank. A single network has no such score.
+The fourth term of AZ-NAS, complexity, is the proxy ``macs``. The aggregate ``az_nas`` combines the four: the sum over
+the terms of ln(rank / number of networks), where the best network has the highest rank. It compares networks; a single
+network has no such score.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class _AzNasTerm(Proxy):
 
     Weights are normal with variance 2 / fan-in, BatchNorms use the statistics of the images, and the images are
     standard normal, as many and as large as those of the batch (the paper has 64). Maps are read as [B, C, H, W]: where
-    blocks return [B, H, W, C], as in Swin transformers, rows of pixels are taken for channels.
+    blocks return [B, H, W, C], as in Swin transformers, rows of pixels are mistaken for channels.
     """
 
     higher_is_better = True
@@ -148,8 +149,8 @@ def trainability_term(g_in: Tensor, g_out: Tensor) -> float:
         return -math.inf
     if not bool(torch.isfinite(g_in).all()):
         return math.nan
-    fitted = _stack_pixels(g_in, g_out.shape[2:])
-    rows_in, rows_out = (g.movedim(1, -1).flatten(0, -2).double() for g in (fitted, g_out))
+    stacked = _stack_pixels(g_in, g_out.shape[2:])
+    rows_in, rows_out = (g.movedim(1, -1).flatten(0, -2).double() for g in (stacked, g_out))
     largest = float(torch.linalg.matrix_norm(rows_in.T @ rows_out / len(rows_out), ord=2))
     return 2 - largest - 1 / (largest + 1e-6)
 

@@ -131,11 +131,11 @@ class Grasp(_LossGradientProxy):
 
 @register_proxy
 class Fisher(_LossGradientProxy):
-    """Sum over the channels k of the layers' outputs of (weights of k) / 2 x mean over the images of (sum of a da)^2.
+    """Sum over the output channels k of all layers of (weights of k, counted) / 2 x mean over images of (sum a da)^2.
 
     a is the output of the layer at one position and da the derivative of the loss with respect to it. Their sum over
-    the positions is the derivative with respect to a gate on the channel. A layer that runs twice has one gate. Where
-    the input of a layer does not have one row per image, e.g. a table of positions, it counts as one image.
+    the positions is the derivative with respect to a gate, a factor on the channel. A layer that runs twice has one
+    gate. Where the input of a layer does not have one row per image, e.g. a table of positions, it counts as one image.
     """
 
     name = "fisher"
@@ -156,12 +156,12 @@ class Fisher(_LossGradientProxy):
         with torch.enable_grad(), norm_mode("batch"), hook_modules(names, after=keep_output):
             loss = compute_loss(self, run_network(net, batch.images, mixture, tensors), batch.labels)
         gradients = compute_gradients(loss, {str(index): output for index, (_, output) in enumerate(outputs)})
-        gates: dict[str, Tensor] = {}
+        gate_gradients: dict[str, Tensor] = {}
         for (name, output), gradient in zip(outputs, gradients.values(), strict=True):
             is_linear = isinstance(layers[name], nn.Linear)
-            gate = _sum_over_positions(output.detach() * gradient, is_linear, len(batch.images))
-            gates[name] = gates[name] + gate if name in gates else gate
-        return {name: _fisher_term(layer, gates.get(name)) for name, layer in layers.items()}
+            term = _sum_over_positions(output.detach() * gradient, is_linear, len(batch.images))
+            gate_gradients[name] = gate_gradients[name] + term if name in gate_gradients else term
+        return {name: _fisher_term(layer, gate_gradients.get(name)) for name, layer in layers.items()}
 
 
 def _sum_over_positions(product: Tensor, is_linear: bool, images: int) -> Tensor:
@@ -175,9 +175,9 @@ def _sum_over_positions(product: Tensor, is_linear: bool, images: int) -> Tensor
     return summed if rows % images else summed.reshape(images, -1, channels).sum(1)
 
 
-def _fisher_term(layer: nn.Module, gate: Tensor | None) -> float:
+def _fisher_term(layer: nn.Module, gate_gradient: Tensor | None) -> float:
     """Return the term of a layer from the derivatives [images, C] by its gates; None if it did not run."""
-    if gate is None:
+    if gate_gradient is None:
         return 0.0
     weight: Tensor = layer.get_parameter("weight")
-    return weight[0].numel() / 2 * float(gate.double().square().mean(0).sum())
+    return weight[0].numel() / 2 * float(gate_gradient.double().square().mean(0).sum())

@@ -65,9 +65,9 @@ class JacobCov(_JacobianProxy):
 class EpeNas(_JacobianProxy):
     """Sum over the classes of |sum of ln(|correlation| + 1e-5)| of the Jacobians of a class's images.
 
-    With more than 100 classes, and so few images of each: the sum of a class divided by its number of images, and then
-    the mean over the classes with at least two images of the absolute differences to the sums of all others. nan where
-    an image's Jacobian is constant.
+    With more than 100 classes, the batch has few images of each. Then classes of a single image are left out, the sum
+    of a class (without the outer absolute value) is divided by its number of images, and the score is the mean over the
+    classes of the summed absolute differences to all others. nan where an image's Jacobian is constant.
     """
 
     name = "epe_nas"

@@ -15,6 +15,7 @@ from zcpt.proxies._norms import norm_mode
 from zcpt.proxies._registry import Proxy, register_proxy
 from zcpt.proxies._weights import clone_tensors
 
+# Limits of the published procedure, see Knas.
 _PARAMETERS = 11
 _ENTRIES = 50
 _BATCHES = 50
@@ -22,7 +23,7 @@ _BATCHES = 50
 
 @register_proxy
 class Knas(Proxy):
-    """Sum over entries of the inner product of their gradients on the first K/2 batches and on the last, over K^2.
+    """Sum over entries of the inner product of their gradients on the first K/2 and on the last K/2 batches, over K^2.
 
     The entries are the first 50 of each of the first 11 parameters, in the order of their names, that have at least 50.
     The gradients of an entry are centred within either half of the batches. In the paper K is 50, and each batch is a

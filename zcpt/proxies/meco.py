@@ -57,7 +57,7 @@ class Meco(Proxy):
 
         The other images only take part in the statistics of BatchNorms.
         """
-        # Seeds go by module and not by the order of running: a removed candidate does not change the others.
+        # A seed for each module, not for each call: otherwise removing a candidate would change the channels of others.
         indices = {module: index for index, module in enumerate(net.modules())}
         terms: list[float] = []
 

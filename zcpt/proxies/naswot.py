@@ -127,7 +127,7 @@ class _KernelSum:
         """Add the kernel of a module's input; a forward pre-hook."""
         x: Tensor = inputs[0]
         version, kernel = self._kernels.get(x, (-1, None))
-        if version != x._version:  # an in-place operation has changed it since
+        if version != x._version:  # not in the cache, or changed by an in-place operation since
             kernel = agreement_kernel(x)
             self._kernels[x] = (x._version, kernel)
         # A clone, because the sum is taken in place and the first kernel may be added again.
@@ -149,9 +149,10 @@ def agreement_kernel(x: Tensor) -> Tensor:
         # Compared straight into floats: via booleans it takes thirty times as long.
         positive = torch.gt(piece, 0, out=torch.empty_like(piece, dtype=torch.float32))
         both += (positive @ positive.T).long()
-    alone = both.diagonal()
-    # Of N units, image i has alone[i] positive ones: both negative = N - alone[i] - alone[j] + both positive.
-    return 2 * both - alone[:, None] - alone[None, :] + units.shape[1]
+    positives = both.diagonal()
+    # Of N units, sample i has positives[i] positive ones, so for two samples:
+    # positive in neither = N - positives[i] - positives[j] + positive in both.
+    return 2 * both - positives[:, None] - positives[None, :] + units.shape[1]
 
 
 def log_determinant(kernel: Tensor) -> float:
@@ -163,7 +164,8 @@ def log_determinant(kernel: Tensor) -> float:
     kernel = kernel.double()
     factor, failed = torch.linalg.cholesky_ex(kernel)
     pivots = factor.diagonal()
-    smallest = math.sqrt(len(kernel) * torch.finfo(kernel.dtype).eps * float(kernel.diagonal().max()))
-    if failed or float(pivots.min()) <= smallest:
+    # The kernel's rounding error is B * eps * largest entry; the factor is its square root, and so is the tolerance.
+    tolerance = math.sqrt(len(kernel) * torch.finfo(kernel.dtype).eps * float(kernel.diagonal().max()))
+    if failed or float(pivots.min()) <= tolerance:
         return -math.inf
     return 2 * float(pivots.log().sum())

@@ -72,7 +72,7 @@ def _is_counted(module: nn.Module) -> bool:
 def _draw_rows(output: Tensor, seed: int, channels_last: bool = False) -> Tensor:
     """Return consecutive rows of an output [B, C, H, W] as a matrix: as many as it has columns, or all if fewer."""
     output = output if output.ndim != 4 or channels_last else output.movedim(1, -1)
-    step = output.shape[-2] if output.ndim == 4 else 1
+    step = output.shape[-2] if output.ndim == 4 else 1  # of maps, the block starts at the first pixel of a row
     rows = output.flatten(0, -2)
     last = len(rows) - rows.shape[1]
     if last <= 0:

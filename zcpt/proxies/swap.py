@@ -24,10 +24,10 @@ _BITS = 62
 
 @register_proxy
 class Swap(Proxy):
-    """Number of different patterns among the ReLU units; the pattern of a unit is the set of images it is positive for.
+    """Number of different patterns among the ReLU units; a unit's pattern is the set of images on which it is positive.
 
     Every unit of every ReLU that runs on feature maps counts. There are at most 2^images patterns: the supernets of the
-    published searches show nearly all of the 65,536 of 16 images, and need more images. Weights are N(0, 1), biases 0;
+    published searches have nearly all of the 65,536 of 16 images, and need more images. Weights are N(0, 1), biases 0;
     the score is the mean over repeats, each with weights of its own. BatchNorms use the statistics of the batch.
 
     Args:
@@ -90,7 +90,7 @@ def _pack_bits(positive: Tensor) -> Tensor:
 
 @register_proxy
 class RegularisedSwap(Swap):
-    """SWAP x exp(-(P - mu)^2 / sigma), where P is the number of parameters in thousands: prefers networks of a size.
+    """SWAP x exp(-(P - mu)^2 / sigma), where P is the number of parameters in thousands: favours a size of networks.
 
     Parameters that the logits depend on count, so neither those of an auxiliary head nor of removed candidates. mu and
     sigma are targets of the user, in thousands and in thousands squared; the paper's code has no defaults. Ours, 1000
@@ -139,7 +139,7 @@ class RegularisedSwap(Swap):
         if not factor:
             raise ProxyError(
                 f"proxy 'swap_reg' targets about {self.mu:g} thousand parameters, and the network has {thousands:g} "
-                "thousand: make it with another mu and sigma, such as RegularisedSwap(mu=P, sigma=P**2)."
+                "thousand: create it with another mu and sigma, such as RegularisedSwap(mu=P, sigma=P**2)."
             )
         return factor
 

@@ -66,11 +66,12 @@ def _get_hardtanh_limits(
     return min_val, max_val
 
 
-def _check_finite(proxy: Proxy, net: nn.Module, finite: bool, what: str) -> None:
-    if finite or not all(bool(parameter.isfinite().all()) for parameter in net.parameters()):
+def _check_finite(proxy: Proxy, net: nn.Module, is_finite: bool, quantity: str) -> None:
+    # Where the network's own weights are not finite nothing has overflowed, and the score may be nan or infinite.
+    if is_finite or not all(bool(parameter.isfinite().all()) for parameter in net.parameters()):
         return
     raise ProxyError(
-        f"{what} of proxy '{proxy.name}' exceeds float64 (1.8e308) in {type(net).__name__}: use a network of fewer "
+        f"{quantity} of proxy '{proxy.name}' exceeds float64 (1.8e308) in {type(net).__name__}: use a network of fewer "
         "layers, or a proxy that depends less on the scale, such as logsynflow, snr_synflow or naswot."
     )
 
@@ -110,7 +111,7 @@ class Synflow(_FlowProxy):
 
 @register_proxy
 class SynflowBN(Synflow):
-    """Synflow with BatchNorms left in; they use the statistics of the one image and so take the scale away."""
+    """Synflow with BatchNorms left in; they use the statistics of the one image, which removes the scale."""
 
     name = "synflow_bn"
     summary = "synflow with BatchNorms left in, by the statistics of one image"

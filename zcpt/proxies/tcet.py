@@ -128,7 +128,7 @@ class _TcetProxy(LayerProxy):
         with preserve(net):  # some networks cache what they computed from their weights, which here are clones
             ratios = self.ratio().score_layers(net, batch, mixture)
         independence = LayerNwot().score_layers(net, batch, mixture)
-        # As in the authors' code, the logarithm is left out for a ratio of 0, e.g. if R does not depend on the layer.
+        # As in the authors' code, a ratio of 0 has no logarithm and adds 0, e.g. if R does not depend on the layer.
         return {
             name: (math.log(ratio) if ratio else 0.0) * independence[name]
             for name, ratio in ratios.items()

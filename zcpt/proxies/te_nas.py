@@ -34,7 +34,7 @@ class Ntk(Proxy):
     eigenvalue is mostly rounding. Weights are normal with variance 2 / fan-out. The gradients of all images are kept at
     once: images x weights x 8 bytes.
 
-    inf where the kernel is singular up to rounding. It is with two equal images, and where nothing stands between a
+    inf where the kernel is singular up to rounding: with two equal images, and where nothing stands between a
     BatchNorm without parameters and the global pooling, as in supernets of DARTS and NAS-Bench-1Shot1: over the batch
     the pooled features add up to 0 whatever the weights are, and so do the images' gradients. nan where the kernel is
     zero or not finite (the paper's code puts 100000 there).
@@ -104,7 +104,7 @@ def condition_number(kernel: Tensor) -> float:
 
 @register_proxy
 class LinearRegions(Proxy):
-    """Number of linear regions that contain one of a set of random images: of different activation patterns.
+    """Number of different activation patterns, i.e. linear regions of the network, among a set of random images.
 
     The pattern of an image is the set of units that it makes positive, in all ReLUs that run on feature maps. The
     images are standard normal, 3x3 pixels and gray: as in the paper they have one channel, which is repeated for

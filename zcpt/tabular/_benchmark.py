@@ -61,7 +61,7 @@ class TabularBenchmark:
             raise ConfigError(
                 describe_unknown_name(f"value of --accuracy-on for {self.path}", data_set, self.data_sets)
             )
-        metrics = [name for listed, name in self.columns if listed == data_set]
+        metrics = [name for column_data_set, name in self.columns if column_data_set == data_set]
         if metric not in metrics:
             raise ConfigError(
                 describe_unknown_name(f"value of --metric for {data_set} in {self.path}", metric, metrics)
@@ -90,8 +90,8 @@ class TabularBenchmark:
         The mean is what an architecture drawn at random is expected to have.
         """
         column = self.get_accuracies(data_set, metric)
-        known = column[~np.isnan(column)]
-        return {"architectures": len(known), "best": float(known.max()), "mean": float(known.mean())}
+        listed = column[~np.isnan(column)]
+        return {"architectures": len(listed), "best": float(listed.max()), "mean": float(listed.mean())}
 
     def describe(self, data_set: str, metric: str) -> dict[str, Any]:
         """Return the description that results keep; ``content`` is a hash of the accuracies."""
@@ -102,5 +102,5 @@ class TabularBenchmark:
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        # By isomorphism class, since a search may find another description of a cell than the one that the file lists.
+        # By isomorphism class: a search may describe the same cell in another way than the file does.
         return {self.space.isomorphism_class(a): index for index, a in enumerate(self.architectures)}

@@ -63,7 +63,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
         needed: Columns that it must have.
 
     Raises:
-        DataError: It is missing, is no CSV with these columns, or a line has more or fewer fields than the header.
+        DataError: The file is missing, is no CSV with these columns, or has a line with a wrong number of fields.
     """
     reader = csv.reader(_read_lines(path))
     header = next(_read_fields(reader, path), [])
@@ -166,6 +166,6 @@ def check_percent(value: float) -> float:
 
 
 def summarize_trainings(metric: str, accuracies: Sequence[float]) -> dict[str, float]:
-    """Return mean and best of the known trainings of an architecture, as metrics ``metric`` and ``best-metric``."""
-    known = [accuracy for accuracy in accuracies if not math.isnan(accuracy)]
-    return {metric: sum(known) / len(known), f"best-{metric}": max(known)} if known else {}
+    """Return mean and best of an architecture's trainings, as ``metric`` and ``best-metric``; nan is left out."""
+    listed = [accuracy for accuracy in accuracies if not math.isnan(accuracy)]
+    return {metric: sum(listed) / len(listed), f"best-{metric}": max(listed)} if listed else {}

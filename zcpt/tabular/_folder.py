@@ -44,27 +44,27 @@ def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
     Raises:
         ConfigError: The folder belongs to another measurement, holds something else, or another process uses it.
     """
-    given = json.loads(to_json_text(protocol))
+    current = json.loads(to_json_text(protocol))  # as it is read from a file: tuples are lists
     if (folder / CONFIG).exists():
         before = read_json(folder / CONFIG, ["benchmark"])
-        if before["benchmark"] != given["benchmark"]:
-            raise ConfigError(f"{folder} is of 'zcpt benchmark {before['benchmark']}'. Give another --out.")
+        if before["benchmark"] != current["benchmark"]:
+            raise ConfigError(f"{folder} belongs to 'zcpt benchmark {before['benchmark']}'. Give another --out.")
         # Folders of earlier versions have no date.
-        before = {"date": None, **read_json(folder / CONFIG, [key for key in given if key != "date"])}
+        before = {"date": None, **read_json(folder / CONFIG, [key for key in current if key != "date"])}
         if "search" in before:
             before["search"] = upgrade_settings(before["search"])
-        for key, value in given.items():
+        for key, value in current.items():
             if before[key] != value:
                 difference = describe_difference(key, before[key], value)
                 if key not in _MAY_DIFFER:
-                    raise ConfigError(f"{folder} is of another measurement: its {difference}. Give another --out.")
+                    raise ConfigError(f"{folder} belongs to another measurement: its {difference}. Give another --out.")
                 if key != "date":
                     _log.warning(f"the measurement in {folder} was started in another environment: its {difference}")
         protocol["date"] = before["date"]
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
-        create_folder(folder, {CONFIG: to_json_text(given)})
+        create_folder(folder, {CONFIG: to_json_text(current)})
     with lock_folder(folder):
         yield Journal(folder / "journal")
 

@@ -134,7 +134,7 @@ def render_operations(result: Result, folder: Path) -> Section:
 
 
 def render_search(result: Result, folder: Path) -> Section:
-    """Render one way of searching, seed by seed."""
+    """Render one variant of a search, seed by seed."""
     rows = [
         [
             str(row["seed"]),
@@ -158,16 +158,16 @@ def render_search(result: Result, folder: Path) -> Section:
 
 
 def render_searches(results: Sequence[Result]) -> Section:
-    """Render several ways of searching, one in each row, the best first."""
+    """Render several variants of a search, one in each row, the best first."""
     settings_of = [upgrade_settings(result["protocol"]["search"]) for result in results]
-    others = _describe_other_settings(settings_of)
+    other_settings = _describe_other_settings(settings_of)
     columns: dict[str, list[str]] = {
         "variant": [result["protocol"].get("variant", "") for result in results],
         "proxy": [_describe_criteria(settings) for settings in settings_of],
         "order": [settings["order"] for settings in settings_of],
         "N": [str(settings["proposals"]) for settings in settings_of],
         "V": [str(s["validation_batches"]) if s["proposals"] > 1 else "-" for s in settings_of],
-        "other settings": others,
+        "other settings": other_settings,
         "mean": [format_mean(result["results"]["accuracy"]) for result in results],
         "seed by seed": [
             ", ".join(format_number(row["accuracy"], 2) for row in result["searches"]) for result in results
@@ -177,7 +177,7 @@ def render_searches(results: Sequence[Result]) -> Section:
         "seconds": [format_number(result["results"]["seconds"], 0) for result in results],
         "not in the table": [str(result["results"]["not_in_table"]) for result in results],
     }
-    # Columns in which nothing is told apart are left out.
+    # Columns in which every cell has the empty value are left out.
     empty = {"variant": "", "other settings": "", "networks scored": "-", "not in the table": "0"}
     columns = {name: cells for name, cells in columns.items() if set(cells) != {empty.get(name)}}
     best_first = sorted(range(len(results)), key=lambda i: -(results[i]["results"]["accuracy"]["mean"] or 0.0))

@@ -86,7 +86,7 @@ def compare_rankings(scores: ArrayLike, accuracies: ArrayLike, resamples: int = 
         ``spearman`` and ``kendall``, each with ``value``, ``low`` and ``high``; both correlations within the best 10 %
         (``in_best``); the share of these best that are among the best 10 % by score (``best_found``); how many of the
         64 best by score are among the best 5 % (``of_64``; nan if there are at most 64 networks); the accuracy of the
-        best score (``argmax_accuracy``; the mean if several share it). What is undefined is nan.
+        best score (``argmax_accuracy``; the mean if several share it). Undefined values are nan.
     """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(accuracies, dtype=np.float64)
     result: dict[str, Any] = {}
@@ -99,11 +99,11 @@ def compare_rankings(scores: ArrayLike, accuracies: ArrayLike, resamples: int = 
         )
     count = max(1, math.ceil(TOP_SHARE * len(x)))
     top = weigh_top(y, count)
-    inside = top > 0
-    result["in_best"] = {"spearman": spearman(x[inside], y[inside]), "kendall": kendall(x[inside], y[inside])}
+    is_top = top > 0
+    result["in_best"] = {"spearman": spearman(x[is_top], y[is_top]), "kendall": kendall(x[is_top], y[is_top])}
     result["best_found"] = float(top @ weigh_top(x, count)) / count
-    half = weigh_top(y, max(1, math.ceil(TOP_SHARE / 2 * len(x))))
-    result["of_64"] = float(half @ weigh_top(x, 64)) if len(x) > 64 else math.nan
+    best_5_percent = weigh_top(y, max(1, math.ceil(TOP_SHARE / 2 * len(x))))
+    result["of_64"] = float(best_5_percent @ weigh_top(x, 64)) if len(x) > 64 else math.nan
     result["argmax_accuracy"] = float(y[x == x.max()].mean())
     return result
 
@@ -114,5 +114,5 @@ def compute_mean_interval(values: Sequence[float]) -> dict[str, float]:
         mean = values[0] if values else math.nan
         return {"mean": mean, "sd": math.nan, "low": math.nan, "high": math.nan}
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
-    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    half_width = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
+    return {"mean": mean, "sd": sd, "low": mean - half_width, "high": mean + half_width}

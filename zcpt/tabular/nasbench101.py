@@ -54,7 +54,7 @@ def read(path: Path, space: SearchSpace) -> TabularBenchmark:
 
 
 def _parse_cell(row: Row, space: SearchSpace) -> Architecture | None:
-    """Return the cell of a line, or None if it is outside the space and the line does not claim otherwise."""
+    """Return the cell of a line; None if it is outside the space (an error if the line has a field ``space``)."""
     bits = row.get_text("adj49").removeprefix("a")
     if len(bits) != VERTICES**2 or set(bits) - {"0", "1"}:
         raise row.make_error(f"'adj49' must be an 'a' and {VERTICES**2} digits of 0 and 1, not '{row.fields['adj49']}'")

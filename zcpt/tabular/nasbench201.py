@@ -38,7 +38,7 @@ def read(path: Path, space: SearchSpace) -> TabularBenchmark:
     """Read a CSV or .pth file.
 
     Raises:
-        DataError: It is missing or damaged, or reading it would run code that it contains.
+        DataError: The file is missing or damaged, or reading it would run code that it contains.
     """
     builder = BenchmarkBuilder(TITLE, space, path, space.train_size)
     if ".pth" in path.suffixes:

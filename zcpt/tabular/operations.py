@@ -43,12 +43,12 @@ def get_operation_choices(space: SearchSpace) -> tuple[Choice, ...]:
 
 
 def compute_best_accuracies(table: TabularBenchmark, data_set: str, metric: str = "test") -> dict[str, list[float]]:
-    """Return best-acc: the highest accuracy among all architectures with an operation there; nan if there is none."""
+    """Return best-acc of each candidate: the highest accuracy of the architectures that keep it; nan if none does."""
     return _aggregate_accuracies(table, table.get_accuracies(data_set, metric), max)
 
 
 def compute_mean_accuracies(table: TabularBenchmark, data_set: str, metric: str = "test") -> dict[str, list[float]]:
-    """Return avg-acc: the mean accuracy of all architectures with an operation there; nan if there is none."""
+    """Return avg-acc of each candidate: the mean accuracy of the architectures that keep it; nan if none does."""
     return _aggregate_accuracies(table, table.get_accuracies(data_set, metric), mean)
 
 
@@ -209,12 +209,12 @@ def measure_operations(
     }
     with open_folder(folder, protocol) as journal:
         records = _score_missing(scores, seeds, space, journal)
-        # The references are evaluated like scores: how well avg-acc agrees with best-acc is the scale of the others.
+        # The references are evaluated like scores: avg-acc's agreement with best-acc gives a scale for the others.
         records |= {(name, None): {"values": values, "seconds": math.nan} for name, values in references.items()}
         results = {}
         for name in [*scores, *references]:
-            of_name = [records[name, seed] for seed in (seeds if name in scores else [None])]
-            results[name] = _evaluate_score(table, of_name, references, data_set, metric)
+            score_records = [records[name, seed] for seed in (seeds if name in scores else [None])]
+            results[name] = _evaluate_score(table, score_records, references, data_set, metric)
         candidates = {choice.name: list(choice.selectable) for choice in get_operation_choices(space)}
         result = {"protocol": protocol, "candidates": candidates, "references": references, "results": results}
         write_json(folder / RESULT, result)
@@ -290,8 +290,8 @@ def _look_up_best(
         for kept in itertools.product(*best)
     ]
     accuracies = [table.lookup(architecture, data_set, metric) for architecture in tied]
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
-    accuracy = sum(known) / len(known) if known else None
+    listed = [accuracy for accuracy in accuracies if accuracy is not None]
+    accuracy = sum(listed) / len(listed) if listed else None
     rank = None if accuracy is None else table.rank(accuracy, data_set, metric)
     return {"architecture": space.format(tied[0]), "accuracy": accuracy, "rank": rank, "equals": len(tied)}
 
@@ -303,8 +303,8 @@ def _get_best_candidates(choice: Choice, values: OperationValues) -> list[str]:
 
 def _average_known(values: Iterable[float]) -> float:
     """Return the mean of the values that are not nan; nan if there is none."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def select_settings(config: SearchConfig) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def draw_scatter_plots(accuracies: Sequence[float], scores: Mapping[str, Sequenc
 def _set_scale(axis: Axes, x: NDArray[np.float64]) -> None:
     """Make the axis logarithmic if the values span more than three powers of ten."""
     sizes = np.abs(x[x != 0])
-    # Of values of both signs the smallest one may be next to 0, so the median is what the largest is compared with.
+    # With both signs the smallest absolute value may be almost 0, so the largest one is compared with the median.
     typical = np.median(sizes) if len(sizes) and (x < 0).any() else sizes.min(initial=np.inf)
     if len(sizes) and sizes.max() > 1e3 * typical:
         axis.set_xscale("log") if x.min() > 0 else axis.set_xscale("symlog", linthresh=typical)
@@ -118,11 +118,12 @@ def draw_heat_maps(
     A row shows the differences to its mean, scaled by the largest of them; green means keep.
     """
     columns = list(dict.fromkeys(name for names in candidates.values() for name in names))
-    across = min(3, len(values))
-    down = math.ceil(len(values) / across)
+    panel_columns = min(3, len(values))
+    panel_rows = math.ceil(len(values) / panel_columns)
     height = 1.5 + 0.28 * len(candidates)
-    figure = Figure(figsize=(1 + across * (1.2 + 0.5 * len(columns)), down * height + 0.3), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False)
+    width = 1 + panel_columns * (1.2 + 0.5 * len(columns))
+    figure = Figure(figsize=(width, panel_rows * height + 0.3), layout="constrained")
+    axes = figure.subplots(panel_rows, panel_columns, squeeze=False)
     for axis in list(axes.flat)[len(values) :]:
         axis.set_axis_off()
     for axis, (name, rows) in zip(axes.flat, values.items(), strict=False):

@@ -162,22 +162,22 @@ def _count_workers(workers: int, device: torch.device) -> int:
     return workers or ((os.cpu_count() or 1) if device.type == "cpu" else 1)
 
 
-def choose_data_set(table: TabularBenchmark, batches: Batches, given: str) -> str:
-    """Return the data set whose accuracies count: the given one, else that of the images, else the first."""
-    images = str(batches.about.get("dataset", ""))
-    return given or (images if images in table.data_sets else table.data_sets[0])
+def choose_data_set(table: TabularBenchmark, batches: Batches, requested: str) -> str:
+    """Return the data set whose accuracies count: the requested one, that of the images, or the table's first."""
+    image_data_set = str(batches.about.get("dataset", ""))
+    return requested or (image_data_set if image_data_set in table.data_sets else table.data_sets[0])
 
 
 def draw_sample(accuracies: NDArray[np.float64], options: ProxyOptions) -> list[int]:
     """Draw the indices of the architectures that are scored; ``samples=0`` takes all that have an accuracy."""
-    known = np.flatnonzero(~np.isnan(accuracies))
-    if options.samples in (0, len(known)):
-        return [int(index) for index in known]
-    if options.samples > len(known):
-        raise ConfigError(f"--samples {options.samples} is more than the {len(known)} architectures of the table.")
+    listed = np.flatnonzero(~np.isnan(accuracies))
+    if options.samples in (0, len(listed)):
+        return [int(index) for index in listed]
+    if options.samples > len(listed):
+        raise ConfigError(f"--samples {options.samples} is more than the {len(listed)} architectures of the table.")
     generator = torch.Generator().manual_seed(derive_seed(options.seed, "sample"))
-    permutation = torch.randperm(len(known), generator=generator)
-    return [int(known[i]) for i in permutation[: options.samples].tolist()]
+    permutation = torch.randperm(len(listed), generator=generator)
+    return [int(listed[i]) for i in permutation[: options.samples].tolist()]
 
 
 def _score_missing(

@@ -85,12 +85,12 @@ _NB301: dict[str, dict[str, float]] = {
 _DATA_SETS = ("cifar10", "cifar100", "imagenet16-120")
 
 
-def _figure(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     return float(text) if text else None
 
 
 CORRELATIONS = [
-    PublishedCorrelation("nasbench201", data_set, proxy, _figure(rho), _figure(tau), source)
+    PublishedCorrelation("nasbench201", data_set, proxy, _parse_number(rho), _parse_number(tau), source)
     for proxy, rows in _NB201.items()
     for source, cells in rows
     for data_set, (rho, tau) in zip(_DATA_SETS, (cell.split("/") for cell in cells), strict=True)
@@ -103,7 +103,7 @@ CORRELATIONS = [
 
 
 class PublishedAgreement(NamedTuple):
-    """Spearman's correlation of a score of operations with best-acc and avg-acc, in the undecided supernet.
+    """Spearman's correlation of an operation score with best-acc and avg-acc, in the undecided supernet.
 
     It is the mean over the edges.
     """
@@ -185,13 +185,13 @@ class GroundTruth(NamedTuple):
 
 
 def find_correlations(truth: GroundTruth, proxy: str) -> list[PublishedCorrelation]:
-    """Return the published correlations of a proxy; its name may divide words in another way."""
+    """Return the published correlations of a proxy; hyphens, underscores and spaces in names are ignored."""
     name = _normalize(proxy)
     return [figure for figure in CORRELATIONS if truth.matches(figure) and _normalize(figure.proxy) == name]
 
 
 def find_agreements(truth: GroundTruth, score: str) -> list[PublishedAgreement]:
-    """Return the published agreements of a score of operations; its name may divide words in another way."""
+    """Return the published agreements of an operation score; hyphens, underscores and spaces in names are ignored."""
     name = _normalize(score)
     return [figure for figure in AGREEMENTS if truth.matches(figure) and _normalize(figure.score) == name]
 

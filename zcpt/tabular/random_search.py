@@ -63,10 +63,10 @@ def search_randomly(
     device: torch.device,
     candidates: int,
 ) -> Record:
-    """Draw architectures of the table evenly, and select one as a search selects among its proposals, in two ways.
+    """Draw architectures from the table uniformly, and select one by the proxy of stage 2, in two ways.
 
     The first way scores each architecture once, all on one batch at one initialisation, and takes the best score. The
-    second one scores only as many as stage 1 does, and compares the N best of them by stage 2.
+    second one scores only as many as stage 1 of the search does, and validates the N best of them as in stage 2.
 
     Args:
         table: Architectures and their accuracies.
@@ -82,24 +82,24 @@ def search_randomly(
     """
     started = time.perf_counter()
     count = count_networks_scored(table.space, config, candidates)
-    known = np.flatnonzero(~np.isnan(accuracies))
+    listed = np.flatnonzero(~np.isnan(accuracies))
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "random search"))
-    permutation = torch.randperm(len(known), generator=generator)[: sum(count.values())]
-    indices = [int(known[i]) for i in permutation.tolist()]
-    once = replace(config, validation_batches=1, validation_inits=1)
-    first = _score_networks(table, indices, batches, once, device)
+    permutation = torch.randperm(len(listed), generator=generator)[: sum(count.values())]
+    indices = [int(listed[i]) for i in permutation.tolist()]
+    single_batch_config = replace(config, validation_batches=1, validation_inits=1)
+    single_scores = _score_networks(table, indices, batches, single_batch_config, device)
     sign = 1 if config.criterion("validation").higher_is_better else -1
-    goodness = [sign * score if math.isfinite(score) else -math.inf for (score,) in first]
-    order = sorted(range(min(count["proposals"], len(indices))), key=lambda i: goodness[i], reverse=True)
-    finalists = [indices[i] for i in order[: config.proposals]]
+    oriented = [sign * score if math.isfinite(score) else -math.inf for (score,) in single_scores]
+    ranking = sorted(range(min(count["proposals"], len(indices))), key=lambda i: oriented[i], reverse=True)
+    finalists = [indices[i] for i in ranking[: config.proposals]]
     winner = 0
     if len(finalists) > 1:
         winner = find_best(_score_networks(table, finalists, batches, config, device), config)
     return {
         "seed": config.seed,
         "indices": indices,
-        "scores": [score for (score,) in first],
-        "best": indices[find_best(first, once)],
+        "scores": [score for (score,) in single_scores],
+        "best": indices[find_best(single_scores, single_batch_config)],
         "validated": finalists[winner],
         "seconds": time.perf_counter() - started,
     }
@@ -129,7 +129,7 @@ def _score_networks(
 
 
 def evaluate_random_search(record: Mapping[str, Any], accuracies: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the accuracies of what random search selected, beside the best one that it drew."""
+    """Return the accuracies of the architectures that random search selected, and that of the best one it drew."""
     drawn = accuracies[record["indices"]]
     finite = np.isfinite(np.array(record["scores"], dtype=np.float64))
     return {

@@ -111,7 +111,7 @@ def _list_contents(titles: Sequence[str]) -> str:
 
 
 def _list_sources(text: str) -> str:
-    """Return the full names of the sources of published figures that a page names."""
+    """Return a list of the sources that a page cites for published figures, with their full names."""
     names = [name for name in published.SOURCES if re.search(rf"\({name}[,)]|\| {name} \|", text)]
     lines = "".join(f"- {name}: {published.SOURCES[name]}.\n" for name in names)
     return f"\nSources of published figures, whose protocols differ:\n\n{lines}" if names else ""

@@ -153,7 +153,7 @@ class _Measurement:
     def search_randomly(
         self, searches: Mapping[int, Record], journal: Journal, run_missing: bool
     ) -> list[dict[str, Any]]:
-        """Return the result of random search for each seed; nothing unless the journal has all, or they are run."""
+        """Return the result of random search for each seed; an empty list if some are missing and not to be run."""
         records = {record["seed"]: record for record in journal.records(_RANDOM_FILE)}
         for seed, config in self.configs.items():
             if run_missing and seed not in records:
@@ -174,14 +174,14 @@ def measure_variants(
     variants: Mapping[str, Mapping[str, Any]],
     **shared: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Measure several ways of searching, each in a folder of its own.
+    """Measure several variants of a search, each in a folder of its own.
 
     Args:
         table: Architectures and their accuracies.
         batches: Function from a seed to the source of mini-batches.
         folder: Folder of the variants' folders, which are named after them.
         variants: Name -> keyword arguments of ``measure_searches``; see ``read_variants``.
-        shared: Keyword arguments of all variants; a variant's own win.
+        shared: Keyword arguments of all variants; those of a variant override them.
 
     Returns:
         The content of ``result.json`` of each variant.
@@ -192,7 +192,7 @@ def measure_variants(
     """
     folder = Path(folder)
     if (folder / CONFIG).exists():
-        raise ConfigError(f"{folder} is of a single measurement: give the variants another --out.")
+        raise ConfigError(f"{folder} belongs to a single measurement: give the variants another --out.")
     return {
         name: measure_searches(table, batches, folder / name, variant=name, **{**shared, **options})
         for name, options in variants.items()
@@ -200,7 +200,7 @@ def measure_variants(
 
 
 def read_variants(path: Path, table: TabularBenchmark) -> dict[str, dict[str, Any]]:
-    """Read ways of searching from a YAML file: name -> settings of a search, and ``preset``.
+    """Read variants of a search from a YAML file: name -> settings of a search, and ``preset``.
 
     A file of two variants::
 
@@ -271,11 +271,11 @@ def _look_up(
 
 def _summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over the seeds; architectures that the table lacks do not count."""
-    known = [row["accuracy"] for row in rows if row["accuracy"] is not None]
+    listed = [row["accuracy"] for row in rows if row["accuracy"] is not None]
     proposals = [accuracy for row in rows for accuracy in row["proposals"] if accuracy is not None]
     return {
-        "accuracy": compute_mean_interval(known),
-        "not_in_table": len(rows) - len(known),
+        "accuracy": compute_mean_interval(listed),
+        "not_in_table": len(rows) - len(listed),
         "proposals": compute_mean_interval(proposals)["mean"],
         "seconds": compute_mean_interval([row["seconds"] for row in rows])["mean"],
     }

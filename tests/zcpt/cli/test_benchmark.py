@@ -153,14 +153,14 @@ def test_a_folder_of_other_scores_or_of_another_kind_is_refused(
         (cwd / "s.json").write_text(json.dumps({"theirs": dict.fromkeys(_list_edges(), numbers)}))
         code, _, err = run(capsys, *words, "--out", "o")
     assert code == 2
-    assert "o is of another measurement" in err
+    assert "o belongs to another measurement" in err
     (cwd / "s.json").write_text(json.dumps({"random": dict.fromkeys(_list_edges(), numbers)}))
     code, _, err = run(capsys, *words, "--out", "p")
     assert code == 2
     assert "s.json uses names of built-in scores, random: rename them" in err
     code, _, err = proxies(capsys, table, "--out", "o")
     assert code == 2
-    assert "o is of 'zcpt benchmark operations'. Give another --out." in err
+    assert "o belongs to 'zcpt benchmark operations'. Give another --out." in err
 
 
 def test_lists_in_yaml_are_lists_of_flags(cwd: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:

@@ -78,7 +78,7 @@ def test_architectures_outside_the_table_are_counted(pictures: Any, macro: Path,
 def test_other_pictures_are_another_measurement(whole: TabularBenchmark, pictures: Any, tmp_path: Path) -> None:
     run_measurement(whole, pictures, tmp_path / "a")
     others = [(1 - image, label) for image, label in pictures]
-    with pytest.raises(zcpt.ConfigError, match="is of another measurement: its fingerprint is"):
+    with pytest.raises(zcpt.ConfigError, match="belongs to another measurement: its fingerprint is"):
         run_measurement(whole, others, tmp_path / "a")
 
 
@@ -133,7 +133,7 @@ def test_variants_are_measured_in_folders_of_their_own(whole: TabularBenchmark, 
     page = write_page([tmp_path / "a" / name for name in variants], tmp_path / "page.md").read_text()
     assert "| fixed | hashed | fixed | 2 | 2 | " in page
     assert "| default | hashed | random | 2 | 2 | " in page
-    with pytest.raises(zcpt.ConfigError, match="is of a single measurement: give the variants another --out"):
+    with pytest.raises(zcpt.ConfigError, match="belongs to a single measurement: give the variants another --out"):
         measure_variants(whole, lambda seed: DatasetBatches(pictures), tmp_path / "a" / "fixed", variants)
 
 
