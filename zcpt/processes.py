@@ -84,6 +84,7 @@ class _DistributedGroup(ProcessGroup):
         outcomes = self._exchange(None, value)
         failures = [failure for failure, _ in outcomes if failure is not None]
         if failures:
+            # All processes have it now. Sending it again would be an exchange that no other process joins.
             self._error_is_shared = True
             raise failures[0]
         return [gathered for _, gathered in outcomes]

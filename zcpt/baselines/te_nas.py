@@ -124,7 +124,7 @@ class _PruningState:
         for name in names:
             # Excluded candidates count as removed, so the first one after them gets a larger position than 0.
             self._positions[choice.name][name] = len(choice.selectable) - len(self.remaining[choice.name])
-            self.remaining[choice.name] = tuple(other for other in self.remaining[choice.name] if other != name)
+            self.remaining[choice.name] = tuple(c for c in self.remaining[choice.name] if c != name)
         self.mixture = self._with_only(choice, self.remaining[choice.name])
 
     def compute_importances(self) -> Importances:

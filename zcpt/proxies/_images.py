@@ -25,6 +25,7 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
 
 def draw_normal(shape: Sequence[int], like: Tensor, seed: int) -> Tensor:
     """Draw standard normal numbers, of the type and on the device of ``like``; the same numbers on all devices."""
+    # The device is named, because torch.set_default_device would otherwise ask for another one than the generator's.
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu").to(like)
 

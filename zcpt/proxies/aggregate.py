@@ -195,7 +195,7 @@ def _rank(scores: Values) -> Values:
 
 @register_aggregate
 class LogRank(Aggregate):
-    """The sum over the proxies of ln(rank / m): one low rank outweighs several high ones."""
+    """The sum over the proxies of ln(rank / m): one low rank costs much."""
 
     name = "log_rank"
     paper = "AZ-NAS, Lee and Ham, CVPR 2024"

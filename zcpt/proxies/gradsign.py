@@ -61,7 +61,7 @@ class GradSign(Proxy):
                     "just made its mean 0: use another proxy, such as zico."
                 )
             for layer, gradient in gradients.items():
-                # torch.sign(nan) is 0.
+                # torch.sign(nan) is 0, which would hide the nan.
                 sign_sums[layer] += gradient.sign().where(~gradient.isnan(), gradient)
         total = sum(float(signs.abs().sum(dtype=torch.float64)) for signs in sign_sums.values())
         return total, sum(weight.numel() for weight in weights.values())

@@ -104,5 +104,5 @@ def smallest_eigenvalue(maps: Tensor) -> float:
     if not bool(torch.isfinite(centred).all()):
         return float("nan")
     norms = centred.norm(dim=1, keepdim=True)
-    unit = torch.where(norms > 0, centred / norms, 0.0)
+    unit = torch.where(norms > 0, centred / norms, 0.0)  # a constant row has norm 0, and 0 / 0 is nan
     return float(torch.linalg.eigvalsh(unit @ unit.T)[0])

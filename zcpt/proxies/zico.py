@@ -44,6 +44,7 @@ class Zico(Proxy):
         self.weights = weights
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
+        # Drawn once: the deviation is that between the halves, at the same weights.
         tensors = draw_weights(net, self.weights, derive_seed(batch.seed, "zico"))
         weights = select_layer_weights(net, tensors, self)
         gradients = []

@@ -295,7 +295,9 @@ class FeasibleSet:
     def __init__(self, checker: BudgetChecker, choices: Sequence[Choice]) -> None:
         self._checker = checker
         self._allowed: dict[str, tuple[str, ...]] = {choice.name: choice.selectable for choice in choices}
-        # Feasible architectures found so far that are still allowed: as long as one is, no search is needed.
+        # Feasible architectures found so far that are still allowed: as long as one is, no search is needed. Every
+        # proposal starts with the checker's example alone: those of other proposals could change its decisions,
+        # depending on which proposals the same process has made before.
         self._examples = [] if checker.example is None else [checker.example]
 
     def find_excluded(self, choice: Choice, remaining: Sequence[str]) -> tuple[str, ...]:

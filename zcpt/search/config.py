@@ -205,7 +205,7 @@ def configure(
     if preset is not None and preset not in PRESETS:
         raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     if preset is not None and base is not None:
-        raise ConfigError(f"preset '{preset}' and a whole configuration are given: leave one of them out.")
+        raise ConfigError(f"preset '{preset}' and a whole configuration are given: pass only one of them.")
     options = upgrade_settings(options)
     setting_names = [f.name for f in fields(SearchConfig)]
     for name in options:

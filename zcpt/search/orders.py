@@ -130,6 +130,7 @@ def build_queues(choices: Sequence[Choice], order: str, seed: int, joint: bool =
         queues = []
         for group in [None] if joint else dict.fromkeys(choice.group for choice in choices):
             members = [c for c in choices if c.phase == phase and group in (None, c.group)]
+            # One generator per queue: a permutation does not depend on how many choices the other queues have.
             generator = torch.Generator().manual_seed(derive_seed(seed, phase, group or ""))
             queues.append(ChoiceQueue(members, rule, generator))
         yield queues

@@ -111,7 +111,7 @@ def replay(
         return Replay(f"{changed}.", 0, 0.0)
     comparison = _Comparison(Journal(folder / JOURNAL))
     try:
-        result = run_search(plan, [comparison, *callbacks])
+        result = run_search(plan, [comparison, *callbacks])  # stops at the first difference, by _DifferenceError
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
     text = "" if result.architecture == expected else "the proposals are equal, but validation selects another one."

@@ -57,7 +57,10 @@ class Validator:
         return [[by_batch[b][i] for b in range(context.config.validation_batches)] for i in range(len(candidates))]
 
     def _list_trials(self) -> list[_Trial]:
-        """Return every initialisation and batch in the order of the journal: by initialisation, then by batch."""
+        """Return every initialisation and batch in the order of the journal: by initialisation, then by batch.
+
+        In this order the networks of an initialisation are built once, and freed before the next ones are built.
+        """
         inits, total = self.context.config.validation_inits, self.context.config.validation_batches
         return [(init, batch) for init in range(min(inits, total)) for batch in range(init, total, inits)]
 

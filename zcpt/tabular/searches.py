@@ -118,7 +118,7 @@ class _Measurement:
     device: torch.device
 
     def describe_images(self, seed: int) -> dict[str, Any]:
-        """Return the description of the images, with the fingerprint of a mini-batch that tells data sets apart."""
+        """Return the description of the images, with the fingerprint of a mini-batch to distinguish data sets."""
         batches = self.batches(seed)
         size = min(self.configs[seed].batch_size, len(batches))
         fingerprint = compute_fingerprint(batches.draw(size, derive_seed(seed, "fingerprint")))
