@@ -1,6 +1,7 @@
-"""The DARTS space: a normal and a reduction cell of four nodes, seven operations an edge (Liu et al., ICLR 2019).
+"""The DARTS space: a normal and a reduction cell of four nodes, seven operations on each edge (Liu et al., ICLR 2019).
 
-It is S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'.
+It is S5 of the Zero-Cost-PT experiments: DARTS without the operation 'none'. DARTS never keeps 'none' in a genotype, so
+leaving it out removes no architecture.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from darts_space.darts_network import (
     CellPlan,
     DartsNetwork,
     build_stem,
-    cell_plans,
+    compute_stem_channels,
+    plan_cells,
     stem_blocks,
-    stem_channels,
 )
 from darts_space.genotype import KINDS, Pairs, read_genotype, write_genotype
 from darts_space.operations import OPERATIONS
@@ -38,6 +39,7 @@ from zcpt.space import (
 )
 from zcpt.supernet import Supernet
 
+# In the order of DARTS' PRIMITIVES. It decides between equal importances: the first candidate is kept.
 CANDIDATES = (
     "max_pool_3x3",
     "avg_pool_3x3",
@@ -60,7 +62,7 @@ def inputs_name(kind: str, node: int) -> str:
 
 
 def list_edges(nodes: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return the edges (node, source) of a cell, in DARTS' order."""
+    """Return the edges (node, source) of a cell, in the order of DARTS' alpha: (2, 0), (2, 1), (3, 0), ..."""
     return tuple((node, source) for node in nodes for source in range(node))
 
 
@@ -71,21 +73,29 @@ Operations = Callable[[str, int], tuple[str, ...]]
 def darts_choices(
     operations: Operations, not_selectable: tuple[str, ...] = (), nodes: Sequence[int] = NODES
 ) -> Iterator[Choice]:
-    """Yield the choices of a space with DARTS' cells: the operation of each edge, and the inputs that nodes keep."""
+    """Yield the choices of a space with DARTS' cells: the operation of each edge, then the inputs that nodes keep.
+
+    Args:
+        operations: Candidate operations of each edge.
+        not_selectable: Candidates that have a weight in the supernet but are never kept.
+        nodes: Intermediate nodes of a cell.
+    """
     for kind in KINDS:
         for index, (node, source) in enumerate(list_edges(nodes)):
             candidates = operations(kind, index)
             yield Choice(edge_name(kind, node, source), candidates, group=kind, not_selectable=not_selectable)
     for kind in KINDS:
-        for node in nodes[1:]:
+        for node in nodes[1:]:  # the first node has only two inputs and keeps both
             sources = tuple(str(source) for source in range(node))
             yield Choice(inputs_name(kind, node), sources, KEPT_INPUTS, "one", kind, phase=1)
 
 
 def build_supernet_operation(name: str, channels: int, stride: int) -> nn.Module:
     """Build a candidate operation of a supernet, where BatchNorms have no parameters."""
+    # DARTS (appendix A.1.1): learnable scales would rescale the outputs of candidates, which is the mixture's part.
     operation = OPERATIONS[name].build(channels, stride, False)
-    # As in DARTS, only in the supernet: pooled activations would outweigh those of normalised convolutions.
+    # A BatchNorm after poolings, as in DARTS and only in supernets: all other candidates that compute something end in
+    # one, and pooled activations of another scale would outweigh theirs.
     return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else operation
 
 
@@ -100,9 +110,9 @@ class Darts(SearchSpace):
     small_size = WidthDepth(16, 5)
     published = PublishedSettings(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
-    """Intermediate nodes of a cell. Networks have ``NODES``: only subclasses without networks and costs may differ."""
-    joined: int = len(NODES)
-    """Number of last nodes that are concatenated to the output; only such subclasses may change it."""
+    """Intermediate nodes of a cell. Only subclasses without networks and costs may change it: these use ``NODES``."""
+    concatenated: int = len(NODES)
+    """Number of nodes, counted from the last one, that the output concatenates. Only such subclasses may change it."""
     choices = tuple(darts_choices(lambda kind, edge: CANDIDATES))
 
     def check_network_config(self, config: NetworkConfig) -> None:
@@ -114,14 +124,15 @@ class Darts(SearchSpace):
     def build_supernet(self, config: NetworkConfig) -> Supernet:
         self.check_network_config(config)
         net = Supernet(self.choices)
-        channels = stem_channels(config, supernet=True)
+        channels = compute_stem_channels(config, supernet=True)
         value = Supernet.IMAGES
         states = []
         for index, module in enumerate(build_stem(config, channels)):
             value = net.fixed(f"stem.{index}", module, value)
             states.append(value)
+        # The first cell reads the two outputs of the ImageNet stem, or twice the single output of the small stem.
         states = [states[0], states[-1]]
-        plans = cell_plans(config, channels)
+        plans = plan_cells(config, channels)
         for index, plan in enumerate(plans):
             states = [states[1], self._mixed_cell(net, f"cells.{index}", plan, states)]
         head = nn.Sequential(
@@ -152,25 +163,27 @@ class Darts(SearchSpace):
         return DartsNetwork(self._list_pairs(architecture), config, auxiliary)
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        channels = stem_channels(config, supernet=False)
+        channels = compute_stem_channels(config, supernet=False)
         yield from stem_blocks(config, channels)
-        for plan in cell_plans(config, channels):
+        for plan in plan_cells(config, channels):
             yield from plan.preprocess_blocks()
         yield classifier_block(plan.out_channels, config.num_classes, plan.output_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         kind, _, place = choice.split("/")
         if place != "inputs":
-            source, plans = int(place.removeprefix("edge")), cell_plans(config, stem_channels(config, supernet=False))
+            source = int(place.removeprefix("edge"))
+            plans = plan_cells(config, compute_stem_channels(config, supernet=False))
             yield from (plan.edge_block(candidate, source) for plan in plans if plan.kind == kind)
 
     def build_cheapest_finder(
         self, config: NetworkConfig, price: BlockPrice, valid_only: bool = False
     ) -> CheapestFinder:
         """Return a finder that keeps the two cheapest inputs of every node, each with its cheapest operation."""
+        # Exact, because nodes do not share edges: the two cheapest inputs of a node do not depend on other nodes.
         prices = self.prices(config, price)
 
-        def complete(allowed: AllowedCandidates) -> Architecture:
+        def find_cheapest(allowed: AllowedCandidates) -> Architecture:
             kept: dict[str, tuple[str, ...]] = {}
             for kind, node in product(KINDS, self.nodes):
                 edges = {}
@@ -184,10 +197,14 @@ class Darts(SearchSpace):
                     kept[inputs_name(kind, node)] = tuple(sources)
             return Architecture(self.name, kept)
 
-        return complete
+        return find_cheapest
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """Build an architecture without the operations of edges that no node keeps."""
+        """Build the architecture without the operations of edges that no node keeps.
+
+        Stage 1 decides every edge, but these operations are in no network. Without them equal networks are equal
+        architectures.
+        """
         kept = {name: names for name, names in decisions.items() if name.endswith("/inputs")}
         for kind in KINDS:
             for node in self.nodes:
@@ -199,25 +216,26 @@ class Darts(SearchSpace):
     def check(self, architecture: Architecture) -> None:
         if architecture.space != self.name:
             raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
-        known = {choice.name: choice for choice in self.choices}
-        wanted = set()
+        choices = {choice.name: choice for choice in self.choices}
+        expected = set()
         for name, kept in architecture.kept.items():
-            if name not in known:
+            if name not in choices:
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
-            check_kept(known[name], kept)
+            check_kept(choices[name], kept)
         for kind in KINDS:
-            wanted |= {inputs_name(kind, node) for node in self.nodes[1:]}
+            expected |= {inputs_name(kind, node) for node in self.nodes[1:]}
             for node in self.nodes:
                 sources = architecture.kept.get(inputs_name(kind, node), ("0", "1"))
-                wanted |= {edge_name(kind, node, int(source)) for source in sources}
-        if wanted != set(architecture.kept):
-            differing = sorted(wanted ^ set(architecture.kept))
+                expected |= {edge_name(kind, node, int(source)) for source in sources}
+        if expected != set(architecture.kept):
+            differing = sorted(expected ^ set(architecture.kept))
             raise SpaceError(
                 f"the architecture is not one of space '{self.name}': it must have an operation for every kept input "
                 f"and for no other, unlike {differing[0]}."
             )
 
     def count(self) -> int:
+        # A node keeps one pair of its inputs and one operation on each of the two; nodes and cells are independent.
         selectable = {choice.name: len(choice.selectable) for choice in self.choices}
         per_node = (
             sum(math.prod(selectable[edge_name(kind, node, source)] for source in pair) for pair in pairs)
@@ -244,6 +262,7 @@ class Darts(SearchSpace):
         kept: dict[str, tuple[str, ...]] = {}
         for kind, pairs in read_genotype(text).items():
             for position, node in enumerate(NODES):
+                # The order of a pair does not matter to a sum, and published genotypes use both.
                 chosen = sorted(pairs[2 * position : 2 * position + 2], key=lambda pair: pair[1])
                 if node > KEPT_INPUTS:
                     kept[inputs_name(kind, node)] = tuple(str(source) for _, source in chosen)
@@ -257,6 +276,7 @@ class Darts(SearchSpace):
         return write_genotype(self._list_pairs(architecture))
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
+        # Names as in the pictures of the DARTS paper.
         names = ("c_{k-2}", "c_{k-1}", *(str(node - 2) for node in self.nodes), "c_{k}")
         graphs = []
         for kind, pairs in self._list_pairs(architecture).items():
@@ -264,6 +284,6 @@ class Darts(SearchSpace):
                 (names[source], names[self.nodes[position // KEPT_INPUTS]], operation)
                 for position, (operation, source) in enumerate(pairs)
             ]
-            joined = [(names[node], names[-1], "") for node in self.nodes[-self.joined :]]
-            graphs.append(CellGraph(kind, names, tuple(arrows + joined)))
+            output_arrows = [(names[node], names[-1], "") for node in self.nodes[-self.concatenated :]]
+            graphs.append(CellGraph(kind, names, tuple(arrows + output_arrows)))
         return tuple(graphs)

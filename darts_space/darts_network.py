@@ -1,4 +1,4 @@
-"""Networks of DARTS' cells: the plan of the cells, the stem, and the discrete network."""
+"""DARTS' cells in a network: channels and sizes of all cells, the stem, and the discrete network (Liu et al., 2019)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,19 @@ class CellPlan:
 
     @property
     def out_channels(self) -> int:
+        """Channels of the output, the concatenation of all nodes."""
         return len(NODES) * self.channels
 
     def stride(self, source: int) -> int:
+        """Return the stride of the edges from a node."""
+        # Only edges from the two inputs of a reduction cell have stride 2: the nodes behind them are already halved.
         return 2 if self.kind == "reduce" and source < 2 else 1
 
     def build_preprocess(self, affine: bool) -> tuple[nn.Module, nn.Module]:
+        """Build the modules that bring the two inputs to the channels and the size of the nodes."""
         first: nn.Module
         if self.after_reduction:
+            # Input 0 comes from before the reduction cell, so it has to be halved to be added to input 1.
             first = FactorizedReduce(self.in_channels[0], self.channels, affine)
         else:
             first = ReLUConvBN(self.in_channels[0], self.channels, 1, 1, affine)
@@ -51,14 +56,17 @@ class CellPlan:
 
     @property
     def output_size(self) -> HeightWidth:
+        """Height and width of the output."""
         return compute_output_size(self.input_size[1], 2 if self.kind == "reduce" else 1)
 
     def preprocess_blocks(self) -> tuple[Block, Block]:
+        """Return the blocks of ``build_preprocess`` in a discrete network."""
         preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
         first = preprocess(self.in_channels[0], self.channels, self.input_size[0])
         return first, ReLUConvBN.pointwise(self.in_channels[1], self.channels, self.input_size[1])
 
     def edge_block(self, operation: str, source: int) -> Block:
+        """Return the block of an operation on an edge from a node."""
         input_size = self.input_size[1] if source < 2 else self.output_size
         return operation_block(operation, self.channels, self.stride(source), input_size)
 
@@ -68,10 +76,19 @@ def _has_imagenet_stem(config: NetworkConfig) -> bool:
 
 
 @lru_cache(maxsize=16)
-def cell_plans(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]:
-    """Return the plans of all cells of a network whose stem has ``stem_outputs`` channels."""
+def plan_cells(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]:
+    """Return the plans of all cells of a network.
+
+    Args:
+        config: Config of the network.
+        stem_outputs: Channels of the stem's output.
+    """
+    # DARTS' rule for any depth: the cells at one third and two thirds reduce, and reducing doubles the channels.
+    # For 8 cells these are cells 2 and 5.
     in_channels, channels, size = (stem_outputs, stem_outputs), config.channels, config.image_size
     reductions = (config.layers // 3, 2 * config.layers // 3)
+    # The ImageNet stem has two outputs, the first twice as high and wide as the second, as if a reduction cell preceded
+    # the first cell (``reduction_prev = True`` in DARTS' code).
     after_reduction = _has_imagenet_stem(config)
     input_size = (
         (
@@ -91,8 +108,10 @@ def cell_plans(config: NetworkConfig, stem_outputs: int) -> tuple[CellPlan, ...]
     return tuple(plans)
 
 
-def stem_channels(config: NetworkConfig, supernet: bool) -> int:
-    """Return the channels of the stem: three times the first cell's, or in discrete ImageNet networks as many."""
+def compute_stem_channels(config: NetworkConfig, supernet: bool) -> int:
+    """Compute the channels of the stem: three times ``config.channels``, or once in discrete ImageNet networks."""
+    # Both as in DARTS, which searches on CIFAR-10 only: its search network and its CIFAR network have a stem_multiplier
+    # of 3, its ImageNet network has none. Supernets for large images keep the multiplier.
     return config.channels if _has_imagenet_stem(config) and not supernet else 3 * config.channels
 
 
@@ -104,6 +123,7 @@ def build_stem(config: NetworkConfig, channels: int) -> nn.ModuleList:
     """Build the stem: one module for small images, or the two of the ImageNet stem."""
     if not _has_imagenet_stem(config):
         return nn.ModuleList([nn.Sequential(*_conv_norm(config.in_channels, channels, 1))])
+    # Each map is read by a ReLU of the next module, so neither ends in one.
     half = channels // 2
     first = nn.Sequential(*_conv_norm(config.in_channels, half, 2), nn.ReLU(), *_conv_norm(half, channels, 2))
     return nn.ModuleList([first, nn.Sequential(nn.ReLU(), *_conv_norm(channels, channels, 2))])
@@ -144,8 +164,8 @@ class _Cell(nn.Module):
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         nodes = [self.preprocess[0](before_last), self.preprocess[1](last)]
         for first in range(0, len(self.edges), KEPT_INPUTS):
-            one, other = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
-            nodes.append(one + other)
+            left, right = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
+            nodes.append(left + right)
         return torch.cat(nodes[2:], dim=1)
 
 
@@ -154,24 +174,24 @@ class DartsNetwork(DropPathNetwork):
 
     def __init__(self, cells: Mapping[str, Pairs], config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
-        channels = stem_channels(config, supernet=False)
-        plans = cell_plans(config, channels)
+        channels = compute_stem_channels(config, supernet=False)
+        plans = plan_cells(config, channels)
         self.stem = build_stem(config, channels)
         self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
         self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
         self.auxiliary_after = 2 * config.layers // 3
-        tapped = plans[self.auxiliary_after].out_channels
-        self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
+        auxiliary_channels = plans[self.auxiliary_after].out_channels
+        self.auxiliary = AuxiliaryHead(auxiliary_channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         before_last = last = self.stem[0](images)
         if len(self.stem) > 1:
             last = self.stem[1](before_last)
-        tapped = last
+        auxiliary_input = last
         for index, cell in enumerate(self.cells):
             before_last, last = last, cell(before_last, last)
-            tapped = last if index == self.auxiliary_after else tapped
+            auxiliary_input = last if index == self.auxiliary_after else auxiliary_input
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         if self.auxiliary is None or not self.training:
             return logits
-        return logits, self.auxiliary(tapped)
+        return logits, self.auxiliary(auxiliary_input)

@@ -38,6 +38,7 @@ def read_genotype(text: str) -> dict[str, Pairs]:
 
 def write_genotype(cells: Mapping[str, Pairs]) -> str:
     """Return the text of both cells, as Python prints DARTS' namedtuple."""
+    # Two pairs for each node, and nodes are numbered from 2: the inputs of the cell are 0 and 1.
     nodes = {kind: range(2, 2 + len(cells[kind]) // 2) for kind in KINDS}
     parts = (f"{kind}={list(cells[kind])}, {kind}_concat={nodes[kind]}" for kind in KINDS)
     return f"Genotype({', '.join(parts)})"
@@ -68,6 +69,7 @@ def _read_literal(node: ast.expr) -> Any:
         return node.value
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
         bounds = [_read_literal(argument) for argument in node.args]
+        # The limit keeps range(10**9) in a damaged file from filling the memory.
         if len(bounds) in (1, 2) and all(isinstance(bound, int) and abs(bound) < 100 for bound in bounds):
             return list(range(*bounds))
     raise SpaceError(f"a genotype holds lists, names, numbers and range(2, 6), not '{_shorten(ast.unparse(node))}'.")

@@ -87,8 +87,9 @@ class CellSpec:
         """Return the vertices with an edge to this one."""
         return tuple(source for source, row in enumerate(self.matrix) if row[vertex])
 
-    def list_live(self) -> tuple[int, ...]:
-        """Return the vertices on paths from the input to the output; empty if there is no path."""
+    def list_live_vertices(self) -> tuple[int, ...]:
+        """Return the vertices on paths from the input to the output; empty if there is no such path."""
+        # One pass in each direction suffices: the matrix is upper triangular, so edges lead to larger vertices only.
         from_input, to_output = {0}, {self.output}
         for vertex in range(1, len(self.ops)):
             if from_input & {*self.list_parents(vertex)}:
@@ -104,7 +105,7 @@ class CellSpec:
         Raises:
             SpaceError: There is no path from the input to the output.
         """
-        live = self.list_live()
+        live = self.list_live_vertices()
         if not live:
             raise SpaceError("the cell has no path from its input to its output.")
         matrix = tuple(tuple(self.matrix[source][target] for target in live) for source in live)
@@ -116,10 +117,12 @@ class CellSpec:
         The vertices that feed the output share its channels; if these cannot be divided evenly, the first ones take one
         more each. Any other vertex is as wide as the widest vertex that it feeds.
         """
+        # The input does not count: it is projected and added to the concatenation instead of being part of it.
         feeding = [vertex for vertex in self.list_parents(self.output) if vertex]
         share, rest = divmod(out_channels, max(len(feeding), 1))
         widths = {0: in_channels, self.output: out_channels}
         widths |= {vertex: share + (position < rest) for position, vertex in enumerate(feeding)}
+        # Backwards, so that the widths of all vertices that a vertex feeds are known.
         for vertex in range(self.output - 1, 0, -1):
             if vertex not in widths:
                 widths[vertex] = max(widths[target] for target, edge in enumerate(self.matrix[vertex]) if edge)
@@ -127,7 +130,8 @@ class CellSpec:
 
     def isomorphism_class(self) -> str:
         """Return a text that is equal for exactly those cells whose pruned graphs are isomorphic."""
-        # At most five inner vertices, so all 120 orders can be tried.
+        # The smallest text over all orders of the inner vertices: at most five vertices, hence at most 120 orders.
+        # Unlike NAS-Bench-101's iterated hashes of vertices this is exact by construction.
         pruned = self.prune()
         return min(
             pruned._format_in_order((0, *order, pruned.output)) for order in permutations(range(1, pruned.output))
@@ -146,30 +150,30 @@ def read_model_spec(text: str) -> CellSpec:
     Raises:
         SpaceError: The text has another form, or the cell is invalid.
     """
-    wrong = SpaceError(f"'{text[:57] + '...' if len(text) > 60 else text}' is not of the form {_FORM}.")
+    form_error = SpaceError(f"'{text[:57] + '...' if len(text) > 60 else text}' is not of the form {_FORM}.")
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise wrong from None
+        raise form_error from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "ModelSpec":
-        raise wrong
+        raise form_error
     fields = {keyword.arg: keyword.value for keyword in call.keywords}
     if call.args or len(call.keywords) != 2 or set(fields) != {"matrix", "ops"}:
-        raise wrong
-    matrix = [_constants(row, int, wrong) for row in _items(fields["matrix"], wrong)]
-    return CellSpec.from_arrays(matrix, _constants(fields["ops"], str, wrong))
+        raise form_error
+    matrix = [_read_constants(row, int, form_error) for row in _read_items(fields["matrix"], form_error)]
+    return CellSpec.from_arrays(matrix, _read_constants(fields["ops"], str, form_error))
 
 
-def _items(node: ast.expr, wrong: SpaceError) -> list[ast.expr]:
+def _read_items(node: ast.expr, form_error: SpaceError) -> list[ast.expr]:
     if not isinstance(node, ast.List | ast.Tuple):
-        raise wrong
+        raise form_error
     return node.elts
 
 
-def _constants(node: ast.expr, kind: type, wrong: SpaceError) -> list[Any]:
-    values = [item.value if isinstance(item, ast.Constant) else None for item in _items(node, wrong)]
+def _read_constants(node: ast.expr, kind: type, form_error: SpaceError) -> list[Any]:
+    values = [item.value if isinstance(item, ast.Constant) else None for item in _read_items(node, form_error)]
     if not all(type(value) is kind for value in values):
-        raise wrong
+        raise form_error
     return values
 
 
@@ -178,8 +182,8 @@ def write_model_spec(spec: CellSpec) -> str:
     return f"ModelSpec(matrix={[list(row) for row in spec.matrix]}, ops={list(spec.ops)})"
 
 
-def starts_stack(index: int, layers: int) -> bool:
-    """Return whether a cell is the first one of a stack after a pooling, where the channels double."""
+def has_pooling_before(index: int, layers: int) -> bool:
+    """Return whether a pooling precedes a cell: at the first cell of stacks 2 and 3, where the channels double."""
     return index > 0 and index % (layers // STACKS) == 0
 
 
@@ -197,7 +201,7 @@ def _plan_cells(config: NetworkConfig) -> tuple[_StackedCell, ...]:
     in_channels = out_channels = config.channels
     size, plans = config.image_size, []
     for index in range(config.layers):
-        if starts_stack(index, config.layers):
+        if has_pooling_before(index, config.layers):
             out_channels, size = 2 * out_channels, compute_output_size(size, 2)
         plans.append(_StackedCell(in_channels, out_channels, size))
         in_channels = out_channels
@@ -219,7 +223,8 @@ class _Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
         for vertex in range(1, self.spec.output):
-            # A vertex is at least as wide as those that it feeds: they read its first channels only.
+            # A vertex is at least as wide as those that it feeds. They read its first channels only (NAS-Bench-101's
+            # ``truncate``), and only the cell's input has projections.
             terms = [values[source][:, : self.widths[vertex]] for source in self.spec.list_parents(vertex) if source]
             terms += self._project(x, vertex)
             values[vertex] = self.operations[str(vertex)](sum(terms[1:], terms[0]))
@@ -248,14 +253,14 @@ class NasBench101Network(DropPathNetwork):
         self.auxiliary = AuxiliaryHead(plans[-1].out_channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x, tap = self.stem(images), images
+        x, auxiliary_input = self.stem(images), images
         for index, cell in enumerate(self.cells):
-            x = cell(self.pool(x) if starts_stack(index, len(self.cells)) else x)
-            tap = x if index == self.auxiliary_after else tap
+            x = cell(self.pool(x) if has_pooling_before(index, len(self.cells)) else x)
+            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         if self.auxiliary is None or not self.training:
             return logits
-        return logits, self.auxiliary(tap)
+        return logits, self.auxiliary(auxiliary_input)
 
 
 def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:
@@ -306,8 +311,6 @@ def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Block:
-    cost, build = (
-        ConvBnRelu.cost(in_channels, out_channels, kernel, size),
-        partial(ConvBnRelu, in_channels, out_channels, kernel),
-    )
+    cost = ConvBnRelu.cost(in_channels, out_channels, kernel, size)
+    build = partial(ConvBnRelu, in_channels, out_channels, kernel)
     return Block(f"conv{kernel}x{kernel}-bn-relu", in_channels, out_channels, 1, size, cost, build)

@@ -1,8 +1,8 @@
 """NAS-Bench-1Shot1: three parts of NAS-Bench-101 that have a supernet (Zela, Siems and Hutter, ICLR 2020).
 
 A cell has a fixed number of nodes. Each node is an operation on the sum of a fixed number of parents, and the output
-concatenates its parents. The supernet is that of the Zero-Cost-PT experiments, the discrete network that
-of NAS-Bench-101 (``darts_space/nasbench101.py``).
+concatenates its parents. The supernet is the one of the Zero-Cost-PT experiments. The discrete network is the one of
+NAS-Bench-101 (``darts_space/nasbench101.py``), because the published accuracies belong to that.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from darts_space.nasbench101 import (
     ConvBnRelu,
     NasBench101Network,
     build_operation,
+    has_pooling_before,
     network_blocks,
     read_model_spec,
-    starts_stack,
     write_model_spec,
 )
 from darts_space.operations import ReLUConvBN
@@ -65,24 +65,25 @@ def parents_name(node: int | None) -> str:
 
 
 def _list_sources(vertex: int) -> tuple[str, ...]:
-    """Return everything that a vertex may read: the input and the nodes before it."""
+    """Return the possible parents of a vertex: the input and the nodes before it."""
     return (INPUT, *map(str, range(1, vertex)))
 
 
-def _choices(parents: Sequence[int]) -> Iterator[Choice]:
+def _build_choices(parents: Sequence[int]) -> Iterator[Choice]:
     output = len(parents)
     for node in range(1, output):
         yield Choice(operation_name(node), OPERATIONS)
     for vertex, keep in enumerate(parents, 1):
-        if keep < vertex:
+        if keep < vertex:  # vertex v has v possible parents; if it keeps all of them, there is no choice
             name, phase = parents_name(vertex if vertex < output else None), 1 + (vertex == output)
             yield Choice(name, _list_sources(vertex), keep, phase=phase)
 
 
 class _PadChannels(nn.Module):
-    """Channels of a node in the concatenation of all nodes, with zeros for the other nodes.
+    """Pad the channels of a node with zeros in the place of the other nodes.
 
-    A sum of padded nodes is their concatenation, and a sum can have a choice of inputs.
+    The sum of all padded nodes is their concatenation. It is built as a sum, because a sum can have a choice of inputs.
+    With two nodes of one channel: (a, 0) + (0, b) = (a, b).
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -95,11 +96,12 @@ class _PadChannels(nn.Module):
 
 def _build_supernet_operation(name: str, channels: int) -> nn.Module:
     module = build_operation(name, channels)
+    # As in DARTS, and only in supernets; see darts.build_supernet_operation.
     return nn.Sequential(module, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else module
 
 
-def _feeds_next(graph: Graph) -> bool:
-    """Return whether each vertex feeds the next one."""
+def _has_hamiltonian_path(graph: Graph) -> bool:
+    """Return whether each vertex feeds the next one, so that a single path goes through all vertices."""
     return all(source in graph[vertex] for source, vertex in pairwise([0, *sorted(graph)]))
 
 
@@ -131,7 +133,7 @@ class NasBench1Shot1(SearchSpace):
 
     @property
     def output(self) -> int:
-        """Index of the output; 0 is the input, and the nodes are in between."""
+        """Index of the output; the input is 0, and the nodes are in between."""
         return len(self.parents)
 
     def check_network_config(self, config: NetworkConfig) -> None:
@@ -149,9 +151,9 @@ class NasBench1Shot1(SearchSpace):
         inputs = channels = config.channels
         x = net.fixed("stem", ConvBnRelu(config.in_channels, channels, 3), Supernet.IMAGES)
         for index in range(config.layers):
-            if starts_stack(index, config.layers):
+            if has_pooling_before(index, config.layers):
                 channels *= 2
-                # The published supernet pads here, and so 32 pixels become 17 and then 9.
+                # The published supernet pads here, unlike NAS-Bench-101: 32 pixels become 17 and then 9.
                 x = net.fixed(f"cells.{index}.pool", nn.MaxPool2d(2, padding=1), x)
             x = self._mixed_cell(net, f"cells.{index}", inputs, channels, x)
             inputs = channels * (self.output - 1)
@@ -195,44 +197,44 @@ class NasBench1Shot1(SearchSpace):
         """Return a finder that compares all graphs, each with the cheapest operations of its nodes."""
         topologies = _get_topologies(self, config)
         priced = topologies.compute_prices(price)
-        among = np.array([_feeds_next(graph) for graph in topologies.graphs]) if valid_only else None
+        mask = np.array([_has_hamiltonian_path(graph) for graph in topologies.graphs]) if valid_only else None
 
-        def complete(allowed: AllowedCandidates) -> Architecture | None:
+        def find_cheapest(allowed: AllowedCandidates) -> Architecture | None:
             operations = {node: allowed[operation_name(node)] for node in range(1, self.output)}
-            found = priced.find_cheapest(
-                {v: _to_bits(allowed[n]) for v, n in self._parent_choices()}, operations, among
+            cheapest = priced.find_cheapest(
+                {v: _to_bits(allowed[n]) for v, n in self._list_parent_choices()}, operations, mask
             )
-            return None if found is None else self._architecture(*found)
+            return None if cheapest is None else self._build_architecture(*cheapest)
 
-        return complete
+        return find_cheapest
 
-    def _parent_choices(self) -> Iterator[tuple[int, str]]:
+    def _list_parent_choices(self) -> Iterator[tuple[int, str]]:
         """Yield the vertices that have a choice of parents, with its name."""
-        known = {choice.name for choice in self.choices}
-        named = ((v, parents_name(v if v < self.output else None)) for v in range(1, self.output + 1))
-        return (pair for pair in named if pair[1] in known)
+        names = {choice.name for choice in self.choices}
+        pairs = ((v, parents_name(v if v < self.output else None)) for v in range(1, self.output + 1))
+        return (pair for pair in pairs if pair[1] in names)
 
-    def _architecture(self, graph: Graph, operations: Mapping[int, str]) -> Architecture:
-        named = {vertex: name for vertex, name in self._parent_choices() if vertex in graph}
+    def _build_architecture(self, graph: Graph, operations: Mapping[int, str]) -> Architecture:
+        named = {vertex: name for vertex, name in self._list_parent_choices() if vertex in graph}
         kept = {name: tuple(_list_sources(v)[source] for source in graph[v]) for v, name in named.items()}
         return Architecture(self.name, kept | {operation_name(node): (name,) for node, name in operations.items()})
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """Build an architecture without the decisions on nodes that do not reach the output."""
-        needed = self._list_needed(decisions)
+        """Build the architecture without the decisions on nodes that do not reach the output."""
+        needed = self._list_live_choices(decisions)
         kept = {c.name: tuple(sorted(decisions[c.name], key=c.position)) for c in self.choices if c.name in needed}
         return Architecture(self.name, kept)
 
     def check(self, architecture: Architecture) -> None:
         if architecture.space != self.name:
             raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
-        known = {choice.name: choice for choice in self.choices}
+        choices = {choice.name: choice for choice in self.choices}
         for name, kept in architecture.kept.items():
-            if name not in known:
+            if name not in choices:
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
-            check_kept(known[name], kept)
-        needed = self._list_needed(architecture.kept)
-        for name in known:
+            check_kept(choices[name], kept)
+        needed = self._list_live_choices(architecture.kept)
+        for name in choices:
             if name in needed and name not in architecture.kept:
                 raise SpaceError(f"the architecture is not one of space '{self.name}': it lacks {name}.")
             if name in architecture.kept and name not in needed:
@@ -249,8 +251,8 @@ class NasBench1Shot1(SearchSpace):
         """Return all different graphs of a cell, without operations."""
         choices = {choice.name: choice for choice in self.choices if choice.phase}
         rows = (combinations(choice.candidates, choice.keep) for choice in choices.values())
-        found = (self._find_reached(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
-        return [dict(graph) for graph in dict.fromkeys(tuple(graph.items()) for graph in found)]
+        graphs = (self._list_live_parents(dict(zip(choices, kept, strict=True))) for kept in product(*rows))
+        return [dict(graph) for graph in dict.fromkeys(tuple(graph.items()) for graph in graphs)]
 
     def is_valid(self, architecture: Architecture) -> bool:
         """Return whether the published list of the space has the cell.
@@ -260,28 +262,29 @@ class NasBench1Shot1(SearchSpace):
         one: 2,487, 3,609 and 24,066 in the three spaces.
         """
         self.check(architecture)
-        return _feeds_next(self._find_reached(architecture.kept))
+        return _has_hamiltonian_path(self._list_live_parents(architecture.kept))
 
     def isomorphism_class(self, architecture: Architecture) -> str:
         """Return a text that is equal for exactly those architectures, of all three spaces, with isomorphic cells."""
         return self.to_spec(architecture).isomorphism_class()
 
-    def _find_reached(self, kept: Mapping[str, tuple[str, ...]]) -> dict[int, tuple[int, ...]]:
-        """Return the parents of the output and of every node that it depends on; empty if ``kept`` lacks them."""
-        reached: dict[int, tuple[int, ...]] = {}
-        needed = {self.output}
+    def _list_live_parents(self, kept: Mapping[str, tuple[str, ...]]) -> dict[int, tuple[int, ...]]:
+        """Return the parents of the output and of every node that it depends on; empty where ``kept`` lacks them."""
+        parents: dict[int, tuple[int, ...]] = {}
+        # From the output backwards: when a vertex is visited, all vertices that could read it have been visited.
+        live = {self.output}
         for vertex in range(self.output, 0, -1):
-            if vertex in needed:
+            if vertex in live:
                 name = parents_name(vertex if vertex < self.output else None)
-                fixed = self.parents[vertex - 1] == vertex
-                names = _list_sources(vertex) if fixed else kept.get(name, ())
-                reached[vertex] = tuple(sorted(0 if source == INPUT else int(source) for source in names))
-                needed.update(reached[vertex])
-        return reached
+                keeps_all = self.parents[vertex - 1] == vertex
+                names = _list_sources(vertex) if keeps_all else kept.get(name, ())
+                parents[vertex] = tuple(sorted(0 if source == INPUT else int(source) for source in names))
+                live.update(parents[vertex])
+        return parents
 
-    def _list_needed(self, kept: Mapping[str, tuple[str, ...]]) -> set[str]:
+    def _list_live_choices(self, kept: Mapping[str, tuple[str, ...]]) -> set[str]:
         """Return the names of the choices that influence the output."""
-        nodes = [node for node in self._find_reached(kept) if node < self.output]
+        nodes = [node for node in self._list_live_parents(kept) if node < self.output]
         names = {parents_name(None), *map(operation_name, nodes), *map(parents_name, nodes)}
         return names & {choice.name for choice in self.choices}
 
@@ -290,7 +293,7 @@ class NasBench1Shot1(SearchSpace):
         self.check(architecture)
         matrix, ops = [[0] * VERTICES for _ in range(VERTICES)], [UNUSED] * VERTICES
         ops[0], ops[-1] = INPUT, OUTPUT
-        for vertex, sources in self._find_reached(architecture.kept).items():
+        for vertex, sources in self._list_live_parents(architecture.kept).items():
             if vertex < self.output:
                 ops[vertex] = architecture[operation_name(vertex)]
             for source in sources:
@@ -305,8 +308,8 @@ class NasBench1Shot1(SearchSpace):
         """
         spec = CellSpec.from_arrays(matrix, ops)
         if len(spec.ops) != VERTICES:
-            raise SpaceError(f"a cell of space '{self.name}' is written with {VERTICES} vertices, not {len(spec.ops)}.")
-        live = spec.list_live()
+            raise SpaceError(f"a cell of space '{self.name}' must have {VERTICES} vertices, not {len(spec.ops)}.")
+        live = spec.list_live_vertices()
         kept: dict[str, tuple[str, ...]] = {}
         for vertex in (v for v in range(1, VERTICES) if v in live or v == spec.output):
             node = None if vertex == spec.output else vertex
@@ -315,11 +318,11 @@ class NasBench1Shot1(SearchSpace):
                     f"space '{self.name}' has {self.output - 1} nodes: vertex {vertex} must be unconnected."
                 )
             sources = [source for source in spec.list_parents(vertex) if source in live]
-            wanted = self.parents[(node or self.output) - 1]
-            if len(sources) != wanted:
+            expected = self.parents[(node or self.output) - 1]
+            if len(sources) != expected:
                 vertex_name = f"node {node}" if node else "the output"
                 raise SpaceError(
-                    f"{vertex_name} of a cell of space '{self.name}' has {wanted} parents, not {len(sources)}."
+                    f"{vertex_name} of a cell of space '{self.name}' has {expected} parents, not {len(sources)}."
                 )
             kept[parents_name(node)] = tuple(str(source) if source else INPUT for source in sources)
             if node:
@@ -336,7 +339,7 @@ class NasBench1Shot1(SearchSpace):
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
         spec = self.to_spec(architecture)
-        live = spec.list_live()
+        live = spec.list_live_vertices()
         names = {v: f"{v}\n{spec.ops[v].removesuffix('-bn-relu')}" for v in live} | {0: INPUT, spec.output: OUTPUT}
         arrows = ((names[source], names[vertex], "") for vertex in live for source in spec.list_parents(vertex))
         return (CellGraph("cell", tuple(names[vertex] for vertex in live), tuple(arrows)),)
@@ -348,7 +351,7 @@ class NasBench1Shot1Space1(NasBench1Shot1):
     name = "nasbench1shot1-1"
     summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 2 parents but for the first: 3,702 cells"
     parents = (1, 2, 2, 2, 2)
-    choices = tuple(_choices(parents))
+    choices = tuple(_build_choices(parents))
 
 
 class NasBench1Shot1Space2(NasBench1Shot1):
@@ -357,7 +360,7 @@ class NasBench1Shot1Space2(NasBench1Shot1):
     name = "nasbench1shot1-2"
     summary = "part of NAS-Bench-101: 4 nodes of 3 operations, 1 or 2 parents, 3 into the output: 12,474 cells"
     parents = (1, 1, 2, 2, 3)
-    choices = tuple(_choices(parents))
+    choices = tuple(_build_choices(parents))
 
 
 class NasBench1Shot1Space3(NasBench1Shot1):
@@ -366,4 +369,4 @@ class NasBench1Shot1Space3(NasBench1Shot1):
     name = "nasbench1shot1-3"
     summary = "part of NAS-Bench-101: 5 nodes of 3 operations, 1 or 2 parents, 2 into the output: 135,900 cells"
     parents = (1, 1, 1, 2, 2, 2)
-    choices = tuple(_choices(parents))
+    choices = tuple(_build_choices(parents))

@@ -1,4 +1,4 @@
-"""NAS-Bench-201: one cell of four nodes and six edges, five operations an edge (Dong and Yang, ICLR 2020)."""
+"""NAS-Bench-201: one cell of four nodes and six edges, five operations on each edge (Dong and Yang, ICLR 2020)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.space import CellGraph, NetworkConfig, PublishedSettings, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
+# In the order of the published search space. Unlike in DARTS, 'none' can be kept: the benchmark has trained cells
+# with it.
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+# (node, source), in the order in which the benchmark writes a cell.
 EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
 FED_ZEROS = ("nor_conv_1x1", "nor_conv_3x3")
 """Candidates that the published code computes on zeros while their weight is 0 (see ``Mixture.feed_zeros``)."""
@@ -32,7 +35,7 @@ def edge_name(node: int, source: int) -> str:
 
 @dataclass(frozen=True)
 class _SkeletonPart:
-    """One part of the skeleton: a cell, or the residual block that halves the maps and doubles the channels."""
+    """Part of the skeleton: a cell, or the residual block that halves the maps and doubles the channels."""
 
     name: str
     in_channels: int
@@ -42,6 +45,7 @@ class _SkeletonPart:
 
     @property
     def is_cell(self) -> bool:
+        """Whether the part is a cell: cells keep the channels, residual blocks do not."""
         return self.in_channels == self.out_channels
 
 
@@ -59,8 +63,10 @@ def _list_parts(config: NetworkConfig) -> Iterator[_SkeletonPart]:
 class _ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        # These BatchNorms have parameters in the supernet too, as published: no choice compares these blocks.
         self.conv_a = ReLUConvBN(in_channels, out_channels, 3, 2, affine=True)
         self.conv_b = ReLUConvBN(out_channels, out_channels, 3, 1, affine=True)
+        # The published pooling rounds odd sizes down and then does not fit the convolutions. Even sizes are the same.
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(in_channels, out_channels, 1, bias=False)
         )
@@ -130,14 +136,14 @@ class NasBench201Network(DropPathNetwork):
         self.auxiliary = AuxiliaryHead(channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x, tap = self.stem(images), images
+        x, auxiliary_input = self.stem(images), images
         for index, block in enumerate(self.blocks):
             x = block(x)
-            tap = x if index == self.auxiliary_after else tap
+            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
         logits: Tensor = self.classifier(self.head(x))
         if self.auxiliary is None or not self.training:
             return logits
-        return logits, self.auxiliary(tap)
+        return logits, self.auxiliary(auxiliary_input)
 
 
 class NasBench201(SearchSpace):
@@ -172,6 +178,7 @@ class NasBench201(SearchSpace):
             for source in range(node):
                 path, choice = f"{name}.node{node}.edge{source}", edge_name(node, source)
                 names = net.choices[choice].candidates
+                # BatchNorms without parameters, and unlike in DARTS none after the pooling, both as published.
                 candidates = {key: OPERATIONS[key].build(channels, 1, False) for key in names}
                 convolutions = [i for i, key in enumerate(names) if key in FED_ZEROS]
                 edges.append(net.mixed(path, choice, candidates, nodes[source], fed_zeros=convolutions))
@@ -208,9 +215,10 @@ class NasBench201(SearchSpace):
     def parse(self, text: str) -> Architecture:
         """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
         nodes = [re.findall(r"([^|~+]+)~(\d+)\|", part) for part in text.strip().split("+")]
-        wanted = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
+        expected = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
+        # Write the match again and compare: ``findall`` skips characters that do not match.
         rendered = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
-        if rendered != text.strip() or [[int(i) for _, i in node] for node in nodes] != wanted:
+        if rendered != text.strip() or [[int(i) for _, i in node] for node in nodes] != expected:
             raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
         kept = {}
         for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):

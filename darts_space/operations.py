@@ -28,7 +28,7 @@ class ReLUConvBN(nn.Sequential):
         )
 
     def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
-        """Apply the operation; ``blocked`` feeds it zeros, as NAS-Bench-201's published search does when masking."""
+        """Apply the operation. ``blocked`` feeds it zeros, as NAS-Bench-201's published search does when masking."""
         output: Tensor = super().forward(x * 0 if blocked else x)
         return output
 
@@ -65,7 +65,11 @@ class SeparableConv(nn.Sequential):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve height and width: two 1x1 convolutions of stride 2, the second one on the input shifted by a pixel."""
+    """Halve height and width: two 1x1 convolutions of stride 2, the second one on the input shifted by a pixel.
+
+    DARTS' skip connection at stride 2, where an identity cannot be. The shift lets the second half of the output
+    channels read pixels that the first half skips.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
@@ -77,7 +81,7 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(x)
         height, width = x.shape[-2:]
-        if height % 2 or width % 2:  # otherwise the shifted half would be smaller than the other one
+        if height % 2 or width % 2:  # otherwise the shifted input would give smaller maps
             x = F.pad(x, (0, width % 2, 0, height % 2))
         output: Tensor = self.norm(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], dim=1))
         return output
@@ -90,26 +94,25 @@ class FactorizedReduce(nn.Module):
     @classmethod
     def block(cls, in_channels: int, out_channels: int, input_size: HeightWidth) -> Block:
         """Return the block of the operation in a discrete network, on maps of ``input_size``."""
-        cost, build = (
-            cls.cost(in_channels, out_channels, compute_output_size(input_size, 2)),
-            partial(cls, in_channels, out_channels, True),
-        )
+        cost = cls.cost(in_channels, out_channels, compute_output_size(input_size, 2))
+        build = partial(cls, in_channels, out_channels, True)
         return Block("factorized_reduce", in_channels, out_channels, 2, input_size, cost, build)
 
 
 class Zero(nn.Module):
-    """Operation 'none': zeros."""
+    """Operation 'none': zeros of the shape of the output."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        # Not x * 0 as in DARTS' code: that gives NaN where x is infinite.
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
 class Noise(Stochastic):
-    """Operation 'noise': standard normal numbers, which do not depend on the input."""
+    """Operation 'noise' of RobustDARTS' S4: standard normal numbers, which do not depend on the input."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -120,17 +123,17 @@ class Noise(Stochastic):
 
 
 BuildOperation = Callable[[int, int, bool], nn.Module]
-"""Builds an operation from (channels, stride, affine)."""
+"""Function or class that builds an operation from (channels, stride, affine)."""
 Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
 class CellOperation:
-    """A candidate operation of cells, which keeps the number of channels."""
+    """Candidate operation of cells, which keeps the number of channels."""
 
     build: BuildOperation
     cost: Callable[[int, int, HeightWidth], Cost] | None = None
-    """Computes the cost with affine BatchNorms from (channels, stride, output size). None measures it on the module."""
+    """Function from (channels, stride, output size) to the cost with affine BatchNorms. None measures the module."""
 
 
 def _no_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
@@ -148,7 +151,7 @@ def _make_separable(kernel: int, dilation: int, depth: int) -> CellOperation:
     def cost(channels: int, stride: int, size: HeightWidth) -> Cost:
         depthwise = conv_cost(channels, channels, kernel, size, groups=channels)
         once = depthwise + conv_cost(channels, channels, 1, size) + norm_cost(channels)
-        return sum([once] * depth, Cost())
+        return sum((once for _ in range(depth)), Cost())
 
     return CellOperation(lambda c, stride, affine: SeparableConv(c, kernel, stride, affine, dilation, depth), cost)
 
@@ -162,6 +165,7 @@ def _compute_skip_cost(channels: int, stride: int, size: HeightWidth) -> Cost:
 
 
 def _build_average_pool(channels: int, stride: int, affine: bool) -> nn.Module:
+    # DARTS' setting: the zeros of the padding would pull averages at the borders towards 0.
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
@@ -173,6 +177,7 @@ _BUILT_IN = {
     "max_pool_3x3": CellOperation(lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1), _no_cost),
     "nor_conv_1x1": _make_conv(1),
     "nor_conv_3x3": _make_conv(3),
+    # DARTS applies separable convolutions twice, dilated ones once.
     "sep_conv_3x3": _make_separable(3, dilation=1, depth=2),
     "sep_conv_5x5": _make_separable(5, dilation=1, depth=2),
     "dil_conv_3x3": _make_separable(3, dilation=2, depth=1),
@@ -186,9 +191,13 @@ OPERATIONS: Registry[CellOperation] = Registry("operation", SpaceError, own=_BUI
 def register_operation(name: str) -> Callable[[Builder], Builder]:
     """Return a decorator that registers a class or function that builds a candidate operation of cell spaces.
 
-    It is called with the channels, which the operation keeps; the stride (1 or 2; odd sizes are rounded up when
-    halved); and whether its BatchNorms are affine: True in discrete networks, False in supernets. Its cost is measured
-    on the module.
+    It is called with three arguments:
+
+    - the channels, which the operation must keep;
+    - the stride, 1 or 2; stride 2 halves height and width, rounding up;
+    - whether its BatchNorms are affine: True in discrete networks, False in supernets.
+
+    Its cost is measured on the module.
 
     Raises:
         SpaceError: The name is taken.

@@ -49,7 +49,7 @@ class DartsS2(Darts):
 
 
 class DartsS3(Darts):
-    """S3: S2 with 'none', which has a third of the weight but is not selectable: genotypes have no 'none'."""
+    """S3: S2 with 'none', which has a third of the weight but is never kept: genotypes have no 'none'."""
 
     name = "darts-s3"
     summary = "RobustDARTS' S3: none, skip_connect or sep_conv_3x3 on every edge"

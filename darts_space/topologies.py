@@ -1,8 +1,8 @@
 """All graphs of a NAS-Bench-1Shot1 space in arrays, so that the cheapest cell is found in a millisecond.
 
-The choices of these spaces depend on each other: the widths of all nodes depend on which nodes feed the output. But
-there are only some hundred or thousand graphs, and for a given graph each node takes its cheapest operation
-independently.
+In these spaces the price of a candidate depends on other choices: the nodes that feed the output share its channels,
+and all other widths follow from theirs. But a space has only some hundred or thousand graphs. In a given graph all
+widths are fixed, so each node can take its cheapest operation independently of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zcpt.space import NetworkConfig
 Graph = Mapping[int, tuple[int, ...]]
 """Parents of each vertex that influences the output; 0 is the input, and the largest vertex is the output."""
 _ABSENT = -1
-"""Index of widths of a vertex that a graph does not have."""
+"""Entry of ``Topologies.width_ids`` for a vertex that a graph does not have."""
 
 
 class Topologies:
@@ -43,16 +43,16 @@ class Topologies:
         self.graphs = graphs
         self.config = config
         self.output = max(graphs[0])
-        self._widths: dict[tuple[int, ...], int] = {}
-        # One row for each graph: the parents of each vertex as a bit mask, and the index of its widths. Vertices have
-        # few different widths, so prices are computed once for each of these.
+        self._ids_by_widths: dict[tuple[int, ...], int] = {}
+        # One row for each graph: the parents of each vertex as a bit mask, and the id of its widths in all cells.
+        # Vertices have few different widths, so prices are computed once for each id.
         self.parents = np.zeros((len(graphs), self.output + 1), dtype=np.int64)
-        self.kinds = np.full((len(graphs), self.output + 1), _ABSENT)
+        self.width_ids = np.full((len(graphs), self.output + 1), _ABSENT)
         for row, graph in enumerate(graphs):
             for vertex, widths in zip(sorted(graph), self._list_widths(graph), strict=True):
-                self.kinds[row, vertex] = self._widths.setdefault(widths, len(self._widths))
+                self.width_ids[row, vertex] = self._ids_by_widths.setdefault(widths, len(self._ids_by_widths))
                 self.parents[row, vertex] = sum(1 << source for source in graph[vertex])
-        self.projected = (self.parents & 1) == 1
+        self.reads_input = (self.parents & 1) == 1  # bit 0 is the input, whose projection is a block of its own
 
     def _list_widths(self, graph: Graph) -> list[tuple[int, ...]]:
         vertices = [0, *sorted(graph)]
@@ -63,16 +63,18 @@ class Topologies:
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks of all networks of the config."""
         yield from fixed_blocks(self.config)
-        for widths in self._widths:
+        for widths in self._ids_by_widths:
             yield from projection_blocks(widths, self.config)
             for name in OPERATIONS:
                 yield from operation_blocks(name, widths, self.config)
 
     def compute_prices(self, price: BlockPrice) -> PricedTopologies:
         """Return the graphs with the prices of their operations and projections."""
-        operations = [[sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._widths]
-        projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._widths]
-        base = np.where(self.projected, np.array(projections)[self.kinds], 0.0).sum(axis=1)
+        operations = [
+            [sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._ids_by_widths
+        ]
+        projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._ids_by_widths]
+        base = np.where(self.reads_input, np.array(projections)[self.width_ids], 0.0).sum(axis=1)
         return PricedTopologies(self, np.array(operations, dtype=float), base)
 
 
@@ -91,17 +93,17 @@ class PricedTopologies:
         self.base = base
 
     def find_cheapest(
-        self, parents: Mapping[int, int], operations: Mapping[int, Sequence[str]], among: np.ndarray[Any, Any] | None
+        self, parents: Mapping[int, int], operations: Mapping[int, Sequence[str]], mask: np.ndarray[Any, Any] | None
     ) -> tuple[Graph, dict[int, str]] | None:
         """Return the cheapest graph and the operations of its nodes; None if no graph is allowed.
 
         Args:
             parents: Allowed parents, as a bit mask, of each vertex with a choice of parents.
             operations: Allowed operations of each node.
-            among: Mask of the graphs to consider [graphs]; None for all.
+            mask: True for the graphs to consider [graphs]; None considers all.
         """
-        topologies, kinds = self.topologies, self.topologies.kinds
-        allowed = np.ones(len(topologies.graphs), dtype=bool) if among is None else among.copy()
+        topologies, width_ids = self.topologies, self.topologies.width_ids
+        allowed = np.ones(len(topologies.graphs), dtype=bool) if mask is None else mask.copy()
         for vertex, sources in parents.items():
             allowed &= (topologies.parents[:, vertex] & ~sources) == 0
         if not allowed.any():
@@ -111,7 +113,8 @@ class PricedTopologies:
             columns = [OPERATIONS.index(name) for name in names]
             rows = self.operations[:, columns]
             choice[node] = [columns[i] for i in rows.argmin(axis=1)]
-            prices += np.where(kinds[:, node] == _ABSENT, 0.0, rows.min(axis=1)[kinds[:, node]])
+            # Rows of absent nodes read index -1, the last id; np.where discards that value.
+            prices += np.where(width_ids[:, node] == _ABSENT, 0.0, rows.min(axis=1)[width_ids[:, node]])
         best = int(np.where(allowed, prices, np.inf).argmin())
         graph = topologies.graphs[best]
-        return graph, {n: OPERATIONS[choice[n][kinds[best, n]]] for n in graph if n != topologies.output}
+        return graph, {n: OPERATIONS[choice[n][width_ids[best, n]]] for n in graph if n != topologies.output}

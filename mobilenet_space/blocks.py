@@ -15,12 +15,12 @@ from zcpt.layers import DropPath
 from zcpt.registry import Registry
 
 Activation = Callable[[], nn.Module]
-"""Class of an activation, such as ``nn.ReLU6``."""
+"""Class of an activation, for example ``nn.ReLU6``."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Channels, stride and size of one layer of a chain, whichever operation it has."""
+    """Channels, stride and input size of one layer of a chain. They are the same for all candidates."""
 
     in_channels: int
     out_channels: int
@@ -38,12 +38,13 @@ class Layer:
         """Whether the output has the shape of the input."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
-    def next(self, out_channels: int, stride: int = 1) -> Layer:
-        """Return the layer that follows this one."""
+    def build_next(self, out_channels: int, stride: int = 1) -> Layer:
+        """Return the layer of these channels that reads the output of this one."""
         return Layer(self.out_channels, out_channels, stride, self.output_size)
 
 
-# No class here may have 'ReLU' in its name: the published code would count its inputs once more (OfficialNaswot).
+# No class here may have 'ReLU' in its name: the proxy ``naswot-official`` counts modules by their class names, as the
+# published code does, and would count this one and the ReLU in it.
 class ConvNorm(nn.Sequential):
     """Convolution (padded to keep the size at stride 1), BatchNorm, and an activation if one is given."""
 
@@ -57,6 +58,8 @@ class ConvNorm(nn.Sequential):
         activation: Activation | None = None,
     ) -> None:
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        # With parameters in supernets too, unlike in DARTS: ProxylessNAS' supernets have them. Fresh ones (weight 1,
+        # bias 0) change no output.
         super().__init__(conv, nn.BatchNorm2d(out_channels), *([activation()] if activation else []))
 
     @staticmethod
@@ -68,7 +71,8 @@ class ConvNorm(nn.Sequential):
 class MBConv(nn.Module):
     """MobileNetV2's inverted residual: expand by a 1x1, depthwise convolution, project by a 1x1 without activation.
 
-    If the layer keeps the shape, the input is added, and drop path can drop the rest for some images.
+    If the layer keeps the shape, the input is added, and drop path can drop the branch for some images. In other layers
+    the branch is all that the block computes, so it is never dropped.
     """
 
     def __init__(self, layer: Layer, kernel: int, expansion: int, activation: Activation, drop_path: bool) -> None:
@@ -84,36 +88,37 @@ class MBConv(nn.Module):
         self.drop = DropPath() if drop_path and self.residual else nn.Identity()
 
     def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
-        """Apply the block; ``blocked`` feeds it zeros, as NAS-Bench-Macro's published search does when masking."""
+        """Apply the block. ``blocked`` feeds it zeros, as the published search on NAS-Bench-Macro does when masking."""
         x = x * 0 if blocked else x
         output: Tensor = self.branch(x)
         return x + self.drop(output) if self.residual else output
 
     @staticmethod
     def cost(layer: Layer, kernel: int, expansion: int) -> Cost:
-        """Compute the cost in the place of ``layer``."""
+        """Compute the cost at the position of ``layer``."""
         hidden = expansion * layer.in_channels
+        # The stride is in the depthwise convolution: the expansion still works on maps of the input size.
         expand = Cost() if expansion == 1 else ConvNorm.cost(layer.in_channels, hidden, 1, layer.input_size)
         depthwise = ConvNorm.cost(hidden, hidden, kernel, layer.output_size, groups=hidden)
         return expand + depthwise + ConvNorm.cost(hidden, layer.out_channels, 1, layer.output_size)
 
 
 BuildOperation = Callable[[Layer, Activation, bool], nn.Module]
-"""Builds an operation from (layer, activation, whether to add drop path)."""
+"""Function or class that builds an operation from (layer, activation, whether to add drop path)."""
 Builder = TypeVar("Builder", bound=BuildOperation)
 
 
 @dataclass(frozen=True)
 class ChainOperation:
-    """A candidate operation of chains."""
+    """Candidate operation of chains."""
 
     build: BuildOperation
     cost: Callable[[Layer], Cost] | None = None
-    """Computes the cost. None measures it on the module."""
+    """Function from the layer to the cost. None measures the module."""
 
 
 def make_mb_conv(kernel: int, expansion: int) -> ChainOperation:
-    """Return the operation MBConv of a kernel size and an expansion."""
+    """Return the MBConv with a kernel size and an expansion as a candidate operation."""
     return ChainOperation(
         lambda layer, activation, drop_path: MBConv(layer, kernel, expansion, activation, drop_path),
         lambda layer: MBConv.cost(layer, kernel, expansion),
@@ -121,6 +126,7 @@ def make_mb_conv(kernel: int, expansion: int) -> ChainOperation:
 
 
 def _build_identity(layer: Layer, activation: Activation, drop_path: bool) -> nn.Module:
+    # NAS-Bench-Macro has an identity in layers of stride 2 too; ProxylessNAS has it only where the shape stays.
     return nn.Identity() if layer.keeps_shape else ConvNorm(layer.in_channels, layer.out_channels, 1, layer.stride)
 
 
@@ -151,12 +157,12 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
 
 
 def layer_block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Module]) -> Block:
-    """Return the block in the place of ``layer`` in a discrete network."""
+    """Return the block at the position of ``layer`` in a discrete network."""
     return Block(name, layer.in_channels, layer.out_channels, layer.stride, layer.input_size, cost, build)
 
 
 def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
-    """Return the block of a candidate operation in the place of ``layer``."""
+    """Return the block of a candidate operation at the position of ``layer``."""
     operation = OPERATIONS[name]
     build = partial(operation.build, layer, activation, False)
     cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.in_channels, *layer.input_size)

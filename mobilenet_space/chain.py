@@ -1,4 +1,4 @@
-"""Chain spaces: networks whose layers follow one another, each with an operation of its own."""
+"""Chain spaces: networks that are a sequence of layers, each with its own choice of an operation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zcpt.supernet import Supernet
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive layers of one width; the first one has the stride."""
+    """Consecutive layers of the same width; only the first one has the stride."""
 
     channels: int
     layers: int
@@ -40,11 +40,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """All layers of a network, without operations."""
+    """Channels, strides and sizes of all layers of a network, without their operations."""
 
     stem: Layer
     """3x3 convolution."""
-    before: tuple[Layer, ...]
+    fixed_layers: tuple[Layer, ...]
     """Depthwise-separable layers (MBConv without expansion) that no choice decides on."""
     layers: tuple[Layer, ...]
     """Layers with a choice, one for each choice."""
@@ -54,7 +54,7 @@ class Skeleton:
     @property
     def last(self) -> Layer:
         """The 1x1 convolution before the global average pooling."""
-        return self.layers[-1].next(self.features)
+        return self.layers[-1].build_next(self.features)
 
 
 def layer_name(index: int) -> str:
@@ -62,19 +62,19 @@ def layer_name(index: int) -> str:
     return f"layer{index:02d}"
 
 
-def append_stages(last: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
-    """Return the layers of ``stages``, which follow the layer ``last``."""
+def build_stage_layers(previous: Layer, stages: Sequence[Stage]) -> tuple[Layer, ...]:
+    """Return the layers of ``stages``; the first of them reads the output of ``previous``."""
     layers = []
     for stage in stages:
         for index in range(stage.layers):
-            last = last.next(stage.channels, 1 if index else stage.stride)
-            layers.append(last)
+            previous = previous.build_next(stage.channels, 1 if index else stage.stride)
+            layers.append(previous)
     return tuple(layers)
 
 
 def _list_stem_blocks(skeleton: Skeleton, activation: Activation) -> Iterator[Block]:
     yield _conv_block(skeleton.stem, 3, activation)
-    for layer in skeleton.before:
+    for layer in skeleton.fixed_layers:
         yield layer_block("mb_k3_e1", layer, MBConv.cost(layer, 3, 1), partial(MBConv, layer, 3, 1, activation, False))
 
 
@@ -108,18 +108,18 @@ class ChainNetwork(DropPathNetwork):
         self.classifier = nn.Linear(skeleton.features, config.num_classes)
         # Two thirds into the network, as in DARTS.
         self.auxiliary_after = 2 * len(skeleton.layers) // 3
-        tapped = skeleton.layers[self.auxiliary_after].out_channels
-        self.auxiliary = AuxiliaryHead(tapped, config.num_classes) if auxiliary else None
+        auxiliary_channels = skeleton.layers[self.auxiliary_after].out_channels
+        self.auxiliary = AuxiliaryHead(auxiliary_channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = tapped = self.stem(images)
+        x = auxiliary_input = self.stem(images)
         for index, layer in enumerate(self.layers):
             x = layer(x)
-            tapped = x if index == self.auxiliary_after else tapped
+            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
         logits: Tensor = self.classifier(self.dropout(self.head(x)))
         if self.auxiliary is None or not self.training:
             return logits
-        return logits, self.auxiliary(tapped)
+        return logits, self.auxiliary(auxiliary_input)
 
 
 @lru_cache(maxsize=16)
@@ -128,7 +128,7 @@ def _get_layers(space: ChainSpace, config: NetworkConfig) -> dict[str, Layer]:
 
 
 class ChainSpace(SearchSpace):
-    """Base class of chain spaces: stem, layers, head. Every layer has a choice; the number of layers is fixed."""
+    """Base class of chain spaces: stem, layers, head. Every layer has one choice, so the number of layers is fixed."""
 
     layer_unit = "layers"
     stages: ClassVar[tuple[Stage, ...]]
@@ -181,32 +181,33 @@ class ChainSpace(SearchSpace):
     def canonicalize(self, architecture: Architecture) -> Architecture:
         """Return the architecture of the same network that has the identities at the end of each stage.
 
-        After the first layer of a stage all layers have one shape, so the place of an identity does not matter:
+        All layers of a stage but the first have the same shape, so the position of an identity does not matter:
         (conv3, identity, conv5) is the same network as (conv3, conv5, identity). Two architectures have the same
-        network exactly if their canonical architectures are equal; a search validates these once.
+        network exactly if their canonical architectures are equal. A search validates each of these once.
         """
         self.check(architecture)
         operations: list[str] = []
-        for first, end in self._spans():
+        for first, end in self._list_stage_spans():
+            # The first layer stays: it changes the shape, so its operation cannot change places with another.
             rest = [architecture[layer_name(index)] for index in range(first + 1, end)]
             operations += [architecture[layer_name(first)], *sorted(rest, key=lambda name: name == IDENTITY)]
-        return self._from_operations(operations)
+        return self._build_architecture(operations)
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
         """Return one graph for each stage: its layers from left to right."""
         self.check(architecture)
         graphs = []
-        for number, (first, end) in enumerate(self._spans()):
+        for number, (first, end) in enumerate(self._list_stage_spans()):
             nodes = (layer_name(first - 1) if first else "stem", *map(layer_name, range(first, end)))
             arrows = ((source, node, architecture[node]) for source, node in pairwise(nodes))
             graphs.append(CellGraph(f"stage {number}", nodes, tuple(arrows)))
         return tuple(graphs)
 
-    def _from_operations(self, operations: Sequence[str]) -> Architecture:
+    def _build_architecture(self, operations: Sequence[str]) -> Architecture:
         names = (choice.name for choice in self.choices)
         return Architecture(self.name, {name: (kept,) for name, kept in zip(names, operations, strict=True)})
 
-    def _spans(self) -> Iterator[tuple[int, int]]:
+    def _list_stage_spans(self) -> Iterator[tuple[int, int]]:
         """Yield for each stage the index of its first layer, and of the first layer of the next stage."""
         end = 0
         for stage in self.stages:

@@ -1,4 +1,4 @@
-"""The MobileNet-like space of the Zero-Cost-PT experiments, which is that of ProxylessNAS (Cai et al., ICLR 2019)."""
+"""The MobileNet-like space of the Zero-Cost-PT experiments: the one of ProxylessNAS (Cai et al., ICLR 2019)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
-from mobilenet_space.chain import ChainSpace, Skeleton, Stage, append_stages, layer_name
+from mobilenet_space.chain import ChainSpace, Skeleton, Stage, build_stage_layers, layer_name
 from zcpt.architecture import Architecture, Choice
 from zcpt.errors import SpaceError, describe_unknown_name
 from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
@@ -16,12 +16,13 @@ from zcpt.supernet import Supernet
 
 CANDIDATES = (*MB_CONVS, IDENTITY)
 """In the order of the published code; the identity is the last one."""
-STEM = 40
+STEM_CHANNELS = 40
 """Channels of the stem at the published width."""
-BEFORE = 24
+FIRST_CHANNELS = 24
 """Channels of the layer between the stem and the first stage, at the published width."""
-FEATURES = 1728
+HEAD_CHANNELS = 1728
 """Channels before the global average pooling at the published width."""
+# Widths of the network for GPUs that ProxylessNAS published.
 STAGES = (
     Stage(32, 4, 2),
     Stage(56, 4, 2),
@@ -36,22 +37,25 @@ WORDS = {name: "skip" if name == IDENTITY else name.removeprefix("mb_") for name
 """Words for the candidates in the text notation."""
 
 
-def _choices() -> Iterator[Choice]:
+def _build_choices() -> Iterator[Choice]:
     index = 0
     for stage in STAGES:
         for position in range(stage.layers):
-            # The first layer of a stage changes the shape, so it cannot be left out.
+            # The first layer of a stage changes the shape, so it cannot be skipped. All weights are 1, because the
+            # published code adds up the candidates of a layer without weights.
             yield Choice(layer_name(index), CANDIDATES if position else CANDIDATES[:-1], start="one")
             index += 1
 
 
 def _scale_width(published: int, channels: int) -> int:
-    """Return a published width scaled with the stem's, rounded to a multiple of eight as in MobileNets."""
-    return max(8, (published * channels + 4 * STEM) // (8 * STEM) * 8)
+    """Return a published width scaled in proportion to the stem's, rounded to a multiple of eight as in MobileNets."""
+    # Half of eight is added, then the rest cut off. In integers, so that no float decides between two multiples.
+    return max(8, (published * channels + 4 * STEM_CHANNELS) // (8 * STEM_CHANNELS) * 8)
 
 
 def _draw_published_weights(net: nn.Module) -> None:
     """Draw the weights of convolutions, also depthwise ones, from N(0, 2 / (kernel area * output channels))."""
+    # ProxylessNAS' ``he_fout``. It ignores groups, so depthwise weights are smaller than by He's rule.
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=math.sqrt(2 / (math.prod(module.kernel_size) * module.out_channels)))
@@ -66,11 +70,11 @@ class Proxyless(ChainSpace):
 
     name = "proxyless"
     summary = "ProxylessNAS-like chain of 21 layers, 6 MBConvs or a skip each: about 2.2e17 networks"
-    search_size = WidthDepth(STEM, 21)
-    train_size = WidthDepth(STEM, 21)
+    search_size = WidthDepth(STEM_CHANNELS, 21)
+    train_size = WidthDepth(STEM_CHANNELS, 21)
     small_size = WidthDepth(16, 21)
     published = PublishedSettings(batch_size=64, alpha_draw="run", validation_batch_size=256)
-    choices = tuple(_choices())
+    choices = tuple(_build_choices())
     stages = STAGES
     activation = nn.ReLU6
     dropout = 0.2
@@ -79,12 +83,12 @@ class Proxyless(ChainSpace):
         stem_stride, first_stride = (2, STAGES[0].stride) if min(config.image_size) >= IMAGENET_FROM else (1, 1)
         strides = (first_stride, *(stage.stride for stage in STAGES[1:]))
         stem = Layer(config.in_channels, config.channels, stem_stride, config.image_size)
-        before = stem.next(_scale_width(BEFORE, config.channels))
+        first = stem.build_next(_scale_width(FIRST_CHANNELS, config.channels))
         stages = [
             Stage(_scale_width(stage.channels, config.channels), stage.layers, stride)
             for stage, stride in zip(STAGES, strides, strict=True)
         ]
-        return Skeleton(stem, (before,), append_stages(before, stages), _scale_width(FEATURES, config.channels))
+        return Skeleton(stem, (first,), build_stage_layers(first, stages), _scale_width(HEAD_CHANNELS, config.channels))
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
         net = super().build_supernet(config)
@@ -93,7 +97,7 @@ class Proxyless(ChainSpace):
         return net
 
     def parse(self, text: str) -> Architecture:
-        """Read 21 words such as ``k3_e6`` and ``skip``, or the 21 numbers of the published code (-1 skips)."""
+        """Read 21 words, ``k3_e6`` or ``skip``, or the 21 numbers of the published code (-1 is ``skip``)."""
         words = text.split()
         if len(words) != len(self.choices):
             raise SpaceError(
@@ -104,7 +108,7 @@ class Proxyless(ChainSpace):
         for choice, word, operation in zip(self.choices, words, operations, strict=True):
             if operation not in choice.candidates:
                 raise SpaceError(f"{choice.name} begins a stage and cannot be '{word}': give it one of the MBConvs.")
-        return self._from_operations(operations)
+        return self._build_architecture(operations)
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)
@@ -112,9 +116,9 @@ class Proxyless(ChainSpace):
 
 
 def _parse_operation(word: str) -> str:
-    # The published code numbers the MBConvs and writes -1 where a layer is left out.
+    # The published code numbers the MBConvs from 0 and writes -1 for a skipped layer.
     numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
-    known = {word: name for name, word in WORDS.items()} | numbers
-    if word not in known:
-        raise SpaceError(describe_unknown_name("operation", word, known))
-    return known[word]
+    operations = {word: name for name, word in WORDS.items()} | numbers
+    if word not in operations:
+        raise SpaceError(describe_unknown_name("operation", word, operations))
+    return operations[word]

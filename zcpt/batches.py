@@ -1,4 +1,4 @@
-"""Mini-batches that are functions of a seed."""
+"""Mini-batches that are a function of a seed: the same seed draws the same images and augmentations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Batches(Protocol):
         ...
 
     def draw(self, size: int, seed: int) -> Batch:
-        """Return the batch of a seed, always the same one. ``size`` is at most ``len``."""
+        """Return the batch of a seed, always the same. ``size`` must be at most ``len``."""
         ...
 
 
@@ -68,7 +68,7 @@ class DatasetBatches:
         self.indices = range(len(cast(Sized, dataset))) if indices is None else indices
         if num_classes is None and not hasattr(dataset, "classes"):
             raise ConfigError(
-                "the data set has no attribute classes: pass the number of classes, such as num_classes=10."
+                "the data set has no attribute classes: pass the number of classes, for example num_classes=10."
             )
         self.num_classes = num_classes or len(cast(Any, dataset).classes)
         self.about = about or {}
@@ -77,7 +77,7 @@ class DatasetBatches:
         return len(self.indices)
 
     def draw(self, size: int, seed: int) -> Batch:
-        """Draw different images, and augment them, with torch's generator seeded for this batch."""
+        """Draw images without repetition and augment them, with torch's generator seeded for this batch."""
         with use_seed(seed):
             chosen = torch.randperm(len(self.indices))[:size].tolist()
             images, labels = zip(*(_check_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
@@ -163,7 +163,7 @@ def _get_sampled_indices(loader: DataLoader[Any]) -> Sequence[int]:
 
 
 def compute_fingerprint(batch: Batch) -> str:
-    """Return a hash of a batch. For a batch of a fixed seed it identifies images, their order and augmentation."""
+    """Return a hash of a batch. With a fixed seed it identifies the images, their order and their augmentation."""
     digest = hashlib.sha256()
     for tensor in (batch.images, batch.labels):
         digest.update(tensor.contiguous().cpu().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Blocks of discrete networks, and parameters and MACs of layers by formula."""
+"""Blocks of discrete networks, and formulas for the parameters and MACs of layers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Block:
-    """One operation at one place of a discrete network. Equal blocks compute the same on inputs of equal shape."""
+    """One operation at one position of a discrete network.
+
+    Equality ignores ``cost`` and ``build``: equal blocks have the same key in a latency table and are measured once.
+    """
 
     name: str
     in_channels: int
@@ -37,11 +40,11 @@ class Block:
     """Height and width of the input feature maps."""
     cost: Cost = field(compare=False)
     build: Callable[[], nn.Module] = field(compare=False, repr=False)
-    """Builds the module as the network has it."""
+    """Function that builds the module of the discrete network."""
 
     @property
     def key(self) -> str:
-        """Name in latency tables, such as 'mb_k3_e6 24->40 stride 2 at 16x16'."""
+        """Name in latency tables, for example 'mb_k3_e6 24->40 stride 2 at 16x16'."""
         height, width = self.input_size
         return f"{self.name} {self.in_channels}->{self.out_channels} stride {self.stride} at {height}x{width}"
 
@@ -57,7 +60,7 @@ def sum_costs(blocks: Iterable[Block]) -> Cost:
 
 
 def compute_output_size(size: HeightWidth, stride: int) -> HeightWidth:
-    """Return height and width after an operation of a stride; odd sizes round up."""
+    """Return height and width after an operation with a stride, rounded up."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
@@ -68,20 +71,20 @@ def conv_cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidt
 
 
 def norm_cost(channels: int) -> Cost:
-    """Compute the cost of an affine BatchNorm. Its multiplications are not counted, as is usual."""
+    """Compute the cost of an affine BatchNorm. Its multiplications are not counted, as is usual for MACs."""
     return Cost(2 * channels, 0)
 
 
 def linear_cost(in_channels: int, out_channels: int) -> Cost:
-    """Compute the cost of a linear layer with bias; adding the bias is not a multiplication."""
+    """Compute the cost of a linear layer with bias. Adding the bias is no multiply-accumulate."""
     return Cost(in_channels * out_channels + out_channels, in_channels * out_channels)
 
 
 def measure_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
     """Measure the cost of a module on one input of ``shape`` (channels, height, width).
 
-    All convolutions and matrix products count. The module is built and run on torch's device 'meta', which computes
-    shapes only.
+    All convolutions and matrix products are counted. The module is built and run on torch's device 'meta', which
+    computes shapes only.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module = build().eval()

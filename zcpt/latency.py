@@ -23,11 +23,11 @@ from zcpt.versions import get_versions
 
 _WARM_UP = 3
 """Measurements of each block that are discarded."""
-_PASSES = 10
-"""Forward passes of one measurement: the time of synchronising a device is then small beside its work."""
+_FORWARD_PASSES = 10
+"""Forward passes of one measurement, so that the time to synchronise the device is small in comparison."""
 _MAX_MILLISECONDS = 1e12
 """Largest latency accepted in a table, about thirty years."""
-NANOSECONDS = 1_000_000
+NANOSECONDS_PER_MILLISECOND = 1_000_000
 """Nanoseconds of a millisecond."""
 
 
@@ -42,14 +42,14 @@ class LatencyTable:
 
     @classmethod
     def read(cls, path: Path) -> LatencyTable:
-        """Read the file of a table; ConfigError if it is missing or damaged."""
+        """Read a table from its JSON file; raise ConfigError if the file is missing or damaged."""
         try:
             document = json.loads(read_text(path, "'zcpt latency --out FILE' measures one"))
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path} is damaged: {error}.") from None
         table = require_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
-        # The type itself, because True is an int. The range, because Python reads Infinity and NaN in JSON.
+        # Not isinstance, because True is an int. A range, because Python's JSON reader accepts Infinity and NaN.
         if not isinstance(times, dict) or not all(
             type(v) in (int, float) and 0 <= v < _MAX_MILLISECONDS for v in times.values()
         ):
@@ -63,8 +63,8 @@ class LatencyTable:
         write_atomically(path, to_json_text(asdict(self)))
 
     def price(self, block: Block) -> int:
-        """Return the nanoseconds of a block. Integers, because their sum does not depend on the order."""
-        return round(self.milliseconds[block.key] * NANOSECONDS)
+        """Return the nanoseconds of a block, as an integer: the sum of integers does not depend on their order."""
+        return round(self.milliseconds[block.key] * NANOSECONDS_PER_MILLISECOND)
 
     def check(self, space: SearchSpace, network_config: NetworkConfig, path: str) -> None:
         """Raise ConfigError unless the table has every block of the networks of ``network_config``."""
@@ -115,22 +115,23 @@ def measure_latency(
 def _measure_block(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
     module = move_network(block.build(), device).eval()
     images = move_images(torch.randn(batch_size, block.in_channels, *block.input_size), device)
+    # Devices compute asynchronously: without waiting, the clock would measure the launches only.
     synchronize = _get_synchronize(device)
     times = []
     with torch.inference_mode():
         for repeat in range(_WARM_UP + repeats):
             synchronize()
             started = time.perf_counter()
-            for _ in range(_PASSES):
+            for _ in range(_FORWARD_PASSES):
                 module(images)
             synchronize()
             if repeat >= _WARM_UP:
-                times.append((time.perf_counter() - started) / _PASSES * 1e3)
+                times.append((time.perf_counter() - started) / _FORWARD_PASSES * 1e3)
     return median(times)
 
 
 def _get_synchronize(device: torch.device) -> Callable[[], None]:
-    """Return the function that waits until the device has done all its work."""
+    """Return the function that waits until a device has finished all its work."""
     if device.type == "cuda":
         return partial(torch.cuda.synchronize, device)
     synchronize: Callable[[], None] = getattr(torch, device.type).synchronize  # torch.cpu, torch.mps, ...

@@ -16,14 +16,15 @@ class DropPath(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # A tensor, because torch.compile would recompile for every new Python number, that is in every epoch.
+        # A tensor, because torch.compile recompiles for every new value of a Python number, here in every epoch. Not
+        # persistent, because it is a setting of the training and belongs in no checkpoint.
         self.register_buffer("probability", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         keep = 1 - self.probability
-        # In float32 also under bf16, whose eight bits of precision would change the probability.
+        # In float32 also under bf16: with its eight bits of precision the probability would be a different one.
         uniform = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=torch.float32)
         return x * ((uniform < keep) / keep).to(x.dtype)
 
@@ -38,7 +39,7 @@ class DropPathNetwork(DiscreteNetwork):
 
 
 def add_drop_path(operation: nn.Module) -> nn.Module:
-    """Return an operation followed by ``DropPath``; an identity is never dropped, as in DARTS."""
+    """Return an operation followed by ``DropPath``. An identity is never dropped, as in DARTS."""
     return operation if isinstance(operation, nn.Identity) else nn.Sequential(operation, DropPath())
 
 
@@ -61,9 +62,10 @@ class AuxiliaryHead(nn.Module):
 
 
 def _pool_corners(x: Tensor) -> Tensor:
-    """Pool [B, C, H, W] to [B, C, 2, 2]: 8x8 maps by windows of 5x5 at stride 3."""
+    """Pool [B, C, H, W] to [B, C, 2, 2]; 8x8 maps by windows of 5x5 with stride 3."""
     height, width = x.shape[-2:]
     if min(height, width) < 2:
         return F.adaptive_avg_pool2d(x, 2)
+    # Windows of 5/8 of a side, rounded up but smaller than the side, so that the four of them differ.
     window = [min(-(-5 * side // 8), side - 1) for side in (height, width)]
     return F.avg_pool2d(x, window, [height - window[0], width - window[1]])

@@ -1,4 +1,4 @@
-"""Restore a model to its former state, whatever a block of code did to it."""
+"""Restore a model to its earlier state after a block of code has changed it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 _CONTAINERS = (dict, list, set, deque)
 Undo = Callable[[], object]
-"""Restores one part of the state."""
+"""Function that restores one part of the state."""
 
 
 @contextmanager
 def preserve(model: nn.Module) -> Iterator[None]:
-    """Restore a model bit for bit after the block, and the random generators too, also when the block fails.
+    """Restore a model and the random generators bit for bit after a ``with`` block, also when the block fails.
 
     Restored is everything that can be reached from the model through attributes of modules and tensors, dicts, lists,
     tuples, sets, deques and classes derived from these:
@@ -50,7 +50,7 @@ def preserve(model: nn.Module) -> Iterator[None]:
 
 
 def _save_model(model: nn.Module) -> Iterator[Undo]:
-    """Yield what restores the model. The order matters: see the comments."""
+    """Yield the functions that restore the model. Their order matters, see the comments."""
     reachable = list(_find_reachable(model))
     tensors = [_TensorState(item) for item in reachable if isinstance(item, Tensor)]
     storages = {s.data_ptr(): s for s in (state.data.untyped_storage() for state in tensors)}
@@ -61,7 +61,7 @@ def _save_model(model: nn.Module) -> Iterator[Undo]:
             yield partial(_refill, item, _list_items(item))
         elif isinstance(item, np.ndarray) and item.flags.writeable:
             yield partial(np.copyto, item, item.copy())
-    # Tensors first get back their memory, so that the copies below go to the right place.
+    # Tensors first get back their storage, so that the copies below reach the memory that they use.
     yield from (state.restore_data for state in tensors)
     # Whole storages, so that -0, NaN and memory shared by views come back bit for bit, and no version counter moves.
     yield from (partial(storage.copy_, storage.clone()) for storage in storages.values())
@@ -119,7 +119,7 @@ _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class _TensorState:
-    """Memory, form and autograd state of a tensor."""
+    """Storage, layout and autograd state of a tensor."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -131,7 +131,7 @@ class _TensorState:
     def restore_data(self) -> None:
         if self.is_leaf and not self.tensor.is_leaf:
             self.tensor.detach_()
-        if _get_form(self.tensor) != _get_form(self.data):
+        if _get_layout(self.tensor) != _get_layout(self.data):
             if self.is_leaf:
                 self.tensor.grad = None  # torch refuses data whose shape or type the gradient does not have
             self.tensor.data = self.data
@@ -143,7 +143,7 @@ class _TensorState:
             _restore_attribute(self.tensor, "grad", self.gradient)
 
 
-def _get_form(tensor: Tensor) -> tuple[object, ...]:
+def _get_layout(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
@@ -154,7 +154,7 @@ def _save_cpu_generators() -> Iterator[Undo]:
 
 
 def _save_device_generator(device: torch.device) -> Iterator[Undo]:
-    """Yield what restores the generator of a device, if it has one besides the CPU's."""
+    """Yield the function that restores the generator of a device, if it has one besides the CPU's."""
     if device.type not in ("cpu", "meta"):
         backend: Any = getattr(torch, device.type)
         # torch.mps takes no device, because there is only one.

@@ -30,7 +30,7 @@ class WidthDepth:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything about a network that is not its architecture.
+    """Width, depth, classes and image size of a network: everything that is not part of its architecture.
 
     Raises:
         ConfigError: One of the numbers is below 1.
@@ -59,7 +59,7 @@ class PublishedSettings:
     batch_size: int
     """Images of a batch in stage 1, and in stage 2 unless ``validation_batch_size`` is given."""
     alpha_draw: Literal["proposal", "run"]
-    """Whether the architecture parameters were drawn for every proposal, or once for the whole run."""
+    """How often the architecture parameters were drawn: for every proposal, or once for the whole run."""
     alpha_noise: float = 1e-3
     """Standard deviation of the architecture parameters; 0 where all candidates had equal shares."""
     validation_batch_size: int | None = None
@@ -68,17 +68,17 @@ class PublishedSettings:
 
 @dataclass(frozen=True)
 class CellGraph:
-    """A cell as a graph to be drawn."""
+    """Cell as a graph, for pictures."""
 
     name: str
     nodes: tuple[str, ...]
     """Names of the nodes, from the inputs to the output."""
     arrows: tuple[tuple[str, str, str], ...]
-    """(source, target, operation); the operation is empty where an arrow has none."""
+    """(source, target, operation); the operation is an empty string where an arrow has none."""
 
 
 class DiscreteNetwork(nn.Module, ABC):
-    """A discrete network, to be trained.
+    """Base class of discrete networks, which can be trained.
 
     ``forward`` takes images [B, C, H, W] and returns logits [B, classes]. In training mode a network with an auxiliary
     head returns ``(logits, auxiliary logits)``.
@@ -104,13 +104,14 @@ class SearchSpace(ABC):
 
     To use a space, call ``supernet``, ``network``, ``cost``, ``parse`` and ``format``.
 
-    To write one, set the class attributes and ``choices``, and write ``build_supernet``, ``build_network``, ``parse``,
-    ``format`` and ``cells``. For costs and budgets write ``fixed_blocks`` and ``chosen_blocks`` too. Everything else
-    has a default. ``zcpt.SupernetSpace`` derives all but the supernet, and ``zcpt.testing.check_space`` tests a space.
+    To write one, set the class attributes and ``choices``, and implement ``build_supernet``, ``build_network``,
+    ``parse``, ``format`` and ``cells``. For costs and budgets implement ``fixed_blocks`` and ``chosen_blocks`` too.
+    Everything else has a default. ``zcpt.SupernetSpace`` derives all but the supernet, and
+    ``zcpt.testing.check_space`` tests a space.
     """
 
     name: ClassVar[str]
-    """Name under which ``zcpt.get_space`` finds the space; ``zcpt.register_space`` sets it."""
+    """Name of the space for ``zcpt.get_space``; ``zcpt.register_space`` sets it."""
     summary: ClassVar[str] = ""
     """One line for ``zcpt list``; if empty, the first line of the docstring."""
     layer_unit: ClassVar[str]
@@ -129,7 +130,7 @@ class SearchSpace(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _follow_renames(cls)
+        _handle_renamed_members(cls)
 
     def supernet(
         self,
@@ -142,8 +143,8 @@ class SearchSpace(ABC):
     ) -> Supernet:
         """Build the supernet with fresh weights from torch's generator.
 
-        This is the call for users. It puts the numbers into a ``NetworkConfig`` and calls ``build_supernet``, which
-        every space writes.
+        Users call this method. It puts the numbers into a ``NetworkConfig`` and calls ``build_supernet``, which every
+        space implements.
         """
         return self.build_supernet(NetworkConfig(channels, layers, num_classes, in_channels, image_size))
 
@@ -160,8 +161,8 @@ class SearchSpace(ABC):
     ) -> DiscreteNetwork:
         """Build the discrete network of an architecture with fresh weights from torch's generator.
 
-        This is the call for users. It puts the numbers into a ``NetworkConfig`` and calls ``build_network``, which
-        every space writes.
+        Users call this method. It puts the numbers into a ``NetworkConfig`` and calls ``build_network``, which every
+        space implements.
 
         Raises:
             SpaceError: The architecture does not belong to this space.
@@ -171,13 +172,13 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def build_supernet(self, config: NetworkConfig) -> Supernet:
-        """Build the supernet. To be written by every space; users call ``supernet``."""
+        """Build the supernet. Every space implements this method; users call ``supernet``."""
 
     @abstractmethod
     def build_network(
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
     ) -> DiscreteNetwork:
-        """Build the discrete network. To be written by every space; users call ``network``.
+        """Build the discrete network. Every space implements this method; users call ``network``.
 
         Start with ``self.check(architecture)``. With ``auxiliary``, add an auxiliary head (``zcpt.layers``).
         """
@@ -187,14 +188,15 @@ class SearchSpace(ABC):
         raise SpaceError(f"space '{self.name}' has no fixed_blocks: costs and budgets need this method.")
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterable[Block]:
-        """Return the blocks that a candidate adds to a network that keeps it, whatever else the network keeps.
+        """Return the blocks that a candidate adds to a network that keeps it.
 
-        If these depend on other choices, override ``blocks``, ``all_blocks`` and ``build_cheapest_finder`` instead.
+        They must not depend on other choices. If they do, override ``blocks``, ``all_blocks`` and
+        ``build_cheapest_finder`` instead.
         """
         raise SpaceError(f"space '{self.name}' has no chosen_blocks: costs and budgets need this method.")
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
-        """Yield the blocks of a network without its auxiliary head; sums and concatenations are not blocks."""
+        """Yield the blocks of a network without its auxiliary head. Sums and concatenations are not blocks."""
         self.check(architecture)
         self.check_network_config(config)
         yield from self.fixed_blocks(config)
@@ -203,7 +205,7 @@ class SearchSpace(ABC):
                 yield from self.chosen_blocks(choice, candidate, config)
 
     def all_blocks(self, config: NetworkConfig) -> Iterator[Block]:
-        """Yield the blocks of all networks of a config, some of them repeatedly. Latency tables measure these."""
+        """Yield the blocks of all networks of a config, some of them more than once. Latency tables measure these."""
         yield from self.fixed_blocks(config)
         for choice in self.choices:
             for candidate in choice.selectable:
@@ -214,7 +216,7 @@ class SearchSpace(ABC):
         return sum_costs(self.blocks(architecture, config))
 
     def prices(self, config: NetworkConfig, price: BlockPrice) -> dict[str, dict[str, float]]:
-        """Compute what each candidate adds to the price of a network: choice name -> candidate -> price."""
+        """Compute the price that each candidate adds to a network: choice name -> candidate -> price."""
         return {
             choice.name: {c: sum(map(price, self.chosen_blocks(choice.name, c, config))) for c in choice.selectable}
             for choice in self.choices
@@ -225,38 +227,38 @@ class SearchSpace(ABC):
     ) -> CheapestFinder:
         """Return a function that finds the cheapest architecture among those that are still allowed.
 
-        The default takes the cheapest candidate of each choice, which is exact where the price of a candidate does not
+        The default takes the cheapest candidate of each choice. This is exact if the price of a candidate does not
         depend on other choices.
 
         Args:
             config: Config of the networks.
             price: Price of a block; a network costs the sum over its blocks.
-            valid_only: Return only architectures that pass ``is_valid``. A space that ignores this may return others; a
-                search then continues with other candidates, and may give up.
+            valid_only: Return only architectures for which ``is_valid`` is true. If a space ignores this, a search may
+                have to try other candidates, and may fail.
         """
         prices = self.prices(config, price)
 
-        def complete(allowed: AllowedCandidates) -> Architecture:
+        def find_cheapest(allowed: AllowedCandidates) -> Architecture:
             return self.architecture({c.name: pick_cheapest(c, allowed[c.name], prices[c.name]) for c in self.choices})
 
-        return complete
+        return find_cheapest
 
     def is_valid(self, architecture: Architecture) -> bool:
-        """Return whether the published list of architectures has this one.
+        """Return whether the published list of architectures contains this one.
 
-        Override it if the list of the space leaves some architectures out.
+        Override it if that list lacks some architectures of the space.
         """
         self.check(architecture)
         return True
 
     @property
     def has_invalid_architectures(self) -> bool:
-        """Whether the published list may leave some architectures out, that is, whether ``is_valid`` is overridden."""
+        """Whether the published list may lack some architectures, that is, whether ``is_valid`` is overridden."""
         return type(self).is_valid is not SearchSpace.is_valid
 
     @abstractmethod
     def parse(self, text: str) -> Architecture:
-        """Read the field's own text notation of this space.
+        """Read an architecture in the published text notation of this space.
 
         Raises:
             SpaceError: The text has another form, or names unknown operations.
@@ -264,24 +266,24 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def format(self, architecture: Architecture) -> str:
-        """Write the field's own text notation of this space; ``parse`` reads it."""
+        """Write an architecture in the published text notation of this space; ``parse`` reads it."""
 
     @abstractmethod
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
-        """Return the graphs of the cells, to be drawn; empty if there is nothing to draw."""
+        """Return the graphs of the cells for pictures; an empty tuple draws none."""
 
     def check_network_config(self, config: NetworkConfig) -> None:  # noqa: B027  # most spaces accept every config
         """Raise SpaceError if the space has no networks of this width, depth or image size."""
 
     def architecture(self, decisions: Mapping[str, tuple[str, ...]]) -> Architecture:
-        """Build the architecture from a decision for every choice.
+        """Build the architecture from the decisions on all choices.
 
-        Override it if some decisions do not matter, such as the operations of edges that a node does not keep.
+        Override it if some decisions do not matter, for example the operations of edges that a node does not keep.
         """
         return Architecture(self.name, decisions)
 
     def describe_layers(self, layers: int) -> str:
-        """Return the number of layers with its unit, such as '8 cells' or '1 cell in each of the three stages'."""
+        """Return the number of layers with its unit, for example '8 cells' or '1 cell in each of the three stages'."""
         noun, *rest = self.layer_unit.split(" ")
         return pluralize(layers, " ".join([noun.removesuffix("s"), *rest]), self.layer_unit)
 
@@ -300,7 +302,7 @@ class SearchSpace(ABC):
     def canonicalize(self, architecture: Architecture) -> Architecture:
         """Return the canonical representative of all architectures that build the same network.
 
-        By default every architecture stands for itself. A search validates each representative once.
+        By default every architecture is its own representative. A search validates each representative once.
         """
         self.check(architecture)
         return architecture
@@ -315,7 +317,7 @@ class SearchSpace(ABC):
 
 
 def pick_cheapest(choice: Choice, allowed: Sequence[str], prices: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the ``choice.keep`` cheapest of the allowed candidates, in their order; of equals the first ones."""
+    """Return the ``choice.keep`` cheapest allowed candidates in their given order; of equal ones the first."""
     cheapest = sorted(allowed, key=prices.__getitem__)[: choice.keep]
     return tuple(candidate for candidate in allowed if candidate in cheapest)
 
@@ -329,12 +331,12 @@ _RENAMED_METHODS = {
 }
 
 
-def _follow_renames(cls: type[SearchSpace]) -> None:
-    """Adapt or refuse a class that still defines methods and attributes by their former names."""
+def _handle_renamed_members(cls: type[SearchSpace]) -> None:
+    """Adapt a class with the earlier name of an attribute, and refuse one with the earlier name of a method."""
     if "layers_mean" in vars(cls):
         warnings.warn(f"{cls.__name__}.layers_mean is now called layer_unit: rename it.", DeprecationWarning, 4)
         cls.layer_unit = vars(cls)["layers_mean"]
     for old, new in _RENAMED_METHODS.items():
-        # Without this the method would never be called, and a search would silently do without it.
+        # Without this error the method would never be called, and the default would silently take its place.
         if hasattr(cls, old):
             raise SpaceError(f"{cls.__name__}.{old} is now called {new}: rename it.")

@@ -1,4 +1,4 @@
-"""Spaces that need no more than their supernet: network, cost and notation are derived from its program."""
+"""Base class of spaces that only define their supernet: network, cost and notation are derived from its program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 
 
 class SupernetSpace(SearchSpace):
-    """Base class of a space of your own: set ``choices`` and ``search_size``, and write ``build_supernet``.
+    """Base class of a space of your own: set ``choices`` and ``search_size``, and implement ``build_supernet``.
 
     The rest is derived from the supernet:
 
@@ -37,7 +37,7 @@ class SupernetSpace(SearchSpace):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # A space that gives one size means it for every purpose.
+        # A space with one size uses it for every purpose.
         for name in ("train_size", "small_size"):
             if hasattr(cls, "search_size") and not hasattr(cls, name):
                 setattr(cls, name, cls.search_size)
@@ -51,9 +51,9 @@ class SupernetSpace(SearchSpace):
     ) -> DropPathNetwork:
         self.check(architecture)
         self.check_network_config(config)
-        tapped = _find_auxiliary_input(self, architecture, config) if auxiliary else None
+        auxiliary_input = _find_auxiliary_input(self, architecture, config) if auxiliary else None
         net = self.build_supernet(config)
-        return _SupernetPart(_extract_kept(net, _decide_all(net, architecture)), config.num_classes, tapped)
+        return _SupernetPart(_extract_kept(net, _decide_all(net, architecture)), config.num_classes, auxiliary_input)
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
         self.check(architecture)
@@ -117,9 +117,9 @@ def _decide_all(net: Supernet, architecture: Architecture) -> Mixture:
 
 
 def _extract_kept(net: Supernet, mixture: Mixture) -> Supernet:
-    """Return the part of a supernet that a decided mixture computes, as a supernet without choices."""
+    """Return the steps that a decided mixture computes, as a supernet without choices."""
     body, live = Supernet(()), net.list_live_steps(mixture)
-    # A value that is not added to anything is all there is of an image: dropping it would leave nothing.
+    # Values that some step reads without adding them to others. Drop path would leave nothing of the image there.
     not_added = {out for step, reads in live for out in reads if not isinstance(step, Sum) or len(reads) == 1}
     for step, reads in live:
         if isinstance(step, Fixed):
@@ -127,6 +127,7 @@ def _extract_kept(net: Supernet, mixture: Mixture) -> Supernet:
         elif isinstance(step, Mixed):
             weights = zip(net.get_submodule(step.out).named_children(), mixture.weights[step.choice], strict=True)
             kept = [(name, module) for (name, module), weight in weights if weight]
+            # Several kept candidates are added to each other, so each of them can be dropped.
             if step.out not in not_added or len(kept) > 1:
                 kept = [(name, add_drop_path(module)) for name, module in kept]
             body.sum(step.out, [body.fixed(f"{step.out}.{name}", module, step.source) for name, module in kept])
@@ -143,26 +144,26 @@ class _SupernetPart(DropPathNetwork):
     Args:
         body: The kept part, a supernet without choices.
         classes: Number of classes.
-        tapped: Name and channels of the value that the auxiliary head reads; None for no auxiliary head.
+        auxiliary_input: Name and channels of the value that the auxiliary head reads; None adds no head.
     """
 
-    def __init__(self, body: Supernet, classes: int, tapped: tuple[str, int] | None) -> None:
+    def __init__(self, body: Supernet, classes: int, auxiliary_input: tuple[str, int] | None) -> None:
         super().__init__()
         self.body = body
-        self.tapped, channels = tapped or ("", 0)
-        self.auxiliary = AuxiliaryHead(channels, classes) if tapped else None
+        self.auxiliary_input, channels = auxiliary_input or ("", 0)
+        self.auxiliary = AuxiliaryHead(channels, classes) if auxiliary_input else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.auxiliary is None or not self.training:
             logits: Tensor = self.body(images)
             return logits
-        logits, features = self.body.compute_values(images, (self.body.program[-1].out, self.tapped))
+        logits, features = self.body.compute_values(images, (self.body.program[-1].out, self.auxiliary_input))
         return logits, self.auxiliary(features)
 
 
 @dataclass(frozen=True)
 class _SupernetAnalysis:
-    """Shapes and costs in a supernet, found on torch's device 'meta', which computes shapes only."""
+    """Shapes and costs in a supernet, measured on torch's device 'meta', which computes shapes only."""
 
     net: Supernet
     shapes: Mapping[str, torch.Size]
@@ -230,13 +231,13 @@ def _measure_block(
 
 
 def _build_module(space: SearchSpace, config: NetworkConfig, path: str, is_flat: bool) -> nn.Module:
-    # Every block takes maps [B, C, H, W], because latency is measured on them; a flat one gets 1x1 maps.
+    # Latency is measured on maps [B, C, H, W], so a module that reads vectors gets 1x1 maps, flattened.
     module = space.build_supernet(config).get_submodule(path)
     return nn.Sequential(nn.Flatten(), module) if is_flat else module
 
 
 def _find_auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
-    """Return the name and channels of the feature maps two thirds into the network, where DARTS has the head."""
+    """Return the name and channels of the feature maps two thirds into the network, as in DARTS."""
     analysis = _analyze_supernet(space, config)
     live = [step.out for step, _ in analysis.net.list_live_steps(_decide_all(analysis.net, architecture))]
     maps = [name for name in live if len(analysis.shapes[name]) == 4]

@@ -8,8 +8,8 @@ Call them in the tests of your project, with any test runner:
     check_proxy(MyProxy())
     check_operation(MyOperation(8, stride=2, affine=True), in_channels=8, stride=2)
 
-Each function raises AssertionError with one sentence for the first violation that it finds. Errors of your own code are
-not caught.
+Each function raises AssertionError with one sentence for the first violation that it finds. It does not catch errors
+of your own code.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from zcpt.supernet import Supernet
 __all__ = ["check_operation", "check_proxy", "check_space"]
 
 _SIZES = ((8, 8), (9, 7), (5, 5))
-"""Heights and widths, also odd ones: at stride 2 they are halved upwards."""
+"""Heights and widths, also odd ones: stride 2 halves them and rounds up."""
 
 
 def check_space(space: SearchSpace, config: NetworkConfig | None = None, *, architectures: int = 5) -> None:
     """Check that a space fulfils the contract of ``zcpt.SearchSpace``.
 
-    Checked are the choices, the text and JSON notations, the outputs of the supernet and of discrete networks with and
-    without auxiliary head, and that costs are those of the networks that are built.
+    The function checks the choices, the text and JSON notations, the outputs of the supernet and of discrete networks
+    with and without auxiliary head, and that the costs equal those of the built networks.
 
     Args:
         space: The space.
@@ -76,10 +76,10 @@ def check_space(space: SearchSpace, config: NetworkConfig | None = None, *, arch
 def _check_choices(space: SearchSpace) -> None:
     _require(bool(space.choices), f"space '{space.name}' has no choices")
     names = [choice.name for choice in space.choices]
-    _require(len(set(names)) == len(names), f"two choices of space '{space.name}' have one name: {sorted(names)}")
+    _require(len(set(names)) == len(names), f"two choices of space '{space.name}' have the same name: {sorted(names)}")
     for choice in space.choices:
         _require(
-            len(set(choice.candidates)) == len(choice.candidates), f"two candidates of {choice.name} have one name"
+            len(set(choice.candidates)) == len(choice.candidates), f"two candidates of {choice.name} have the same name"
         )
         _require(
             1 <= choice.keep <= len(choice.selectable),
@@ -93,8 +93,8 @@ def _check_supernet(space: SearchSpace, config: NetworkConfig) -> None:
     with use_seed(0):
         again = space.build_supernet(config).eval()
     _require(
-        _equal_states(net, again),
-        "build_supernet builds other weights at the same seed: draw them from torch's generator, and keep no state",
+        _have_equal_states(net, again),
+        "build_supernet builds other weights with the same seed: draw them from torch's generator, and keep no state",
     )
     _require(
         tuple(net.choices.values()) == tuple(space.choices),
@@ -147,7 +147,7 @@ def _check_cheapest(space: SearchSpace, config: NetworkConfig, architectures: in
     try:
         find = space.build_cheapest_finder(config, lambda block: block.cost.params)
     except SpaceError:
-        return  # a space without budgets says so by this error
+        return  # the contract of a space that does not support budgets
     cheapest = find({choice.name: choice.selectable for choice in space.choices})
     if cheapest is None:
         raise AssertionError("build_cheapest_finder finds no architecture, although every candidate is allowed.")
@@ -161,8 +161,8 @@ def _check_cheapest(space: SearchSpace, config: NetworkConfig, architectures: in
 def check_proxy(proxy: Proxy, net: Supernet | None = None, batch: Batch | None = None) -> None:
     """Check that a proxy fulfils the contract of ``zcpt.Proxy``.
 
-    Checked is, on a supernet under two mixtures, that the score is a number, depends on network, batch and mixture
-    alone, and that the network is left as it was.
+    The function scores a supernet with two mixtures. It checks that the score is a float, that it depends on network,
+    batch and mixture only, and that the network is unchanged afterwards.
 
     Args:
         proxy: The proxy.
@@ -195,7 +195,7 @@ def check_proxy(proxy: Proxy, net: Supernet | None = None, batch: Batch | None =
             f"proxy '{proxy.name}' leaves gradients, hooks, a training mode or requires_grad changed",
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(2)
+            torch.manual_seed(2)  # another state of the global generator, which must not matter
             repeated = score(net, batch, proxy, mixture)[proxy.name]
         _require(
             repeated == value or (math.isnan(repeated) and math.isnan(value)),
@@ -215,8 +215,8 @@ def check_proxy(proxy: Proxy, net: Supernet | None = None, batch: Batch | None =
 def check_operation(module: nn.Module, in_channels: int, out_channels: int | None = None, stride: int = 1) -> None:
     """Check that a module can be a candidate operation.
 
-    Checked are its output shapes for even and odd sizes, and that it changes neither its input, which other operations
-    read too, nor its output from call to call in evaluation mode.
+    The function checks the output shapes for even and odd sizes. It also checks that the operation leaves its input
+    unchanged, because other operations read it too, and that it is deterministic in evaluation mode.
 
     Args:
         module: The operation.
@@ -245,7 +245,10 @@ def check_operation(module: nn.Module, in_channels: int, out_channels: int | Non
         )
         _require(bool(output.isfinite().all()), f"{name} returns numbers that are not finite")
         with torch.no_grad(), use_seed(0):
-            _require(torch.equal(module(images), output), f"{name} in evaluation mode returns another output again")
+            _require(
+                torch.equal(module(images), output),
+                f"{name} in evaluation mode returns different outputs for one input",
+            )
 
 
 def _require(condition: bool, message: str) -> None:
@@ -274,7 +277,7 @@ def _draw_architecture(space: SearchSpace, seed: int) -> Architecture:
     return space.architecture(kept)
 
 
-def _equal_states(one: nn.Module, other: nn.Module) -> bool:
+def _have_equal_states(one: nn.Module, other: nn.Module) -> bool:
     states = one.state_dict(), other.state_dict()
     return states[0].keys() == states[1].keys() and all(
         torch.equal(states[0][name], states[1][name]) for name in states[0]
@@ -282,7 +285,7 @@ def _equal_states(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _list_flags(net: nn.Module) -> list[tuple[object, ...]]:
-    """Return what a proxy may forget to restore besides the values of tensors."""
+    """Return the modes, hooks and gradient flags that a proxy may forget to restore."""
     modules = [
         (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in net.modules()
     ]

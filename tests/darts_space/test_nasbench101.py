@@ -74,7 +74,7 @@ def test_a_cell_computes_what_it_should() -> None:
 def test_what_has_no_influence_is_pruned() -> None:
     # Vertex 2 goes nowhere, vertex 3 comes from nowhere.
     spec = cell([(0, 1), (1, 2), (3, 4), (1, 5), (4, 5), (0, 4)], [C1, C3, C3, MAX])
-    assert spec.list_live() == (0, 1, 4, 5)
+    assert spec.list_live_vertices() == (0, 1, 4, 5)
     assert spec.prune() == cell([(0, 1), (0, 2), (1, 3), (2, 3)], [C1, MAX])
     with pytest.raises(SpaceError, match="the cell has no path from its input"):
         cell([(0, 1), (2, 3)]).prune()

@@ -55,7 +55,7 @@ def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8() -> None:
 def test_published_widths_come_out_at_the_published_width_and_others_in_proportion() -> None:
     def widths(channels: int) -> Any:
         skeleton = SPACE.skeleton(NetworkConfig(channels, 21))
-        before = [layer.out_channels for layer in skeleton.before]
+        before = [layer.out_channels for layer in skeleton.fixed_layers]
         return [
             skeleton.stem.out_channels,
             *before,
@@ -96,7 +96,7 @@ def test_all_activations_are_relu6_and_the_published_code_counts_each_of_them_on
     assert sum("ReLU" in type(m).__name__ for m in net.modules()) == 2 * 126 + 3
     assert sum(type(m) is nn.ReLU6 for m in net.modules()) == 2 * 126 + 3
     skeleton = SPACE.skeleton(NetworkConfig(8, 21, image_size=(16, 16)))
-    units = sum(math.prod(layer.output_size) * layer.in_channels for layer in skeleton.before)
+    units = sum(math.prod(layer.output_size) * layer.in_channels for layer in skeleton.fixed_layers)
     for layer in skeleton.layers:
         units += 3 * (3 + 6) * layer.in_channels * (math.prod(layer.input_size) + math.prod(layer.output_size))
     units += (

@@ -60,7 +60,7 @@ def test_what_people_have_is_accepted() -> None:
     half = DataLoader(TensorDataset(IMAGES, LABELS), sampler=SubsetRandomSampler([2, 4, 6]))
     assert sorted(as_batches(half, num_classes=4).draw(3, 0).images.flatten().tolist()) == [2, 4, 6]
     with pytest.raises(
-        ConfigError, match="has no attribute classes: pass the number of classes, such as num_classes=10"
+        ConfigError, match="has no attribute classes: pass the number of classes, for example num_classes=10"
     ):
         as_batches(TensorDataset(IMAGES, LABELS))
     with pytest.raises(ConfigError, match="has no attribute classes"):

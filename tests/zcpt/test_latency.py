@@ -11,7 +11,7 @@ import torch
 import zcpt
 from tests.conftest import tiny_network_config
 from zcpt import ConfigError
-from zcpt.latency import NANOSECONDS, LatencyTable, measure_latency
+from zcpt.latency import NANOSECONDS_PER_MILLISECOND, LatencyTable, measure_latency
 from zcpt.search.budgets import Budget, BudgetChecker
 from zcpt.space import NetworkConfig
 
@@ -42,7 +42,7 @@ def test_the_latency_of_a_network_adds_up() -> None:
     )
     rest = {block.name for block in space.fixed_blocks(shape)} - {*outside}
     fixed = 1.0 + 2.0 + 4.0 * sum(block.name in rest for block in space.fixed_blocks(shape))
-    budget = Budget("max_latency", "ms", 1e3, table.price, NANOSECONDS)
+    budget = Budget("max_latency", "ms", 1e3, table.price, NANOSECONDS_PER_MILLISECOND)
     assert BudgetChecker(space, shape, [budget]).compute_totals(cell) == (fixed + 15 * (2 * 0.25 + 0.125 + 0.5),)
 
 

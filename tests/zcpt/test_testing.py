@@ -107,8 +107,8 @@ def stray_arrow(self: SearchSpace, architecture: Architecture) -> tuple[CellGrap
     ("attributes", "sentence"),
     [
         ({"choices": ()}, "space 'nasbench201' has no choices"),
-        ({"choices": (Choice("a", ("x", "y")),) * 2}, "two choices of space 'nasbench201' have one name"),
-        ({"choices": (Choice("a", ("x", "x")),)}, "two candidates of a have one name"),
+        ({"choices": (Choice("a", ("x", "y")),) * 2}, "two choices of space 'nasbench201' have the same name"),
+        ({"choices": (Choice("a", ("x", "x")),)}, "two candidates of a have the same name"),
         ({"choices": (Choice("a", ("x",), keep=2),)}, "a keeps 2 of 1 selectable candidates"),
         (
             {"choices": NasBench201.choices[::-1], "build_supernet": as_published},
@@ -220,7 +220,7 @@ class Changing(nn.Module):
         (nn.AvgPool2d(2, 2), 2, r"AvgPool2d returns \[2, 4, 4, 3\] for an input \[2, 4, 9, 7\] at stride 2"),
         (nn.ReLU(inplace=True), 1, "ReLU changes its input, which other operations read: set inplace=False"),
         (nn.Threshold(9.0, float("nan")), 1, "Threshold returns numbers that are not finite"),
-        (Changing(), 1, "Changing in evaluation mode returns another output again"),
+        (Changing(), 1, "Changing in evaluation mode returns different outputs for one input"),
     ],
 )
 def test_an_operation_that_violates_the_contract_is_found(module: nn.Module, stride: int, sentence: str) -> None:

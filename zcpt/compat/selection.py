@@ -129,7 +129,7 @@ class SearchNetworkSpace(Darts):
 
     def __init__(self, structure: SearchNetworkStructure) -> None:
         self.nodes = structure.nodes
-        self.joined = structure.joined
+        self.concatenated = structure.joined
         candidates = structure.candidates
         # A genotype of DARTS has no 'none': the operation takes part in every mixture and is never kept.
         has_none = any("none" in names for edges in candidates.values() for names in edges)
@@ -139,7 +139,7 @@ class SearchNetworkSpace(Darts):
     def to_genotype(self, architecture: Architecture) -> Genotype:
         """Convert an architecture to the named tuple that DARTS code bases read."""
         last = 2 + len(self.nodes)
-        concat = range(last - self.joined, last)
+        concat = range(last - self.concatenated, last)
         pairs = self._list_pairs(architecture)
         return Genotype(list(pairs["normal"]), concat, list(pairs["reduce"]), concat)
 
@@ -154,8 +154,8 @@ class SearchNetworkSpace(Darts):
         foreign = sorted(operations - {*OPERATIONS})
         if foreign:
             return f"it has no operation '{foreign[0]}'"
-        if self.nodes != NODES or self.joined != len(NODES):
-            return f"its cells concatenate 4 nodes, and these concatenate {self.joined} of {len(self.nodes)}"
+        if self.nodes != NODES or self.concatenated != len(NODES):
+            return f"its cells concatenate 4 nodes, and these concatenate {self.concatenated} of {len(self.nodes)}"
         return ""
 
 

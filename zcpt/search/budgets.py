@@ -19,7 +19,7 @@ from pathlib import Path
 from zcpt.architecture import Architecture, Choice
 from zcpt.cost import Block, BlockPrice
 from zcpt.errors import InfeasibleError
-from zcpt.latency import NANOSECONDS, LatencyTable
+from zcpt.latency import NANOSECONDS_PER_MILLISECOND, LatencyTable
 from zcpt.options import format_count, format_exact, format_flag, pluralize
 from zcpt.search.config import SearchConfig
 from zcpt.space import AllowedCandidates, CheapestFinder, NetworkConfig, SearchSpace
@@ -102,7 +102,7 @@ def build_budgets(space: SearchSpace, config: SearchConfig, trained_config: Netw
     if config.max_latency:
         table = LatencyTable.read(Path(config.latency_table))
         table.check(space, trained_config, config.latency_table)
-        budgets.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS))
+        budgets.append(Budget("max_latency", "ms", config.max_latency, table.price, NANOSECONDS_PER_MILLISECOND))
     return tuple(budgets)
 
 
