@@ -198,7 +198,7 @@ def test_loose_ends_of_a_cell_that_is_read_are_left_out() -> None:
     matrix = [list(row) for row in spec.matrix]
     matrix[2][4] = matrix[0][5] = 1
     assert ONE.from_spec(matrix, spec.ops) == ONE.from_spec(spec.matrix, spec.ops)
-    with pytest.raises(SpaceError, match="is written with 7 vertices, not 3"):
+    with pytest.raises(SpaceError, match="must have 7 vertices, not 3"):
         ONE.from_spec([[0, 1, 1], [0, 0, 1], [0, 0, 0]], ["input", C1, "output"])
 
 
