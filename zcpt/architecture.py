@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copyreg
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from zcpt.errors import SpaceError, describe_unknown_name
 
@@ -21,6 +22,10 @@ def _make_read_only(mapping: Mapping[str, tuple[str, ...]]) -> MappingProxyType[
 
 # Processes exchange architectures, and Python can neither pickle nor deep-copy a read-only mapping by itself.
 copyreg.pickle(MappingProxyType, lambda mapping: (_make_read_only, (dict(mapping),)))
+
+
+_RENAMED = {"never_kept": "not_selectable", "rivals": "selectable", "looks": "round_sizes"}
+"""Attribute of a choice in version 0.1 -> its name now."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,18 @@ class Choice:
     """All choices of a phase are decided before the next phase begins."""
     not_selectable: tuple[str, ...] = ()
     """Candidates that have a weight in the supernet but that no architecture keeps, such as RobustDARTS' 'none'."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Choice:
+        if "never_kept" in kwargs:
+            raise SpaceError("Choice(never_kept=...) is now called Choice(not_selectable=...): rename it.")
+        return super().__new__(cls)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute by its name in version 0.1, with a warning; Python calls this for unknown names only."""
+        if name not in _RENAMED:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        warnings.warn(f"Choice.{name} is now called {_RENAMED[name]}: rename it.", DeprecationWarning, stacklevel=2)
+        return getattr(self, _RENAMED[name])
 
     def position(self, candidate: str) -> int:
         """Return the index of a candidate.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ZcptError(Exception):
@@ -55,3 +55,20 @@ def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: 
     choices = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     hint = f"did you mean '{near[0]}'?" if near else f"choose from {choices}."
     return f"unknown {kind} '{given}': {hint}" + (f" ('{listing}' lists all of them)" if listing else "")
+
+
+def refuse_old_names(cls: type, renamed: Mapping[str, str], error: type[ZcptError]) -> None:
+    """Raise an error if a subclass of the user overrides something under its name in version 0.1.
+
+    Nothing reads the old name any more, so without this check the override would be ignored without a word.
+
+    Args:
+        cls: The new subclass, for ``__init_subclass__``.
+        renamed: Old name -> name now.
+        error: Class of the error.
+    """
+    for old, new in renamed.items():
+        reader = next((base for base in cls.__mro__ if new in vars(base)), None)
+        # A class that has both names works with both versions, as do its subclasses.
+        if hasattr(cls, old) and not hasattr(reader, old):
+            raise error(f"{cls.__name__}.{old} is now called {new}: rename it.")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, BlockPrice, Cost, sum_costs
-from zcpt.errors import ConfigError, SpaceError
+from zcpt.errors import ConfigError, SpaceError, refuse_old_names
 from zcpt.options import pluralize
 from zcpt.supernet import Supernet
 
@@ -99,6 +99,16 @@ CheapestFinder = Callable[[AllowedCandidates], Architecture | None]
 """Returns the cheapest architecture that keeps allowed candidates only; None if there is none."""
 
 
+_RENAMED_METHODS = {
+    "check_shape": "check_network_config",
+    "leaves_some_out": "has_invalid_architectures",
+    "valid": "is_valid",
+    "cheapest": "build_cheapest_finder",
+    "canonical": "canonicalize",
+}
+"""Method in version 0.1 -> its name now."""
+
+
 class SearchSpace(ABC):
     """Contract of a search space. A space has no state: every method is a function of its arguments.
 
@@ -130,7 +140,10 @@ class SearchSpace(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _handle_renamed_members(cls)
+        if "layers_mean" in vars(cls) and "layer_unit" not in vars(cls):
+            warnings.warn(f"{cls.__name__}.layers_mean is now called layer_unit: rename it.", DeprecationWarning, 3)
+            cls.layer_unit = vars(cls)["layers_mean"]
+        refuse_old_names(cls, _RENAMED_METHODS, SpaceError)
 
     def supernet(
         self,
@@ -320,23 +333,3 @@ def pick_cheapest(choice: Choice, allowed: Sequence[str], prices: Mapping[str, f
     """Return the ``choice.keep`` cheapest allowed candidates in their given order; of equal ones the first."""
     cheapest = sorted(allowed, key=prices.__getitem__)[: choice.keep]
     return tuple(candidate for candidate in allowed if candidate in cheapest)
-
-
-_RENAMED_METHODS = {
-    "check_shape": "check_network_config",
-    "leaves_some_out": "has_invalid_architectures",
-    "valid": "is_valid",
-    "cheapest": "build_cheapest_finder",
-    "canonical": "canonicalize",
-}
-
-
-def _handle_renamed_members(cls: type[SearchSpace]) -> None:
-    """Adapt a class with the earlier name of an attribute, and refuse one with the earlier name of a method."""
-    if "layers_mean" in vars(cls):
-        warnings.warn(f"{cls.__name__}.layers_mean is now called layer_unit: rename it.", DeprecationWarning, 4)
-        cls.layer_unit = vars(cls)["layers_mean"]
-    for old, new in _RENAMED_METHODS.items():
-        # Without this error the method would never be called, and the default would silently take its place.
-        if hasattr(cls, old):
-            raise SpaceError(f"{cls.__name__}.{old} is now called {new}: rename it.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.architecture import Choice
-from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.errors import SpaceError, describe_unknown_name, refuse_old_names
 from zcpt.mixture import Mixture
 
 
@@ -92,6 +92,10 @@ class Stochastic(nn.Module):
         return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
+_RENAMED = {"start": "initial_mixture", "live": "list_live_steps", "values": "compute_values"}
+"""Method of a supernet in version 0.1 -> its name now."""
+
+
 class Supernet(nn.Module):
     """A network described by a program: a list of steps, each of which computes one named value.
 
@@ -105,6 +109,10 @@ class Supernet(nn.Module):
 
     IMAGES = "images"
     """Name of the value that is the batch."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, _RENAMED, SpaceError)
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         super().__init__()

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from torch.utils.data import TensorDataset
 
 import zcpt
+from zcpt import space as space_module
+from zcpt import supernet
 from zcpt._deprecated import DEPRECATED, Listener
+from zcpt.baselines import OperationScore
 from zcpt.cli._parser import parse
-from zcpt.search import Decision, configure
+from zcpt.errors import ZcptError
+from zcpt.monitor import TensorBoard
+from zcpt.proxies import LayerProxy, Naswot, _registry, aggregate, naswot
+from zcpt.search import Decision, callbacks, configure
 
 
 @pytest.mark.parametrize("name", list(DEPRECATED))
@@ -77,3 +86,77 @@ def test_an_old_flag_and_an_old_setting_still_work(caplog: pytest.LogCaptureFixt
         assert parse(["search", "--struck_inputs", "present"]).removed_inputs == "present"
     assert "--struck-inputs is now --removed-inputs" in caplog.text
     assert configure(space, struck_inputs="present") == configure(space, removed_inputs="present")
+    with pytest.warns(DeprecationWarning, match="'struck_inputs' is now 'removed_inputs'"):
+        configure(space, struck_inputs="present")
+    with pytest.raises(zcpt.ConfigError, match="leave struck_inputs out"):
+        configure(space, struck_inputs="present", removed_inputs="absent")
+    with pytest.raises(zcpt.ConfigError, match=r"is now called SearchConfig\(removed_inputs=...\): rename it"):
+        zcpt.SearchConfig(struck_inputs="present")  # type: ignore[call-arg]
+
+
+OVERRIDES: list[tuple[type, Mapping[str, str]]] = [
+    (zcpt.Callback, callbacks._RENAMED),
+    (TensorBoard, callbacks._RENAMED),
+    (zcpt.Proxy, _registry._RENAMED),
+    (LayerProxy, {"per_layer": "score_layers"}),
+    (Naswot, naswot._RENAMED),
+    (zcpt.Aggregate, aggregate._RENAMED),
+    (OperationScore, {"importances": "compute_importances"}),
+    (zcpt.Supernet, supernet._RENAMED),
+    (zcpt.SearchSpace, space_module._RENAMED_METHODS),
+]
+"""Classes that users derive from, with the attributes that have been renamed."""
+
+
+@pytest.mark.parametrize(
+    ("base", "old", "new"), [(base, old, new) for base, renamed in OVERRIDES for old, new in renamed.items()]
+)
+def test_a_subclass_that_overrides_an_old_name_is_refused(base: type, old: str, new: str) -> None:
+    """Nothing would call the override: a proxy that reads no mixture would score operations all the same."""
+
+    def override(self: object, *given: object) -> None: ...
+
+    assert hasattr(base, new)
+    assert not hasattr(base, old)
+    with pytest.raises(ZcptError, match=f"^Own.{old} is now called {new}: rename it.$"):
+        type("Own", (base,), {old: override})
+    both = type("Own", (base,), {old: override, new: override})
+    type("Derived", (both,), {})
+
+
+def test_a_subclass_of_listener_keeps_the_old_methods() -> None:
+    class First(Listener):
+        def decided(self, proposal: int, decision: Decision, replayed: bool) -> None: ...
+
+    class Second(First):
+        def closed(self) -> None: ...
+
+    assert isinstance(Second(), zcpt.Callback)
+
+
+def test_a_callback_may_have_data_of_an_old_name() -> None:
+    class Own(zcpt.Callback):
+        finished = False
+
+    assert not Own().finished
+
+
+def test_old_attributes_of_a_choice_warn_and_an_old_argument_is_refused() -> None:
+    choice = zcpt.Choice("edge", ("none", "skip", "conv"), not_selectable=("none",))
+    for old, value in {"rivals": ("skip", "conv"), "looks": (2,), "never_kept": ("none",)}.items():
+        with pytest.warns(DeprecationWarning, match=f"Choice.{old} is now called") as caught:
+            assert getattr(choice, old) == value
+        assert caught[0].filename == __file__
+    with pytest.raises(AttributeError, match="'Choice' object has no attribute 'rival'"):
+        _ = choice.rival
+    with pytest.raises(zcpt.SpaceError, match=r"is now called Choice\(not_selectable=...\): rename it"):
+        zcpt.Choice("edge", ("none", "skip"), never_kept=("none",))  # type: ignore[call-arg]
+    assert copy.deepcopy(choice) == pickle.loads(pickle.dumps(choice)) == choice
+
+
+def test_replay_takes_listeners(tmp_path: Path, pictures: TensorDataset) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match="'listeners' is now 'callbacks'"),
+        pytest.raises(zcpt.ConfigError, match="is missing"),
+    ):
+        zcpt.replay(tmp_path, pictures, listeners=[Listener()])

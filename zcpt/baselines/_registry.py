@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from torch import Tensor
 
 from zcpt.architecture import Choice
 from zcpt.batches import Batch, as_batch
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, refuse_old_names
 from zcpt.mixture import Mixture
 from zcpt.proxies import Criterion, get_criterion
 from zcpt.registry import Registry
@@ -49,6 +49,10 @@ class OperationScore(ABC):
     proxies: ClassVar[str] = "any"
     """'any': the user gives a proxy or an aggregate; 'none': no proxy; else the name of the one that it always uses."""
     paper: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, {"importances": "compute_importances"}, ConfigError)
 
     @abstractmethod
     def compute_importances(self, task: ScoringTask) -> Importances:

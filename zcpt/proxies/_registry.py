@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from torch import nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError
+from zcpt.errors import ProxyError, refuse_old_names
 from zcpt.mixture import Mixture
 from zcpt.registry import Registry
 
@@ -19,6 +19,10 @@ NormMode = Literal["evaluation", "batch", "bypassed", "mixed", "none"]
 different modes in the parts of the proxy; or none, because nothing is run."""
 WeightInit = Literal["given", "normal", "kaiming", "kaiming fan-out"]
 """Weights on which a network is scored: its own, or random ones that the proxy draws, seeded by the batch."""
+
+
+_RENAMED = {"sees_mixture": "depends_on_mixture", "blind": "independence_reason"}
+"""Attribute of a proxy in version 0.1 -> its name now."""
 
 
 class Proxy(ABC):
@@ -54,6 +58,7 @@ class Proxy(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, _RENAMED, ProxyError)
         # Looked up along the MRO, not in vars(cls): a mixin can replace a method as well as the class itself.
         declaring = next(base for base in cls.__mro__ if "fast_engine" in vars(base))
         names = ("score", "compute_kernel", "compute_logits")
@@ -79,6 +84,10 @@ class Proxy(ABC):
 
 class LayerProxy(Proxy):
     """A proxy that is a sum over the convolutions and linear layers of a network."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, {"per_layer": "score_layers"}, ProxyError)
 
     @abstractmethod
     def score_layers(self, net: nn.Module, batch: Batch, mixture: Mixture | None = None) -> dict[str, float]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zcpt.errors import ProxyError, describe_unknown_name
+from zcpt.errors import ProxyError, describe_unknown_name, refuse_old_names
 from zcpt.proxies._registry import Proxy, get_proxy, list_proxies
 from zcpt.registry import Registry
 
 Values = NDArray[np.float64]
+
+
+_RENAMED = {"own": "component_names", "values": "compute_values", "importances": "compute_importances"}
+"""Attribute of an aggregate in version 0.1 -> its name now."""
 
 
 class Aggregate(ABC):
@@ -39,6 +43,10 @@ class Aggregate(ABC):
     """Names of the proxies that the aggregate is made of; if empty, the caller chooses them."""
     higher_is_better: ClassVar[bool] = True
     paper: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, _RENAMED, ProxyError)
 
     def __init__(self, components: Sequence[Proxy]) -> None:
         names = [component.name for component in components]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError
+from zcpt.errors import ProxyError, refuse_old_names
 from zcpt.mixture import Mixture
 from zcpt.proxies._forward import run_network
 from zcpt.proxies._intercept import hook_modules
@@ -21,6 +21,16 @@ from zcpt.proxies._weights import clone_tensors
 
 _EXACT_FLOAT32 = 2**24
 """Largest integer up to which float32 holds every integer exactly."""
+
+
+_RENAMED = {
+    "counts": "is_counted",
+    "mixture": "adapt_mixture",
+    "kernel": "compute_kernel",
+    "logits": "compute_logits",
+    "nothing_ran": "no_relu_error",
+}
+"""Method of naswot in version 0.1 -> its name now."""
 
 
 @register_proxy
@@ -37,6 +47,10 @@ class Naswot(Proxy):
     min_batch = 2
     paper = "Mellor et al., ICML 2021"
     fast_engine = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_old_names(cls, _RENAMED, ProxyError)
 
     def is_counted(self, module: nn.Module) -> bool:
         """Return whether the input of this module adds a term to the kernel."""

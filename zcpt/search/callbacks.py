@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from zcpt.architecture import Architecture
+from zcpt.errors import ConfigError, refuse_old_names
 from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
 from zcpt.search.result import SearchResult
 from zcpt.space import SearchSpace
+
+_RENAMED = {
+    "started": "on_search_start",
+    "decided": "on_decision",
+    "proposed": "on_proposal",
+    "validating": "on_validation_start",
+    "validated": "on_validation_batch",
+    "finished": "on_search_end",
+    "closed": "on_close",
+}
+"""Method of a listener in version 0.1 -> its name now."""
 
 
 class Callback:
@@ -17,6 +30,11 @@ class Callback:
 
     A resumed search repeats all calls from the journal, with ``replayed=True`` for events of the interrupted search.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        methods = {old: new for old, new in _RENAMED.items() if callable(getattr(cls, old, None))}
+        refuse_old_names(cls, methods, ConfigError)
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         """Run before the first decision."""

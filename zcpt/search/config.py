@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -92,6 +93,12 @@ class SearchConfig:
     )
     train_image_size: int = option(0, "side of its images in pixels; 0 takes the size of the images")
     train_classes: int = option(0, "number of its classes; 0 takes that of the images")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> SearchConfig:
+        for old, new in RENAMED_SETTINGS.items():
+            if old in kwargs:
+                raise ConfigError(f"SearchConfig({old}=...) is now called SearchConfig({new}=...): rename it.")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if isinstance(self.latency_table, os.PathLike):
@@ -206,6 +213,12 @@ def configure(
         raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
     if preset is not None and base is not None:
         raise ConfigError(f"preset '{preset}' and a whole configuration are given: pass only one of them.")
+    for old, new in RENAMED_SETTINGS.items():
+        if old in options:
+            if new in options:
+                raise ConfigError(f"{old} is the old name of {new}, and both are given: leave {old} out.")
+            # Level 3: the user's call of zcpt.search.
+            warnings.warn(f"the option '{old}' is now '{new}'", DeprecationWarning, stacklevel=3)
     options = upgrade_settings(options)
     setting_names = [f.name for f in fields(SearchConfig)]
     for name in options:

@@ -14,7 +14,7 @@ from zcpt.batches import as_batches, compute_fingerprint
 from zcpt.errors import ConfigError
 from zcpt.files import read_json, read_run_file
 from zcpt.journal import Journal
-from zcpt.search.callbacks import Callback
+from zcpt.search.callbacks import Callback, add_listeners
 from zcpt.search.config import configure, upgrade_settings
 from zcpt.search.decision import Decision
 from zcpt.search.plan import plan_search
@@ -82,7 +82,12 @@ class _Comparison(Callback):
 
 
 def replay(
-    run_dir: str | Path, batches: object, *, device: str | torch.device = "cpu", callbacks: Sequence[Callback] = ()
+    run_dir: str | Path,
+    batches: object,
+    *,
+    device: str | torch.device = "cpu",
+    callbacks: Sequence[Callback] = (),
+    listeners: Sequence[Callback] | None = None,
 ) -> Replay:
     """Repeat the search of a finished run folder, and compare every decision. The folder stays as it is.
 
@@ -91,10 +96,12 @@ def replay(
         batches: Images of that search, as for ``zcpt.search``.
         device: Device on which networks are scored.
         callbacks: Called after every decision, such as ``zcpt.monitor.Progress``.
+        listeners: Old name of ``callbacks``.
 
     Raises:
         ConfigError: The folder holds no finished search.
     """
+    callbacks = add_listeners(callbacks, listeners)
     folder = Path(run_dir)
     document = read_json(folder / CONFIG, ("space", "search", "images.classes", "fingerprint", "budgets"))
     if not (folder / "architecture.json").exists():

@@ -77,8 +77,8 @@ def search(
         '|nor_conv_3x3~0|+|...'
     """
     callbacks = add_listeners(callbacks, listeners)
-    space = get_space(space) if isinstance(space, str) else space
     with join_default_group() as processes:
+        space = get_space(space) if isinstance(space, str) else space
         plan = plan_search(
             space,
             batches,
