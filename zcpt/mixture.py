@@ -102,8 +102,9 @@ class Mixture:
         """
         for name, choice in choices.items():
             if name not in self.weights:
-                message = describe_unknown_name("choice", name, self.weights).removesuffix(".")
-                raise SpaceError(f"the mixture belongs to another supernet: {message}. Use net.initial_mixture().")
+                raise SpaceError(
+                    f"the mixture belongs to another supernet, and has no choice '{name}': use net.initial_mixture()."
+                )
             candidates = self.choices[name].candidates if name in self.choices else choice.candidates
             if candidates != choice.candidates or len(self.weights[name]) != len(choice.candidates):
                 raise SpaceError(

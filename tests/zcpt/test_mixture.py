@@ -79,7 +79,7 @@ def test_mistakes_in_names_and_numbers_get_one_sentence(mistake: Callable[[Mixtu
     [
         (
             Mixture.initial([Choice("edg", ("a", "b"))]),
-            "another supernet: unknown choice 'edge': did you mean",
+            "another supernet, and has no choice 'edge': use net.initial_mixture",
         ),
         (Mixture.initial([Choice("edge", ("a", "c"))]), "it weighs a, c of edge, and this one has a, b. Use"),
         (Mixture({"edge": (1.0,)}, {"edge": Choice("edge", ("a", "b"))}), "belongs to another supernet"),

@@ -47,7 +47,7 @@ def _make_tables() -> dict[str, dict[str, tuple[str, ...]]]:
         "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
         "aggregates": {name: (_get_summary(get_aggregate_class(name)),) for name in list_aggregates()},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
-        "presets": {name: (get_docstring_summary(preset),) for name, preset in PRESETS.items()},
+        "presets": {name: (preset.summary,) for name, preset in PRESETS.items()},
         "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
         "datasets": {name: (entry.summary,) for name, entry in DATASETS.items()},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -191,7 +191,17 @@ def make_paper_settings(space: SearchSpace) -> dict[str, Any]:
     }
 
 
-PRESETS = {"paper": make_paper_settings}
+@dataclass(frozen=True)
+class Preset:
+    """Named settings of a published procedure."""
+
+    summary: str
+    """One line for ``zcpt list``."""
+    make_settings: Callable[[SearchSpace], dict[str, Any]]
+    """Returns the fields of ``SearchConfig`` that differ from the defaults, for a space."""
+
+
+PRESETS = {"paper": Preset("the published procedure of Zero-Cost-PT (arXiv 2106.06799)", make_paper_settings)}
 
 
 def configure(
@@ -211,6 +221,8 @@ def configure(
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(describe_unknown_name("preset", preset, PRESETS, "zcpt list presets"))
+    if base is not None and not isinstance(base, SearchConfig):
+        raise ConfigError(f"config must be a zcpt.SearchConfig, not {base!r}: give options by name, as proposals=10.")
     if preset is not None and base is not None:
         raise ConfigError(f"preset '{preset}' and a whole configuration are given: pass only one of them.")
     for old, new in RENAMED_SETTINGS.items():
@@ -233,7 +245,7 @@ def configure(
             "train_channels": space.train_size.channels,
             "train_layers": space.train_size.layers,
         }
-        config = SearchConfig(**{**defaults, **(PRESETS[preset](space) if preset else {}), **options})
+        config = SearchConfig(**{**defaults, **(PRESETS[preset].make_settings(space) if preset else {}), **options})
     if config.valid_only and not space.has_invalid_architectures:
         raise ConfigError(
             f"space '{space.name}' has no published list that leaves architectures out: leave out --valid-only."

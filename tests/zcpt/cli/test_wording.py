@@ -108,7 +108,7 @@ def test_help_shows_the_defaults_that_are_taken(
 def test_list_shows_what_each_proxy_declares(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class WidthDepth(Proxy):
+    class WeightCount(Proxy):
         """Number of weights."""
 
         name, higher_is_better, cost, paper = "size", False, 0.5, "Me, 2020"
@@ -118,10 +118,20 @@ def test_list_shows_what_each_proxy_declares(
             return 0.0
 
     monkeypatch.setattr(_PROXIES, "_parts", dict(_PROXIES._parts))
-    zcpt.register_proxy(WidthDepth)
+    zcpt.register_proxy(WeightCount)
     _, out, _ = run(capsys, "list", "proxies")
     heading, *lines = (re.split("  +", line.strip()) for line in out.splitlines())
     assert heading == ["proxies", "better", "cost", "norms", "needs", "measures"]
     assert ["size", "lower", "0.5", "none", "images, labels", "Number of weights (Me, 2020)"] in lines
     assert {line[0]: line[1] for line in lines}["naswot"] == "higher"
     assert len(lines) == len(zcpt.list_proxies())
+
+
+def test_list_describes_every_name_and_no_function(capsys: pytest.CaptureFixture[str]) -> None:
+    """A docstring of a function is an imperative: 'Return the settings of ...' describes no preset."""
+    _, out, _ = run(capsys, "list")
+    for line in out.splitlines():
+        if line.startswith("  "):
+            summary = re.split("  +", line.strip())[-1]
+            assert " " in summary
+            assert not re.match(r"(Return|Compute|Load|Build|Make|Create|Yield)\b", summary), line

@@ -66,5 +66,20 @@ def test_an_unknown_preset_is_refused() -> None:
         configure(zcpt.get_space("darts"), "papre")
 
 
+def test_options_win_over_a_whole_configuration() -> None:
+    space = zcpt.get_space("nasbench201")
+    base = configure(space, proposals=3, seed=5)
+    assert configure(space, base=base) == base
+    assert configure(space, base=base, seed=6) == configure(space, proposals=3, seed=6)
+    with pytest.raises(ConfigError, match="preset 'paper' and a whole configuration are given"):
+        configure(space, "paper", base=base)
+
+
+@pytest.mark.parametrize("given", [{"proposals": 1}, "paper"])
+def test_a_configuration_must_be_one(given: Any) -> None:
+    with pytest.raises(ConfigError, match="config must be a zcpt.SearchConfig, not .*: give options by name"):
+        zcpt.search("nasbench201", None, given)
+
+
 def test_every_option_is_documented() -> None:
     assert all(len(field.metadata["help"]) > 10 for field in SearchConfig.__dataclass_fields__.values())
