@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import pytest
 from torch.utils.data import TensorDataset
@@ -20,6 +21,7 @@ from zcpt.errors import ZcptError
 from zcpt.monitor import TensorBoard
 from zcpt.proxies import LayerProxy, Naswot, _registry, aggregate, naswot
 from zcpt.search import Decision, callbacks, configure
+from zcpt.tabular.searches import measure_searches
 
 
 @pytest.mark.parametrize("name", list(DEPRECATED))
@@ -85,9 +87,8 @@ def test_an_old_flag_and_an_old_setting_still_work(caplog: pytest.LogCaptureFixt
     with caplog.at_level("WARNING"):
         assert parse(["search", "--struck_inputs", "present"]).removed_inputs == "present"
     assert "--struck-inputs is now --removed-inputs" in caplog.text
-    assert configure(space, struck_inputs="present") == configure(space, removed_inputs="present")
     with pytest.warns(DeprecationWarning, match="'struck_inputs' is now 'removed_inputs'"):
-        configure(space, struck_inputs="present")
+        assert configure(space, struck_inputs="present") == configure(space, removed_inputs="present")
     with pytest.raises(zcpt.ConfigError, match="leave struck_inputs out"):
         configure(space, struck_inputs="present", removed_inputs="absent")
     with pytest.raises(zcpt.ConfigError, match=r"is now called SearchConfig\(removed_inputs=...\): rename it"):
@@ -154,9 +155,11 @@ def test_old_attributes_of_a_choice_warn_and_an_old_argument_is_refused() -> Non
     assert copy.deepcopy(choice) == pickle.loads(pickle.dumps(choice)) == choice
 
 
-def test_replay_takes_listeners(tmp_path: Path, pictures: TensorDataset) -> None:
-    with (
-        pytest.warns(DeprecationWarning, match="'listeners' is now 'callbacks'"),
-        pytest.raises(zcpt.ConfigError, match="is missing"),
-    ):
-        zcpt.replay(tmp_path, pictures, listeners=[Listener()])
+@pytest.mark.parametrize("function", [zcpt.search, zcpt.replay, zcpt.select, measure_searches])
+def test_every_function_with_callbacks_takes_listeners(function: Callable[..., object]) -> None:
+    names = list(inspect.signature(function).parameters)
+    assert names[names.index("callbacks") + 1] == "listeners"
+    required = [None for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind < 2]
+    with pytest.warns(DeprecationWarning, match="'listeners' is now 'callbacks'") as caught, suppress(Exception):
+        function(*required, listeners=[Listener()])
+    assert caught[0].filename == __file__

@@ -181,7 +181,7 @@ def resolve_engine(
 
 def _describe_obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
     """Return why the fast engine cannot score networks with a proxy, or this network; empty if it can."""
-    if not (proxy.fast_engine and isinstance(proxy, Naswot)):
+    if not (isinstance(proxy, Naswot) and proxy.fast_engine):
         return f"it computes naswot and naswot-official, not proxy '{proxy.name}'"
     if isinstance(net, Supernet):
         if type(net).forward is not Supernet.forward or type(net).compute_values is not Supernet.compute_values:

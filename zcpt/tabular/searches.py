@@ -19,7 +19,7 @@ from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
 from zcpt.files import describe_yaml_error, read_text
 from zcpt.journal import Journal, Record
-from zcpt.search import Callback, SearchConfig, configure, search
+from zcpt.search import Callback, SearchConfig, add_listeners, configure, search
 from zcpt.seeding import derive_seed
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
@@ -57,6 +57,7 @@ def measure_searches(
     variant: str = "",
     random_search: bool = False,
     callbacks: Sequence[Callback] = (),
+    listeners: Sequence[Callback] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Search once for each seed, and look up the accuracy of the architecture that each search finds.
@@ -73,6 +74,7 @@ def measure_searches(
         variant: Name of these settings in tables.
         random_search: Also run random search with as many evaluations. A finished measurement can be extended by it.
         callbacks: Callbacks of every search.
+        listeners: Old name of ``callbacks``.
         options: Fields of ``SearchConfig`` except ``seed``.
 
     Returns:
@@ -81,6 +83,7 @@ def measure_searches(
     Raises:
         ZcptError: An argument is invalid.
     """
+    callbacks = add_listeners(callbacks, listeners)
     folder, device = Path(folder), resolve_device(device)
     configs = {seed: configure_search(table, seed, preset, **options) for seed in seeds}
     if random_search:

@@ -289,6 +289,17 @@ def test_a_proxy_declares_that_the_fast_engine_serves_it_until_a_subclass_comput
         assert torch.equal(evaluator.score_mixtures([net.initial_mixture()], batch), expected)
 
 
+def test_a_proxy_need_not_be_derived_from_ours(batch: Batch) -> None:
+    class Foreign:
+        name, higher_is_better, min_batch = "foreign", True, 1
+
+        def score(self, net: nn.Module, batch: Batch, mixture: object) -> float:
+            return 7.0
+
+    scores = zcpt.score_mixtures(nn.Flatten(), cast(Any, Foreign()), [None], batch)
+    assert scores.tolist() == [7.0]
+
+
 def test_a_network_must_be_a_torch_module() -> None:
     with pytest.raises(ConfigError, match=r"a network must be a torch.nn.Module, not <function"):
         zcpt.score_mixtures(
