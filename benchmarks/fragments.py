@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -47,9 +48,21 @@ def load_engines() -> Result:
     return document
 
 
+@cache
+def load_decisions(other: str) -> list[Result]:
+    """Read the decisions that were taken again by the engine ``plain`` or in ``bf16``, space by space."""
+    document: Result = json.loads((RESULTS / "engine_decisions.json").read_text())[other]
+    return list(document.values())
+
+
 def list_accuracies(result: Result) -> list[float]:
     """List the accuracies in percent of the architectures that searches found, seed by seed."""
     return [row["accuracy"] for row in result["searches"]]
+
+
+def list_proposal_accuracies(result: Result) -> list[float]:
+    """List the accuracies in percent of all proposals of searches."""
+    return [accuracy for row in result["searches"] for accuracy in row["proposals"]]
 
 
 def list_random_accuracies(folder: str) -> list[float]:
@@ -122,15 +135,53 @@ def render_random_correlation(folder: str) -> str:
     return f"{mean(row['spearman'] for row in load_result(folder)['random_search']):.2f}"
 
 
+def render_proposals(folder: str) -> str:
+    """Return the number of proposals of all searches."""
+    return f"{len(list_proposal_accuracies(load_result(folder))):,}"
+
+
+def render_better(folder: str) -> str:
+    """Return how many architectures of the benchmark are better than the one that searches found, at most."""
+    return f"{max(row['rank'] for row in load_result(folder)['searches']) - 1:,}"
+
+
 def render_agreement(score: str) -> str:
     """Return Spearman's correlation of an operation score with best-acc on NAS-Bench-201, with three digits."""
     agreement = load_result("nasbench201-cifar10-operations-settings")["results"][score]["agreement"]
     return f"{agreement['best-acc']['spearman']['mean']:.3f}"
 
 
+def render_correlation(folder_and_proxy: str) -> str:
+    """Return Spearman's correlation of a proxy."""
+    folder, proxy = folder_and_proxy.split()
+    return format_number(load_result(folder)["results"][proxy]["spearman"]["value"], 2)
+
+
 def render_best_correlation(folder: str) -> str:
     """Return the highest of Spearman's correlations of proxies."""
     return f"{max(row['spearman']['value'] or -1 for row in load_result(folder)['results'].values()):.2f}"
+
+
+def render_differing(other: str) -> str:
+    """Return how many decisions differ from those of the fast engine in float32."""
+    differing = sum(len(space["differing"]) for space in load_decisions(other))
+    return f"{differing or 'none'} of {sum(space['decisions'] for space in load_decisions(other)):,}"
+
+
+def render_largest_gap(other: str) -> str:
+    """Return the largest difference between the scores of the two candidates where decisions differ."""
+    return format_scientific(max(row["gap"] for space in load_decisions(other) for row in space["differing"]))
+
+
+def render_largest_difference(other: str) -> str:
+    """Return the largest difference of a score from that of the fast engine in float32."""
+    return format_scientific(max(space["largest difference of scores"] for space in load_decisions(other)))
+
+
+def format_scientific(value: float) -> str:
+    """Return a small number with two digits, such as ``3.2e-4``."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 NUMBERS: dict[str, Callable[[str], str]] = {
@@ -146,10 +197,16 @@ NUMBERS: dict[str, Callable[[str], str]] = {
     "random": render_random_search,
     "random-accuracies": render_random_accuracies,
     "random-spearman": render_random_correlation,
+    "proposals": render_proposals,
+    "better": render_better,
     "agreement": render_agreement,
+    "spearman": render_correlation,
     "best-spearman": render_best_correlation,
+    "differing": render_differing,
+    "largest-gap": render_largest_gap,
+    "largest-difference": render_largest_difference,
 }
-"""Functions of a folder, by the first part of their marker."""
+"""Functions of the second part of a marker, mostly a folder, by the first part."""
 
 
 # Tables and comparisons: '<!-- results:NAME -->'.
@@ -269,10 +326,23 @@ def render_seeds_variance() -> str:
     return format_f_test(*analyse_variance()[1])
 
 
+def render_orders_range() -> str:
+    """Return the difference between the largest and the smallest mean of the table of orders."""
+    means = [mean(list_accuracies(load_variant(f"{order}-n1"))) for order in ORDERS]
+    return f"{max(means) - min(means):.2f}"
+
+
 def render_orders_spread() -> str:
     """Return mean and standard deviation of the proposals in random order."""
-    proposals = [accuracy for row in load_variant("v10")["searches"] for accuracy in row["proposals"]]
+    proposals = list_proposal_accuracies(load_variant("v10"))
     return f"mean {mean(proposals):.2f} and standard deviation {stdev(proposals):.2f}"
+
+
+def render_orders_error() -> str:
+    """Return the standard error of a mean of the table of orders, and twice that of the difference of two means."""
+    seeds = len(list_accuracies(load_variant("random-n1")))
+    error = stdev(list_proposal_accuracies(load_variant("v10"))) / math.sqrt(seeds)
+    return f"{error:.2f}, and two orders would have to differ by about {2 * math.sqrt(2) * error:.1f}"
 
 
 def analyse_variance() -> tuple[tuple[float, int, int], tuple[float, int, int]]:
@@ -318,7 +388,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "orders": render_orders,
     "orders-variance": render_orders_variance,
     "seeds-variance": render_seeds_variance,
+    "orders-range": render_orders_range,
     "orders-spread": render_orders_spread,
+    "orders-error": render_orders_error,
     "validation-proxy": render_validation_proxy,
 }
 """Functions without an argument, by their marker."""

@@ -33,6 +33,22 @@ def test_a_marker_within_a_sentence_takes_the_current_number() -> None:
     assert make_docs.fill_markers(expected, PAGE) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("differing:plain", "none of 2,710"),
+        ("differing:bf16", "1 of 240"),
+        ("largest-gap:bf16", "4.6e-4"),
+        ("largest-difference:plain", "3.2e-4"),
+        ("spearman:nasbench201-cifar10-proxies-100 grasp", "-0.29"),
+        ("proposals:nasbench-macro-search", "40"),
+        ("better:nasbench-macro-search", "20"),
+    ],
+)
+def test_numbers_of_a_sentence_come_from_results(name: str, number: str) -> None:
+    assert make_docs.render_fragment(name, PAGE) == number
+
+
 def test_a_table_stands_in_a_paragraph_of_its_own() -> None:
     text = make_docs.fill_markers("<!-- results:orders -->\nold\n<!-- /results -->\n", PAGE)
     lines = text.splitlines()

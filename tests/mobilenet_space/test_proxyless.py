@@ -44,6 +44,11 @@ def test_published_number_of_architectures_and_of_choices() -> None:
     assert all(choice.start == "one" for choice in SPACE.choices)
 
 
+def test_the_supernet_has_the_documented_parameters() -> None:
+    net = SPACE.supernet(channels=40, layers=21, num_classes=10)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 25_972_610
+
+
 def test_images_of_imagenet_are_divided_by_32_and_smaller_ones_by_8() -> None:
     assert strides((224, 224)) == ([2, 2, 2, 2, 1, 2, 1], (7, 7))
     assert strides((128, 160))[1] == (4, 5)

@@ -1,8 +1,8 @@
 """Synaptic flow through the weights of a network of absolute values (Tanaka et al., NeurIPS 2020).
 
 All parameters and buffers are replaced by their absolute values, the image consists of ones, and R is the sum of the
-outputs. Everything is computed in float64. R grows with every layer (1e61 in networks of NAS-Bench-201) and can exceed
-even float64: then a ProxyError is raised, and the score is never infinite.
+outputs. Everything is computed in float64. R grows with every layer (beyond float32 in networks of
+NAS-Bench-201) and can exceed even float64: then a ProxyError is raised, and the score is never infinite.
 
 Where norms are left out ReLU6 works as ReLU, unlike in the authors' code: values that are not normalised exceed its
 limit, and nothing could flow through it.
