@@ -53,18 +53,22 @@ def fill_markers(text: str, page: Path) -> str:
 
 
 def render_fragment(marker: str, page: Path) -> str:
-    """Return what a marker stands for: a table's name, or the name of a number with a folder of results.
+    """Return what a marker stands for: a table's name, or the name of a number with the result that it is read from.
 
-    ``orders`` is a table, and ``mean:nasbench201-cifar10-search`` a number.
+    ``orders`` is a table. ``mean:nasbench201-cifar10-search`` is a number of a folder,
+    ``spearman:nasbench201-cifar10-proxies snip`` one of a proxy in it.
 
     Raises:
-        ConfigError: There is no such fragment or folder.
+        ConfigError: There is no such fragment or result.
     """
-    name, colon, folder = marker.partition(":")
+    name, colon, source = marker.partition(":")
     if colon:
         if name not in NUMBERS:
             raise ConfigError(describe_unknown_name(f"number marked in {page}", name, NUMBERS))
-        return NUMBERS[name](folder)
+        try:
+            return NUMBERS[name](source)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"{page} marks '{marker}', but the results have no such number: correct it.") from error
     if name not in TABLES:
         raise ConfigError(describe_unknown_name(f"table marked in {page}", name, TABLES))
     return TABLES[name]()

@@ -63,6 +63,8 @@ def test_a_table_stands_in_a_paragraph_of_its_own() -> None:
         ("<!-- results:order -->1<!-- /results -->", "did you mean 'orders'"),
         ("<!-- results:men:nasbench201-cifar10-search -->1<!-- /results -->", "did you mean 'mean'"),
         ("<!-- results:mean:nasbench301 -->1<!-- /results -->", "there is no result"),
+        ("<!-- results:spearman:nasbench201-cifar10-proxies snap -->1<!-- /results -->", "no such number"),
+        ("<!-- results:differing:bf17 -->1<!-- /results -->", "no such number"),
         ("<!-- results:orders -->1", "not closed"),
         ("1<!-- /results -->", "not closed"),
     ],
