@@ -19,7 +19,7 @@ import zcpt
 from tests.processes import run_in_processes
 from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
-from zcpt.errors import ConfigError, DataError, LostError, ProxyError
+from zcpt.errors import ConfigError, DataError, LostError, ProxyError, SpaceError
 from zcpt.journal import Journal
 from zcpt.processes import join_default_group
 from zcpt.search.propose import Proposer
@@ -251,6 +251,15 @@ def test_invalid_arguments_are_refused_in_all_processes_and_leave_no_folder(
 
     found = run_in_group(2, begin, tmp_path)
     assert all(outcome[0] is kind and complaint in outcome[1] for outcome in found), found
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_space_that_only_one_process_knows_is_refused_in_all(pictures: TensorDataset, tmp_path: Path) -> None:
+    def begin(rank: Any) -> None:
+        zcpt.search(["nasbench201", "nasbench202"][rank], pictures, run_dir=tmp_path / "run", **SMALL)
+
+    found = run_in_group(2, begin, tmp_path)
+    assert all(outcome[0] is SpaceError and "unknown space 'nasbench202'" in outcome[1] for outcome in found), found
     assert not (tmp_path / "run").exists()
 
 
