@@ -1,11 +1,14 @@
-"""The measurements of the engines as a page of Markdown."""
+"""The page of Markdown that shows the measurements of ``benchmarks/engine.py``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.engine_setup import BATCHES, ENGINES
+ENGINES = ("naive", "plain", "fast")
+"""Measured engines, in the order of the columns."""
+BATCH_SIZES = {"darts": 64, "nasbench201": 256, "proxyless": 64, "nasbench-macro": 256}
+"""Measured spaces, in the order of the rows, each with the batch size of its published search."""
 
 PAGE = """\
 # The engines, side by side
@@ -42,71 +45,75 @@ beside the seconds that an evaluation takes.
 """
 
 
-def report(document: Mapping[str, Any]) -> str:
-    """Return the page."""
-    return PAGE + "".join(_section(results) for results in document.values())
+def render_page(document: Mapping[str, Any]) -> str:
+    """Return the page of all results, with one section for each type of device."""
+    return PAGE + "".join(render_section(results) for results in document.values())
 
 
-def _section(results: Mapping[str, Any]) -> str:
-    spaces = [name for name in BATCHES if name in results]
-    page = SECTION.format(
+def render_section(results: Mapping[str, Any]) -> str:
+    """Return the tables of one device: times and memory of each space, then growth and limits if measured."""
+    spaces = [name for name in BATCH_SIZES if name in results]
+    section = SECTION.format(
         **results,
-        proposals=table(
-            ("space", "B", "evaluations", *ENGINES, "plain", "fast", *(f"{engine}, memory" for engine in ENGINES)),
-            (_proposal(name, results[name]) for name in spaces),
+        proposals=format_table(
+            ("space", "B", "evaluations", *ENGINES, *ENGINES[1:], *(f"{engine}, memory" for engine in ENGINES)),
+            (list_proposal_cells(name, results[name]) for name in spaces),
         ),
-        evaluations=table(
+        evaluations=format_table(
             ("space", *(f"{engine}, {when}" for when in ("first", "last") for engine in ENGINES)),
-            (_evaluation(name, results[name]) for name in spaces),
+            (list_evaluation_cells(name, results[name]) for name in spaces),
         ),
     )
-    return page + (_growth(results["growth"], results["limits"]) if "growth" in results else "")
+    return section + (render_growth(results["growth"], results["limits"]) if "growth" in results else "")
 
 
-def _proposal(name: str, row: Mapping[str, Any]) -> Sequence[str]:
-    times = row["times as fast as naive"]
+def list_proposal_cells(name: str, row: Mapping[str, Any]) -> Sequence[str]:
+    """List a space's cells of the first table: seconds, speed-ups and peak memory."""
     return (
         name,
         str(row["batch"]),
         str(row["evaluations"]),
         *(f"{row['seconds of a proposal'][engine]:.1f} s" for engine in ENGINES),
-        *(f"{times[engine]:.1f}x" for engine in ENGINES[1:]),
+        *(f"{row['times as fast as naive'][engine]:.1f}x" for engine in ENGINES[1:]),
         *(f"{row['peak bytes'][engine] / 1e6:.0f} MB" for engine in ENGINES),
     )
 
 
-def _evaluation(name: str, row: Mapping[str, Any]) -> Sequence[str]:
+def list_evaluation_cells(name: str, row: Mapping[str, Any]) -> Sequence[str]:
+    """List a space's cells of the second table: seconds of an evaluation in the first and the last decision."""
     keys = ("seconds an evaluation, nothing decided", "seconds an evaluation, at the end")
     return (name, *(f"{row[key][engine]:.3f}" for key in keys for engine in ENGINES))
 
 
-def _growth(growth: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
-    rows = [
-        (name, ", ".join(f"{value}: {taken:.3f} s" for value, taken in results.items()))
+def render_growth(growth: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+    """Return the tables of the fast engine's growth and of the machine's limits."""
+    changes = [
+        (name, ", ".join(f"{value}: {seconds:.3f} s" for value, seconds in results.items()))
         for name, results in growth.items()
         if name != "of"
     ]
     rates = limits["rates"]
     return GROWTH.format(
         **growth["of"],
-        growth=table(("changed", "seconds"), rows),
+        growth=format_table(("changed", "seconds"), changes),
         products=rates["float32 products a second"] / 1e9,
         signs=rates["int8 products a second"] / 1e9,
         bandwidth=rates["bytes a second"] / 1e9,
-        limits=table(
+        limits=format_table(
             ("space", "convolutions", "kernels", "moving", "measured", "share of computing alone"),
-            (_limit(name, row) for name, row in limits.items() if name != "rates"),
+            (list_limit_cells(name, row) for name, row in limits.items() if name != "rates"),
         ),
     )
 
 
-def _limit(name: str, row: Mapping[str, Any]) -> Sequence[str]:
-    needs = row["seconds at the measured rates"]
-    parts = (f"{needs[key]:.3f}" for key in ("convolutions", "kernels", "moving"))
+def list_limit_cells(name: str, row: Mapping[str, Any]) -> Sequence[str]:
+    """List a space's cells of the table of limits: seconds at the machine's rates, and as measured."""
+    seconds = row["seconds at the measured rates"]
+    parts = (f"{seconds[key]:.3f}" for key in ("convolutions", "kernels", "moving"))
     return (name, *parts, f"{row['seconds']:.3f}", f"{row['share of computing alone']:.0%}")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
