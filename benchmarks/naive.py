@@ -22,7 +22,9 @@ class NaiveEngine:
     are contiguous; the output of every candidate is multiplied by its weight and added up in new tensors. On the
     spaces whose published code computes removed convolutions on zeros (``Mixture.feed_zeros``) this one does too.
 
-    It counts the same terms as zcpt's naswot: those of the ReLUs of candidates that are not removed.
+    It counts the same terms as zcpt's naswot: those of the ReLUs of candidates that are not removed. Only edges of
+    ``darts`` whose node has dropped them are counted too. Inputs of a node are added without weights: they are 1 on the
+    spaces that are measured.
     """
 
     def __init__(self, net: Supernet) -> None:

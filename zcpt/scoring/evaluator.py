@@ -1,4 +1,4 @@
-"""Scores of a network under mixtures, by either of two engines that give the same answer."""
+"""Scores of a network under mixtures, by either of two engines that give the same scores."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def score_mixtures(
 ) -> Tensor:
     """Score one network under P mixtures, all on the same batch.
 
-    A score depends on the weights, the mixture and the batch and on nothing else. The network is not copied, and is
-    left unchanged, bit for bit.
+    A score depends only on the weights, the mixture and the batch. The network is not copied, and is left unchanged,
+    bit for bit.
 
     Args:
-        net: A supernet; or a discrete network, with ``[None]`` as mixtures.
+        net: A supernet, or a discrete network with ``[None]`` as mixtures.
         proxy: The proxy.
         mixtures: P mixtures.
         batch: Images [B, C, H, W], normalised, and labels [B], on the network's device.
         engine: ``"plain"`` computes the proxy for each mixture by itself. ``"fast"`` gives the same scores up to
-            rounding (1e-3 at most), for proxies that declare ``fast_engine``. ``"auto"`` is fast where possible.
+            rounding (1e-3 at most), for proxies that declare ``fast_engine``. ``"auto"`` uses it where possible.
         precision: Precision of the network's computation.
         max_memory: Bytes that the fast engine may take at once; 0 sets no limit.
 
@@ -53,7 +53,7 @@ def score_mixtures(
 
     Raises:
         ProxyError: The batch is too small for the proxy.
-        ConfigError: The engine cannot score the network with the proxy, or not in so little memory.
+        ConfigError: The engine cannot score the network with the proxy, or ``max_memory`` is too little.
         SpaceError: A mixture belongs to another supernet.
     """
     return Evaluator(net, proxy, engine=engine, precision=precision, max_memory=max_memory).score_mixtures(
@@ -79,9 +79,9 @@ class Evaluator:
         precision: Precision = "float32",
         max_memory: float = 0,
     ) -> None:
-        for name, given, known in (("engine", engine, get_args(Engine)), ("precision", precision, _DTYPES)):
-            if given not in known:
-                raise ConfigError(describe_unknown_name(f"value of --{name}", str(given), known))
+        for option, value, allowed in (("engine", engine, get_args(Engine)), ("precision", precision, _DTYPES)):
+            if value not in allowed:
+                raise ConfigError(describe_unknown_name(f"value of --{option}", str(value), allowed))
         if max_memory < 0:
             raise ConfigError(f"--max-memory {max_memory} must not be negative.")
         if not isinstance(net, nn.Module):
@@ -113,7 +113,7 @@ class Evaluator:
         """
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
-            # A network of other code: only its first mixture shows that it is a search network, not a discrete one.
+            # A module of another class counts as a discrete network until it is scored under a mixture.
             self._choose_engine(mixed)
         with scoring_context(self.net, self.proxy, batch):
             return self._scorer.score_mixtures(mixtures, batch)
@@ -142,9 +142,9 @@ def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None
             f"proxy '{proxy.name}' cannot compare networks on {len(batch.images)} image: "
             f"use a batch size of at least {proxy.min_batch}, such as --batch-size 64."
         )
-    modules = list(net.modules())  # listed once: for thousands that takes as long as scoring a small network
-    # Left here, because tensors of a caller's inference mode have no version counter, by which proxies notice changes,
-    # and can never have gradients.
+    modules = list(net.modules())  # listed once: listing thousands takes as long as scoring a small network
+    # A caller's inference mode is turned off: its tensors can never have gradients, and they have no version counter,
+    # by which proxies detect in-place changes.
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -163,39 +163,44 @@ def resolve_engine(
         engine: Requested engine.
         proxy: The proxy.
         max_memory: Requested limit in bytes; 0 sets none.
-        net: The network, where it is known.
-        mixed: Whether it is scored under mixtures, be it a ``Supernet`` or not.
+        net: The network; None before it is built.
+        mixed: True if the network is scored under mixtures: it is a supernet then, even if its class is another one.
 
     Raises:
         ConfigError: The requested engine cannot score this, or the limit needs the fast engine.
     """
-    reason = _describe_obstacle(proxy, net, mixed)
+    reason = _explain_unsupported(proxy, net, mixed)
     if engine == "fast" and reason:
         raise ConfigError(f"--engine fast cannot be used: {reason}. Give --engine plain, or leave it out.")
-    chosen: Engine = "plain" if reason or engine == "plain" else "fast"
-    if chosen == "plain" and max_memory:
-        why = reason or "--engine plain was given"
-        raise ConfigError(f"only the fast engine keeps --max-memory, and {why}. Leave it out, or lower --batch-size.")
-    return chosen
+    if not reason and engine != "plain":
+        return "fast"
+    if max_memory:
+        reason = reason or "--engine plain was given"
+        raise ConfigError(
+            f"only the fast engine supports --max-memory, and {reason}. Leave it out, or lower --batch-size."
+        )
+    return "plain"
 
 
-def _describe_obstacle(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
-    """Return why the fast engine cannot score networks with a proxy, or this network; empty if it can."""
+def _explain_unsupported(proxy: Proxy, net: nn.Module | None, mixed: bool = False) -> str:
+    """Return the reason why the fast engine cannot score the network with the proxy, empty if it can."""
     if not (isinstance(proxy, Naswot) and proxy.fast_engine):
         return f"it computes naswot and naswot-official, not proxy '{proxy.name}'"
+    name = type(net).__name__
     if isinstance(net, Supernet):
+        # The fast engine executes the supernet's program itself, and would skip an overridden forward pass and hooks.
         if type(net).forward is not Supernet.forward or type(net).compute_values is not Supernet.compute_values:
-            return f"{type(net).__name__} has a forward pass of its own, and it executes the program"
+            return f"{name} overrides the forward pass of zcpt.Supernet, which the fast engine does not call"
         if net._forward_pre_hooks or net._forward_hooks:
-            return f"{type(net).__name__} has hooks, and it executes the program"
+            return f"{name} has forward hooks, which the fast engine does not call"
     elif net is not None and (mixed or hasattr(net, "choices")):
-        return f"{type(net).__name__} is a search network of other code, which it cannot trace"
+        return f"{name} is no subclass of zcpt.Supernet, and the fast engine can trace no other supernet"
     return ""
 
 
 @contextmanager
 def seed_stochastic_modules(modules: Iterable[nn.Module], seed: int) -> Iterator[None]:
-    """Give every stochastic module of a network a seed of its own, derived from one."""
+    """Give every stochastic module a seed of its own, derived from one; restore the former seeds at the end."""
     stochastic = [module for module in modules if isinstance(module, Stochastic)]
     seeds_before = [module.seed for module in stochastic]
     for index, module in enumerate(stochastic):
@@ -209,6 +214,7 @@ def seed_stochastic_modules(modules: Iterable[nn.Module], seed: int) -> Iterator
 
 @contextmanager
 def _evaluation_mode(net: nn.Module, modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Set evaluation mode; restore the former mode of each module at the end, for some may be frozen in evaluation."""
     training = [module for module in modules if module.training]
     if training:
         net.eval()

@@ -18,7 +18,7 @@ class PlainEvaluator:
     Args:
         net: A network in evaluation mode.
         proxy: The proxy.
-        dtype: Type to compute in; another one than float32 is that of convolutions and products (autocast).
+        dtype: Type to compute in; a lower precision than float32 applies to convolutions and products (autocast).
     """
 
     def __init__(self, net: nn.Module, proxy: Proxy, dtype: torch.dtype = torch.float32) -> None:

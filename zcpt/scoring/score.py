@@ -1,4 +1,4 @@
-"""Scores of any one network by several proxies, and of its layers."""
+"""Scores of a single network by several proxies, and of its layers."""
 
 from __future__ import annotations
 
@@ -27,100 +27,110 @@ def score(
 ) -> dict[str, float]:
     """Score any network by zero-cost proxies.
 
-    The network and the random generators are left unchanged, bit for bit, also when the network or a proxy fails
-    (``zcpt.snapshot.preserve``). Numbers that the network draws from torch's CPU generator are the same in every call
+    The network and the random generators are left unchanged, bit for bit, even if the network or a proxy fails
+    (``zcpt.snapshot.preserve``). A network that draws from torch's CPU generator draws the same numbers in every call
     with the same batch.
 
     Args:
-        net: Any network from images [B, C, H, W] to logits [B, classes], such as one of torchvision or timm. If it
-            is wrapped for several devices, or compiled, the network inside is scored.
-        batch: Images, normalised, and labels [B], on the network's device; as a ``Batch`` also with a seed.
+        net: Any network from images [B, C, H, W] to logits [B, classes], from torchvision or timm for example. The
+            network inside is scored if it is wrapped for several devices, or compiled.
+        batch: Images [B, C, H, W], normalised, and labels [B], on the network's device; a ``Batch`` also has a seed.
         proxies: Proxies, or their names (``zcpt list proxies``).
-        mixture: Weights of a supernet's candidates; None means nothing decided, or a discrete network.
+        mixture: Weights of a supernet's candidates. None for a discrete network, or a supernet with nothing decided.
 
     Returns:
-        A number for each name; nan or infinite where the proxy's definition gives that.
+        Scores by the names of the proxies; nan or infinite where a proxy's definition gives that.
 
     Raises:
-        ProxyError: A proxy cannot score this network or this batch, or the name is not known.
-        ConfigError: The network or the batch is not one, or the batch does not fit the network.
+        ProxyError: A proxy is unknown, is given twice, or cannot score this network or this batch.
+        ConfigError: ``net`` is no network, ``batch`` is no batch, or their types or devices differ.
         SpaceError: The mixture belongs to another supernet.
     """
-    net, given = _check_inputs(net, batch, mixture)
-    listed = proxies if isinstance(proxies, Iterable) and not isinstance(proxies, str) else [proxies]
-    chosen = [_get_single_proxy(proxy) for proxy in listed]
-    names = [proxy.name for proxy in chosen]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ProxyError(f"scores are returned by name, and {', '.join(sorted(twice))} comes twice: give it once.")
+    net, batch = _check_inputs(net, batch, mixture)
+    requested = proxies if isinstance(proxies, Iterable) and not isinstance(proxies, str) else [proxies]
+    resolved = [_resolve_proxy(proxy) for proxy in requested]
+    names = [proxy.name for proxy in resolved]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise ProxyError(
+            f"scores are returned by name, so give each proxy only once: {', '.join(duplicates)} is repeated."
+        )
     scores: dict[str, float] = {}
-    for proxy in chosen:
-        with _preserve_inputs(net, given) as copy:
-            scores[proxy.name] = score_mixtures(net, proxy, [mixture], copy, engine="plain").item()
+    for proxy in resolved:
+        with _preserve_inputs(net, batch) as batch_copy:
+            scores[proxy.name] = score_mixtures(net, proxy, [mixture], batch_copy, engine="plain").item()
     return scores
 
 
 def score_layers(
     net: nn.Module, batch: Batch | tuple[Tensor, Tensor], proxy: str | Proxy, mixture: Mixture | None = None
 ) -> dict[str, float]:
-    """Return the summand of each layer in the score of a proxy that is a sum over layers.
+    """Return the term of each layer in the score of a proxy that is a sum over layers.
 
     Arguments and errors are those of ``score``, and the network is left unchanged.
 
     Returns:
-        A number by the name of each convolution and linear layer that the proxy scores.
+        Terms by the names of the convolutions and linear layers that the proxy scores.
+
+    Raises:
+        ProxyError: The proxy is no sum over layers.
     """
-    net, given = _check_inputs(net, batch, mixture)
-    chosen = _get_single_proxy(proxy)
-    if not isinstance(chosen, LayerProxy):
+    net, batch = _check_inputs(net, batch, mixture)
+    layer_proxy = _resolve_proxy(proxy)
+    if not isinstance(layer_proxy, LayerProxy):
         layer_proxies = [name for name in list_proxies() if isinstance(get_proxy(name), LayerProxy)]
-        raise ProxyError(f"proxy '{chosen.name}' is no sum over layers: give one of {', '.join(layer_proxies)}.")
-    with _preserve_inputs(net, given) as copy, scoring_context(net, chosen, copy):
-        return chosen.score_layers(net, copy, mixture)
+        raise ProxyError(f"proxy '{layer_proxy.name}' is no sum over layers: give one of {', '.join(layer_proxies)}.")
+    with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, layer_proxy, batch_copy):
+        return layer_proxy.score_layers(net, batch_copy, mixture)
 
 
 @contextmanager
 def _preserve_inputs(net: nn.Module, batch: Batch) -> Iterator[Batch]:
-    """Preserve the network, and yield a copy of the batch: a network may begin with an operation in place."""
+    """Preserve the network, and yield a copy of the batch, whose images an in-place operation may overwrite."""
     with torch.inference_mode(False), preserve(net):
         torch.default_generator.manual_seed(batch.seed)
         yield Batch(batch.images.clone(), batch.labels.clone(), batch.seed)
 
 
 def _check_inputs(net: object, batch: object, mixture: Mixture | None) -> tuple[nn.Module, Batch]:
-    """Return the network inside ``net`` and the batch; raise ConfigError where they cannot be used."""
-    inside, given = _unwrap_network(net), as_batch(batch)
-    weights = [parameter for parameter in inside.parameters() if parameter.is_floating_point()]
-    types, devices = ({getattr(weight, name) for weight in weights} for name in ("dtype", "device"))
-    images = given.images
+    """Return the network without its wrappers, and the batch; raise ConfigError if they cannot be used together."""
+    network, checked_batch = _unwrap_network(net), as_batch(batch)
+    weights = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
+    types = {weight.dtype for weight in weights}
+    devices = {weight.device for weight in weights}
+    images = checked_batch.images
     if not images.is_floating_point():
         raise ConfigError(f"images are {images.dtype}: give floating-point numbers, normalised.")
     if types and images.dtype not in types and not torch.is_autocast_enabled(images.device.type):
         raise ConfigError(
-            f"images are {images.dtype} and the weights are {_join_names(types)}: bring both to one type."
+            f"images are {images.dtype} and the weights are {_join_names(types)}: convert both to one type."
         )
     if len(devices) == 1 and images.device not in devices:
         raise ConfigError(
-            f"images are on {images.device} and the network is on {_join_names(devices)}: bring them there."
+            f"images are on {images.device} and the network is on {_join_names(devices)}: move the images there."
         )
-    if mixture is not None and not _accepts(inside, images, mixture):
-        raise ConfigError(f"{type(inside).__name__} is no supernet that takes a mixture: leave the mixture out.")
-    return inside, given
+    if mixture is not None and not _accepts_arguments(network, images, mixture):
+        raise ConfigError(f"{type(network).__name__} is no supernet that takes a mixture: leave the mixture out.")
+    return network, checked_batch
 
 
 def _unwrap_network(net: object) -> nn.Module:
     if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
         net = net.module
-    net = getattr(net, "_orig_mod", net)  # of torch.compile
+    net = getattr(net, "_orig_mod", net)  # the module inside torch.compile's
     if not isinstance(net, nn.Module):
         raise ConfigError(f"a network must be a torch.nn.Module, not {net!r}: build it first.")
     if isinstance(net, torch.jit.ScriptModule):
-        raise ConfigError("proxies look at modules, which torch.jit has taken apart: give the network before that.")
+        raise ConfigError(
+            "proxies need modules of Python, which torch.jit does not keep: give the network before it is scripted."
+        )
     if any(map(is_lazy, net.parameters())):
-        raise ConfigError(f"{type(net).__name__} has lazy layers, without weights yet: run it on images once before.")
+        raise ConfigError(
+            f"{type(net).__name__} has lazy layers without weights: run it on images once before scoring."
+        )
     return net
 
 
-def _accepts(net: nn.Module, *arguments: Any) -> bool:
+def _accepts_arguments(net: nn.Module, *arguments: Any) -> bool:
     try:
         inspect.signature(net.forward).bind(*arguments)
     except TypeError:
@@ -128,17 +138,17 @@ def _accepts(net: nn.Module, *arguments: Any) -> bool:
     return True
 
 
-def _join_names(things: Iterable[object]) -> str:
-    return " and ".join(sorted(map(str, things)))
+def _join_names(values: Iterable[object]) -> str:
+    return " and ".join(sorted(map(str, values)))
 
 
-def _get_single_proxy(given: object) -> Proxy:
-    criterion: object = get_criterion(given) if isinstance(given, str) else given
+def _resolve_proxy(proxy: object) -> Proxy:
+    criterion: object = get_criterion(proxy) if isinstance(proxy, str) else proxy
     if isinstance(criterion, Aggregate):
         parts = ", ".join(part.name for part in criterion.components)
         raise ProxyError(
             f"aggregate '{criterion.name}' ranks several networks and has no value for one: score each by "
-            f"{parts}, and give the scores to zcpt.get_aggregate('{criterion.name}').compute_values."
+            f"{parts}, and pass the scores to zcpt.get_aggregate('{criterion.name}').compute_values."
         )
     if not isinstance(criterion, Proxy):
         raise ProxyError(f"{criterion!r} is no proxy: give names of 'zcpt list proxies', or proxies such as Swap().")

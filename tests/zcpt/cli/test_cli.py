@@ -248,10 +248,11 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
             [*search, "--proxy", "hashed", "--engine", "fast"], "--engine fast cannot be used: it computes naswot and"
         ),
         "a limit without the fast engine": (
-            [*search, "--engine", "plain", "--max-memory", "1G"], "keeps --max-memory, and --engine plain was given"
+            [*search, "--engine", "plain", "--max-memory", "1G"], "supports --max-memory, and --engine plain was given"
         ),
         "a limit for any proxy": (
-            [*search, "--proxy", "hashed", "--max-memory", "1G"], "the fast engine keeps --max-memory, and it computes"
+            [*search, "--proxy", "hashed", "--max-memory", "1G"],
+            "the fast engine supports --max-memory, and it computes",
         ),
         "a negative limit": ([*search, "--max-memory", "-1"], "--max-memory -1.0 must not be negative"),
         "too little memory": ([*search, "--max-memory", "1k"], "--max-memory 1k is too little: scoring Supernet on"),

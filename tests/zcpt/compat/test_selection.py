@@ -396,7 +396,7 @@ def test_the_fast_engine_is_refused_and_the_model_is_restored(
     options: dict[str, Any], model: Any, pictures: TensorDataset
 ) -> None:
     before = capture_state(disturb(model))
-    with pytest.raises(ConfigError, match="SearchNetworkAdapter is a search network of other code"):
+    with pytest.raises(ConfigError, match="SearchNetworkAdapter is no subclass of zcpt.Supernet"):
         zcpt.select(model, pictures, batch_size=4, **options)
     assert capture_state(model) == before
 

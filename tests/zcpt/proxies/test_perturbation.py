@@ -8,7 +8,7 @@ import torch
 import zcpt
 from tests.conftest import CHAINS, THREE_BY_THREE, tiny_network_config
 from tests.zcpt.proxies.appendix import SEEDS
-from tests.zcpt.scoring.test_evaluator import same, snapshot
+from tests.zcpt.scoring.test_evaluator import copy_state, is_same_state
 from zcpt import ProxyError
 
 SPACES = zcpt.list_spaces()
@@ -24,7 +24,7 @@ def check(space_name: str, name: str, batch: zcpt.Batch) -> None:
     torch.manual_seed(0)
     net = space.build_supernet(tiny_network_config(space)).train()
     next(iter(net.children())).eval()  # different flags have to be restored, too
-    before = snapshot(net)
+    before = copy_state(net)
     choice = next(c for c in space.choices if any(map(THREE_BY_THREE.search, c.candidates)))
     removed = next(filter(THREE_BY_THREE.search, choice.candidates))
     mixtures = [net.initial_mixture(), net.initial_mixture().without(choice.name, removed), net.initial_mixture()]
@@ -36,7 +36,7 @@ def check(space_name: str, name: str, batch: zcpt.Batch) -> None:
         if name != "synflow_bn":  # whose BatchNorms may leave a difference as small as rounding
             assert abs(without - start) > 1e-9 * abs(start)
         assert again == start  # the same bits
-    assert same(snapshot(net), before)
+    assert is_same_state(copy_state(net), before)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 

@@ -1,4 +1,4 @@
-"""A score depends on weights, mixture and batch and on nothing else, and leaves nothing behind."""
+"""A score depends only on weights, mixture and batch, and scoring leaves the network unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
-from tests.zcpt.scoring.fast.conftest import drawn_mixture
+from tests.zcpt.scoring.fast.conftest import draw_mixture
 from tests.zcpt.search.conftest import run_small_search
 from zcpt import Batch, ConfigError, Mixture, ProxyError, Supernet
 from zcpt.proxies.naswot import Naswot, log_determinant
@@ -23,39 +23,39 @@ from zcpt.space import SearchSpace
 NASWOT = Naswot()
 
 
-def snapshot(net: Any) -> Any:
+def copy_state(net: Any) -> Any:
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     flags = [module.training for module in net.modules()]
     hooks = [len(module._forward_pre_hooks) + len(module._forward_hooks) for module in net.modules()]
     return state, flags, hooks
 
 
-def same(one: Any, other: Any) -> Any:
+def is_same_state(one: Any, other: Any) -> Any:
     return one[1:] == other[1:] and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])  # others: test_perturbation.py
-def test_a_scored_supernet_is_bit_for_bit_what_it_was(space: SearchSpace, batch: zcpt.Batch, proxy: str) -> None:
+def test_scoring_leaves_a_supernet_unchanged_bit_for_bit(space: SearchSpace, batch: zcpt.Batch, proxy: str) -> None:
     net = space.build_supernet(tiny_network_config(space)).train()
-    next(iter(net.children())).eval()  # a mixture of flags has to survive too
-    before = snapshot(net)
+    next(iter(net.children())).eval()  # modules keep their mode, training or evaluation
+    before = copy_state(net)
     removed = [net.initial_mixture().without(space.choices[0].name, c) for c in space.choices[0].candidates]
     zcpt.score_mixtures(net, zcpt.get_proxy(proxy), removed, batch)
-    assert same(snapshot(net), before)
+    assert is_same_state(copy_state(net), before)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_a_failing_proxy_leaves_it_as_it_was_too(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_a_failing_call_leaves_a_supernet_unchanged(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space)).train()
-    before = snapshot(net)
-    nothing = net.initial_mixture().without(space.choices[0].name, *space.choices[0].candidates)
+    before = copy_state(net)
+    empty = net.initial_mixture().without(space.choices[0].name, *space.choices[0].candidates)
     with pytest.raises(zcpt.SpaceError):
-        zcpt.score_mixtures(net, NASWOT, [nothing], batch)
-    assert same(snapshot(net), before)
+        zcpt.score_mixtures(net, NASWOT, [empty], batch)
+    assert is_same_state(copy_state(net), before)
 
 
 @pytest.mark.few_spaces
-def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_scores_do_not_depend_on_the_order_or_number_of_mixtures(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[-1]
     removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
@@ -66,7 +66,7 @@ def test_scores_do_not_depend_on_the_order_or_company_of_mixtures(space: SearchS
     assert torch.equal(torch.cat([zcpt.score_mixtures(net, NASWOT, [m], batch) for m in removed]), scores)
 
 
-def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_a_supernet_in_training_mode_is_scored_in_evaluation_mode(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     twin = copy.deepcopy(net).eval()
     assert torch.equal(
@@ -75,7 +75,7 @@ def test_a_supernet_in_training_mode_scores_as_in_evaluation_mode(space: SearchS
     )
 
 
-def test_a_callers_inference_mode_changes_nothing(batch: zcpt.Batch) -> None:
+def test_inference_mode_of_the_caller_changes_no_score(batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     expected = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch)
@@ -83,35 +83,35 @@ def test_a_callers_inference_mode_changes_nothing(batch: zcpt.Batch) -> None:
         assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch), expected)
 
 
-def test_the_memory_layout_changes_no_count(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_the_memory_layout_changes_no_kernel(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space)).eval()
     with seed_stochastic_modules(net.modules(), 0):
         plain = NASWOT.compute_kernel(net, batch.images, net.initial_mixture())
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         other = NASWOT.compute_kernel(net, batch.images.to(memory_format=torch.channels_last), net.initial_mixture())
-    # Sums are taken in another order, so a unit next to 0 may switch: at most one in a million, and in the long
-    # chain of 'proxyless' some of those that follow it.
+    # Sums are added up in another order, so the sign of a unit close to 0 may change: at most one in a million. In the
+    # long chain of 'proxyless' that changes later units as well.
     share = 1e-4 if space.name == "proxyless" else 1e-6
     assert (plain - other).abs().max() <= 1 + plain[0, 0] * share
 
 
-def test_discrete_networks_are_scored_by_the_same_call(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_discrete_networks_are_scored_by_the_same_function(space: SearchSpace, batch: zcpt.Batch) -> None:
     network = space.build_network(random_architecture(space, 0), tiny_network_config(space))
-    before = snapshot(network)
+    before = copy_state(network)
     score = zcpt.score_mixtures(network, NASWOT, [None], batch)
     assert score.shape == (1,)
     assert score.isfinite().all()
-    assert same(snapshot(network), before)
+    assert is_same_state(copy_state(network), before)
 
 
-def test_one_image_is_refused_with_a_batch_size_to_use(space: SearchSpace, batch: zcpt.Batch) -> None:
+def test_one_image_is_refused_and_the_message_gives_a_batch_size(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     with pytest.raises(ProxyError, match="on 1 image: use a batch size of at least 2, such as --batch-size 64"):
         zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], Batch(batch.images[:1], batch.labels[:1]))
 
 
-class Wrapped(nn.Module):
-    """A search network as the fast engine does not know it."""
+class WrappedSupernet(nn.Module):
+    """A supernet that is no subclass of ``zcpt.Supernet``."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -121,40 +121,40 @@ class Wrapped(nn.Module):
         return self.net(images, mixture)
 
 
-class Brighter(Supernet):
-    """A supernet with a forward pass of its own."""
+class OverridingSupernet(Supernet):
+    """A supernet that overrides the forward pass."""
 
     def forward(self, images: Any, mixture: Any = None) -> Any:
         return super().forward(images + 1, mixture)
 
 
-def hooked(net: Any) -> Any:
-    net.register_forward_pre_hook(lambda module, given: (given[0] + 1, *given[1:]))
+def add_hook(net: Any) -> Any:
+    net.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1, *inputs[1:]))
     return net
 
 
-def brighter(net: Any) -> Any:
-    net.__class__ = Brighter
+def override_forward(net: Any) -> Any:
+    net.__class__ = OverridingSupernet
     return net
 
 
-@pytest.mark.parametrize("own", [Wrapped, hooked, brighter])
-def test_search_networks_of_other_code_are_left_to_the_plain_engine(own: Any, batch: zcpt.Batch) -> None:
+@pytest.mark.parametrize("change", [WrappedSupernet, add_hook, override_forward])
+def test_supernets_that_cannot_be_traced_use_the_plain_engine(change: Any, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     choice = space.choices[0]
     removed = [net.initial_mixture().without(choice.name, candidate) for candidate in choice.candidates]
-    net = own(net)
+    net = change(net)
     expected = zcpt.score_mixtures(net, NASWOT, removed, batch, engine="plain")
     assert torch.equal(zcpt.score_mixtures(net, NASWOT, removed, batch), expected)
     with pytest.raises(ConfigError, match=f"--engine fast cannot be used: {type(net).__name__} "):
         zcpt.score_mixtures(net, NASWOT, removed, batch, engine="fast")
-    with pytest.raises(ConfigError, match="only the fast engine keeps --max-memory"):
+    with pytest.raises(ConfigError, match="only the fast engine supports --max-memory"):
         zcpt.score_mixtures(net, NASWOT, removed, batch, max_memory=1e9)
 
 
 @pytest.mark.parametrize("name", ["naswot-batch", "snip"])
-def test_other_proxies_are_left_to_the_plain_engine(name: str, batch: zcpt.Batch) -> None:
+def test_other_proxies_use_the_plain_engine(name: str, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net, proxy = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy(name)
     plain = zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="plain")
@@ -163,19 +163,19 @@ def test_other_proxies_are_left_to_the_plain_engine(name: str, batch: zcpt.Batch
         zcpt.score_mixtures(net, proxy, [net.initial_mixture()], batch, engine="fast")
 
 
-def test_what_is_asked_for_in_python_is_checked_too(batch: zcpt.Batch) -> None:
+def test_wrong_options_are_refused(batch: zcpt.Batch) -> None:
     net = nn.Sequential(nn.ReLU(), nn.Flatten())
-    for options, said in (
+    for options, message in (
         ({"engine": "fats"}, "unknown value of --engine 'fats': did you mean 'fast'?"),
         ({"precision": "fp16"}, "unknown value of --precision 'fp16'"),
         ({"max_memory": -1}, "--max-memory -1 must not be negative"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             zcpt.score_mixtures(net, NASWOT, [None], batch, **options)
 
 
 @pytest.mark.parametrize("engine", ["plain", "fast"])
-def test_weights_that_change_between_two_calls_are_seen(engine: Any, batch: zcpt.Batch) -> None:
+def test_changed_weights_change_the_score(engine: Any, batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     first = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine=engine)
@@ -192,31 +192,31 @@ def test_weights_that_change_between_two_calls_are_seen(engine: Any, batch: zcpt
 @pytest.mark.slow
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])
 def test_the_engines_agree_at_the_size_of_a_search(space: SearchSpace, proxy: Any) -> None:
-    """Twenty draws of weights, batch and mixture."""
+    """Compare the kernels of twenty draws of weights, batch and mixture."""
     differing = 0
     proxy, size, pairs = zcpt.get_proxy(proxy), getattr(space, "small_size", space.search_size), 0
     for draw in range(20):
         torch.manual_seed(draw)
         side = 32 if draw % 4 == 0 else 16
-        shape = tiny_network_config(space, channels=16, layers=size.layers, image_size=(side, side))
-        net, mixture = space.build_supernet(shape).eval(), None
-        given = torch.randn(16, 3, side, side)
+        network_config = tiny_network_config(space, channels=16, layers=size.layers, image_size=(side, side))
+        net, mixture = space.build_supernet(network_config).eval(), None
+        images = torch.randn(16, 3, side, side)
         with torch.no_grad(), seed_stochastic_modules(net.modules(), draw):
-            mixture = drawn_mixture(net, draw)
+            mixture = draw_mixture(net, draw)
             plain, (fast,) = (
-                proxy.compute_kernel(net, given, mixture),
-                FastEvaluator(net, proxy).compute_kernels([mixture], given)[0],
+                proxy.compute_kernel(net, images, mixture),
+                FastEvaluator(net, proxy).compute_kernels([mixture], images)[0],
             )
         assert torch.equal(fast.diagonal(), plain.diagonal())
         differing += int((fast - plain).abs().sum())
         pairs += 16 * 15 * int(plain[0, 0])
         one, other = log_determinant(fast), log_determinant(plain)
         assert one == other or abs(one - other) <= 1e-3
-    assert differing <= 1e-6 * pairs  # of all draws: in a chain one unit next to 0 takes others with it
+    assert differing <= 1e-6 * pairs  # in all draws together: in a chain one unit may change many later ones
 
 
 @pytest.mark.slow
-def test_whole_proposals_decide_alike(space: SearchSpace, pictures: TensorDataset) -> None:
+def test_both_engines_make_the_same_decisions(space: SearchSpace, pictures: TensorDataset) -> None:
     for seed in range(3):
         options = {"seed": seed, "channels": 8, "batch_size": 16}
         runs = [run_small_search(space, pictures, engine=engine, **options)[1].all for engine in ("plain", "fast")]
@@ -227,14 +227,14 @@ def test_whole_proposals_decide_alike(space: SearchSpace, pictures: TensorDatase
                 best, second = sorted(one.importance)[:-3:-1]
                 print(f"{space.name} {seed} {one.choice}: {one.kept} or {other.kept}, gap {best - second}")
                 assert best - second < 1e-4 * abs(best)
-                break  # what follows is another search
+                break  # later decisions depend on this one
 
 
-class OnlyRenamed(Naswot):
-    name = "only-renamed"
+class RenamedNaswot(Naswot):
+    name = "renamed"
 
 
-class OwnKernel(Naswot):
+class OwnKernelNaswot(Naswot):
     name = "own-kernel"
 
     def compute_kernel(self, net: nn.Module, images: Tensor, mixture: Mixture | None = None) -> Tensor:
@@ -249,16 +249,16 @@ class OwnLogits:
         return torch.full((len(images), 10), torch.nan)
 
 
-class MixedIn(OwnLogits, Naswot):
-    name = "mixed-in"
+class OwnLogitsNaswot(OwnLogits, Naswot):
+    name = "own-logits"
 
 
-class ChildOfOwnKernel(OwnKernel):
-    name = "child-of-own-kernel"
+class OwnKernelSubclass(OwnKernelNaswot):
+    name = "own-kernel-subclass"
 
 
-class DeclaredAnew(OwnKernel):
-    name = "declared-anew"
+class DeclaredFastNaswot(OwnKernelNaswot):
+    name = "declared-fast"
     fast_engine = True
 
 
@@ -268,23 +268,23 @@ class DeclaredAnew(OwnKernel):
         (Naswot, "fast"),
         (zcpt.proxies.OfficialNaswot, "fast"),
         (zcpt.proxies.BatchNaswot, "plain"),
-        (OnlyRenamed, "fast"),
-        (OwnKernel, "plain"),
-        (MixedIn, "plain"),
-        (ChildOfOwnKernel, "plain"),
-        (DeclaredAnew, "fast"),
+        (RenamedNaswot, "fast"),
+        (OwnKernelNaswot, "plain"),
+        (OwnLogitsNaswot, "plain"),
+        (OwnKernelSubclass, "plain"),
+        (DeclaredFastNaswot, "fast"),
     ],
 )
-def test_a_proxy_declares_that_the_fast_engine_serves_it_until_a_subclass_computes_otherwise(
+def test_a_subclass_uses_the_fast_engine_unless_it_overrides_the_computation(
     proxy: type[Naswot], engine: str, batch: Batch
 ) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     evaluator = zcpt.scoring.Evaluator(net, proxy())
     assert evaluator.engine == engine
-    if proxy in (OwnKernel, ChildOfOwnKernel):
+    if proxy in (OwnKernelNaswot, OwnKernelSubclass):
         assert evaluator.score_mixtures([net.initial_mixture()], batch).item() == 0
-    if proxy is OnlyRenamed:
+    if proxy is RenamedNaswot:
         expected = zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch, engine="fast")
         assert torch.equal(evaluator.score_mixtures([net.initial_mixture()], batch), expected)
 

@@ -1,4 +1,4 @@
-"""zcpt.score: any network, several proxies, and nothing left behind."""
+"""``zcpt.score`` scores any network by several proxies, and leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class BrokenError(Exception):
     pass
 
 
-class Counting(nn.Module):
-    """A network that changes itself, and draws random numbers, whenever it runs; it may fail."""
+class ImpureNetwork(nn.Module):
+    """A network that changes its own state and draws random numbers in every forward pass, and may fail."""
 
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.net, self.fails, self.runs = appendix.network(), fails, 0
-        self.seen: torch.Tensor
-        self.register_buffer("seen", torch.zeros(()))
+        self.calls: torch.Tensor
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x: Any) -> Any:
         self.runs += 1
-        self.seen += 1
+        self.calls += 1
         noise = torch.randn(()) + random.random() + np.random.rand()
         if self.fails:
             raise BrokenError
         return self.net(x) * (1 + 0.01 * noise)
 
 
-def used(fails: bool = False) -> Any:
-    """Return a network in use: with gradients, frozen weights, hooks, and a module in evaluation mode."""
+def build_network_in_training(fails: bool = False) -> Any:
+    """Build a network with gradients, frozen weights, hooks, and a module in evaluation mode."""
     torch.manual_seed(0)
-    model = Counting()
+    model = ImpureNetwork()
     model(appendix.batch().images).sum().backward()
     model.fails = fails
     model.net[0].weight.requires_grad_(False)
     model.net[1].eval()
-    model.net[2].register_forward_hook(lambda *given: None)
+    model.net[2].register_forward_hook(lambda *arguments: None)
     return model
 
 
-def state(model: Any) -> Any:
+def copy_state(model: Any) -> Any:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return {
@@ -70,29 +70,29 @@ def state(model: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_a_network_is_left_bit_for_bit_as_it_was(name: Any) -> None:
-    model, batch = used(), appendix.batch()
-    before, images = state(model), batch.images.clone()
+def test_scoring_leaves_a_network_unchanged_bit_for_bit(name: Any) -> None:
+    model, batch = build_network_in_training(), appendix.batch()
+    before, images = copy_state(model), batch.images.clone()
     zcpt.score(model, batch, name)
-    assert state(model) == before
+    assert copy_state(model) == before
     assert torch.equal(batch.images, images)
     assert not batch.images.requires_grad
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_also_when_the_network_fails(name: Any) -> None:
-    model = used(fails=True)
-    before = state(model)
+def test_a_network_that_fails_is_left_unchanged(name: Any) -> None:
+    model = build_network_in_training(fails=True)
+    before = copy_state(model)
     if zcpt.get_proxy(name).norms == "none":
-        zcpt.score(model, appendix.batch(), name)  # which does not run it
+        zcpt.score(model, appendix.batch(), name)  # this proxy does not run the network
     else:
         with pytest.raises(BrokenError):
             zcpt.score(model, appendix.batch(), name)
-    assert state(model) == before
+    assert copy_state(model) == before
 
 
-class Careless(Proxy):
-    """Does what a proxy must not do, and fails."""
+class CarelessProxy(Proxy):
+    """Changes the network and the batch, which a proxy must not do, and fails."""
 
     name, higher_is_better = "careless", True
 
@@ -102,35 +102,35 @@ class Careless(Proxy):
             net.requires_grad_(True)(batch.images.mul_(2)).sum().backward()
         net.net[3].weight.data.zero_()
         net.net[4].forward = lambda x: x
-        net.register_forward_hook(lambda *given: None)
+        net.register_forward_hook(lambda *arguments: None)
         raise BrokenError
 
 
-def test_also_when_the_proxy_spoils_it_and_fails() -> None:
-    model, batch = used(), appendix.batch()
-    before = state(model)
+def test_a_network_is_left_unchanged_if_the_proxy_changes_it_and_fails() -> None:
+    model, batch = build_network_in_training(), appendix.batch()
+    before = copy_state(model)
     with pytest.raises(BrokenError):
-        zcpt.score(model, batch, ["snip", Careless()])
-    assert state(model) == before
+        zcpt.score(model, batch, ["snip", CarelessProxy()])
+    assert copy_state(model) == before
     assert torch.equal(batch.images, appendix.batch().images)
 
 
-def test_scores_come_by_name_and_do_not_depend_on_each_other() -> None:
-    net, batch = used(), appendix.batch()
-    every = zcpt.score(net, (batch.images, batch.labels), SEEDS)
-    assert tuple(every) == SEEDS
+def test_scores_are_returned_by_name_and_do_not_depend_on_each_other() -> None:
+    net, batch = build_network_in_training(), appendix.batch()
+    scores = zcpt.score(net, (batch.images, batch.labels), SEEDS)
+    assert tuple(scores) == SEEDS
     for name in ("naswot", "snip", "synflow"):
-        assert zcpt.score(net, batch, zcpt.get_proxy(name)) == {name: every[name]}
+        assert zcpt.score(net, batch, zcpt.get_proxy(name)) == {name: scores[name]}
     assert zcpt.score(net, cast(Any, list(batch)), ["plain", zcpt.get_proxy("naswot")]).keys() == {"plain", "naswot"}
     assert zcpt.score(net, batch, []) == {}
 
 
-def test_what_a_network_draws_depends_on_the_seed_of_the_batch() -> None:
-    class Noisy(Counting):
+def test_random_numbers_of_a_network_depend_on_the_seed_of_the_batch() -> None:
+    class NoisyNetwork(ImpureNetwork):
         def forward(self, x: Any) -> Any:
             return self.net(x) + 0.1 * torch.randn(1, 5)
 
-    net, batch = Noisy(), appendix.batch()
+    net, batch = NoisyNetwork(), appendix.batch()
     torch.manual_seed(1)
     first = zcpt.score(net, batch, "snip")
     torch.manual_seed(2)
@@ -138,7 +138,7 @@ def test_what_a_network_draws_depends_on_the_seed_of_the_batch() -> None:
     assert zcpt.score(net, batch._replace(seed=1), "snip") != first
 
 
-def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch: zcpt.Batch) -> None:
+def test_supernets_are_scored_undecided_or_under_a_mixture(batch: zcpt.Batch) -> None:
     space = zcpt.get_space("nasbench201")
     net = space.build_supernet(tiny_network_config(space))
     without = net.initial_mixture().without(space.choices[0].name, "nor_conv_3x3")
@@ -148,7 +148,7 @@ def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch: zcpt.Bat
 
 
 @pytest.mark.parametrize(
-    ("batch", "said"),
+    ("batch", "message"),
     [
         (torch.zeros(2, 3, 8, 8), "must be a pair of tensors"),
         ((torch.zeros(2, 3, 8, 8),), "must be a pair of tensors"),
@@ -159,8 +159,8 @@ def test_supernets_are_scored_as_at_the_start_or_under_a_mixture(batch: zcpt.Bat
         ),
     ],
 )
-def test_a_batch_that_is_none_is_refused(batch: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_wrong_batch_is_refused(batch: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         zcpt.score(appendix.network(), batch, "naswot")
 
 
@@ -174,7 +174,7 @@ def test_unknown_names_and_single_images_are_refused() -> None:
                 zcpt.score(appendix.network(), Batch(images[:1], labels[:1]), name)
 
 
-def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps() -> None:
+def test_the_network_inside_a_wrapper_is_scored() -> None:
     plain = zcpt.score(appendix.network(), appendix.batch(), ["naswot", "snip", "near", "meco"])
     wrapped = nn.DataParallel(appendix.network())
     compiled = torch.compile(appendix.network())
@@ -182,7 +182,7 @@ def test_what_is_wrapped_or_compiled_is_scored_as_what_it_wraps() -> None:
     assert zcpt.score(cast(nn.Module, compiled), appendix.batch(), list(plain)) == plain
 
 
-def test_what_the_caller_has_set_for_new_tensors_changes_nothing() -> None:
+def test_default_type_and_device_of_the_caller_change_no_score() -> None:
     names = [*SEEDS, "zico", "near", "meco_opt", "az_trainability", "ntk"]
     plain = zcpt.score(appendix.network(), appendix.batch(), names)
     net, batch = appendix.network(), appendix.batch()
@@ -194,7 +194,7 @@ def test_what_the_caller_has_set_for_new_tensors_changes_nothing() -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def test_batches_made_in_inference_mode_do_as_well() -> None:
+def test_batches_made_in_inference_mode_give_the_same_scores() -> None:
     names = [*SEEDS, "zico"]
     plain = zcpt.score(appendix.network(), appendix.batch(), names)
     with torch.inference_mode():
@@ -203,40 +203,44 @@ def test_batches_made_in_inference_mode_do_as_well() -> None:
     assert zcpt.score(appendix.network(), batch, names) == plain
 
 
-def scripted() -> Any:
+def build_scripted_network() -> Any:
     return torch.jit.script(appendix.network())
 
 
-def images_as(change: Any) -> Any:
+def change_images(change: Any) -> Any:
     images, labels = appendix.batch()[:2]
     return change(images), labels
 
 
 @pytest.mark.parametrize(
-    ("net", "batch", "said"),
+    ("net", "batch", "message"),
     [
         (lambda: "resnet18", appendix.batch, "must be a torch.nn.Module, not 'resnet18'"),
-        (scripted, appendix.batch, "torch.jit has taken apart: give the network before that"),
-        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), appendix.batch, "has lazy layers, without weights yet: run it"),
-        (appendix.network, lambda: images_as(torch.Tensor.byte), "images are torch.uint8: give floating-point numbers"),
+        (build_scripted_network, appendix.batch, "torch.jit does not keep: give the network before it is scripted"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), appendix.batch, "has lazy layers without weights: run it"),
         (
             appendix.network,
-            lambda: images_as(torch.Tensor.double),
-            "images are torch.float64 and the weights are torch.float32: bring both to one type",
+            lambda: change_images(torch.Tensor.byte),
+            "images are torch.uint8: give floating-point numbers",
         ),
         (
             appendix.network,
-            lambda: images_as(lambda images: images.to("meta")),
-            "images are on meta and the network is on cpu: bring them there",
+            lambda: change_images(torch.Tensor.double),
+            "images are torch.float64 and the weights are torch.float32: convert both to one type",
+        ),
+        (
+            appendix.network,
+            lambda: change_images(lambda images: images.to("meta")),
+            "images are on meta and the network is on cpu: move the images there",
         ),
     ],
 )
-def test_networks_and_batches_that_do_not_go_together_are_refused(net: Any, batch: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_network_and_a_batch_that_do_not_fit_together_are_refused(net: Any, batch: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         zcpt.score(net(), batch(), "naswot")
 
 
-def test_a_mixture_is_for_supernets(batch: zcpt.Batch) -> None:
+def test_a_mixture_is_refused_for_a_network_that_takes_none(batch: zcpt.Batch) -> None:
     start = (
         zcpt.get_space("nasbench201")
         .build_supernet(tiny_network_config(zcpt.get_space("nasbench201")))
@@ -246,22 +250,22 @@ def test_a_mixture_is_for_supernets(batch: zcpt.Batch) -> None:
         zcpt.score(nn.Flatten(), batch, "naswot", start)
 
 
-def test_what_is_no_proxy_or_given_twice_is_refused() -> None:
+def test_a_value_that_is_no_proxy_and_a_repeated_proxy_are_refused() -> None:
     for wrong in (zcpt.proxies.Swap, [None], [zcpt.proxies.Swap]):
         with pytest.raises(ProxyError, match="is no proxy: give names of 'zcpt list proxies', or proxies such as Swap"):
             zcpt.score(appendix.network(), appendix.batch(), cast(Any, wrong))
-    twice = [zcpt.proxies.Swap(repeats=1), zcpt.proxies.Swap(repeats=2)]
-    with pytest.raises(ProxyError, match="swap comes twice: give it once"):
-        zcpt.score(appendix.network(), appendix.batch(), twice)
+    repeated = [zcpt.proxies.Swap(repeats=1), zcpt.proxies.Swap(repeats=2)]
+    with pytest.raises(ProxyError, match="give each proxy only once: swap is repeated"):
+        zcpt.score(appendix.network(), appendix.batch(), repeated)
 
 
-def test_layers_are_shown_and_nothing_is_left_behind() -> None:
-    model = used()
-    before = state(model)
+def test_terms_of_layers_add_up_to_the_score_and_the_network_is_left_unchanged() -> None:
+    model = build_network_in_training()
+    before = copy_state(model)
     for name in SEEDS:
         if isinstance(zcpt.get_proxy(name), zcpt.proxies.LayerProxy):
             layers = zcpt.score_layers(model, appendix.batch()[:2], name)
             assert sum(layers.values()) == zcpt.score(model, appendix.batch(), name)[name]
-    assert state(model) == before
+    assert copy_state(model) == before
     with pytest.raises(ProxyError, match="proxy 'naswot' is no sum over layers: give one of fisher, grad_norm, grasp"):
         zcpt.score_layers(model, appendix.batch(), "naswot")

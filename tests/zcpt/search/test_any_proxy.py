@@ -210,7 +210,7 @@ def test_the_direction_in_validation_is_that_of_its_own_proxy() -> None:
         ({"proxy": "log_rank:hashed+slpe"}, ProxyError, "unknown proxy 'slpe': did you mean 'slope'"),
         ({"validation_proxy": "naswat"}, ProxyError, "unknown proxy 'naswat': did you mean 'naswot'"),
         ({"proxy": TOGETHER, "engine": "fast"}, ConfigError, "--engine fast cannot be used: .* not proxy 'hashed'"),
-        ({"validation_proxy": "hashed", "max_memory": 1e9}, ConfigError, "only the fast engine keeps --max-memory"),
+        ({"validation_proxy": "hashed", "max_memory": 1e9}, ConfigError, "only the fast engine supports --max-memory"),
     ],
 )
 def test_invalid_proxies_are_refused_before_anything_is_written(

@@ -1,4 +1,4 @@
-"""Comparing the fast engine with the plain one."""
+"""Networks, mixtures and kernels to compare the fast engine with the plain one."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ FAMILY = ["naswot", "naswot-official"]
 NASWOT = Naswot()
 
 
-def images(batch: int = 6, size: int = 8, seed: int = 0) -> Any:
+def make_images(batch: int = 6, size: int = 8, seed: int = 0) -> Any:
     return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def plain_kernel(net: Any, given: Any, mixture: Any = None, proxy: Any = NASWOT) -> Any:
+def compute_plain_kernel(net: Any, images: Any, mixture: Any = None, proxy: Any = NASWOT) -> Any:
     with torch.no_grad():
-        return proxy.compute_kernel(net.eval(), given.clone(), mixture)
+        return proxy.compute_kernel(net.eval(), images.clone(), mixture)
 
 
-def fast_kernels(net: Any, given: Any, mixtures: Any = (None,), proxy: Any = NASWOT, **options: Any) -> Any:
+def compute_fast_kernels(net: Any, images: Any, mixtures: Any = (None,), proxy: Any = NASWOT, **options: Any) -> Any:
     with torch.no_grad():
-        return FastEvaluator(net.eval(), proxy, **options).compute_kernels(mixtures, given)[0]
+        return FastEvaluator(net.eval(), proxy, **options).compute_kernels(mixtures, images)[0]
 
 
-def assert_same_kernel(one: Any, plain: Any, share: float = 1e-6, one_unit: bool = True) -> None:
-    """At most one in a million counted units differs; of a tiny network, at most one unit of one image.
+def assert_same_kernel(kernel: Any, plain: Any, share: float = 1e-6, one_unit: bool = True) -> None:
+    """Assert that at most one in a million counted units differs; of a tiny network, at most one unit of one image.
 
-    A unit is next to zero, and on its other side after another rounding. Where several operations read it, it counts
-    for each of them.
+    A unit close to zero may change its sign by rounding. If several operations read it, it is counted for each of them.
     """
-    difference = (one - plain).abs()
+    difference = (kernel - plain).abs()
     assert not difference.diagonal().any()
     images = len(plain)
     if difference.sum() <= share * images * (images - 1) * int(plain[0, 0]):
@@ -49,8 +48,8 @@ def assert_same_kernel(one: Any, plain: Any, share: float = 1e-6, one_unit: bool
     assert len(difference[switched, others].unique()) == 1
 
 
-def drawn_mixture(net: Any, seed: Any) -> Any:
-    """Return a mixture as there may be in the midst of a search: some choices decided, some candidates removed."""
+def draw_mixture(net: Any, seed: Any) -> Any:
+    """Draw a mixture of an unfinished search: some choices are decided, some candidates removed."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda top: int(torch.randint(top, (), generator=generator))  # noqa: E731
     with torch.random.fork_rng():
@@ -67,7 +66,7 @@ def drawn_mixture(net: Any, seed: Any) -> Any:
     return mixture
 
 
-class Calls(nn.Module):
+class FunctionNetwork(nn.Module):
     """A network whose forward pass is a function of its modules and the images."""
 
     def __init__(self, function: Any, **modules: Any) -> None:
@@ -80,15 +79,15 @@ class Calls(nn.Module):
         return self.function(self, x)
 
 
-def head(channels: int = 4) -> Any:
+def build_head(channels: int = 4) -> Any:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
 
 
 @pytest.fixture(autouse=True)
-def weights_of_the_test() -> None:
-    """Seed torch's generator, so that a test draws the same numbers whatever ran before."""
+def seed_torch() -> None:
+    """Make the random numbers of a test independent of the tests before it."""
     torch.manual_seed(0)
 
 
-def feeding_zeros(mixture: Any) -> Any:
+def feed_zeros(mixture: Any) -> Any:
     return replace(mixture, feed_zeros=True)

@@ -1,4 +1,4 @@
-"""Counting units: exact, whatever their number, size and layout."""
+"""Units are counted exactly, for any number, size and memory layout."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.zcpt.scoring.fast.conftest import images
+from tests.zcpt.scoring.fast.conftest import make_images
 from zcpt.proxies.naswot import agreement_kernel
 from zcpt.scoring.fast import kernels
 from zcpt.scoring.fast.kernels import KernelAccumulator, count_both_positive, write_signs
 
 
-def signs(batch: int, units: int) -> torch.Tensor:
+def draw_signs(batch: int, units: int) -> torch.Tensor:
     return torch.randint(2, (batch, units), dtype=torch.int8, generator=torch.Generator().manual_seed(units))
 
 
@@ -21,23 +21,25 @@ def signs(batch: int, units: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("batch", "units"), [(1, 1), (2, 7), (6, 255), (17, 129), (33, 2**14 + 3), (5, 2**15 + 1), (301, 9)]
 )
-def test_products_are_those_of_integers(batch: int, units: Any, product: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_equal_those_of_integers(
+    batch: int, units: Any, product: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if product == "float32":
-        monkeypatch.setattr(kernels, "_has_int8_product", lambda given: False)
+        monkeypatch.setattr(kernels, "_has_int8_product", lambda signs: False)
         monkeypatch.setattr(kernels, "_EXACT_FLOAT32", 1000)
-    for given in (signs(batch, units), torch.ones(batch, units, dtype=torch.int8)):
-        both = count_both_positive(given)
+    for signs in (draw_signs(batch, units), torch.ones(batch, units, dtype=torch.int8)):
+        both = count_both_positive(signs)
         assert both.dtype == torch.int64
-        assert torch.equal(both, given.long() @ given.long().T)
+        assert torch.equal(both, signs.long() @ signs.long().T)
 
 
-def layouts() -> Any:
-    x = images(5, 7)
+def build_layouts() -> Any:
+    x = make_images(5, 7)
     return {
-        "planes": x,
-        "pixels": x.contiguous(memory_format=torch.channels_last),
-        "sliced": images(5, 8)[:, :, 1:, 1:],
-        "turned": x.transpose(2, 3),
+        "channels first": x,
+        "channels last": x.contiguous(memory_format=torch.channels_last),
+        "sliced": make_images(5, 8)[:, :, 1:, 1:],
+        "transposed": x.transpose(2, 3),
         "one channel": x[:, :1].contiguous(memory_format=torch.channels_last),
         "vectors": x.flatten(1),
         "expanded": torch.zeros(()).expand(5, 3, 7, 7),
@@ -47,9 +49,9 @@ def layouts() -> Any:
     }
 
 
-@pytest.mark.parametrize("name", layouts())
-def test_an_accumulator_counts_as_the_proxy_does(name: Any) -> None:
-    x = layouts()[name]
+@pytest.mark.parametrize("name", build_layouts())
+def test_an_accumulator_counts_the_same_units_as_the_proxy(name: Any) -> None:
+    x = build_layouts()[name]
     accumulator = KernelAccumulator()
     accumulator.record((1, 0, 2), x)
     accumulator.record((1, 0, 2), x)

@@ -1,4 +1,4 @@
-"""The fast operations give the results of torch's."""
+"""The fast operations give the same results as torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.zcpt.scoring.fast.conftest import NASWOT, images
+from tests.zcpt.scoring.fast.conftest import NASWOT, make_images
 from zcpt.scoring.fast.build import build_graph
 from zcpt.scoring.fast.graph import GraphBuilder
 from zcpt.scoring.fast.lowering import LOWERINGS
@@ -21,28 +21,30 @@ from zcpt.scoring.fast.rewrite import rewrite_graph
 SIZES = [(1, 1), (2, 2), (1, 2), (3, 1), (2, 5), (5, 5), (8, 7)]
 
 
-def lowered(function: Any, x: Any, *args: Any, **named: Any) -> Any:
+def lower_function(function: Any, x: Any, *args: Any, **named: Any) -> Any:
     graph = GraphBuilder(tuple(x.shape), x.dtype, x.device)
     value = LOWERINGS[function](graph, graph.images, *args, **named)
     return value and value.op
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "pixels"])
+@pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["channels first", "channels last"]
+)
 @pytest.mark.parametrize("size", SIZES)
-def test_max_pools(size: Any, layout: Any) -> None:
+def test_max_pools_equal_those_of_torch(size: Any, layout: Any) -> None:
     x = torch.randn(3, 5, *size).contiguous(memory_format=layout)
     x[0, 0, 0, 0] = torch.nan
     x[1] = -torch.inf
     before = x.clone()
-    op = lowered(F.max_pool2d, x, 3, 1, 1)
+    op = lower_function(F.max_pool2d, x, 3, 1, 1)
     assert isinstance(op, MaxPool3x3)
     torch.testing.assert_close(op(x), F.max_pool2d(x, 3, 1, 1), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(x, before, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("counted", [True, False], ids=["padding counts", "padding does not"])
-def test_average_pools(size: Any, counted: bool) -> None:
+@pytest.mark.parametrize("counted", [True, False], ids=["padding counted", "padding not counted"])
+def test_average_pools_equal_those_of_torch(size: Any, counted: bool) -> None:
     x = torch.randn(3, 5, *size)
     windows: list[tuple[Any, Any, Any]] = [
         (3, 1, 1),
@@ -53,29 +55,31 @@ def test_average_pools(size: Any, counted: bool) -> None:
         (2, None, 1),
     ]
     for window, stride, padding in windows:
-        small = window == 2 and min(size) == 1 and padding == 0
-        if not small:
+        has_output = not (window == 2 and min(size) == 1 and padding == 0)
+        if has_output:
             expected = F.avg_pool2d(x, window, stride, padding, count_include_pad=counted)
-            op = lowered(F.avg_pool2d, x, window, stride, padding, count_include_pad=counted)
+            op = lower_function(F.avg_pool2d, x, window, stride, padding, count_include_pad=counted)
             assert isinstance(op, AveragePool)
             torch.testing.assert_close(op(x), expected)
 
 
-def test_pools_of_other_kinds_are_left_to_torch() -> None:
-    x = images()
-    assert lowered(F.max_pool2d, x, 3, 1, 1, ceil_mode=True) is not None  # at stride 1 it is the same
+def test_other_operations_are_left_to_torch() -> None:
+    x = make_images()
+    assert (
+        lower_function(F.max_pool2d, x, 3, 1, 1, ceil_mode=True) is not None
+    )  # with stride 1, ceil_mode changes nothing
     for options in ({"dilation": 2}, {"return_indices": True}):
-        assert lowered(F.max_pool2d, x, 3, 1, 1, **options) is None
+        assert lower_function(F.max_pool2d, x, 3, 1, 1, **options) is None
     for options in ({"ceil_mode": True}, {"divisor_override": 2}):
-        assert lowered(F.avg_pool2d, x, 3, 1, 1, **options) is None
-    assert lowered(F.hardtanh, x) is None
-    assert lowered(F.avg_pool2d, x[0], 3, 1, 1) is None
-    assert lowered(F.conv2d, x[0], torch.ones(2, 3, 1, 1)) is None
+        assert lower_function(F.avg_pool2d, x, 3, 1, 1, **options) is None
+    assert lower_function(F.hardtanh, x) is None
+    assert lower_function(F.avg_pool2d, x[0], 3, 1, 1) is None
+    assert lower_function(F.conv2d, x[0], torch.ones(2, 3, 1, 1)) is None
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_convolutions_over_the_same_pixels_are_one(groups: int, stride: int) -> None:
+def test_convolutions_over_the_same_pixels_are_merged(groups: int, stride: int) -> None:
     x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
 
     def convolution(kernel: Any, dilation: int = 1, bias: bool = True, padding: Any = None) -> Any:
@@ -84,25 +88,25 @@ def test_convolutions_over_the_same_pixels_are_one(groups: int, stride: int) -> 
         summand = torch.randn(8, dtype=torch.float64) if bias else None
         return Convolution(weight, summand, stride, (padding, padding), dilation, groups)
 
-    alike = [
+    mergeable = [
         (convolution(3), convolution(3)),
         (convolution(1), convolution(5)),
         (convolution(3, bias=False), convolution(1)),
         (convolution(3, 2), convolution(3, 2, False)),
         (convolution(4), convolution(4)),
     ]
-    for one, other in alike:
+    for one, other in mergeable:
         assert one.is_mergeable(other)
-        together = one.multiply(0.5).merge(other.multiply(-2))
-        torch.testing.assert_close(together(x), 0.5 * one(x) - 2 * other(x))
+        merged = one.multiply(0.5).merge(other.multiply(-2))
+        torch.testing.assert_close(merged(x), 0.5 * one(x) - 2 * other(x))
         torch.testing.assert_close(other.merge(one)(x), one(x) + other(x))
     for other in (convolution(3, 2), convolution(3, padding=0), convolution(2), replace(convolution(3), stride=3)):
         assert not convolution(3).is_mergeable(other)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
-def test_outputs_are_those_of_the_network(size: int) -> None:
-    """Convolutions of all strides, paddings, dilations and groups, with BatchNorms and ReLUs behind them."""
+def test_rewritten_graphs_give_the_outputs_of_the_network(size: int) -> None:
+    """Try convolutions of several strides, paddings, dilations and groups, before BatchNorms and ReLUs."""
     torch.manual_seed(0)
     for kernel, stride, dilation, groups, bias in product((1, 3), (1, 2), (1, 2), (1, 4), (True, False)):
         padding = dilation * (kernel // 2)
@@ -112,10 +116,12 @@ def test_outputs_are_those_of_the_network(size: int) -> None:
             assert tensor is not None
             tensor.uniform_(0.5, 2)
         net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), convolution, norm, nn.ReLU()).eval()
-        given = images(3, size)
+        images = make_images(3, size)
         with torch.no_grad():
-            graph = rewrite_graph(build_graph(net, tuple(given.shape), torch.float32, given.device, NASWOT.is_counted))
+            graph = rewrite_graph(
+                build_graph(net, tuple(images.shape), torch.float32, images.device, NASWOT.is_counted)
+            )
             values: dict[Any, torch.Tensor] = {}
             for value in graph.values:
-                values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else given
-            torch.testing.assert_close(values[graph.output], net(given), rtol=1e-5, atol=1e-5)
+                values[value] = value.op(*(values[source] for source in value.sources)) if value.sources else images
+            torch.testing.assert_close(values[graph.output], net(images), rtol=1e-5, atol=1e-5)
