@@ -89,16 +89,7 @@ def measure_searches(
     if random_search:
         check_random_search(configs[seeds[0]])
     measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device)
-    protocol = {
-        "benchmark": "search",
-        "space": table.space.name,
-        "table": table.describe(data_set, metric),
-        "seeds": list(seeds),
-        "search": {name: value for name, value in asdict(configs[seeds[0]]).items() if name != "seed"},
-        "images": measurement.describe_images(seeds[0]),
-        **({"variant": variant} if variant else {}),
-        **describe_environment(device),
-    }
+    protocol = {**measurement.describe(table.describe(data_set, metric), variant), **describe_environment(device)}
     with open_folder(folder, protocol) as journal:
         records = measurement.search(folder, journal, callbacks)
         rows = [_look_up(table, records[seed], configs[seed], data_set, metric) for seed in seeds]
@@ -119,6 +110,19 @@ class _Measurement:
     configs: Mapping[int, SearchConfig]
     """Settings by seed."""
     device: torch.device
+
+    def describe(self, table: dict[str, Any], variant: str) -> dict[str, Any]:
+        """Return the protocol of the measurement, except its environment; ``table`` describes the benchmark."""
+        first = next(iter(self.configs))
+        protocol = {
+            "benchmark": "search",
+            "space": self.table.space.name,
+            "table": table,
+            "seeds": list(self.configs),
+            "search": {name: value for name, value in asdict(self.configs[first]).items() if name != "seed"},
+            "images": self.describe_images(first),
+        }
+        return {**protocol, "variant": variant} if variant else protocol
 
     def describe_images(self, seed: int) -> dict[str, Any]:
         """Return the description of the images, with the fingerprint of a mini-batch to distinguish data sets."""
