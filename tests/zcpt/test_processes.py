@@ -255,8 +255,10 @@ def test_invalid_arguments_are_refused_in_all_processes_and_leave_no_folder(
 
 
 def test_a_space_that_only_one_process_knows_is_refused_in_all(pictures: TensorDataset, tmp_path: Path) -> None:
+    options: Any = SMALL
+
     def begin(rank: Any) -> None:
-        zcpt.search(["nasbench201", "nasbench202"][rank], pictures, run_dir=tmp_path / "run", **SMALL)
+        zcpt.search(["nasbench201", "nasbench202"][rank], pictures, run_dir=tmp_path / "run", **options)
 
     found = run_in_group(2, begin, tmp_path)
     assert all(outcome[0] is SpaceError and "unknown space 'nasbench202'" in outcome[1] for outcome in found), found

@@ -73,8 +73,7 @@ def measure_searches(
         preset: Preset, as for ``zcpt.search``.
         variant: Name of these settings in tables.
         random_search: Also run random search with as many evaluations. A finished measurement can be extended by it.
-        callbacks: Callbacks of every search.
-        listeners: Old name of ``callbacks``.
+        callbacks: Callbacks of every search; ``listeners`` is their old name.
         options: Fields of ``SearchConfig`` except ``seed``.
 
     Returns:
@@ -83,8 +82,7 @@ def measure_searches(
     Raises:
         ZcptError: An argument is invalid.
     """
-    callbacks = add_listeners(callbacks, listeners)
-    folder, device = Path(folder), resolve_device(device)
+    callbacks, folder, device = add_listeners(callbacks, listeners), Path(folder), resolve_device(device)
     configs = {seed: configure_search(table, seed, preset, **options) for seed in seeds}
     if random_search:
         check_random_search(configs[seeds[0]])
