@@ -175,4 +175,4 @@ def test_the_auxiliary_head_reads_the_maps_two_thirds_in() -> None:
     network = GRAPH.build_network(architecture(), SHAPE, auxiliary=True).train()
     logits, auxiliary = network(torch.randn(3, 3, 8, 8))
     assert logits.shape == auxiliary.shape == (3, 5)
-    assert network.tapped == "node"  # of images, stem, first, second, node and out, without the images
+    assert network.auxiliary_input == "node"  # of images, stem, first, second, node and out, without the images
