@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from zcpt.tabular.markdown import format_table
 
 ENGINES = ("naive", "plain", "fast")
 """Measured engines, in the order of the columns."""
@@ -17,7 +19,8 @@ Written by `python benchmarks/engine.py --report` from `engine.json`, which `pyt
 
 `naive` is the field's way (`benchmarks/naive.py`): a deep copy of the supernet for each perturbation, hooks by class
 name, two float products for each ReLU, contiguous tensors. `plain` is zcpt's definition of a score, `fast` its default
-for naswot. All three count the same terms. Random images of 32x32 pixels.
+for naswot. All three count the same terms, except that `naive` still counts the ReLUs of dropped edges in the last
+decisions of a `darts` proposal. Random images of 32x32 pixels.
 """
 SECTION = """
 ## {hardware}, torch {torch}, {date}
@@ -26,23 +29,19 @@ One proposal, all its evaluations: seconds, and how many times as fast as `naive
 decision takes beside network and batch.
 
 {proposals}
-
 Seconds an evaluation, while nothing is decided and for the last decision:
 
-{evaluations}
-"""
+{evaluations}"""
 GROWTH = """
 How the fast engine's cost grows: seconds of an evaluation of the undecided `darts` at B={batch}, C={channels}, {layers}
 cells, {side}x{side} pixels, while one of it is changed; for N and V seconds of a small search on `nasbench201`.
 
 {growth}
-
 What an undecided supernet asks of the machine: seconds at the rates measured for a large float32 product
 ({products:.0f} GFLOP/s), a product of signs ({signs:.0f} GOP/s) and a copy ({bandwidth:.0f} GB/s, read and write),
 beside the seconds that an evaluation takes.
 
-{limits}
-"""
+{limits}"""
 
 
 def render_page(document: Mapping[str, Any]) -> str:
@@ -111,9 +110,3 @@ def list_limit_cells(name: str, row: Mapping[str, Any]) -> Sequence[str]:
     seconds = row["seconds at the measured rates"]
     parts = (f"{seconds[key]:.3f}" for key in ("convolutions", "kernels", "moving"))
     return (name, *parts, f"{row['seconds']:.3f}", f"{row['share of computing alone']:.0%}")
-
-
-def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

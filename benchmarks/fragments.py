@@ -15,7 +15,7 @@ from scipy import stats
 
 from zcpt.errors import ConfigError
 from zcpt.tabular import published
-from zcpt.tabular._markdown import format_interval, format_mean, format_number, format_table
+from zcpt.tabular.markdown import format_interval, format_mean, format_number, format_table
 from zcpt.tabular.measures import compute_mean_interval
 
 RESULTS = Path(__file__).parent / "results"

@@ -17,7 +17,7 @@ from zcpt.options import pluralize
 from zcpt.search import upgrade_settings
 from zcpt.space_registry import get_space
 from zcpt.tabular import published
-from zcpt.tabular._markdown import format_interval, format_mean, format_number, format_table
+from zcpt.tabular.markdown import format_interval, format_mean, format_number, format_table
 from zcpt.tabular.measures import compute_mean_interval
 from zcpt.tabular.pictures import draw_correlations, draw_heat_maps, draw_scatter_plots, sort_by_correlation
 from zcpt.tabular.proxies import SCORES_FILE
