@@ -232,11 +232,11 @@ def check_operation(module: nn.Module, in_channels: int, out_channels: int | Non
     for size in _SIZES:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(2, in_channels, *size, generator=generator)
-        given = images.clone()
+        original = images.clone()
         with torch.no_grad(), use_seed(0):
             output = module(images)
         _require(
-            torch.equal(images, given), f"{name} changes its input, which other operations read: set inplace=False"
+            torch.equal(images, original), f"{name} changes its input, which other operations read: set inplace=False"
         )
         expected = [2, expected_channels, *compute_output_size(size, stride)]
         _require(

@@ -87,7 +87,10 @@ def measure_searches(
     if random_search:
         check_random_search(configs[seeds[0]])
     measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device)
-    protocol = {**measurement.describe(table.describe(data_set, metric), variant), **describe_environment(device)}
+    protocol = {
+        **measurement.describe(table.describe(data_set, metric), seeds, variant),
+        **describe_environment(device),
+    }
     with open_folder(folder, protocol) as journal:
         records = measurement.search(folder, journal, callbacks)
         rows = [_look_up(table, records[seed], configs[seed], data_set, metric) for seed in seeds]
@@ -109,14 +112,14 @@ class _Measurement:
     """Settings by seed."""
     device: torch.device
 
-    def describe(self, table: dict[str, Any], variant: str) -> dict[str, Any]:
+    def describe(self, table: dict[str, Any], seeds: Sequence[int], variant: str) -> dict[str, Any]:
         """Return the protocol of the measurement, except its environment; ``table`` describes the benchmark."""
-        first = next(iter(self.configs))
+        first = seeds[0]
         protocol = {
             "benchmark": "search",
             "space": self.table.space.name,
             "table": table,
-            "seeds": list(self.configs),
+            "seeds": list(seeds),
             "search": {name: value for name, value in asdict(self.configs[first]).items() if name != "seed"},
             "images": self.describe_images(first),
         }
