@@ -18,7 +18,7 @@ from train.recipe import TrainConfig
 from zcpt.devices import move_images
 from zcpt.seeding import derive_seed
 
-Batch = tuple[Tensor, Tensor]
+LabelledImages = tuple[Tensor, Tensor]
 """Images [B, C, H, W] and labels [B]."""
 
 
@@ -111,7 +111,7 @@ def _make_loader_options(workers: int, device: torch.device) -> dict[str, Any]:
     }
 
 
-def load_batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[Batch]:
+def load_batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[LabelledImages]:
     """Yield all batches of a loader, moved to the device."""
     for images, labels in loader:
         # From pinned memory the copies run while the device computes; from other memory non_blocking has no effect.

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from train.checkpoint import load_checkpoint, load_weights
 from train.data import ImageData
 from train.evaluation import evaluate_network
-from train.loaders import Batch, EpochSampler, build_test_loader, build_train_loader, load_batches
+from train.loaders import EpochSampler, LabelledImages, build_test_loader, build_train_loader, load_batches
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import move_network
@@ -163,7 +163,7 @@ class Trainer:
             raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try {remedy}.")
         return mean, 100 * int(torch.stack(hits).sum()) / sum(sizes)
 
-    def load_train_batches(self) -> Iterator[Batch]:
+    def load_train_batches(self) -> Iterator[LabelledImages]:
         """Yield the batches of the next epoch, shuffled, augmented and on the device."""
         sampler = self.train_loader.sampler
         assert isinstance(sampler, EpochSampler)
