@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copyreg
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.errors import SpaceError, describe_unknown_name, shorten
+from zcpt.files import parse_json
 
 SCHEMA = 1
 """Version of the format of ``architecture.json``."""
@@ -137,21 +137,16 @@ class Architecture:
         Raises:
             SpaceError: The text is not JSON, holds no architecture, or has another schema.
         """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            where = f"line {error.lineno}, column {error.colno}"
-            raise SpaceError(
-                f"{source} is not a complete JSON document ({error.msg}, {where}): "
-                "give the architecture.json that 'zcpt search' wrote."
-            ) from None
+        hint = "give the architecture.json that 'zcpt search' wrote"
+        document = parse_json(text, source, hint=hint, error=SpaceError)
         if not isinstance(document, dict) or "space" not in document:
             raise SpaceError(
                 f"{source} holds no architecture: a JSON object with 'schema', 'space' and 'choices' is expected."
             )
         if document.get("schema") != SCHEMA:
             raise SpaceError(
-                f"{source} has schema {document.get('schema')!r}, and this version of zcpt reads schema {SCHEMA}."
+                f"{source} has schema {shorten(repr(document.get('schema')))}, and this version of zcpt reads schema "
+                f"{SCHEMA}."
             )
         return cls(str(document["space"]), _read_choices(document.get("choices"), source))
 

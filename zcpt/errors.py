@@ -38,6 +38,19 @@ _MAX_LISTED = 20
 """Number of known names that a message lists at most."""
 
 
+def escape(text: object) -> str:
+    """Return a text on one line: control characters, line breaks and undecodable bytes as escapes such as \\n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shorten(text: object, limit: int = 60) -> str:
+    """Return a text for a message: escaped, and cut to ``limit`` characters."""
+    given = str(text)
+    # Only what can be shown is escaped: the text may have millions of characters.
+    shown = escape(given[: limit + 1])
+    return shown if len(given) <= limit and len(shown) <= limit else shown[: limit - 3] + "..."
+
+
 def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:
     """Return the message for an unknown name: the nearest known name, or a list of the known names.
 
@@ -51,6 +64,7 @@ def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: 
         ``unknown proxy 'nasvot': did you mean 'naswot'? ('zcpt list proxies' lists all of them)``
     """
     names = sorted(known)
+    given = shorten(given)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     choices = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     hint = f"did you mean '{near[0]}'?" if near else f"choose from {choices}."

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, ZcptError
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -50,12 +50,35 @@ def read_run_file(path: Path) -> str:
     return read_text(path, f"{path.parent} is no run folder")
 
 
+def parse_json(text: str | bytes, source: object, *, hint: str = "", error: type[ZcptError] = ConfigError) -> Any:
+    """Parse a JSON document of any origin.
+
+    Args:
+        text: The document; bytes are UTF-8.
+        source: Where it comes from, for the message.
+        hint: What to give instead, for the message.
+        error: Class of the error.
+
+    Raises:
+        error: The document is damaged, nested too deeply, or has an integer of thousands of digits.
+    """
+    try:
+        document = text.decode() if isinstance(text, bytes) else text
+        return json.loads(document.removeprefix("\ufeff"))
+    except json.JSONDecodeError as problem:
+        reason = f"{problem.msg}, line {problem.lineno}, column {problem.colno}"
+    except UnicodeDecodeError as problem:
+        reason = f"byte {problem.start} is no UTF-8 text"
+    except RecursionError:
+        reason = "its lists and mappings are nested too deeply"
+    except ValueError:  # Python converts no text of more than some thousand digits
+        reason = "it has an integer of thousands of digits"
+    raise error(f"{source} is damaged: it is not a complete JSON document ({reason}){hint and f': {hint}'}.")
+
+
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Read a JSON object of a run folder; ConfigError if it is missing, damaged, or lacks one of the keys."""
-    try:
-        return require_keys(json.loads(read_run_file(path)), keys, path)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from None
+    return require_keys(parse_json(read_run_file(path), path), keys, path)
 
 
 def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from zcpt.cost import Block
 from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError
-from zcpt.files import read_text, require_keys, to_json_text, write_atomically
+from zcpt.files import parse_json, read_text, require_keys, to_json_text, write_atomically
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.versions import get_versions
 
@@ -43,10 +42,7 @@ class LatencyTable:
     @classmethod
     def read(cls, path: Path) -> LatencyTable:
         """Read a table from its JSON file; raise ConfigError if the file is missing or damaged."""
-        try:
-            document = json.loads(read_text(path, "'zcpt latency --out FILE' measures one"))
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is damaged: {error}.") from None
+        document = parse_json(read_text(path, "'zcpt latency --out FILE' measures one"), path)
         table = require_keys(document, ("about", "milliseconds"), path)
         times = table["milliseconds"]
         # Not isinstance, because True is an int. A range, because Python's JSON reader accepts Infinity and NaN.

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zcpt import ConfigError
-from zcpt.files import create_folder, describe_yaml_error, read_json, to_json_text, write_atomically
+from zcpt import ConfigError, SpaceError
+from zcpt.errors import describe_unknown_name, escape, shorten
+from zcpt.files import create_folder, describe_yaml_error, parse_json, read_json, to_json_text, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +70,38 @@ def test_a_yaml_error_is_described_in_one_line(text: str, problem: str) -> None:
         yaml.safe_load(text)
     assert problem in describe_yaml_error(caught.value)
     assert "\n" not in describe_yaml_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Expecting value, line 1, column 1"),
+        ('{"a": 1', "Expecting ',' delimiter, line 1, column 8"),
+        (b'{"a": "\xff"}', "byte 7 is no UTF-8 text"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("1" * 5_000, "integer of thousands of digits"),
+        (f'[{{"a": -{"9" * 5_000}}}]', "integer of thousands of digits"),
+    ],
+    ids=["empty", "cut", "bytes", "deep lists", "deep mappings", "huge integer", "huge negative integer"],
+)
+def test_a_json_document_that_cannot_be_read_is_refused_with_the_reason(text: str | bytes, reason: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        parse_json(text, "x.json", hint="give another", error=SpaceError)
+    message = str(caught.value)
+    assert message.startswith("x.json is damaged: it is not a complete JSON document (")
+    assert reason in message
+    assert message.endswith("): give another.")
+    assert len(message) < 200
+
+
+def test_a_json_document_with_a_byte_order_mark_is_read() -> None:
+    assert parse_json("\ufeff[1]", "x") == parse_json("\ufeff[1]".encode(), "x") == [1]
+
+
+def test_a_text_in_a_message_is_on_one_line_and_short() -> None:
+    assert escape("a\nb\x1b[31m\u202e\udc80é") == "a\\nb\\x1b[31m\\u202e\\udc80é"
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 61) == "x" * 57 + "..."
+    assert shorten("\n" * 10**6) == "\\n" * 28 + "\\..."
+    assert len(describe_unknown_name("proxy", "\x1b" * 10**6, ["naswot"])) < 200

@@ -50,7 +50,9 @@ def test_the_latency_of_a_network_adds_up() -> None:
     ("text", "complaint"),
     [
         (None, "is missing: 'zcpt latency --out FILE' measures one"),
-        ("{", "is damaged"),
+        ("{", "is not a complete JSON document"),
+        ('{"about": ' + 9999 * "[", "nested too deeply"),
+        (f'{{"about": {5000 * "1"}}}', "integer of thousands of digits"),
         ("[]", "has no 'about'"),
         *(
             (f'{{"about": {{}}, "milliseconds": {{"a": {value}}}}}', r"numbers from 0 to 1e\+12")
