@@ -18,6 +18,7 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 
 LAYERS = (
     "zcpt._version zcpt.errors",
+    "zcpt._startup zcpt.printing zcpt.progress",
     "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes",
     "zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
@@ -111,7 +112,7 @@ def find_violations(module: str, source: str) -> list[str]:
         if other in ENTRANCES and imported != other and not room.startswith(("benchmarks", "scripts")):
             violations.append(f"{module} imports {imported}: take it from {other}")
         is_private = imported.rpartition(".")[2].startswith("_")
-        if is_private and imported not in ("zcpt._version", "zcpt._deprecated"):
+        if is_private and imported not in ("zcpt._version", "zcpt._startup", "zcpt._deprecated"):
             violations.append(f"{module} imports the private module {imported}")
     return violations
 

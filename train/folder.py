@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as F
-from tqdm import tqdm
 
 from train.images import ImageSet, InMemoryImages
 from zcpt.errors import DataError
+from zcpt.progress import show_progress
 
 _MAX_MEMORY = 2 * 2**30
 """Bytes of decoded pictures that are kept in memory."""
@@ -105,7 +105,7 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         if not self.fits_in_memory:
             return self
         images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
-        for index, (path, _) in enumerate(tqdm(self.samples, "reading pictures", leave=False, disable=None)):
+        for index, (path, _) in enumerate(show_progress(self.samples, "reading pictures", leave=False)):
             images[index] = self._decode(path)
         return InMemoryImages(images, torch.tensor([label for _, label in self.samples]))
 

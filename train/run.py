@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, save_checkpoint, save_network
 from train.data import ImageData
@@ -33,6 +32,7 @@ from zcpt.files import (
     write_atomically,
 )
 from zcpt.options import pluralize
+from zcpt.progress import show_progress
 from zcpt.space import SearchSpace
 from zcpt.versions import get_versions
 
@@ -74,7 +74,7 @@ def train_architecture(
     with lock_folder(run_dir):
         if resume:
             _load_run_folder(run_dir, trainer)
-        _log.info(_format_announcement(trainer))
+        _log.info(f"{_format_announcement(trainer)}; run folder {run_dir}")
         with _keep_random_state(trainer.device), _TrainingMonitor(run_dir, trainer) as monitor:
             while trainer.epoch < config.epochs:
                 metrics = trainer.run_epoch()
@@ -190,13 +190,12 @@ class _TrainingMonitor:
 
     def __enter__(self) -> _TrainingMonitor:
         batches, epochs = len(self.trainer.train_loader), self.trainer.config.epochs
-        self.bar = tqdm(
-            desc="training",
+        self.bar = show_progress(
+            title="training",
             total=epochs * batches,
             initial=self.trainer.epoch * batches,
             smoothing=0.05,
             unit="batch",
-            disable=None,
         )
         self.trainer.on_batch = self.bar.update
         return self
@@ -208,7 +207,8 @@ class _TrainingMonitor:
                 tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_")) else f"train/{name}"
                 self.writer.add_scalar(tag, value, metrics["epoch"])
         epoch = f"epoch {metrics['epoch'] + 1}/{self.trainer.config.epochs}"
-        self.bar.set_postfix_str(f"{epoch}, loss {metrics['train_loss']:.3f}, test {metrics['test_accuracy']:.2f} %")
+        text = f"{epoch}, loss {metrics['train_loss']:.3f}, test {metrics['test_accuracy']:.2f} %"
+        self.bar.set_postfix_str(text, refresh=False)  # shown by the next update, at most as often as the others
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

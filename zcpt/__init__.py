@@ -9,6 +9,7 @@ network = space.network(result.architecture, channels=36, layers=20, num_classes
 
 from typing import TYPE_CHECKING
 
+import zcpt._startup  # noqa: F401  # first, to answer Ctrl-C while the rest is imported
 from zcpt._version import __version__
 from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch, Batches, DatasetBatches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 
 
@@ -32,6 +33,33 @@ class DataError(ZcptError):
 
 class LostError(Exception):
     """A process of a group was lost. Not caused by user input: the run can be resumed."""
+
+
+OUT_OF_MEMORY = (
+    "memory ran out: give the process more, close other programs, or lower --batch-size, --validation-batch-size, "
+    "--channels, --layers, --image-size or --workers"
+)
+_MEMORY_TEXTS = (
+    "out of memory",
+    "not enough memory",
+    "allocate memory",
+    "bad_alloc",
+    "failed to map segment",
+    "start new thread",
+    "start a thread",
+)
+"""Parts of the messages by which torch, the C++ library, the dynamic linker and Python tell that memory ran out."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or the one that caused it, tells that memory ran out."""
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError | ImportError) and any(text in str(error) for text in _MEMORY_TEXTS):
+            return True
+        error = error.__cause__
+    return False
 
 
 _MAX_LISTED = 20

@@ -11,12 +11,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from zcpt.cost import Block
 from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError
 from zcpt.files import parse_json, read_text, require_keys, to_json_text, write_atomically
+from zcpt.progress import show_progress
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.versions import get_versions
 
@@ -92,7 +92,7 @@ def measure_latency(
         repeats: Measurements of each block; the table has their median.
     """
     blocks = {block.key: block for block in space.all_blocks(network_config)}
-    bar: Iterable[Block] = tqdm(blocks.values(), desc="blocks", disable=None)
+    bar: Iterable[Block] = show_progress(blocks.values(), "blocks")
     times = {block.key: _measure_block(block, device, batch_size, repeats) for block in bar}
     about = {
         "device": str(device),

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from zcpt.architecture import Architecture, Choice
 from zcpt.plot import draw_architecture, draw_importance
+from zcpt.progress import show_progress
 from zcpt.search import Callback, Decision, SearchConfig, SearchResult, ValidatedArchitecture, simulate_rounds
 from zcpt.space import SearchSpace
 
@@ -47,7 +48,7 @@ def estimate_proposal_work(choices: Sequence[Choice], order: str, joint: bool = 
 
 
 class Progress(Callback):
-    """A bar for each stage on a terminal; no output elsewhere."""
+    """A bar for each stage on a terminal; a line in the log now and then elsewhere."""
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._space = space
@@ -87,7 +88,7 @@ class Progress(Callback):
     @staticmethod
     def _make_bar(title: str, total: float) -> tqdm[Any]:
         layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        return tqdm(desc=title, total=total, smoothing=0, disable=None, bar_format=layout)
+        return show_progress(title=title, total=total, smoothing=0, bar_format=layout)
 
 
 def _make_tag(choice: str, candidate: str) -> str:

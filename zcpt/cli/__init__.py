@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import zcpt
-from zcpt.errors import ConfigError, LostError, ZcptError
+from zcpt._startup import Stopped, exit_on_next_signal, raise_stopped
+from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, ZcptError, is_out_of_memory
+from zcpt.printing import escape_text, quote_words
 from zcpt.processes import ProcessGroup, join_torchrun
 
 
@@ -19,49 +24,123 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     An error in the user's input ends with one sentence on the standard error stream and exit code 2.
     """
+    _open_closed_streams()
     try:
         with join_torchrun() as ranks:
             return _run(sys.argv[1:] if arguments is None else arguments, ranks)
     except ConfigError as error:
-        sys.stderr.write(f"zcpt: {error}\n")
+        _report(str(error))
         return 2
 
 
 def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    for package in ("zcpt", "train"):  # of all other libraries only warnings are shown
-        logging.getLogger(package).setLevel(logging.INFO)
-    args = None
+    _log_to_stderr()
+    words: Sequence[str] | None = arguments
+    args = Namespace()
+    code: int | None = 0
     try:
         with ranks.propagate_errors():
             _check_packages()
+            _check_words(arguments)
             from zcpt.cli._parser import parse
 
-            args = parse(arguments)
-            if ranks.size > 1 and args.command != "search":
-                raise ConfigError(f"'zcpt {args.command}' runs in one process: start it without torchrun.")
-            args.ranks = ranks
-            code: int | None = args.run(args)
+            while words is not None and not code:
+                args = parse(words)
+                if ranks.size > 1 and args.command != "search":
+                    raise ConfigError(f"'zcpt {args.command}' runs in one process: start it without torchrun.")
+                args.ranks, args.words = ranks, words
+                with raise_stopped():
+                    code = args.run(args)
+                words = getattr(args, "next_words", None)  # as set by search --then-train
             sys.stdout.flush()
-    except ZcptError as error:
-        sys.stderr.write(f"zcpt: {error}\n")
-        return 2
-    except LostError as error:
-        sys.stderr.write(f"zcpt: {error}\n")
-        return 1
-    except BrokenPipeError:
-        # The reader has closed the pipe, as head does. Python would flush the rest at exit and fail once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        path = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"zcpt: {path}{error.strerror or error}. Check permissions and free disk space.\n")
-        return 2
-    except KeyboardInterrupt:
-        hint = "; finished steps are on disk: resume with --resume RUN" if hasattr(args, "resume") else ""
-        sys.stderr.write(f"zcpt: stopped{hint}.\n")
-        return 130
+    except (Exception, KeyboardInterrupt) as error:
+        exit_on_next_signal()
+        end = _describe_end(error, args)
+        if end is None:
+            raise
+        text, code = end
+        if text:
+            _report(text)
+        _silence_broken_streams()
     return code or 0
+
+
+def _describe_end(error: BaseException, args: Namespace) -> tuple[str, int] | None:
+    """Return the sentence and the exit code for an error that ends a command; None for a bug."""
+    hint = _format_way_on(args)
+    if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        return f"stopped.{hint}", 128 + number
+    if isinstance(error, BrokenPipeError):
+        return "", 1  # the reader has closed the pipe, as head does
+    if is_out_of_memory(error):
+        return f"{OUT_OF_MEMORY}.{hint}", 2
+    if isinstance(error, ZcptError):
+        return str(error), 2
+    if isinstance(error, LostError):
+        return str(error), 1
+    if isinstance(error, OSError):
+        path = f"{error.filename}: " if error.filename else ""
+        return f"{path}{error.strerror or error}. Check permissions and free disk space.{hint}", 2
+    return None
+
+
+def _format_way_on(args: Namespace) -> str:
+    """Return a sentence with the command that continues an ended one; '' where nothing was written."""
+    folder: Path | None = getattr(args, "run_folder", None)
+    settings = ("config.json", "args.yaml", "*/config.json")  # the last of a benchmark of several variants
+    if folder is None or not any(any(folder.glob(pattern)) for pattern in settings):
+        return ""
+    from zcpt.cli._options import format_program
+
+    words = args.words if args.command.startswith("benchmark") else [args.command, "--resume", str(folder)]
+    if getattr(args, "then_train", False):
+        words = [*words, "--then-train"]
+    return f" Finished work is in {folder}. To go on: {format_program()} {quote_words(words)}"
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Format of a log whose messages may hold any name."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return escape_text(super().formatMessage(record))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLineFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    for package in ("zcpt", "train"):  # of all other libraries only warnings are shown
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+def _report(text: str) -> None:
+    with suppress(OSError):  # a closed terminal: the exit code says it
+        sys.stderr.write(f"zcpt: {escape_text(text)}\n")
+        sys.stderr.flush()
+
+
+def _silence_broken_streams() -> None:
+    """Send what a stream cannot take to the null device: Python would write it at exit, and fail once more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of a closed standard stream: a file of the run would else take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # open as long as the program
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise ConfigError for a word that is no UTF-8: TensorBoard and JSON cannot hold the name of such a folder."""
+    for word in words:
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise ConfigError(f"'{word}' is not valid UTF-8: rename the file or folder, or give another one.")
 
 
 def _check_packages() -> None:

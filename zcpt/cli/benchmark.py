@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from zcpt.cli._options import add_data_arguments, add_options, get_given_options
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.options import pluralize
+from zcpt.printing import print_lines
 from zcpt.search import PRESETS, SearchConfig, configure
 from zcpt.tabular import TabularBenchmark, read_table
 from zcpt.tabular.operations import (
@@ -80,7 +80,7 @@ def _load_table_and_data(args: argparse.Namespace) -> tuple[TabularBenchmark, Im
 
 
 def _write_report(folder: Path) -> None:
-    sys.stdout.write(f"report        {write_report(folder)}\n")
+    print_lines(f"report        {write_report(folder)}")
 
 
 class ProxiesCommand:
@@ -108,13 +108,17 @@ class ProxiesCommand:
         table, data = _load_table_and_data(args)
         batches, device = build_scoring_batches(data, options.seed), pick_device(args.device)
         data_set = choose_data_set(table, batches, options.accuracy_on)
-        _log.info(f"ranking networks of {table.title} by {', '.join(args.proxies)}: '{options.metric}' on {data_set}")
+        args.run_folder = args.out
+        _log.info(
+            f"ranking networks of {table.title} by {', '.join(args.proxies)}: '{options.metric}' on {data_set}; "
+            f"folder {args.out}"
+        )
         result = measure_proxies(table, batches, args.proxies, args.out, options, device=device, workers=args.workers)
         for name, row in result["results"].items():
             failed = f", {row['failures']} failed" if row["failures"] else ""
-            sys.stdout.write(
+            print_lines(
                 f"{name:13} Spearman {row['spearman']['value']:.3f}, Kendall {row['kendall']['value']:.3f} over "
-                f"{pluralize(row['networks'], 'network')}{failed}\n"
+                f"{pluralize(row['networks'], 'network')}{failed}"
             )
         _write_report(args.out)
 
@@ -160,6 +164,7 @@ class OperationsCommand:
             about["given"] = {name: own_score(0) for name, own_score in own_scores.items()}
         first = build_scoring_batches(data, args.seeds[0])
         about["fingerprint"] = compute_fingerprint(first.draw(min(64, len(first)), args.seeds[0]))
+        args.run_folder = args.out
         result = measure_operations(
             table,
             scores,
@@ -173,7 +178,7 @@ class OperationsCommand:
         for name, row in result["results"].items():
             means = {reference: agreement["spearman"]["mean"] for reference, agreement in row["agreement"].items()}
             text = ", ".join(f"{value:.3f} with {reference}" for reference, value in means.items())
-            sys.stdout.write(f"{name:13} Spearman {text}\n")
+            print_lines(f"{name:13} Spearman {text}")
         _write_report(args.out)
 
 
@@ -238,25 +243,26 @@ class SearchCommand:
             "callbacks": [Progress()],
         }
         batches = partial(build_scoring_batches, data)
+        args.run_folder = args.out
         if not variants:
             _print_searches(measure_searches(table, batches, args.out, **options))
             _write_report(args.out)
             return
         for name, result in measure_variants(table, batches, args.out, variants, **options).items():
-            sys.stdout.write(f"{name}\n")
+            print_lines(name)
             _print_searches(result)
         page = write_page([args.out / name for name in variants], args.out / "report.md")
-        sys.stdout.write(f"report        {page}\n")
+        print_lines(f"report        {page}")
 
 
 def _print_searches(result: dict[str, Any]) -> None:
     for row in result["searches"]:
         accuracy = "not in the table" if row["accuracy"] is None else f"{row['accuracy']:.2f} %, rank {row['rank']}"
-        sys.stdout.write(f"seed {row['seed']:<8} {accuracy}, {row['seconds']:.0f} s: {row['architecture']}\n")
+        print_lines(f"seed {row['seed']:<8} {accuracy}, {row['seconds']:.0f} s: {row['architecture']}")
     for row in result.get("random_search", []):
-        sys.stdout.write(
+        print_lines(
             f"random {row['seed']:<6} {row['accuracy']:.2f} % by one score each, {row['validated']:.2f} % validated, "
-            f"{row['seconds']:.0f} s: {pluralize(row['evaluations'], 'network')}\n"
+            f"{row['seconds']:.0f} s: {pluralize(row['evaluations'], 'network')}"
         )
 
 
@@ -272,4 +278,4 @@ class ReportCommand:
     @staticmethod
     def run(args: argparse.Namespace) -> None:
         """Write one page from several results."""
-        sys.stdout.write(f"page          {write_page(args.folders, args.out)}\n")
+        print_lines(f"page          {write_page(args.folders, args.out)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from train.checkpoint import WEIGHTS, load_network
@@ -16,6 +15,7 @@ from zcpt.cli._options import add_data_arguments, pick_device, reload_data
 from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError
 from zcpt.files import read_run_file
+from zcpt.printing import print_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> None:
     network = move_network(trained.network, device, channels_last)
     loader = build_test_loader(data.test, trained.statistics, args.batch_size, device, arguments["workers"])
     loss, accuracy = evaluate_network(network, loader, device, amp=arguments["amp"], channels_last=channels_last)
-    sys.stdout.write(
-        f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})\n"
-        f"architecture  {trained.space.format(trained.architecture)}\n"
+    print_lines(
+        f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})",
+        f"architecture  {trained.space.format(trained.architecture)}",
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from zcpt.cli._options import format_program, pick_device
 from zcpt.errors import ConfigError
 from zcpt.latency import measure_latency
 from zcpt.options import format_flag, pluralize
+from zcpt.printing import print_lines, quote_words
 from zcpt.space import NetworkConfig
 from zcpt.space_registry import get_space
 
@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> None:
     height, width = args.image_size
     # --train-image-size takes one number. Images that are not square are those of the search, which need no flag.
     square = f"--train-image-size {height} " if height == width else ""
-    sys.stdout.write(
-        f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}\n"
-        f"use           {format_program()} search --space {space.name} --max-latency MS --latency-table {args.out} "
-        f"--train-channels {channels} --train-layers {layers} {square}"
-        f"--train-classes {args.classes}\n"
+    print_lines(
+        f"table         {args.out}: {len(table.milliseconds)} operations on {table.about['name']}",
+        f"use           {format_program()} search --space {space.name} --max-latency MS "
+        f"--latency-table {quote_words([str(args.out)])} --train-channels {channels} --train-layers {layers} {square}"
+        f"--train-classes {args.classes}",
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import get_args
 
 from train.data import DATASETS
 from train.recipe import RECIPES
 from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.printing import print_lines
 from zcpt.proxies import Aggregate, Need, Proxy, get_aggregate_class, get_proxy, list_aggregates, list_proxies
 from zcpt.registry import get_docstring_summary
 from zcpt.search import ORDERS, PRESETS
@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> None:
     for kind, table in tables.items():
         if args.kind in (None, kind):
             columns = _PROXY_COLUMNS if kind == "proxies" else ()
-            sys.stdout.write(_align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
+            print_lines(*_align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
 
 
-def _align_columns(rows: Sequence[tuple[str, ...]]) -> str:
+def _align_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Format rows of cells, the first one being the heading."""
     widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
     cells = (zip(row, widths, strict=False) for row in rows)  # a heading may have fewer columns
-    return "".join("  ".join(f"{cell:{width}}" for cell, width in row).rstrip() + "\n" for row in cells)
+    return ["  ".join(f"{cell:{width}}" for cell, width in row).rstrip() for row in cells]
 
 
 def _make_tables() -> dict[str, dict[str, tuple[str, ...]]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from train.data import build_scoring_batches
 from zcpt.cli._options import add_data_arguments, pick_device, read_search_config, reload_data
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
+from zcpt.printing import print_lines
 from zcpt.search import replay
 
 
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     device = pick_device(args.device or document["device"])
     outcome = replay(args.folder, batches, device=device, callbacks=[Progress()])
     if outcome.difference:
-        sys.stdout.write(f"different: {outcome.difference}\n")
+        print_lines(f"different: {outcome.difference}")
         return 1
-    sys.stdout.write(
+    print_lines(
         f"same: all {outcome.decisions} decisions and the architecture "
-        f"(scores differ by {outcome.largest_gap:.3g} at most)\n"
+        f"(scores differ by {outcome.largest_gap:.3g} at most)"
     )
     return 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
-import sys
 from pathlib import Path
 
 from train.data import ImageData, build_scoring_batches, get_default_recipe, load_data
@@ -25,6 +23,7 @@ from zcpt.errors import ConfigError
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import format_count, pluralize
 from zcpt.plot import draw_architecture
+from zcpt.printing import print_lines, quote_words
 from zcpt.processes import ProcessGroup
 from zcpt.search import (
     PRESETS,
@@ -59,12 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new run folder (default: a folder in runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this run folder with its own settings")
+    parser.add_argument("--then-train", action="store_true", help="train the architecture when the search is finished")
     add_options(parser, SearchConfig)
 
 
 def run(args: argparse.Namespace) -> None:
     """Search, and print the architecture and the command that trains it."""
     ranks: ProcessGroup = args.ranks
+    if args.then_train and ranks.size > 1:
+        raise ConfigError("--then-train trains in one process: leave it out here, and run 'zcpt train' afterwards.")
     if args.resume:
         folder, space, data, config, device_name = _load_run(args)
     else:
@@ -82,12 +84,18 @@ def run(args: argparse.Namespace) -> None:
     batches = build_scoring_batches(data, config.seed)
     plan = plan_search(space, batches, config, run_dir=folder, resume=args.resume is not None, device=device)
     bounds = plan.budget_checker
-    announcement = _Announcement(_format_plan(plan, data, ranks) + _format_limits(plan))
+    announcement = _Announcement(f"{_format_plan(plan, data, ranks)}{_format_limits(plan)}; run folder {folder}")
+    args.run_folder = folder
     result = run_search(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
     if not ranks.is_main:
         return
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
-    sys.stdout.write(_format_result(space, result, bounds, folder) + _format_next(args, space, config, data, folder))
+    print_lines(*_format_result(space, result, bounds, folder))
+    words = _make_training_command(args, space, config, data, folder)
+    if args.then_train:
+        args.next_words = words
+    else:
+        print_lines(f"next          {format_program()} {quote_words(words)}")
 
 
 def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, SearchConfig, str]:
@@ -159,33 +167,35 @@ def _format_choice(result: SearchResult) -> str:
     return f"{distinct} distinct of {proposals} proposals{score}"
 
 
-def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetChecker, folder: Path) -> str:
+def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetChecker, folder: Path) -> list[str]:
     """Format architecture, size of the network to be trained, budgets and run folder."""
     network_config, (height, width) = bounds.network_config, bounds.network_config.image_size
     cost = space.cost(result.architecture, network_config)
     totals = zip(bounds.budgets, bounds.compute_totals(result.architecture), strict=True)
     kept = ", ".join(f"{format_count(total)} of {budget.format_value(budget.limit)}" for budget, total in totals)
-    return (
-        f"architecture  {space.format(result.architecture)}\n"
-        f"chosen from   {_format_choice(result)}\n"
+    return [
+        f"architecture  {space.format(result.architecture)}",
+        f"chosen from   {_format_choice(result)}",
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs "
         f"(C={network_config.channels}, {space.describe_layers(network_config.layers)}, {height}x{width} images, "
-        f"{pluralize(network_config.num_classes, 'class', 'classes')})\n"
-        + (f"budgets       {kept}\n" if kept else "")
-        + f"run folder    {folder} (tensorboard --logdir {folder})\n"
-    )
+        f"{pluralize(network_config.num_classes, 'class', 'classes')})",
+        *([f"budgets       {kept}"] if kept else []),
+        f"run folder    {folder} (tensorboard --logdir {quote_words([str(folder)])})",
+    ]
 
 
-def _format_next(
+def _make_training_command(
     args: argparse.Namespace, space: SearchSpace, config: SearchConfig, data: ImageData, folder: Path
-) -> str:
-    """Format the last line: the command that trains the architecture. scripts/_search_and_train.sh reads its words."""
+) -> list[str]:
+    """Return the words of the command that trains the architecture, or that resumes its training."""
+    device = ["--device", args.device] if args.device else []
+    recipe = get_default_recipe(data.name)
+    if args.then_train and (folder / "train" / recipe / "args.yaml").exists():
+        return ["train", "--resume", str(folder / "train" / recipe), *device]
     words = ["train", "--arch", str(folder / "architecture.json")]
-    default = make_train_config(space, get_default_recipe(data.name), data.name)
+    default = make_train_config(space, recipe, data.name)
     if config.train_channels != default.channels:
         words += ["--channels", str(config.train_channels)]
     if config.train_layers != default.layers:
         words += ["--layers", str(config.train_layers)]
-    if args.device:
-        words += ["--device", args.device]
-    return f"next          {format_program()} {shlex.join(words)}\n"
+    return words + device

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from zcpt.cli._options import (
 from zcpt.errors import ConfigError, SpaceError
 from zcpt.files import read_text
 from zcpt.options import format_count, pluralize
+from zcpt.printing import print_lines, quote_words
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 
@@ -74,17 +74,19 @@ def run(args: argparse.Namespace) -> None:
         if search_config is not None:
             default = args.arch.parent / "train" / recipe
         folder = args.out or default
+    args.run_folder = folder
     trained = train_architecture(
         space, architecture, data, config, folder, device=device, resume=args.resume is not None
     )
     cost = space.cost(architecture, trained.network_config)
     epochs = pluralize(config.epochs, "epoch")
-    sys.stdout.write(
+    quoted = quote_words([str(folder)])
+    print_lines(
         f"test accuracy {trained.about['test_accuracy']:.2f} % after "
-        f"{'the last of ' if config.epochs > 1 else ''}{epochs}\n"
-        f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs\n"
-        f"run folder    {folder} (tensorboard --logdir {folder})\n"
-        f"next          {format_program()} evaluate {folder}\n"
+        f"{'the last of ' if config.epochs > 1 else ''}{epochs}",
+        f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs",
+        f"run folder    {folder} (tensorboard --logdir {quoted})",
+        f"next          {format_program()} evaluate {quoted}",
     )
 
 

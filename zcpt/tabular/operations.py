@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from zcpt.architecture import Architecture, Choice
 from zcpt.baselines import get_operation_score, score_operations
@@ -23,6 +22,7 @@ from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.files import read_text
 from zcpt.journal import Journal, Record
+from zcpt.progress import show_progress
 from zcpt.search import FreshSupernets, SearchConfig, SearchSeeds
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
@@ -229,7 +229,7 @@ def _score_missing(
         (record["score"], record["seed"]): record for record in journal.records(_JOURNAL_FILE)
     }
     missing = [(name, seed) for name in scores for seed in seeds if (name, seed) not in records]
-    for name, seed in tqdm(missing, "scores of operations", disable=None):
+    for name, seed in show_progress(missing, "scores of operations"):
         started = time.perf_counter()
         values = scores[name](seed)
         _check_values(space, name, values)

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from zcpt.batches import Batch, Batches, compute_fingerprint
 from zcpt.devices import resolve_device
@@ -23,6 +22,7 @@ from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import write_atomically
 from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option
+from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate, Criterion, get_components, get_criterion
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
@@ -186,7 +186,7 @@ def _score_missing(
     """Return the record of each architecture by its index, after scoring those that the journal lacks."""
     records = {record["index"]: record for record in journal.records(_JOURNAL_FILE)}
     missing = [item for item in items if item[0] not in records]
-    with tqdm(desc="networks", total=len(items), initial=len(items) - len(missing), disable=None) as bar:
+    with show_progress(title="networks", total=len(items), initial=len(items) - len(missing)) as bar:
         for record in score_networks(scorer, missing, workers):
             journal.append(_JOURNAL_FILE, record)
             records[record["index"]] = record

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from zcpt.batches import Batches
 from zcpt.errors import ConfigError
 from zcpt.journal import Journal, Record
+from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate
 from zcpt.search import (
     FreshSupernets,
@@ -124,7 +124,7 @@ def _score_networks(
     # resumes from the records in its journal.
     return [
         Validator(replace(context, journal=Journal())).score([table.architectures[index]])[0]
-        for index in tqdm(indices, "random search", disable=None)
+        for index in show_progress(indices, "random search")
     ]
 
 

@@ -447,7 +447,7 @@ def test_a_stop_by_hand_names_the_flag_to_resume(
     monkeypatch.setattr(Proposer, "propose", stop)
     code, _, err = run(capsys, "search", "--out", "run", *QUICK, "--layers", "3")
     assert code == 130
-    assert "--resume" in err
+    assert re.search(r"^zcpt: stopped\. Finished work is in run\. To go on: .* search --resume run$", err, re.MULTILINE)
     monkeypatch.setattr("zcpt.cli.latency.measure_latency", stop)
     code, _, err = run(capsys, "latency", "--out", "t.json", "--device", "cpu")
     assert code == 130

@@ -1,0 +1,101 @@
+"""One sentence when the program is told to stop, or memory runs out, from its first moment on.
+
+Importing torch takes seconds, in which Python would answer Ctrl-C with the traceback of an import. So ``zcpt`` imports
+this module first. It changes nothing where zcpt is imported by another program.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from zcpt.errors import OUT_OF_MEMORY, is_out_of_memory
+
+_SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
+_Handler = Callable[[int, "FrameType | None"], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """The program was told to stop by the signal of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _is_program() -> bool:
+    """Return whether this process was started as ``zcpt`` or ``python -m zcpt``."""
+    # Python's own options come before the name of the program, and its arguments after it.
+    place = len(sys.orig_argv) - len(sys.argv)
+    name = sys.orig_argv[place] if 0 < place < len(sys.orig_argv) else ""
+    return name in ("zcpt", "-mzcpt") if sys.argv[0] == "-m" else Path(name).stem == "zcpt"
+
+
+def _exit_while_importing(number: int, frame: FrameType | None) -> NoReturn:
+    # An exception could be caught by the module that is being imported.
+    if os.environ.get("RANK", "0") == "0":  # of several processes only the first prints
+        os.write(2, b"zcpt: stopped; nothing was written.\n")
+    os._exit(128 + number)
+
+
+def _exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
+
+
+def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+_OWN: tuple[object, ...] = (_exit_while_importing, _exit_at_once, _raise_stopped)
+
+
+def _set_handlers(handler: _Handler) -> dict[int, Any]:
+    """Handle the signals that end a program; return the handlers before.
+
+    A signal that is ignored, as under nohup, or has a handler of somebody else, is left alone.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # only there Python takes handlers
+        for number in _SIGNALS:
+            current = signal.getsignal(number)
+            if current in (signal.SIG_DFL, signal.default_int_handler, *_OWN):
+                before[number] = signal.signal(number, handler)
+    return before
+
+
+@contextmanager
+def raise_stopped() -> Iterator[None]:
+    """Raise ``Stopped`` in the block when the program is told to stop, and restore the handlers after it."""
+    before = _set_handlers(_raise_stopped)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_on_next_signal() -> None:
+    """End the program at once when it is told to stop again; in another program that calls zcpt, do nothing."""
+    if _IS_PROGRAM:
+        _set_handlers(_exit_at_once)
+
+
+def _report_failed_import(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report what no function has caught: that memory is too little for the libraries, or else a bug."""
+    if is_out_of_memory(error):
+        os.write(2, f"zcpt: {OUT_OF_MEMORY}.\n".encode())
+        os._exit(2)
+    sys.__excepthook__(kind, error, trace)
+
+
+_IS_PROGRAM = _is_program()  # runpy changes sys.argv after the import
+if _IS_PROGRAM:
+    _set_handlers(_exit_while_importing)
+    sys.excepthook = _report_failed_import
