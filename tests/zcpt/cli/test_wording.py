@@ -45,7 +45,7 @@ def test_valid_only_is_described_as_a_published_list(
     with caplog.at_level("INFO"):
         code, _, err = run(capsys, *words, "--layers", "3", "--valid-only")
     assert code == 0, err
-    assert "; networks in the published list of the space\n" in caplog.text
+    assert "; networks in the published list of the space; run folder run\n" in caplog.text
 
 
 def test_a_training_is_announced_after_all_checks(
@@ -56,7 +56,7 @@ def test_a_training_is_announced_after_all_checks(
     with caplog.at_level("INFO"):
         code, _, err = run(capsys, *words, "--layers", "1", "--out", "t", "--device", "cpu")
         assert code == 0, err
-        line = "on digits by recipe digits, on cpu: C=2, 1 cell in each of the three stages, 1 epoch\n"
+        line = "on digits by recipe digits, on cpu: C=2, 1 cell in each of the three stages, 1 epoch; run folder t\n"
         assert caplog.text.count(line) == 1
         run(capsys, *words, "--out", "t")  # which is there now
     assert caplog.text.count("training |") == 1
