@@ -19,7 +19,7 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 LAYERS = (
     "zcpt._version zcpt.errors",
     "zcpt._startup zcpt.printing zcpt.progress",
-    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes",
+    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items",
     "zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
     "zcpt.supernet",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -14,11 +16,21 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
 )
 
 from zcpt.errors import ConfigError, DataError
+from zcpt.items import (
+    check_num_classes,
+    count_items,
+    describe_value,
+    read_image,
+    read_item,
+    read_label,
+    stack_images,
+)
 from zcpt.seeding import use_seed
 
 
@@ -65,40 +77,38 @@ class DatasetBatches:
         about: Mapping[str, object] | None = None,
     ) -> None:
         self.dataset = dataset
-        self.indices = range(len(cast(Sized, dataset))) if indices is None else indices
-        if num_classes is None and not hasattr(dataset, "classes"):
-            raise ConfigError(
-                "the data set has no attribute classes: pass the number of classes, for example num_classes=10."
-            )
-        self.num_classes = num_classes or len(cast(Any, dataset).classes)
+        self.indices = range(count_items(dataset)) if indices is None else indices
+        self.num_classes = _read_num_classes(dataset) if num_classes is None else check_num_classes(num_classes)
         self.about = about or {}
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def draw(self, size: int, seed: int) -> Batch:
-        """Draw images without repetition and augment them, with torch's generator seeded for this batch."""
+        """Draw images without repetition and augment them, with torch's generator seeded for this batch.
+
+        Raises:
+            DataError: An item cannot be read or used; the message has its index.
+        """
+        images, labels = [], []
         with use_seed(seed):
-            chosen = torch.randperm(len(self.indices))[:size].tolist()
-            images, labels = zip(*(_check_pair(self.dataset[self.indices[i]]) for i in chosen), strict=True)
-        return Batch(_stack(images), torch.as_tensor(labels), seed)
+            drawn = [int(self.indices[i]) for i in torch.randperm(len(self.indices))[:size].tolist()]
+            for index in drawn:
+                image, label = read_item(self.dataset, index)
+                images.append(read_image(image, index))
+                labels.append(read_label(label, index, self.num_classes))
+        return Batch(stack_images(images, drawn), torch.tensor(labels), seed)
 
 
-def _check_pair(item: Any) -> tuple[Any, Any]:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        given = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
-        raise DataError(f"the items of the data set must be pairs (image, label), not {given}: wrap the data set.")
-    return item[0], item[1]
-
-
-def _stack(images: Sequence[Any]) -> Tensor:
-    for image in images:
-        if not isinstance(image, Tensor) or not image.is_floating_point() or image.ndim != 3:
-            given = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-            raise DataError(f"images must be float tensors [C, H, W], normalised, not {given}: add a transform.")
-        if image.shape != images[0].shape:
-            raise DataError(f"images must have one size, not {list(images[0].shape)} and {list(image.shape)}.")
-    return torch.stack(list(images))
+def _read_num_classes(dataset: object) -> int:
+    """Return the number of a data set's ``classes``, also below torch's ``Subset``."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    try:
+        return check_num_classes(len(cast(Any, dataset).classes))
+    except (AttributeError, TypeError) as error:
+        problem = "has no attribute classes" if isinstance(error, AttributeError) else "has classes without a length"
+        raise ConfigError(f"the data set {problem}: pass the number of classes, for example num_classes=10.") from None
 
 
 def as_batch(given: object) -> Batch:
@@ -106,16 +116,29 @@ def as_batch(given: object) -> Batch:
     if (
         not isinstance(given, tuple | list)
         or len(given) not in (2, 3)
-        or not all(isinstance(tensor, Tensor) for tensor in given[:2])
+        or not all(isinstance(values, Tensor | np.ndarray) for values in given[:2])
     ):
         raise ConfigError("the batch must be a pair of tensors: images [B, C, H, W] and labels [B].")
-    images, labels = given[:2]
-    if labels.shape != images.shape[:1]:
+    return Batch(*_check_pair(*given[:2]), *given[2:])
+
+
+def _check_pair(images: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Return images [N, C, H, W] and labels [N], int64, as tensors; ConfigError if they are no such pair."""
+    images, labels = (
+        torch.from_numpy(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
+        for values in (images, labels)
+    )
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ConfigError(f"the images must be a float tensor [B, C, H, W], normalised, not {describe_value(images)}.")
+    if labels.shape not in (images.shape[:1], (*images.shape[:1], 1)):
         raise ConfigError(
             f"the batch must have one label for each image, not labels {list(labels.shape)} for images "
             f"{list(images.shape)}: give images [B, C, H, W] and labels [B]."
         )
-    return Batch(*given)
+    labels = labels.flatten()
+    if labels.is_complex() or (labels.is_floating_point() and not labels.eq(labels.trunc()).all()):
+        raise ConfigError("the labels must be whole numbers, the indices of the classes.")
+    return images, labels.long()
 
 
 def as_batches(data: object, num_classes: int | None = None) -> Batches:
@@ -123,21 +146,25 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
 
     Args:
         data: ``Batches``; a map-style data set; a DataLoader over one, of which only the data set and the indices of
-            its sampler are used; or a pair of tensors (images [N, C, H, W], labels [N]).
+            its sampler are used; or a pair of tensors or arrays (images [N, C, H, W], labels [N]).
         num_classes: Number of classes; None reads it from the data.
 
     Raises:
         ConfigError: The data is something else, or the indices of the DataLoader's sampler are not known.
     """
     if hasattr(data, "draw"):
-        return cast(Batches, data)
+        return _check_batches(cast(Batches, data), num_classes)
     indices = None
     if isinstance(data, DataLoader):
         indices = None if isinstance(data.dataset, IterableDataset) else _get_sampled_indices(data)
         data = data.dataset
-    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
-        num_classes = num_classes or int(data[1].max()) + 1
-        data = TensorDataset(*data)
+    if isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(t, Tensor | np.ndarray) for t in data):
+        images, labels = _check_pair(*data)
+        if num_classes is None:
+            if not len(labels):
+                raise DataError("there are no images to draw from.")
+            num_classes = int(labels.max()) + 1
+        data = TensorDataset(images, labels)
     map_style = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | Mapping)
     if map_style and not isinstance(data, IterableDataset | Tensor):
         return DatasetBatches(cast(Any, data), indices, num_classes)
@@ -145,6 +172,19 @@ def as_batches(data: object, num_classes: int | None = None) -> Batches:
         f"batches cannot be drawn from {type(data).__name__}: pass a map-style data set, a DataLoader over one, "
         "a pair of tensors (images, labels), or an object with draw(size, seed)."
     )
+
+
+def _check_batches(batches: Batches, num_classes: int | None) -> Batches:
+    """Return batches of a class of the user's own; ConfigError if something is missing, or classes are contradicted."""
+    missing = [name for name in ("__len__", "num_classes", "about") if not hasattr(batches, name)]
+    if missing:
+        raise ConfigError(f"{type(batches).__name__} draws batches, but has no {', '.join(missing)}: add it.")
+    check_num_classes(batches.num_classes)
+    if num_classes not in (None, batches.num_classes):
+        raise ConfigError(
+            f"num_classes={num_classes} contradicts the batches, which have {batches.num_classes} classes: leave it out."
+        )
+    return batches
 
 
 def _get_sampled_indices(loader: DataLoader[Any]) -> Sequence[int]:
@@ -166,5 +206,6 @@ def compute_fingerprint(batch: Batch) -> str:
     """Return a hash of a batch. With a fixed seed it identifies the images, their order and their augmentation."""
     digest = hashlib.sha256()
     for tensor in (batch.images, batch.labels):
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+        # As bytes, since NumPy lacks bfloat16.
+        digest.update(tensor.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
