@@ -33,6 +33,9 @@ from zcpt.items import (
 )
 from zcpt.seeding import use_seed
 
+ANY_CLASSES = 2**31
+"""Number of classes for data whose labels a network of the user's own defines."""
+
 
 class Batch(NamedTuple):
     """Normalised images [B, C, H, W] and their labels [B]."""
@@ -180,10 +183,8 @@ def _check_batches(batches: Batches, num_classes: int | None) -> Batches:
     if missing:
         raise ConfigError(f"{type(batches).__name__} draws batches, but has no {', '.join(missing)}: add it.")
     check_num_classes(batches.num_classes)
-    if num_classes not in (None, batches.num_classes):
-        raise ConfigError(
-            f"num_classes={num_classes} contradicts the batches, which have {batches.num_classes} classes: leave it out."
-        )
+    if num_classes not in (None, ANY_CLASSES, batches.num_classes):
+        raise ConfigError(f"the batches have {batches.num_classes} classes, and num_classes is {num_classes}.")
     return batches
 
 

@@ -93,7 +93,8 @@ def read_image(image: Any, index: int, name: str = "the data set") -> Tensor:
             f"image {index} of {name} is {describe_value(given)}: images must be float tensors [C, H, W], normalised; "
             f"{problem}."
         )
-    return image.detach().to(torch.get_default_dtype())
+    plain: Tensor = image.detach().to(torch.get_default_dtype())
+    return plain
 
 
 def stack_images(images: Sequence[Tensor], indices: Sequence[int], name: str = "the data set") -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -189,7 +189,7 @@ def test_numbers_of_classes_that_are_none_are_refused(number: Any) -> None:
 
 
 def test_the_classes_below_a_subset_are_read() -> None:
-    assert as_batches(Subset(Subset(Listed([(GOOD, 0)] * 3), [0, 1]), [0])).num_classes == 3
+    assert as_batches(Subset(Subset(cast(Any, Listed([(GOOD, 0)] * 3)), [0, 1]), [0])).num_classes == 3
 
 
 PAIRS: dict[str, tuple[Callable[[Tensor, Tensor], Any], int]] = {
@@ -239,7 +239,7 @@ def test_an_empty_pair_is_refused() -> None:
 def test_a_number_of_classes_that_contradicts_batches_is_refused() -> None:
     batches = as_batches((torch.ones(4, 3, 8, 8), torch.arange(4)))
     assert as_batches(batches, 4) is batches
-    with pytest.raises(ConfigError, match="num_classes=5 contradicts the batches"):
+    with pytest.raises(ConfigError, match="the batches have 4 classes, and num_classes is 5"):
         as_batches(batches, 5)
 
 

@@ -13,7 +13,7 @@ from darts_space.darts import Darts, darts_choices, edge_name, list_edges
 from darts_space.darts_network import NODES
 from darts_space.operations import OPERATIONS
 from zcpt.architecture import Architecture
-from zcpt.batches import Batch, Batches, as_batches
+from zcpt.batches import ANY_CLASSES, Batch, Batches, as_batches
 from zcpt.compat.adapter import SearchNetworkAdapter
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import Primitives, SearchNetworkStructure, inspect_network, read_alphas
@@ -88,7 +88,7 @@ def select(
             # module.compile() keeps a compiled forward here. It was traced through the original mixed operations and
             # would bypass those of the adapter. ``preserve`` puts it back.
             vars(module).pop("_compiled_call_impl", None)
-        source = as_batches(batches, num_classes=1)  # the network's classifier fixes the number, the data need not
+        source = as_batches(batches, ANY_CLASSES)  # the network's classifier fixes the number, the data need not
         check_image_count(source, config)
         context = _make_context(space, structure, start, source, config, callbacks)
         result = execute_search(context)
