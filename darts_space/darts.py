@@ -28,6 +28,7 @@ from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, BlockPrice, classifier_block
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
+from zcpt.printing import shorten
 from zcpt.space import (
     AllowedCandidates,
     CellGraph,
@@ -215,12 +216,14 @@ class Darts(SearchSpace):
 
     def check(self, architecture: Architecture) -> None:
         if architecture.space != self.name:
-            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+            raise SpaceError(
+                f"the architecture belongs to space '{shorten(architecture.space)}', not to '{self.name}'."
+            )
         choices = {choice.name: choice for choice in self.choices}
         expected = set()
         for name, kept in architecture.kept.items():
             if name not in choices:
-                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
+                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {shorten(name)}.")
             check_kept(choices[name], kept)
         for kind in KINDS:
             expected |= {inputs_name(kind, node) for node in self.nodes[1:]}
@@ -258,7 +261,7 @@ class Darts(SearchSpace):
         return cells
 
     def parse(self, text: str) -> Architecture:
-        """Read a DARTS ``Genotype(...)``."""
+        """Read a DARTS ``Genotype(...)`` in any of the spellings of DARTS code bases, or the named tuple itself."""
         kept: dict[str, tuple[str, ...]] = {}
         for kind, pairs in read_genotype(text).items():
             for position, node in enumerate(NODES):

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from zcpt.errors import SpaceError
+from zcpt.errors import NotationError, SpaceError
+from zcpt.notation import Call, clean_text, find_calls, find_literal, pick_single
+from zcpt.options import pluralize
+from zcpt.printing import shorten
 
 Pairs = tuple[tuple[str, int], ...]
 """(operation, input) pairs of a cell, two for each node."""
 KINDS = ("normal", "reduce")
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _FORM = "Genotype(normal=[('op', input), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
+_NODES = (2, 3, 4, 5)
 
 
-def read_genotype(text: str) -> dict[str, Pairs]:
-    """Read the eight (operation, input) pairs of both cells.
+def read_genotype(given: object) -> dict[str, Pairs]:
+    """Read the (operation, input) pairs of both cells, two for each of the nodes 2 to 5.
 
-    Lists and tuples are equivalent, and a JSON object with the four fields is read too, because the published
-    Zero-Cost-PT code writes that. The text is parsed by Python's grammar and never evaluated.
+    The text may be a line of a log or a Python file, and ``Genotype`` may be a name in a module, with or without names
+    of its fields. Lists and tuples are equivalent, the pairs of a node may be a list of their own, and a mapping with
+    the four fields is read too, because the published Zero-Cost-PT code writes that. Nothing is evaluated.
 
     Raises:
-        SpaceError: The text has another form, or concatenates other nodes than 2 to 5.
+        NotationError: There is no genotype in the text.
+        SpaceError: The cells have another form, or the text has several genotypes.
     """
-    text = text.strip()
-    fields = _read_json_fields(text) if text.startswith("{") else _read_call_fields(text)
-    if tuple(sorted(fields)) != _FIELDS:
-        raise SpaceError(f"a genotype has the fields {', '.join(_FIELDS)}, not {', '.join(sorted(fields))}.")
+    text = clean_text(given)
+    calls = find_calls(text, "Genotype")
+    found = [(call.target, _name_fields(call)) for call in calls]
+    if not found:
+        fields = find_literal(text, r"\{\s*[uU]?['\"](?:normal|reduce)")
+        if not isinstance(fields, dict):
+            raise NotationError(f"'{shorten(text)}' is not of the form {_FORM}.")
+        found = [("", fields)]
+    fields = pick_single(found, "genotypes")
+    if tuple(sorted(map(str, fields))) != _FIELDS:
+        names = shorten(", ".join(sorted(map(str, fields))))
+        raise SpaceError(f"a genotype has the fields {', '.join(_FIELDS)}, not {names}.")
+    cells = {kind: _read_pairs(kind, fields[kind]) for kind in KINDS}
     for kind in KINDS:
         concat = fields[f"{kind}_concat"]
-        if not isinstance(concat, list | tuple) or list(concat) != [2, 3, 4, 5]:
-            raise SpaceError(f"{kind}_concat must be range(2, 6), for nodes 2 to 5, not {concat!r}.")
-    return {kind: _check_pairs(kind, fields[kind]) for kind in KINDS}
+        if concat != list(_NODES):
+            raise SpaceError(
+                f"{kind}_concat must be range(2, 6), because the output concatenates all four nodes, not "
+                f"{shorten(concat)}."
+            )
+    return cells
 
 
 def write_genotype(cells: Mapping[str, Pairs]) -> str:
@@ -44,47 +60,66 @@ def write_genotype(cells: Mapping[str, Pairs]) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _read_json_fields(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SpaceError(f"the genotype is not a complete JSON object: {error}.") from None
-    return dict(document)
+def _name_fields(call: Call) -> dict[str, Any]:
+    """Return the fields of a call by name; None stands for a field that the genotype does not have."""
+    if len(call.arguments) > len(_FIELDS):
+        raise SpaceError(f"a genotype has the fields {', '.join(_FIELDS)}, not {len(call.arguments)} of them.")
+    fields = dict(zip(_FIELDS, call.arguments, strict=False))
+    if set(fields) & set(call.keywords):
+        raise SpaceError(f"the genotype gives {min(set(fields) & set(call.keywords))} twice.")
+    # Genotypes of AutoDL-Projects have the fields connectN and connects too, both None.
+    return fields | {name: value for name, value in call.keywords.items() if name in _FIELDS or value is not None}
 
 
-def _read_call_fields(text: str) -> dict[str, Any]:
-    try:
-        node = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError):
-        raise SpaceError(f"'{_shorten(text)}' is not of the form {_FORM}.") from None
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "Genotype" or node.args:
-        raise SpaceError(f"'{_shorten(text)}' is not of the form {_FORM}.")
-    return {str(keyword.arg): _read_literal(keyword.value) for keyword in node.keywords}
-
-
-def _read_literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_read_literal(item) for item in node.elts]
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | int):
-        return node.value
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [_read_literal(argument) for argument in node.args]
-        # The limit keeps range(10**9) in a damaged file from filling the memory.
-        if len(bounds) in (1, 2) and all(isinstance(bound, int) and abs(bound) < 100 for bound in bounds):
-            return list(range(*bounds))
-    raise SpaceError(f"a genotype holds lists, names, numbers and range(2, 6), not '{_shorten(ast.unparse(node))}'.")
-
-
-def _check_pairs(kind: str, value: Any) -> Pairs:
-    if not isinstance(value, list | tuple) or len(value) != 8:
+def _read_pairs(kind: str, value: Any) -> Pairs:
+    nodes = _split_nodes(kind, value)
+    if len(nodes) != len(_NODES):
         raise SpaceError(
-            f"the {kind} cell of a genotype has eight (operation, input) pairs, not {_shorten(str(value))}."
+            f"the {kind} cell of the genotype has {pluralize(len(nodes), 'node')}, and a cell of this space has four."
         )
-    for pair in value:
-        if not isinstance(pair, list | tuple) or [type(part) for part in pair] != [str, int]:
-            raise SpaceError(f"{pair!r} in the {kind} cell is not a pair (operation, input).")
-    return tuple((operation, source) for operation, source in value)
+    for node, pairs in zip(_NODES, nodes, strict=True):
+        if len(pairs) != 2:
+            inputs = pluralize(len(pairs), "input")
+            raise SpaceError(f"node {node} of the {kind} cell has {inputs}, and a node of this space has two.")
+        sources = [source for _, source in pairs]
+        for source in sources:
+            if not 0 <= source < node:
+                raise SpaceError(f"node {node} of the {kind} cell has input {source}: it can be 0 to {node - 1}.")
+        if sources[0] == sources[1]:
+            raise SpaceError(
+                f"node {node} of the {kind} cell has input {sources[0]} twice, and in this space the two inputs of a "
+                "node differ."
+            )
+    return tuple(pair for pairs in nodes for pair in pairs)
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+def _split_nodes(kind: str, value: Any) -> list[list[tuple[str, int]]]:
+    """Return the (operation, input) pairs of each node."""
+    if not isinstance(value, list):
+        raise SpaceError(f"the {kind} cell of a genotype is a list of (operation, input) pairs, not {shorten(value)}.")
+    if value and all(isinstance(item, list) and item and isinstance(item[0], list) for item in value):
+        return [[_read_pair(kind, pair) for pair in pairs] for pairs in value]
+    if value and all(_has_types(item, str, int, int) for item in value):
+        # FairDARTS writes (operation, node, input).
+        by_node: dict[int, list[tuple[str, int]]] = {node: [] for node in _NODES}
+        for operation, node, source in value:
+            by_node.setdefault(node, []).append((operation, source))
+        return [by_node[node] for node in sorted(by_node)]
+    pairs = [_read_pair(kind, item) for item in value]
+    if len(pairs) % 2:
+        raise SpaceError(
+            f"the {kind} cell of the genotype has {len(pairs)} (operation, input) pairs, and a cell of this space has "
+            "eight: two for each of four nodes."
+        )
+    return [pairs[i : i + 2] for i in range(0, len(pairs), 2)]
+
+
+def _read_pair(kind: str, item: Any) -> tuple[str, int]:
+    if not _has_types(item, str, int):
+        raise SpaceError(f"{shorten(item)} in the {kind} cell is not a pair (operation, input).")
+    return item[0], item[1]
+
+
+def _has_types(item: Any, *types: type) -> bool:
+    # The type itself, because True is an int.
+    return isinstance(item, list) and [type(part) for part in item] == list(types)

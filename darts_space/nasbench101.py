@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,14 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.cost import Block, Cost, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
-from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.errors import NotationError, SpaceError, describe_unknown_name
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.notation import clean_text, find_calls, find_literal, pick_single
+from zcpt.printing import shorten
 from zcpt.space import NetworkConfig
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
 STACKS = 3
 _KERNELS = {"conv3x3-bn-relu": 3, "conv1x1-bn-relu": 1}
+_FIELDS = ("matrix", "ops", "data_format")
+_OTHER_NAMES = {"module_adjacency": "matrix", "module_operations": "ops"}
+"""Name of a field in the published table -> its name in the published API."""
 _FORM = "ModelSpec(matrix=[[0, 1, ...], ...], ops=['input', 'conv3x3-bn-relu', ..., 'output'])"
 
 
@@ -67,7 +71,7 @@ class CellSpec:
             if not all(entry in (0, 1) for entry in row) or any(row[: source + 1]):
                 raise SpaceError(f"row {source} of the matrix must be 0 up to the diagonal and 0 or 1 after it.")
         if (self.ops[0], self.ops[-1]) != (INPUT, OUTPUT):
-            raise SpaceError(f"the labels of a cell go from '{INPUT}' to '{OUTPUT}', not {list(self.ops)}.")
+            raise SpaceError(f"the labels of a cell go from '{INPUT}' to '{OUTPUT}', not {shorten(list(self.ops))}.")
         for name in self.ops[1:-1]:
             if name not in OPERATIONS:
                 raise SpaceError(describe_unknown_name("operation", name, OPERATIONS))
@@ -142,39 +146,36 @@ class CellSpec:
         return ",".join(self.ops[vertex] for vertex in order) + ":" + "-".join(rows)
 
 
-def read_model_spec(text: str) -> CellSpec:
+def read_model_spec(given: object) -> CellSpec:
     """Read ``ModelSpec(matrix=..., ops=...)``, the call that builds a cell in NAS-Bench-101's own API.
 
-    The text is parsed by Python's grammar and never evaluated.
+    The text may be a line of a log or a Python file, and a mapping of the two fields is read too. Nothing is evaluated.
 
     Raises:
-        SpaceError: The text has another form, or the cell is invalid.
+        NotationError: There is no cell in the text.
+        SpaceError: The cell is invalid, or the text has several cells.
     """
-    form_error = SpaceError(f"'{text[:57] + '...' if len(text) > 60 else text}' is not of the form {_FORM}.")
-    try:
-        call = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise form_error from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "ModelSpec":
+    text = clean_text(given)
+    form_error = NotationError(f"'{shorten(text)}' is not of the form {_FORM}.")
+    calls = find_calls(text, "ModelSpec")
+    found = [(call.target, {**dict(zip(_FIELDS, call.arguments, strict=False)), **call.keywords}) for call in calls]
+    if not found:
+        document = find_literal(text, r"\{\s*[uU]?['\"](?:matrix|ops|module_)")
+        found = [("", document)] if isinstance(document, dict) else []
+    if not found:
         raise form_error
-    fields = {keyword.arg: keyword.value for keyword in call.keywords}
-    if call.args or len(call.keywords) != 2 or set(fields) != {"matrix", "ops"}:
+    fields = {_OTHER_NAMES.get(name, name): value for name, value in pick_single(found, "cells").items()}
+    matrix, ops = fields.get("matrix"), fields.get("ops")
+    if not set(fields) <= {*_FIELDS} or not isinstance(matrix, list) or not isinstance(ops, list):
         raise form_error
-    matrix = [_read_constants(row, int, form_error) for row in _read_items(fields["matrix"], form_error)]
-    return CellSpec.from_arrays(matrix, _read_constants(fields["ops"], str, form_error))
+    if not _has_only(str, ops) or not all(_has_only(int, row) for row in matrix):
+        raise form_error
+    return CellSpec.from_arrays(matrix, ops)
 
 
-def _read_items(node: ast.expr, form_error: SpaceError) -> list[ast.expr]:
-    if not isinstance(node, ast.List | ast.Tuple):
-        raise form_error
-    return node.elts
-
-
-def _read_constants(node: ast.expr, kind: type, form_error: SpaceError) -> list[Any]:
-    values = [item.value if isinstance(item, ast.Constant) else None for item in _read_items(node, form_error)]
-    if not all(type(value) is kind for value in values):
-        raise form_error
-    return values
+def _has_only(kind: type, items: Any) -> bool:
+    # The type itself, because True is an int.
+    return isinstance(items, list) and all(type(item) is kind for item in items)
 
 
 def write_model_spec(spec: CellSpec) -> str:

@@ -36,6 +36,7 @@ from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, BlockPrice
 from zcpt.errors import SpaceError
 from zcpt.layers import DropPathNetwork
+from zcpt.printing import shorten
 from zcpt.space import (
     AllowedCandidates,
     CellGraph,
@@ -227,11 +228,13 @@ class NasBench1Shot1(SearchSpace):
 
     def check(self, architecture: Architecture) -> None:
         if architecture.space != self.name:
-            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+            raise SpaceError(
+                f"the architecture belongs to space '{shorten(architecture.space)}', not to '{self.name}'."
+            )
         choices = {choice.name: choice for choice in self.choices}
         for name, kept in architecture.kept.items():
             if name not in choices:
-                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {name}.")
+                raise SpaceError(f"the architecture is not one of space '{self.name}': it has {shorten(name)}.")
             check_kept(choices[name], kept)
         needed = self._list_live_choices(architecture.kept)
         for name in choices:

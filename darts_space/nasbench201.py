@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
 from zcpt.architecture import Architecture, Choice
 from zcpt.cost import Block, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
-from zcpt.errors import SpaceError
+from zcpt.errors import NotationError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.notation import clean_text, pick_single, read_literal
+from zcpt.printing import shorten
 from zcpt.space import CellGraph, NetworkConfig, PublishedSettings, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 
@@ -24,6 +26,12 @@ CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
 FED_ZEROS = ("nor_conv_1x1", "nor_conv_3x3")
 """Candidates that the published code computes on zeros while their weight is 0 (see ``Mixture.feed_zeros``)."""
+# The quantifier keeps the time to read a long text proportional to its length.
+_CELL = re.compile(
+    r"(?<![|+])"
+    + r"\+".join(r"\|" + "".join(rf"([^|~+\s]{{1,60}})~{i}\|" for i in range(node)) for node in (1, 2, 3))
+    + r"(?![|+])"
+)
 STAGES = 3
 """Stages of cells of one width and size; a residual block leads to the next stage."""
 
@@ -31,6 +39,13 @@ STAGES = 3
 def edge_name(node: int, source: int) -> str:
     """Return the name of the choice of an edge's operation."""
     return f"node{node}/edge{source}"
+
+
+def _list_sources(node: object) -> list[int] | None:
+    """Return the inputs of a node from its (operation, input) pairs; None if it is no list of such pairs."""
+    if not isinstance(node, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in node):
+        return None
+    return [source for operation, source in node if isinstance(operation, str)]
 
 
 @dataclass(frozen=True)
@@ -213,15 +228,21 @@ class NasBench201(SearchSpace):
         return (operation_block(candidate, cell.out_channels, 1, cell.input_size) for cell in cells)
 
     def parse(self, text: str) -> Architecture:
-        """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
-        nodes = [re.findall(r"([^|~+]+)~(\d+)\|", part) for part in text.strip().split("+")]
-        expected = [[source for n, source in EDGES if n == node] for node in (1, 2, 3)]
-        # Write the match again and compare: ``findall`` skips characters that do not match.
-        rendered = "+".join("|" + "".join(f"{op}~{i}|" for op, i in node) for node in nodes)
-        if rendered != text.strip() or [[int(i) for _, i in node] for node in nodes] != expected:
-            raise SpaceError(f"'{text.strip()}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+        """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, also in a longer text such as ``Structure(4 nodes with ...)``.
+
+        The list of the nodes' (operation, input) pairs is read too.
+        """
+        text = clean_text(text)
+        found = [("", match.groups()) for match in _CELL.finditer(text)]
+        if not found and text.startswith(("[", "(")):
+            nodes = read_literal(text)
+            if [_list_sources(node) for node in nodes] == [[0], [0, 1], [0, 1, 2]]:
+                found = [("", tuple(operation for node in nodes for operation, _ in node))]
+        if not found:
+            raise NotationError(f"'{shorten(text)}' is not of the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2|.")
+        operations = pick_single(found, "cells")
         kept = {}
-        for (node, source), operation in zip(EDGES, (op for n in nodes for op, _ in n), strict=True):
+        for (node, source), operation in zip(EDGES, operations, strict=True):
             kept[edge_name(node, source)] = (operation,)
         architecture = Architecture(self.name, kept)
         self.check(architecture)

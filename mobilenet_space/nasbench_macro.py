@@ -9,7 +9,9 @@ from torch import nn
 from mobilenet_space.blocks import IDENTITY, Layer
 from mobilenet_space.chain import ChainSpace, Skeleton, Stage, build_stage_layers, layer_name
 from zcpt.architecture import Architecture, Choice
-from zcpt.errors import SpaceError
+from zcpt.errors import NotationError
+from zcpt.notation import clean_text
+from zcpt.printing import shorten
 from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
 
 CANDIDATES = (IDENTITY, "mb_k3_e3", "mb_k5_e6")
@@ -47,13 +49,14 @@ class NasBenchMacro(ChainSpace):
         return Skeleton(stem, (), build_stage_layers(stem, stages), HEAD_CHANNELS // STEM_CHANNELS * config.channels)
 
     def parse(self, text: str) -> Architecture:
-        """Read the benchmark's eight digits, for example ``22212220``."""
-        text = text.strip()
-        if not re.fullmatch(f"[012]{{{LAYERS}}}", text):
+        """Read the benchmark's eight digits, for example ``22212220``, also as the list of its numbers."""
+        text = clean_text(text)
+        digits = re.sub(r"[\s,]+", "", text.strip("[]() ")) if "," in text else text
+        # The published table writes an m before the digits.
+        if not re.fullmatch(f"m?[012]{{{LAYERS}}}", digits):
             meanings = ", ".join(f"{digit} for {name}" for digit, name in enumerate(CANDIDATES))
-            shown = text if len(text) <= 60 else text[:57] + "..."
-            raise SpaceError(f"'{shown}' is not of the form 22212220: eight digits, {meanings}.")
-        return self._build_architecture([CANDIDATES[int(digit)] for digit in text])
+            raise NotationError(f"'{shorten(text)}' is not of the form 22212220: eight digits, {meanings}.")
+        return self._build_architecture([CANDIDATES[int(digit)] for digit in digits[-LAYERS:]])
 
     def format(self, architecture: Architecture) -> str:
         self.check(architecture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 from mobilenet_space.blocks import IDENTITY, MB_CONVS, Layer
 from mobilenet_space.chain import ChainSpace, Skeleton, Stage, build_stage_layers, layer_name
 from zcpt.architecture import Architecture, Choice
-from zcpt.errors import SpaceError, describe_unknown_name
+from zcpt.errors import NotationError, SpaceError, describe_unknown_name
+from zcpt.notation import clean_text
 from zcpt.space import NetworkConfig, PublishedSettings, WidthDepth
 from zcpt.supernet import Supernet
 
@@ -98,9 +100,10 @@ class Proxyless(ChainSpace):
 
     def parse(self, text: str) -> Architecture:
         """Read 21 words, ``k3_e6`` or ``skip``, or the 21 numbers of the published code (-1 is ``skip``)."""
-        words = text.split()
+        text = clean_text(text)
+        words = [word.strip("'\" \n") for word in text.strip("[]() ").split(",")] if "," in text else text.split()
         if len(words) != len(self.choices):
-            raise SpaceError(
+            raise NotationError(
                 f"an architecture of space 'proxyless' is {len(self.choices)} words such as 'k5_e3' and 'skip', "
                 f"one for each layer, not {len(words)}."
             )
@@ -120,5 +123,6 @@ def _parse_operation(word: str) -> str:
     numbers = {str(index): name for index, name in enumerate(CANDIDATES[:-1])} | {"-1": IDENTITY}
     operations = {word: name for name, word in WORDS.items()} | numbers
     if word not in operations:
-        raise SpaceError(describe_unknown_name("operation", word, operations))
+        is_word = re.fullmatch(r"-?\d{1,3}|skip|k\d+_e\d+", word)
+        raise (SpaceError if is_word else NotationError)(describe_unknown_name("operation", word, operations))
     return operations[word]

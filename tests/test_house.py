@@ -17,9 +17,10 @@ PACKAGES = ("zcpt", "darts_space", "mobilenet_space", "train", "benchmarks", "sc
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 LAYERS = (
+    "zcpt.printing",
     "zcpt._version zcpt.errors",
-    "zcpt._startup zcpt.printing zcpt.progress",
-    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items",
+    "zcpt._startup zcpt.progress",
+    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
     "zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
     "zcpt.supernet",

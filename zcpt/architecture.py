@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from zcpt.errors import SpaceError, describe_unknown_name, shorten
+from zcpt.errors import SpaceError, describe_unknown_name
 from zcpt.files import parse_json
+from zcpt.printing import shorten
 
 SCHEMA = 1
 """Version of the format of ``architecture.json``."""
@@ -159,6 +160,12 @@ def _read_choices(choices: object, source: str) -> dict[str, tuple[str, ...]]:
     return {choice: tuple(names) for choice, names in choices.items()}
 
 
+def check_space_name(architecture: Architecture, space: str) -> None:
+    """Raise SpaceError unless an architecture belongs to the space of this name."""
+    if architecture.space != space:
+        raise SpaceError(f"the architecture belongs to space '{shorten(architecture.space)}', not to '{space}'.")
+
+
 def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
     """Raise SpaceError unless ``kept`` is as many different selectable candidates as ``choice`` keeps."""
     for candidate in kept:
@@ -166,4 +173,4 @@ def check_kept(choice: Choice, kept: tuple[str, ...]) -> None:
         if candidate in choice.not_selectable:
             raise SpaceError(f"no architecture keeps '{candidate}' at {choice.name}.")
     if len(set(kept)) != choice.keep or len(kept) != choice.keep:
-        raise SpaceError(f"{choice.name} keeps {choice.keep} of its candidates, not {list(kept)}.")
+        raise SpaceError(f"{choice.name} keeps {choice.keep} of its candidates, not {shorten(list(kept))}.")

@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable, Mapping
 
+from zcpt.printing import shorten
+
 
 class ZcptError(Exception):
     """Base class of errors caused by user input. The command line prints the message and exits with code 2."""
@@ -17,6 +19,10 @@ class ConfigError(ZcptError):
 
 class SpaceError(ZcptError):
     """An unknown search space or choice, or an architecture that does not belong to the space."""
+
+
+class NotationError(SpaceError):
+    """A text that is not in the notation of a space at all; the message may quote the beginning of the text."""
 
 
 class ProxyError(ZcptError):
@@ -64,19 +70,6 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 _MAX_LISTED = 20
 """Number of known names that a message lists at most."""
-
-
-def escape(text: object) -> str:
-    """Return a text on one line: control characters, line breaks and undecodable bytes as escapes such as \\n."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-
-
-def shorten(text: object, limit: int = 60) -> str:
-    """Return a text for a message: escaped, and cut to ``limit`` characters."""
-    given = str(text)
-    # Only what can be shown is escaped: the text may have millions of characters.
-    shown = escape(given[: limit + 1])
-    return shown if len(given) <= limit and len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:

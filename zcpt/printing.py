@@ -31,6 +31,14 @@ def _escape_character(character: str) -> str:
     return _SHORT.get(character, short)
 
 
+def shorten(value: object, limit: int = 60) -> str:
+    """Return a value for a message, escaped and cut to ``limit`` characters."""
+    text = str(value)
+    # Only what can be shown is escaped: the text may have millions of characters.
+    shown = escape_text(text[: limit + 1])
+    return shown if len(text) <= limit and len(shown) <= limit else shown[: limit - 3] + "..."
+
+
 def quote_words(words: Iterable[str]) -> str:
     r"""Return a command that a shell splits into these words, on one line of printable characters.
 

@@ -15,6 +15,7 @@ from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, BlockPrice, Cost, sum_costs
 from zcpt.errors import ConfigError, SpaceError, refuse_old_names
 from zcpt.options import pluralize
+from zcpt.printing import shorten
 from zcpt.supernet import Supernet
 
 
@@ -303,11 +304,13 @@ class SearchSpace(ABC):
     def check(self, architecture: Architecture) -> None:
         """Raise SpaceError unless the architecture is of this space, complete, and has known candidates only."""
         if architecture.space != self.name:
-            raise SpaceError(f"the architecture belongs to space '{architecture.space}', not to '{self.name}'.")
+            raise SpaceError(
+                f"the architecture belongs to space '{shorten(architecture.space)}', not to '{self.name}'."
+            )
         missing = sorted({choice.name for choice in self.choices} - set(architecture.kept))
         extra = sorted(set(architecture.kept) - {choice.name for choice in self.choices})
         if missing or extra:
-            reason = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which is not a choice of the space"
+            reason = f"lacks {missing[0]}" if missing else f"has {shorten(extra[0])}, which is no choice of the space"
             raise SpaceError(f"the architecture is not one of space '{self.name}': it {reason}.")
         for choice in self.choices:
             check_kept(choice, architecture.kept[choice.name])

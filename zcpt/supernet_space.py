@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, BlockPrice, count_parameters, measure_cost
-from zcpt.errors import SpaceError
+from zcpt.errors import NotationError, SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
 from zcpt.mixture import Mixture
+from zcpt.notation import clean_text
+from zcpt.printing import shorten
 from zcpt.space import CellGraph, CheapestFinder, NetworkConfig, PublishedSettings, SearchSpace
 from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
 
@@ -87,16 +90,22 @@ class SupernetSpace(SearchSpace):
 
     def parse(self, text: str) -> Architecture:
         """Read ``choice=candidate, choice=candidate``."""
+        text = clean_text(text)
         kept: dict[str, tuple[str, ...]] = {}
-        for part in text.strip().split(", "):
+        for part in re.split(r",\s+", text):
             name, sign, candidates = part.partition("=")
             if not sign or name in kept:
-                example = ", ".join(f"{c.name}={'+'.join(c.selectable[: c.keep])}" for c in self.choices)
-                raise SpaceError(f"'{text.strip()}' is not of the form {example}.")
+                raise self._build_form_error(text)
             kept[name] = tuple(candidates.split("+"))
+        if not kept.keys() & {choice.name for choice in self.choices}:
+            raise self._build_form_error(text)
         architecture = Architecture(self.name, kept)
         self.check(architecture)
         return architecture
+
+    def _build_form_error(self, text: str) -> NotationError:
+        example = ", ".join(f"{choice.name}={'+'.join(choice.selectable[: choice.keep])}" for choice in self.choices)
+        return NotationError(f"'{shorten(text)}' is not of the form {shorten(example, 200)}.")
 
     def format(self, architecture: Architecture) -> str:
         """Write ``choice=candidate, choice=candidate``."""

@@ -107,7 +107,7 @@ def test_the_notation_is_the_call_of_the_published_api() -> None:
         ("ModelSpec(", "Genotype(", "is not of the form ModelSpec"),
         ("ModelSpec(", "ModelSpec(print('run'), ", "is not of the form ModelSpec"),
         ("ModelSpec(", "ModelSpec(ops=['input'], ", "is not of the form ModelSpec"),
-        ("ModelSpec(", "api.ModelSpec(", "is not of the form ModelSpec"),
+        ("ModelSpec(", "api.Model(", "is not of the form ModelSpec"),
         ("matrix=", "matrices=", "is not of the form ModelSpec"),
         ("['input'", "[__import__('os')", "is not of the form ModelSpec"),
         ("[0, 1, 1, 1, 0, 1, 0]", "[0, True, 1, 1, 0, 1, 0]", "is not of the form ModelSpec"),

@@ -99,7 +99,7 @@ def test_the_notation_is_read_and_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2221222", "222122200", "22212223", "m22212220", "2221 2220", "\u06622212220", "9" * 99]
+    "text", ["", "2221222", "222122200", "22212223", "mm22212220", "n22212220", "2221 2220", "\u06622212220", "9" * 99]
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(SpaceError, match="is not of the form 22212220: eight digits, 0 for identity, 1 for mb_k3_e3"):

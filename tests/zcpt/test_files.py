@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from zcpt import ConfigError, SpaceError
-from zcpt.errors import describe_unknown_name, escape, shorten
 from zcpt.files import create_folder, describe_yaml_error, parse_json, read_json, to_json_text, write_atomically
 
 
@@ -97,11 +96,3 @@ def test_a_json_document_that_cannot_be_read_is_refused_with_the_reason(text: st
 
 def test_a_json_document_with_a_byte_order_mark_is_read() -> None:
     assert parse_json("\ufeff[1]", "x") == parse_json("\ufeff[1]".encode(), "x") == [1]
-
-
-def test_a_text_in_a_message_is_on_one_line_and_short() -> None:
-    assert escape("a\nb\x1b[31m\u202e\udc80é") == "a\\nb\\x1b[31m\\u202e\\udc80é"
-    assert shorten("x" * 60) == "x" * 60
-    assert shorten("x" * 61) == "x" * 57 + "..."
-    assert shorten("\n" * 10**6) == "\\n" * 28 + "\\..."
-    assert len(describe_unknown_name("proxy", "\x1b" * 10**6, ["naswot"])) < 200

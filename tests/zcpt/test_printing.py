@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zcpt.printing import escape_text, print_lines, quote_words
+from zcpt.errors import describe_unknown_name
+from zcpt.printing import escape_text, print_lines, quote_words, shorten
 
 NAMES = [
     "runs/a",
@@ -68,3 +69,10 @@ def test_what_the_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatc
 def test_lines_end_with_one_newline(capsys: pytest.CaptureFixture[str]) -> None:
     print_lines("a", "b")
     assert capsys.readouterr().out == "a\nb\n"
+
+
+def test_a_text_in_a_message_is_on_one_line_and_short() -> None:
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 61) == "x" * 57 + "..."
+    assert shorten("\n" * 10**6) == "\\n" * 28 + "\\..."
+    assert len(describe_unknown_name("proxy", "\x1b" * 10**6, ["naswot"])) < 200
