@@ -6,7 +6,7 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import partial
@@ -24,27 +24,72 @@ from zcpt.options import format_flag, parse_number
 _METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
 
 
-def add_options(parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = ()) -> None:
+Groups = Mapping[str, Sequence[str]]
+"""Title of a group of flags in the help -> the fields whose flags it has."""
+
+
+def add_options(
+    parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = (), groups: Groups | None = None
+) -> None:
     """Add a flag for every field of a dataclass of settings.
 
     A flag that is not typed leaves no attribute in the namespace, so that presets, recipes and spaces can supply the
     default.
+
+    Args:
+        parser: Parser of the command.
+        settings: The dataclass.
+        skip: Fields without a flag.
+        groups: Groups of the help, in this order; fields of no group follow under 'further settings'.
     """
-    hints = get_type_hints(settings)
-    for field in fields(settings):
-        if field.name in skip:
-            continue
-        hint = hints[field.name]
-        arguments: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
-        shown = field.metadata["shown"]
-        arguments["help"] = (field.metadata["help"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
-        if hint is bool:
-            arguments["action"] = argparse.BooleanOptionalAction
-        else:
-            read = field.metadata["read"] or (str if get_args(hint) else hint)
-            arguments["type"] = partial(_read_value, read) if field.metadata["read"] else read
-            arguments["metavar"] = "|".join(get_args(hint)) or _METAVARS[read]
-        parser.add_argument(format_flag(field.name), **arguments)
+    groups = groups or {}
+    grouped = {name: title for title, names in groups.items() for name in names}
+    names = [field.name for field in fields(settings) if field.name not in skip]
+    titles = [title for title in groups if any(grouped.get(name) == title for name in names)]
+    containers = {title: parser.add_argument_group(title) for title in titles}
+    for name in names:
+        if name not in grouped and "" not in containers:
+            containers[""] = parser.add_argument_group("further settings")
+        _add_option(containers[grouped.get(name, "")], settings, name)
+
+
+def _add_option(container: argparse._ArgumentGroup, settings: type[Any], name: str) -> None:
+    """Add the flag of one field."""
+    hint, metadata = get_type_hints(settings)[name], settings.__dataclass_fields__[name].metadata
+    arguments: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    shown = metadata["shown"]
+    if hint is bool:
+        arguments["action"] = argparse.BooleanOptionalAction
+        shown = {"True": format_flag(name), "False": format_flag(f"no_{name}")}.get(shown, shown)
+    else:
+        read = metadata["read"] or (str if get_args(hint) else hint)
+        arguments["type"] = partial(_read_value, _READERS.get(read, read))
+        arguments["metavar"] = "|".join(get_args(hint)) or _METAVARS[read]
+    arguments["help"] = (metadata["help"] + (f" (default: {shown})" if shown else "")).replace("%", "%%")
+    container.add_argument(format_flag(name), **arguments)
+
+
+def read_integer(text: str) -> int:
+    """Read a whole number; ValueError with a sentence for the user if it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"'{_shorten_value(text)}' is no whole number: write it like 10") from None
+
+
+def read_float(text: str) -> float:
+    """Read a number; ValueError with a sentence for the user if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"'{_shorten_value(text)}' is no number: write it like 0.025 or 3e-4") from None
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {int: read_integer, float: read_float}
+
+
+def _shorten_value(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _read_value(read: Callable[[str], Any], text: str) -> Any:

@@ -1,20 +1,21 @@
-"""Parser of the command line: sub-commands, YAML files of flags, nearest names in errors."""
+"""Parser of the command line: sub-commands, files of flags, and hints for what is unknown."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import pkgutil
+import re
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-import yaml
-
 import zcpt
+from zcpt.cli._flag_files import make_words, read_flag_file
+from zcpt.cli._flag_names import COMMANDS as FOREIGN_COMMANDS
+from zcpt.cli._flag_names import describe_unknown_flag
 from zcpt.errors import ConfigError, describe_unknown_name
-from zcpt.files import describe_yaml_error, read_text
 from zcpt.options import format_flag
 from zcpt.search import RENAMED_SETTINGS
 
@@ -40,6 +41,11 @@ _COMMANDS = {
 
 _log = logging.getLogger(__name__)
 
+_EPILOG = """\
+'zcpt COMMAND --help' shows the flags of a command. A first search, of ten seconds:
+  zcpt search --space nasbench201 --dataset digits --channels 8 --layers 2 --proposals 3 --validation-batches 10
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -54,23 +60,58 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises:
         ConfigError: A command, flag or value is unknown.
+        SystemExit: Help or the version was printed.
     """
-    parser = _Parser("zcpt", description="Differentiable architecture search without training the supernet.")
-    parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     words = _join_command([_normalise_flag(word) for word in arguments])
-    if words and not words[0].startswith("-") and words[0] not in _COMMANDS:
-        raise ConfigError(describe_unknown_name("command", words[0], _COMMANDS, "zcpt --help"))
+    name = words[0] if words and words[0] in _COMMANDS else ""
+    parser, command = _build_parsers(name)
+    if not words:
+        parser.print_help()
+        parser.exit()
+    if not name and not words[0].startswith("-"):
+        raise ConfigError(_describe_unknown_command(words[0]))
+    _check_dashes(command, words)
+    args, extra = parser.parse_known_args(_insert_file_flags(words, name, command))
+    if extra:
+        _refuse_word(command, name, extra[0])
+    return args
+
+
+def _build_parsers(name: str) -> tuple[_Parser, argparse.ArgumentParser]:
+    """Build the parser of the program, and that of one command; without a command the program's own in its place."""
+    parser = _Parser(
+        "zcpt",
+        description="Differentiable architecture search without training the supernet.",
+        usage="zcpt COMMAND [FLAGS]",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     chosen: argparse.ArgumentParser = parser
-    for name, (module, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if name in words[:1]:  # importing only this command keeps 'zcpt list' and '--help' fast
+    for other, (module, summary) in _COMMANDS.items():
+        command = commands.add_parser(other, help=summary, description=summary, allow_abbrev=False)
+        if other == name:  # importing only this command keeps 'zcpt list' and '--help' fast
             _add_command_arguments(command, pkgutil.resolve_name(module))
             chosen = command
-    args, extra = parser.parse_known_args(_insert_yaml_flags(words))
-    if extra:
-        _refuse_word(chosen, extra[0])
-    return args
+    return parser, chosen
+
+
+def build_command_parser(name: str) -> argparse.ArgumentParser:
+    """Build the parser of one command."""
+    return _build_parsers(name)[1]
+
+
+def list_commands() -> dict[str, str]:
+    """Return the commands, such as 'benchmark search', with a line on each."""
+    return {name: summary for name, (_, summary) in _COMMANDS.items()}
+
+
+def list_flags(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """Return the flags of a parser, but for the request of help, with their actions."""
+    actions = [action for action in parser._actions if action.dest != "help"]
+    return {flag: action for action in actions for flag in action.option_strings}
 
 
 class _Command(Protocol):
@@ -84,26 +125,61 @@ class _Command(Protocol):
 
 
 def _add_command_arguments(command: argparse.ArgumentParser, module: _Command) -> None:
-    command.add_argument("-c", action="append", metavar="FILE", help="YAML file of flags; the command line wins")
+    command.add_argument(
+        "-c",
+        action="append",
+        metavar="FILE",
+        help="YAML file of flags, or the settings of a run, its config.json or args.yaml; the command line wins",
+    )
     module.add_arguments(command)
+    operands = [str(action.metavar or action.dest) for action in command._actions if not action.option_strings]
+    command.usage = " ".join([command.prog, "[FLAGS]", *operands])
     command.set_defaults(run=module.run)
 
 
 def _join_command(words: list[str]) -> list[str]:
     """Join a command of two words: ["benchmark", "search", ...] becomes ["benchmark search", ...].
 
+    'zcpt help search' becomes 'zcpt search --help', and 'zcpt version' 'zcpt --version', as in other programs.
+
     Raises:
-        ConfigError: The second word is missing or unknown.
+        ConfigError: The second word is unknown.
+        SystemExit: The help of a group of commands was printed.
     """
-    kinds = [name.split()[1] for name in _COMMANDS if words and name.startswith(f"{words[0]} ")]
+    if words[:1] == ["help"]:
+        return _join_command([*words[1:], "--help"])
+    if words == ["version"]:
+        return ["--version"]
+    kinds = {name.split()[1]: summary for name, summary in list_commands().items() if name.split()[:-1] == words[:1]}
     if not kinds:
         return words
-    if words[1:] == ["--help"]:
-        return words[1:]
-    kind = words[1] if words[1:] and not words[1].startswith("-") else ""
+    if words[1:] in ([], ["--help"], ["-h"], ["help"]):
+        _print_group_help(words[0], kinds)
+    kind = words[1]
     if kind not in kinds:
-        raise ConfigError(describe_unknown_name(f"kind of {words[0]}", kind, kinds, "zcpt --help"))
+        described = describe_unknown_name(f"kind of {words[0]}", kind, kinds)
+        raise ConfigError(f"{described} ('zcpt {words[0]} --help' lists all of them)")
     return [f"{words[0]} {kind}", *words[2:]]
+
+
+def _print_group_help(group: str, kinds: dict[str, str]) -> NoReturn:
+    parser = _Parser(f"zcpt {group}", usage=f"zcpt {group} KIND [FLAGS]", add_help=False)
+    commands = parser.add_subparsers(metavar="KIND", title="kinds")
+    for kind, summary in kinds.items():
+        commands.add_parser(kind, help=summary)
+    parser.epilog = f"'zcpt {group} KIND --help' shows the flags of one."
+    parser.print_help()
+    parser.exit()
+
+
+def _describe_unknown_command(word: str) -> str:
+    if word.lower() in FOREIGN_COMMANDS:
+        return (
+            f"unknown command '{word}': use 'zcpt {FOREIGN_COMMANDS[word.lower()]}'. ('zcpt --help' lists all of them)"
+        )
+    if word.startswith(_LONG_DASHES):
+        return _describe_long_dash(word)
+    return describe_unknown_name("command", word, {name.split()[0] for name in _COMMANDS}, "zcpt --help")
 
 
 _RENAMED_FLAGS = {format_flag(old): format_flag(new) for old, new in RENAMED_SETTINGS.items()}
@@ -122,40 +198,69 @@ def _normalise_flag(word: str) -> str:
     return name + equals + value
 
 
-def _refuse_word(parser: argparse.ArgumentParser, word: str) -> NoReturn:
-    """Raise ConfigError for a word that argparse did not consume, with the nearest flag."""
+_LONG_DASHES = ("\u2013", "\u2014", "\u2212")
+"""En dash, em dash and minus sign: text processors write them in place of '--'."""
+
+
+def _check_dashes(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Raise ConfigError for a flag with one dash, which argparse would read as -c with a value: -channels, -cutout."""
+    flags = list_flags(parser)
+    for word in words:
+        name = "-" + word.partition("=")[0].replace("_", "-")
+        if re.match(r"-\w", word) and name in flags:
+            parser.error(f"unknown flag '{word}': flags have two dashes, '{name}'")
+
+
+def _describe_long_dash(word: str) -> str:
+    return f"'{word}' begins with a long dash, as of a text processor: type '--{word.lstrip(''.join(_LONG_DASHES))}'"
+
+
+_EXAMPLES = {"search": "--space NAME or --dataset NAME", "train": "--arch FILE", "latency": "--space NAME"}
+"""Command -> a flag whose value is easily given without it."""
+
+
+def _refuse_word(parser: argparse.ArgumentParser, command: str, word: str, source: str = "") -> NoReturn:
+    """Raise ConfigError for a word that argparse did not consume, with what to type instead."""
     name = word.partition("=")[0]
+    if name.startswith(_LONG_DASHES):
+        parser.error(_describe_long_dash(name))
     if not name.startswith("-"):
-        parser.error(f"'{word}' is not expected here")
-    flags = [option for action in parser._actions for option in action.option_strings]
-    near = difflib.get_close_matches(name, flags, n=1, cutoff=0.5)
-    parser.error(f"unknown flag '{name}'" + (f": did you mean '{near[0]}'?" if near else ""))
+        example = f": every value follows its flag, such as {_EXAMPLES[command]}" if command in _EXAMPLES else ""
+        parser.error(f"'{word}' is not expected here{example}")
+    flags_of_commands = {other: list(list_flags(build_command_parser(other))) for other in _COMMANDS}
+    flags_of_commands.setdefault(command, list(list_flags(parser)))
+    hint = describe_unknown_flag(name, command, flags_of_commands)
+    parser.error((source or f"unknown flag '{name}'") + (f": {hint}" if hint else ""))
 
 
-def _insert_yaml_flags(words: list[str]) -> list[str]:
-    """Insert the flags of YAML files before those of the command line: of a repeated flag argparse keeps the last."""
-    command = [word for word in words[:1] if word in _COMMANDS]
-    finder = _Parser(" ".join(["zcpt", *command]), add_help=False, allow_abbrev=False)
+def _insert_file_flags(words: list[str], name: str, command: argparse.ArgumentParser) -> list[str]:
+    """Insert the flags of files before those of the command line: of a repeated flag argparse keeps the last."""
+    finder = _Parser(command.prog, add_help=False, allow_abbrev=False)
     finder.add_argument("-c", action="append", default=[])
-    files, _ = finder.parse_known_args(words)
-    return words[:1] + [word for path in files.c for word in _read_yaml_flags(Path(path))] + words[1:]
+    files = [Path(file) for file in finder.parse_known_args(words)[0].c]
+    inserted = [word for path in files for word in _read_file_words(path, name, command)]
+    return words[:1] + inserted + words[1:]
 
 
-def _read_yaml_flags(path: Path) -> list[str]:
-    """Read a YAML file of flags: {proposals: 3, flip: false} becomes ["--proposals", "3", "--no-flip"]."""
+def _read_file_words(path: Path, name: str, command: argparse.ArgumentParser) -> list[str]:
+    """Return the words of the command line that a file of flags stands for; ConfigError names the file."""
+    actions = {flag: action for flag, action in list_flags(command).items() if flag != "-c"}
+    words: dict[str, list[str]] = {}
+    for key, node in read_flag_file(path, name, actions):
+        flag = _normalise_flag(format_flag(key))
+        if flag not in actions:
+            _refuse_word(command, name, flag, source=f"{path} has an unknown key '{key}'")
+        if flag in words:
+            raise ConfigError(f"{path} has '{key}' twice: leave one of the two lines out.")
+        words[flag] = make_words(flag, node, actions[flag], f"'{key}' in {path}")
+    found = [word for flag_words in words.values() for word in flag_words]
+    probe = _Parser(command.prog, add_help=False, allow_abbrev=False)
+    for action in actions.values():
+        optional = copy(action)
+        optional.required = False
+        probe._add_action(optional)
     try:
-        values = yaml.safe_load(read_text(path, "give -c a YAML file of flags")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {describe_yaml_error(error)}.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must contain a mapping of flags to values, such as 'proposals: 10'.")
-    flags: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, bool):
-            flags.append(format_flag(str(name)) if value else format_flag(f"no_{name}"))
-        elif value is not None:  # null means the default, as if the line were missing
-            flags += [
-                _normalise_flag(format_flag(str(name))),
-                ",".join(map(str, value)) if isinstance(value, list) else str(value),
-            ]
-    return flags
+        probe.parse_args(found)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return found
