@@ -88,6 +88,12 @@ def read_float(text: str) -> float:
 _READERS: dict[Any, Callable[[str], Any]] = {int: read_integer, float: read_float}
 
 
+def parse_integer(text: str) -> int:
+    """Parse the value of a flag as a whole number."""
+    number: int = _read_value(read_integer, text)
+    return number
+
+
 def _shorten_value(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -116,8 +122,9 @@ def refuse_flags_of_resumed_run(args: argparse.Namespace, names: Iterable[str]) 
             raise ConfigError(f"--resume uses the settings of {args.resume}: leave out {format_flag(name)}.")
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+def add_data_arguments(command: argparse.ArgumentParser) -> None:
     """Add the flags for the data set and the device."""
+    parser = command.add_argument_group("images and device")
     parser.add_argument("--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn or folder:PATH")
     parser.add_argument(
         "--data-dir", type=Path, metavar="PATH", help="folder of torchvision's data sets (default: data)"

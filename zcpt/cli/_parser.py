@@ -49,6 +49,9 @@ _EPILOG = """\
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        switch = re.fullmatch(r"argument (\S+): ignored explicit argument .*", message)
+        if switch:
+            message = f"{switch[1].replace('/', ' or ')} stands alone, without '=' and a value"
         raise ConfigError(f"{message.rstrip('.')} ('{self.prog} --help' shows all flags).")
 
 
@@ -88,10 +91,12 @@ def _build_parsers(name: str) -> tuple[_Parser, argparse.ArgumentParser]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands", prog="zcpt")
     chosen: argparse.ArgumentParser = parser
     for other, (module, summary) in _COMMANDS.items():
-        command = commands.add_parser(other, help=summary, description=summary, allow_abbrev=False)
+        command = commands.add_parser(
+            other, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
         if other == name:  # importing only this command keeps 'zcpt list' and '--help' fast
             _add_command_arguments(command, pkgutil.resolve_name(module))
             chosen = command
@@ -125,12 +130,9 @@ class _Command(Protocol):
 
 
 def _add_command_arguments(command: argparse.ArgumentParser, module: _Command) -> None:
-    command.add_argument(
-        "-c",
-        action="append",
-        metavar="FILE",
-        help="YAML file of flags, or the settings of a run, its config.json or args.yaml; the command line wins",
-    )
+    settings = {"zcpt search": ", or config.json of a run", "zcpt train": ", or args.yaml of a training"}
+    help_files = f"YAML file of flags{settings.get(command.prog, '')}; the command line wins"
+    command.add_argument("-c", action="append", metavar="FILE", help=help_files)
     module.add_arguments(command)
     operands = [str(action.metavar or action.dest) for action in command._actions if not action.option_strings]
     command.usage = " ".join([command.prog, "[FLAGS]", *operands])
@@ -224,7 +226,7 @@ def _refuse_word(parser: argparse.ArgumentParser, command: str, word: str, sourc
     name = word.partition("=")[0]
     if name.startswith(_LONG_DASHES):
         parser.error(_describe_long_dash(name))
-    if not name.startswith("-"):
+    if not name.startswith("-") or name == "--":
         example = f": every value follows its flag, such as {_EXAMPLES[command]}" if command in _EXAMPLES else ""
         parser.error(f"'{word}' is not expected here{example}")
     flags_of_commands = {other: list(list_flags(build_command_parser(other))) for other in _COMMANDS}
@@ -255,7 +257,7 @@ def _read_file_words(path: Path, name: str, command: argparse.ArgumentParser) ->
         words[flag] = make_words(flag, node, actions[flag], f"'{key}' in {path}")
     found = [word for flag_words in words.values() for word in flag_words]
     probe = _Parser(command.prog, add_help=False, allow_abbrev=False)
-    for action in actions.values():
+    for action in dict.fromkeys(actions.values()):
         optional = copy(action)
         optional.required = False
         probe._add_action(optional)

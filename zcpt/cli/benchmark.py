@@ -11,7 +11,8 @@ from typing import Any
 from train.data import ImageData, build_scoring_batches, load_data
 from zcpt.baselines import get_operation_score, list_operation_scores
 from zcpt.batches import compute_fingerprint
-from zcpt.cli._options import add_data_arguments, add_options, get_given_options, pick_device
+from zcpt.cli._options import add_data_arguments, add_options, get_given_options, parse_integer, pick_device
+from zcpt.cli.search import GROUPS
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.options import pluralize
@@ -58,8 +59,8 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="tabular benchmark; see docs/benchmarks.md",
     )
     parser.add_argument("--space", metavar="NAME", required=True, help="search space of its architectures")
-    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="a new folder, or one to resume")
+    add_data_arguments(parser)
 
 
 def _add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +99,8 @@ class ProxiesCommand:
             help="proxies, or aggregates such as az_nas and log_rank:synflow+near (default: naswot)",
         )
         help_workers = "processes; 0 takes one for each core, or one on a GPU (default: 0)"
-        parser.add_argument("--workers", type=int, metavar="INT", default=0, help=help_workers)
-        add_options(parser, ProxyOptions)
+        parser.add_argument("--workers", type=parse_integer, metavar="INT", default=0, help=help_workers)
+        add_options(parser, ProxyOptions, groups={"measurement": list(ProxyOptions.__dataclass_fields__)})
 
     @staticmethod
     def run(args: argparse.Namespace) -> None:
@@ -137,7 +138,7 @@ class OperationsCommand:
         parser.add_argument("--proxies", type=_split_names, metavar="NAME,...", help=help_proxies)
         help_scores = "JSON file of your own scores: name -> choice -> a number for each candidate, larger = keep"
         parser.add_argument("--scores", type=Path, metavar="FILE", help=help_scores)
-        add_options(parser, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"])
+        add_options(parser, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"], groups=GROUPS)
 
     @staticmethod
     def run(args: argparse.Namespace) -> None:
@@ -224,7 +225,7 @@ class SearchCommand:
         parser.add_argument(
             "--preset", metavar="|".join(PRESETS), help="settings of a published procedure; other flags win"
         )
-        add_options(parser, SearchConfig, skip=["seed"])
+        add_options(parser, SearchConfig, skip=["seed"], groups=GROUPS)
 
     @staticmethod
     def run(args: argparse.Namespace) -> None:

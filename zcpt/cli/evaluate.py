@@ -11,7 +11,7 @@ from train.evaluation import evaluate_network
 from train.loaders import build_test_loader
 from train.run import read_arguments
 from zcpt.architecture import Architecture
-from zcpt.cli._options import add_data_arguments, pick_device, reload_data
+from zcpt.cli._options import add_data_arguments, parse_integer, pick_device, reload_data
 from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError
 from zcpt.files import read_run_file
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_arguments(parser)
     parser.add_argument(
-        "--batch-size", type=int, metavar="INT", default=256, help="images per mini-batch (default: 256)"
+        "--batch-size", type=parse_integer, metavar="INT", default=256, help="images per mini-batch (default: 256)"
     )
 
 

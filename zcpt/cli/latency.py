@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from zcpt.cli._options import format_program, pick_device
+from zcpt.cli._options import format_program, parse_integer, pick_device
 from zcpt.errors import ConfigError
 from zcpt.latency import measure_latency
 from zcpt.options import format_flag, pluralize
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_size = "pixels per side of its images, or height and width as 160x224 (default: 32)"
     parser.add_argument("--image-size", type=_parse_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
     for name, text in _NUMBERS.items():
-        parser.add_argument(format_flag(name), type=int, metavar="INT", default=_DEFAULTS.get(name), help=text)
+        parser.add_argument(
+            format_flag(name), type=parse_integer, metavar="INT", default=_DEFAULTS.get(name), help=text
+        )
 
 
 def run(args: argparse.Namespace) -> None:

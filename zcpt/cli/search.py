@@ -44,6 +44,19 @@ from zcpt.space_registry import get_space
 
 _log = logging.getLogger(__name__)
 
+GROUPS = {
+    "proxy": ("proxy", "validation_proxy", "non_finite"),
+    "stage 1, proposals": ("order", "joint", "proposals", "batch_size", "scoring_batch", "removed_inputs"),
+    "stage 2, validation": ("validation_batches", "validation_inits", "validation_batch_size"),
+    "supernet": ("channels", "layers", "supernet_weights", "alpha_noise", "alpha_draw"),
+    "computation": ("seed", "engine", "precision", "max_memory"),
+    "budgets, and the network to be trained to which they apply": (
+        "max_params", "max_macs", "max_latency", "latency_table", "valid_only", "train_channels", "train_layers",
+        "train_image_size", "train_classes",
+    ),
+}  # fmt: skip
+"""Groups of the settings of a search in the help."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
@@ -52,14 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "process per GPU."
     )
     parser.add_argument("--space", metavar="NAME", help="search space, one of 'zcpt list spaces' (default: darts)")
-    add_data_arguments(parser)
     parser.add_argument(
         "--preset", metavar="|".join(PRESETS), help="settings of a published procedure; other flags win"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new run folder (default: a folder in runs/)")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this run folder with its own settings")
     parser.add_argument("--then-train", action="store_true", help="train the architecture when the search is finished")
-    add_options(parser, SearchConfig)
+    add_data_arguments(parser)
+    add_options(parser, SearchConfig, groups=GROUPS)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -33,6 +33,15 @@ from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
+_GROUPS = {
+    "network": ("channels", "layers", "auxiliary_weight"),
+    "optimisation": (
+        "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "min_lr", "clip_grad",
+        "label_smoothing",
+    ),
+    "augmentation and regularisation": ("crop_padding", "flip", "cutout", "drop_path"),
+    "computation": ("seed", "workers", "amp", "channels_last", "compile"),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(RECIPES),
         help="values of the flags below, which show those of cifar (default: digits for digits, else cifar)",
     )
-    add_data_arguments(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="new folder (default: train/RECIPE in the folder of the search)"
     )
     parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this training with its own settings")
-    add_options(parser, TrainConfig, skip=_SEPARATE_FLAGS)
+    add_data_arguments(parser)
+    add_options(parser, TrainConfig, skip=_SEPARATE_FLAGS, groups=_GROUPS)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -67,9 +67,9 @@ class SearchConfig:
     precision: Literal["float32", "bf16"] = option("float32", "number format in which networks are scored")
     max_memory: float = option(
         0.0,
-        "bytes that scoring may take besides networks and batches, such as 500M or 2G; 0 sets no limit",
+        "bytes that scoring may take besides networks and batches, such as 500M or 2G",
         parse_number,
-        shown="no limit",
+        shown="0, no limit",
     )
     alpha_noise: float = option(
         0.0, "standard deviation of the architecture parameters; their softmax weights the candidates"
@@ -77,18 +77,14 @@ class SearchConfig:
     alpha_draw: Literal["proposal", "run"] = option(
         "proposal", "draw architecture parameters for each proposal, or once for the run"
     )
-    max_params: float = option(
-        0.0, "largest number of parameters, such as 3.3M; 0 sets no limit", parse_number, shown="no limit"
-    )
+    max_params: float = option(0.0, "largest number of parameters, such as 3.3M", parse_number, shown="0, no limit")
     max_macs: float = option(
         0.0,
-        "largest number of multiply-accumulates for one image, such as 600M; 0 sets no limit",
+        "largest number of multiply-accumulates for one image, such as 600M",
         parse_number,
-        shown="no limit",
+        shown="0, no limit",
     )
-    max_latency: float = option(
-        0.0, "largest latency in milliseconds by --latency-table; 0 sets no limit", shown="no limit"
-    )
+    max_latency: float = option(0.0, "largest latency in milliseconds by --latency-table", shown="0, no limit")
     latency_table: str = option("", "file written by 'zcpt latency', for --max-latency")
     valid_only: bool = option(False, "propose only architectures that the published list of the space contains")
     train_channels: int = option(
@@ -97,8 +93,8 @@ class SearchConfig:
     train_layers: int = option(
         20, "depth of the network to be trained, as the space counts it", shown="the default of 'zcpt train'"
     )
-    train_image_size: int = option(0, "side of its images in pixels; 0 takes that of the images", shown="that of the images")
-    train_classes: int = option(0, "number of its classes; 0 takes that of the images", shown="that of the images")
+    train_image_size: int = option(0, "side of its images in pixels", shown="0, that of the images")
+    train_classes: int = option(0, "number of its classes", shown="0, that of the images")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> SearchConfig:
         for old, new in RENAMED_SETTINGS.items():
