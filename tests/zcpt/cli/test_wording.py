@@ -87,7 +87,12 @@ def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called
         ("search", {"layers INT": "the space's, 8 in darts", "train-channels INT": "the default of 'zcpt train'"}),
         (
             "search",
-            {"proposals INT": "10", "alpha-noise FLOAT": "0.0", "max-macs NUMBER": "0, no limit", "proxy NAME": "naswot"},
+            {
+                "proposals INT": "10",
+                "alpha-noise FLOAT": "0.0",
+                "max-macs NUMBER": "0, no limit",
+                "proxy NAME": "naswot",
+            },
         ),
         ("train", {"channels INT": "the space's for the data set", "layers INT": "the space's for the data set"}),
         ("train", {"workers INT": "0 on a CPU, else the number of cores, at most 8", "epochs INT": "600"}),
