@@ -21,7 +21,7 @@ LAYERS = (
     "zcpt._version zcpt.errors",
     "zcpt._startup zcpt.progress",
     "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
-    "zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
+    "zcpt.folders zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
     "zcpt.supernet",
     "zcpt.space",

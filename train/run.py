@@ -22,15 +22,8 @@ from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
-from zcpt.files import (
-    create_folder,
-    describe_yaml_error,
-    lock_folder,
-    read_run_file,
-    require_keys,
-    to_json_text,
-    write_atomically,
-)
+from zcpt.files import describe_yaml_error, read_run_file, require_keys, to_json_text, write_atomically
+from zcpt.folders import create_folder, lock_folder
 from zcpt.options import pluralize
 from zcpt.progress import show_progress
 from zcpt.space import SearchSpace
@@ -69,9 +62,7 @@ def train_architecture(
             checkpoint of the last finished epoch.
     """
     trainer = Trainer(space, architecture, data, config, resolve_device(device))
-    if not resume:
-        _make_run_folder(run_dir, trainer)
-    with lock_folder(run_dir):
+    with lock_folder(run_dir) if resume else create_folder(run_dir, _make_first_files(trainer)):
         if resume:
             _load_run_folder(run_dir, trainer)
         _log.info(f"{_format_announcement(trainer)}; run folder {run_dir}")
@@ -130,17 +121,17 @@ def _describe_data(data: ImageData) -> dict[str, Any]:
     }
 
 
-def _make_run_folder(run_dir: Path, trainer: Trainer) -> None:
+def _make_first_files(trainer: Trainer) -> dict[str, str]:
+    """Return the files of a new run folder by name; the last one marks a complete folder."""
     arguments = {
         **dataclasses.asdict(trainer.config),
         "device": str(trainer.device),
         "data": _describe_data(trainer.data),
     }
-    files = {
-        ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
+    return {
         "architecture.json": to_json_text(trainer.architecture.to_json()),
+        ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
     }
-    create_folder(run_dir, files)
 
 
 def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:

@@ -37,6 +37,10 @@ class DataError(ZcptError):
     """A data set that is missing, empty, broken or too small."""
 
 
+class StorageError(ZcptError):
+    """A file that cannot be written: the disk is full or broken, or its folder was deleted meanwhile."""
+
+
 class LostError(Exception):
     """A process of a group was lost. Not caused by user input: the run can be resumed."""
 

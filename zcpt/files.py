@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
-from filelock import FileLock, Timeout
 
-from zcpt.errors import ConfigError, ZcptError
+from zcpt.errors import ConfigError, StorageError, ZcptError
+
+PARTIAL = ".partial"
+"""Ending of the name of a file while it is written."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8. A kill at any moment leaves the old content or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a file, text as UTF-8. A kill at any moment leaves the old content or the new one, never a part.
+
+    Raises:
+        StorageError: The file cannot be written; its old content, if any, is still there.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.unlink(missing_ok=True)  # left by a kill
+        with open_file(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):  # the first error is the one that matters
+            partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {describe_os_error(error)}.") from error
+
+
+def open_file(path: Path, flags: int) -> BinaryIO:
+    """Open a regular file as bytes, by the flags of ``os.open``.
+
+    Raises:
+        OSError: The file cannot be opened, is a symbolic link, or is no regular file.
+    """
+    # O_NONBLOCK: a named pipe must not wait for a reader.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "wb" if flags & os.O_WRONLY else "rb")
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return the reason of an error of the operating system, with what to do where it is known."""
+    remedies = {
+        errno.ENOSPC: "the disk is full: free space on it",
+        errno.EDQUOT: "the disk quota is used up: free space",
+        errno.ENOENT: "it, or its folder, is missing",
+        errno.ELOOP: "it is a symbolic link, and zcpt writes only inside its run folder",
+        errno.EIO: "the disk reports an error: check it, or use another one",
+    }
+    return remedies.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
 
 
 def to_json_text(document: Any) -> str:
@@ -41,12 +81,16 @@ def read_text(path: Path, hint: str = "") -> str:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} is missing{hint and f': {hint}'}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {describe_os_error(error)}.") from None
+    except ValueError as error:  # no UTF-8, or a name with a null character
         raise ConfigError(f"{path} cannot be read: {error}.") from None
 
 
 def read_run_file(path: Path) -> str:
-    """Read a text file of a run folder; ConfigError if it is missing or cannot be read."""
+    """Read a text file of a run folder; ConfigError if it is missing, no regular file, or cannot be read."""
+    if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
+        raise ConfigError(f"{path} cannot be read: it is no regular file.")
     return read_text(path, f"{path.parent} is no run folder")
 
 
@@ -99,52 +143,6 @@ def describe_yaml_error(error: yaml.YAMLError) -> str:
     mark: yaml.Mark | None = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"{getattr(error, 'problem', None) or ' '.join(str(error).split())}{where}"
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a run folder against other processes.
-
-    The operating system releases the lock when the process ends, also when it is killed.
-
-    Raises:
-        ConfigError: Another process holds the lock.
-    """
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ConfigError(f"another process is at work in {folder}: wait for it, or stop it first.") from None
-
-
-def create_folder(path: Path, files: Mapping[str, str]) -> bool:
-    """Create a run folder together with its first files. An empty folder of the user is filled.
-
-    Returns:
-        True if the folder is new, False if it was there and empty. A caller that cleans up after a failure removes
-        only a folder that is new.
-
-    Raises:
-        ConfigError: The path is taken, or the folder cannot be created.
-    """
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"{path} exists already: give another folder with --out, or continue it with --resume {path}."
-            )
-        is_new = not path.exists()
-        # A new folder is filled under another name first, so that a kill never leaves one that lacks a file.
-        partial = path.with_name(f".{path.name}.partial") if is_new else path
-        if is_new:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        for name, text in files.items():
-            write_atomically(partial / name, text)
-        if is_new:
-            partial.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be made ({error.strerror}): give another folder with --out.") from None
-    return is_new
 
 
 def describe_difference(key: str, before: Any, now: Any) -> str:

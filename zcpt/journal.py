@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, StorageError
+from zcpt.files import describe_os_error, open_file, parse_json
 
 Record = dict[str, Any]
 
+REMEDY = "delete this line and all below it, then resume: what they held is computed again"
+"""What to do about a damaged line."""
 _FLOAT = "$float"
 _NON_FINITE = ("nan", "inf", "-inf")
 _NUMBER_FIELDS = ("scores", "importance", "parts", "seconds", "values")
@@ -31,49 +34,80 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+        # Absolute, since a callback may change the current folder.
+        self.folder = None if folder is None else folder.absolute()
         self._records: dict[str, list[Record]] = {}
+        self._sizes: dict[str, int] = {}
 
     def records(self, name: str) -> list[Record]:
         """Return the records of one file. A last line that a kill cut short is removed from the file.
 
         Raises:
-            ConfigError: A line is not a JSON object.
+            ConfigError: The file cannot be read, or a line is not a JSON object.
         """
         if name not in self._records:
-            self._records[name] = [] if self.folder is None else _read(self.folder / f"{name}.jsonl")
+            if self.folder is None:
+                self._records[name] = []
+            else:
+                self._records[name], self._sizes[name] = _read(self.folder / f"{name}.jsonl")
         return self._records[name]
 
     def append(self, name: str, record: Record) -> None:
-        """Append a record to a file, and wait until it is on disk."""
-        self.records(name).append(record)
-        if self.folder is None:
-            return
-        self.folder.mkdir(exist_ok=True)
-        with open(self.folder / f"{name}.jsonl", "ab") as file:
-            file.write(json.dumps(_encode(record), allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Append a record to a file, and wait until it is on disk.
 
-
-def _read(path: Path) -> list[Record]:
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
-    records = []
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            record = _decode(json.loads(line))
-        except json.JSONDecodeError:
-            record = None
-        if not isinstance(record, dict):
-            raise ConfigError(f"line {number} of {path} is damaged: start a new search with another --out.")
+        Raises:
+            StorageError: The record cannot be written, or another program has changed or deleted the file.
+        """
+        records = self.records(name)
+        if self.folder is not None:
+            line = json.dumps(_encode(record), allow_nan=False).encode() + b"\n"
+            self._write(self.folder / f"{name}.jsonl", line, self._sizes[name])
+            self._sizes[name] += len(line)
         records.append(record)
-    return records
+
+    def describe_line(self, name: str, number: int) -> str:
+        """Return the place of a record, from 1, for messages: 'line 3 of runs/a/journal/proposal_000.jsonl'."""
+        return f"line {number} of {name if self.folder is None else self.folder / f'{name}.jsonl'}"
+
+    @staticmethod
+    def _write(path: Path, line: bytes, size: int) -> None:
+        """Append a line to a file that is to have ``size`` bytes before."""
+        try:
+            if size == 0:
+                path.parent.mkdir(exist_ok=True)
+            with open_file(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if size == 0 else 0)) as file:
+                # Lines of another process, or a new file in place of a deleted one, would make the journal useless.
+                if os.fstat(file.fileno()).st_size != size:
+                    raise StorageError(f"{path} was changed by another program while it was in use.")
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {describe_os_error(error)}.") from error
+
+
+def _read(path: Path) -> tuple[list[Record], int]:
+    """Return the records of a file, and the bytes that they take; a line that was cut short is removed."""
+    if not os.path.lexists(path):
+        return [], 0
+    try:
+        with open_file(path, os.O_RDONLY) as file:
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with open_file(path, os.O_RDWR) as file:
+                file.truncate(len(whole))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {describe_os_error(error)}.") from error
+    return [_read_line(line, number, path) for number, line in enumerate(whole.split(b"\n")[:-1], 1)], len(whole)
+
+
+def _read_line(line: bytes, number: int, path: Path) -> Record:
+    place = f"line {number} of {path}"
+    record = _decode(parse_json(line, place, hint=REMEDY))
+    if not isinstance(record, dict):
+        raise ConfigError(f"{place} is damaged: it is no JSON object: {REMEDY}.")
+    return record
 
 
 def _encode(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,14 +114,8 @@ class TensorBoard(Callback):
         self.folder = folder
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        for event_file in self.folder.glob("events.out.tfevents.*"):
-            event_file.unlink()
-        self._writer: SummaryWriter = SummaryWriter(str(self.folder))
         self._space = space
         self._config = config
-        self._writer.add_custom_scalars({"importance of the candidates": _describe_charts(space.choices)})
         self._decisions: list[Decision] = []
         self._sums: list[float] = []
         self._batches = 0
@@ -161,7 +156,19 @@ class TensorBoard(Callback):
         self._writer.add_hparams(asdict(self._config), metrics, run_name=".")
 
     def on_close(self) -> None:
-        self._writer.close()
+        if "_writer" in vars(self):
+            self._writer.close()
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        """Writer of the event files; made at the first decision, so that a search that fails before leaves no file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        for event_file in self.folder.glob("events.out.tfevents.*"):
+            event_file.unlink()
+        writer = SummaryWriter(str(self.folder))
+        writer.add_custom_scalars({"importance of the candidates": _describe_charts(self._space.choices)})
+        return writer
 
     def _format_candidates(self, candidates: Sequence[ValidatedArchitecture]) -> str:
         rows = ["| candidate | mean score | proposals | genotype |", "|---|---|---|---|"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError, LostError
-from zcpt.files import describe_difference, lock_folder
+from zcpt.files import describe_difference
+from zcpt.folders import lock_folder
 from zcpt.journal import Journal
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup, join_default_group
 from zcpt.search.callbacks import Callback, CallbackList, add_listeners
@@ -21,7 +22,7 @@ from zcpt.search.context import SearchContext
 from zcpt.search.plan import SearchPlan, plan_search
 from zcpt.search.propose import Proposer
 from zcpt.search.result import SearchResult, ValidatedArchitecture, group_proposals
-from zcpt.search.run_folder import JOURNAL, create_run_folder, remove_run_files, write_result
+from zcpt.search.run_folder import JOURNAL, create_run_folder, write_result
 from zcpt.search.supernets import FreshSupernets
 from zcpt.search.validate import Validator, find_best
 from zcpt.space import SearchSpace
@@ -159,28 +160,15 @@ def _validate(
     return SearchResult(candidates[best], validated, context.config, run_dir)
 
 
-@contextmanager
-def _open_run_folder(plan: SearchPlan) -> Iterator[None]:
+def _open_run_folder(plan: SearchPlan) -> AbstractContextManager[None]:
     """Create the run folder if it is new, and lock it; do nothing if the search writes nothing."""
     for text in plan.warnings:
         _log.warning(text)
-    run_dir = plan.run_dir
-    if run_dir is None:
-        yield
-        return
-    is_new_folder = False
-    if not plan.resume:
-        is_new_folder = create_run_folder(run_dir, dict(plan.document), plan.config)
-    with lock_folder(run_dir):
-        try:
-            yield
-        except LostError:
-            raise  # the run folder stays: other processes may still write there
-        except Exception:
-            if not plan.resume and not (run_dir / JOURNAL).exists():
-                # There is no decision to resume from: the files would only block the next attempt with this folder.
-                remove_run_files(run_dir, remove_folder=is_new_folder)
-            raise
+    if plan.run_dir is None:
+        return nullcontext()
+    if plan.resume:
+        return lock_folder(plan.run_dir)
+    return create_run_folder(plan.run_dir, dict(plan.document), plan.config)
 
 
 def _check_same_search(documents: Sequence[Mapping[str, Any]]) -> None:

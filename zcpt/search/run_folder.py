@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from zcpt.errors import ConfigError
-from zcpt.files import create_folder, describe_difference, read_json, read_text, to_json_text, write_atomically
+from zcpt.errors import ConfigError, LostError
+from zcpt.files import describe_difference, read_json, read_text, to_json_text, write_atomically
+from zcpt.folders import create_folder
 from zcpt.options import format_flag
 from zcpt.search.config import SearchConfig, upgrade_settings
 from zcpt.search.result import SearchResult, ValidatedArchitecture
@@ -21,35 +23,26 @@ LATENCY_TABLE = "latency.json"
 TENSORBOARD = "tensorboard"
 
 
-def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig) -> bool:
-    """Create a run folder with its configuration; return whether the folder itself is new.
+@contextmanager
+def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig) -> Iterator[None]:
+    """Create a run folder with its configuration, and hold its lock.
+
+    If the search fails before its first decision, the files are removed, which would only block the next attempt with
+    this folder. Nothing else is: what a callback has written there stays, and so does a folder that was there before.
 
     Raises:
         ConfigError: The folder is not empty, or cannot be created.
     """
-    files = {CONFIG: to_json_text(document)}
-    if config.latency_table:
-        files[LATENCY_TABLE] = read_text(Path(config.latency_table))
-    return create_folder(path, files)
-
-
-def remove_run_files(path: Path, remove_folder: bool) -> None:
-    """Remove the files that a search wrote before it failed; keep all others, such as those of a user's callback.
-
-    Args:
-        path: Run folder.
-        remove_folder: Remove the folder too if nothing is left in it.
-    """
-    for name in (CONFIG, LATENCY_TABLE, ".lock"):
-        (path / name).unlink(missing_ok=True)
-    for events in (path / TENSORBOARD).glob("events.out.tfevents.*"):
-        events.unlink()
-    folders = [path / JOURNAL, path / TENSORBOARD]
-    if remove_folder:
-        folders.append(path)  # last, when its subfolders are gone
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    table = {LATENCY_TABLE: read_text(Path(config.latency_table))} if config.latency_table else {}
+    with create_folder(path, {**table, CONFIG: to_json_text(document)}) as folder:
+        try:
+            yield
+        except LostError:
+            raise  # the run folder stays: other processes may still write there
+        except Exception:
+            if not (path / JOURNAL).exists():
+                folder.withdraw()
+            raise
 
 
 def check_run_folder(path: Path, document: dict[str, Any]) -> list[str]:

@@ -16,7 +16,8 @@ import torch
 
 from zcpt.devices import get_device_name
 from zcpt.errors import ConfigError
-from zcpt.files import create_folder, describe_difference, lock_folder, read_json, to_json_text, write_atomically
+from zcpt.files import describe_difference, read_json, to_json_text, write_atomically
+from zcpt.folders import create_folder, lock_folder
 from zcpt.journal import Journal
 from zcpt.search import upgrade_settings
 from zcpt.versions import get_versions
@@ -61,10 +62,11 @@ def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
                 if key != "date":
                     _log.warning(f"the measurement in {folder} was started in another environment: its {difference}")
         protocol["date"] = before["date"]
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is no folder of a measurement: give another one with --out.")
     else:
-        create_folder(folder, {CONFIG: to_json_text(current)})
+        taken = f"{folder} is no folder of a measurement: give another one with --out."
+        with create_folder(folder, {CONFIG: to_json_text(current)}, taken):
+            yield Journal(folder / "journal")
+        return
     with lock_folder(folder):
         yield Journal(folder / "journal")
 

@@ -19,7 +19,7 @@ import zcpt
 from tests.conftest import Hashed, random_architecture
 from tests.zcpt.cli.conftest import QUICK, content, run
 from train.data import ImageData
-from zcpt.files import lock_folder
+from zcpt.folders import lock_folder
 from zcpt.search.propose import Proposer
 
 
@@ -348,7 +348,7 @@ def test_a_journal_of_another_search_leaves_the_event_files_alone(
         before = content(folder)
         code, _, err = run(capsys, "search", "--resume", folder)
         assert code == 2
-        assert "Start a new search with another --out" in err or "start a new search with another --out" in err
+        assert "tart a new search with another --out" in err or "delete this line and all below it" in err
         assert content(folder) == before
 
 
