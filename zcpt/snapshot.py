@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -160,3 +160,83 @@ def _save_device_generator(device: torch.device) -> Iterator[Undo]:
         # torch.mps takes no device, because there is only one.
         arguments = () if device.type == "mps" else (device,)
         yield partial(backend.set_rng_state, backend.get_rng_state(*arguments), *arguments)
+
+
+@contextmanager
+def use_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators on the CPU and on a device, NumPy's and Python's for a block, and restore them."""
+    undo = [*_save_device_generator(device), *_save_cpu_generators()]
+    torch.default_generator.manual_seed(seed)
+    if device.type not in ("cpu", "meta"):
+        getattr(torch, device.type).manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        for restore in undo:
+            restore()
+
+
+class StateCopy:
+    """Copy of the state of a network that scoring must not change: tensors, gradients, modes and hooks.
+
+    It is cheaper than ``preserve`` and tells what has changed.
+
+    Args:
+        model: The network.
+        others: Further tensors that must not change, by name.
+    """
+
+    def __init__(self, model: nn.Module, others: Mapping[str, Tensor] | None = None) -> None:
+        self._model = model
+        self._others = others or {}
+        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in self._list_tensors().items()}
+        self._modes = [(module, module.training) for module in model.modules()]
+        self._flags = self._list_flags()
+
+    def find_change(self) -> str:
+        """Return the name of the first thing that has changed, e.g. "'stem.0.weight'"; empty if nothing has."""
+        tensors, flags = self._list_tensors(), self._list_flags()
+        for name in (*self._tensors, *tensors):
+            tensor, content = self._tensors.get(name, (None, None))
+            if tensor is None or content is None or tensors.get(name) is not tensor or not _is_equal(tensor, content):
+                return name
+        return next((name for name in (*self._flags, *flags) if flags.get(name) != self._flags.get(name)), "")
+
+    def restore(self) -> None:
+        """Restore the content of tensors, the modes, and gradients that were absent; not tensors that were replaced."""
+        with torch.no_grad():
+            for tensor, content in self._tensors.values():
+                if tensor.shape == content.shape and tensor.dtype == content.dtype:
+                    tensor.copy_(content)
+        for name, parameter in self._model.named_parameters():
+            if f"the gradient of '{name}'" not in self._tensors:
+                parameter.grad = None
+        for module, training in self._modes:
+            module.training = training
+
+    def _list_tensors(self) -> dict[str, Tensor]:
+        parameters = {f"'{name}'": parameter for name, parameter in self._model.named_parameters()}
+        buffers = {f"'{name}'": buffer for name, buffer in self._model.named_buffers()}
+        gradients = {f"the gradient of {name}": p.grad for name, p in parameters.items() if p.grad is not None}
+        return {**parameters, **buffers, **gradients, **self._others}
+
+    def _list_flags(self) -> dict[str, Any]:
+        flags: dict[str, Any] = {}
+        for name, module in self._model.named_modules():
+            hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+            owner = f"'{name}'" if name else "the network"
+            flags[f"the training mode of {owner}"] = module.training
+            flags[f"the hooks of {owner}"] = tuple(map(len, hooks))
+            flags[f"the method forward of {owner}"] = vars(module).get("forward")
+        for name, parameter in self._model.named_parameters():
+            flags[f"requires_grad of '{name}'"] = parameter.requires_grad
+        return flags
+
+
+def _is_equal(tensor: Tensor, content: Tensor) -> bool:
+    if tensor.shape != content.shape or tensor.dtype != content.dtype or tensor.is_meta:
+        return tensor.is_meta and tensor.shape == content.shape
+    # A second look only where they differ: torch.equal takes NaN for unequal to itself.
+    return torch.equal(tensor, content) or bool(((tensor == content) | (tensor.isnan() & content.isnan())).all())

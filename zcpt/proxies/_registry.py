@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 from torch import nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError, refuse_old_names
+from zcpt.errors import ProxyError, refuse_old_names, shorten
 from zcpt.mixture import Mixture
 from zcpt.registry import Registry
 
@@ -116,6 +118,10 @@ def register_proxy(proxy: Class) -> Class:
     Raises:
         ProxyError: The name is taken, or the class lacks its name or direction.
     """
+    if not (inspect.isclass(proxy) and issubclass(proxy, Proxy)):
+        raise ProxyError(f"{shorten(proxy)} cannot be registered as a proxy: derive a class from zcpt.Proxy.")
+    if missing := sorted(proxy.__abstractmethods__):
+        raise ProxyError(f"proxy class {proxy.__name__} has no method {missing[0]}: implement it.")
     return _PROXIES.decorator(required=("name", "higher_is_better"))(proxy)
 
 
@@ -125,5 +131,44 @@ def list_proxies() -> list[str]:
 
 
 def get_proxy(name: str) -> Proxy:
-    """Return a new proxy of that name; ProxyError with the nearest name if there is none."""
-    return _PROXIES[name]()
+    """Return a new proxy of that name.
+
+    Raises:
+        ProxyError: There is none, with the nearest name; or the class of a user cannot be created without arguments, or
+            has an attribute of the wrong type.
+    """
+    kind = _PROXIES[name]
+    try:
+        proxy = kind()
+    except ProxyError:
+        raise
+    except Exception as error:  # the constructor of a user may raise anything
+        raise ProxyError(
+            f"proxy '{name}' cannot be created: {kind.__name__}() raises {type(error).__name__} "
+            f"({shorten(error, 200)}). Give every argument of its constructor a default."
+        ) from error
+    check_attributes(proxy)
+    return proxy
+
+
+def check_attributes(proxy: object) -> None:
+    """Check that a proxy, possibly of a class that is not derived from ours, has what scoring reads.
+
+    Raises:
+        ProxyError: An attribute is missing or of the wrong type.
+    """
+    name, direction, least = (getattr(proxy, key, None) for key in ("name", "higher_is_better", "min_batch"))
+    is_count = isinstance(least, int | np.integer) and not isinstance(least, bool)
+    requirements = {
+        "name": ("a text", isinstance(name, str) and name != "" and name.isprintable()),
+        "higher_is_better": ("True or False", isinstance(direction, bool | np.bool_)),
+        "min_batch": ("a whole number of at least 1", is_count and int(least or 0) >= 1),
+        "score": ("a method", callable(getattr(proxy, "score", None))),
+    }
+    for attribute, (allowed, is_met) in requirements.items():
+        if not is_met:
+            given = shorten(repr(getattr(proxy, attribute, None)))
+            raise ProxyError(
+                f"{attribute} of proxy class {type(proxy).__name__} must be {allowed}, not {given}: set it in the "
+                "class, and derive that from zcpt.Proxy."
+            )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from zcpt.batches import Batch
-from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
+from zcpt.batches import Batch, as_batch
+from zcpt.errors import ConfigError, ProxyError, describe_unknown_name, shorten
 from zcpt.mixture import Mixture
-from zcpt.proxies import Naswot, Proxy
+from zcpt.proxies import Aggregate, Naswot, Proxy, check_attributes, get_criterion
+from zcpt.scoring.boundary import check_unchanged, explain_failure
 from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.plain import PlainEvaluator
 from zcpt.seeding import derive_seed
@@ -25,9 +26,9 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 def score_mixtures(
     net: Scorable,
-    proxy: Proxy,
+    proxy: Proxy | str,
     mixtures: Sequence[Mixture | None],
-    batch: Batch,
+    batch: Batch | tuple[Tensor, Tensor],
     *,
     engine: Engine = "auto",
     precision: Precision = "float32",
@@ -40,7 +41,7 @@ def score_mixtures(
 
     Args:
         net: A supernet, or a discrete network with ``[None]`` as mixtures.
-        proxy: The proxy.
+        proxy: The proxy, or its name.
         mixtures: P mixtures.
         batch: Images [B, C, H, W], normalised, and labels [B], on the network's device.
         engine: ``"plain"`` computes the proxy for each mixture by itself. ``"fast"`` gives the same scores up to
@@ -52,7 +53,8 @@ def score_mixtures(
         Scores [P], float64, on the CPU.
 
     Raises:
-        ProxyError: The batch is too small for the proxy.
+        ProxyError: The proxy is unknown, the batch is too small for it, or it is one of yours and fails, returns no
+            number, or changes the network.
         ConfigError: The engine cannot score the network with the proxy, or ``max_memory`` is too little.
         SpaceError: A mixture belongs to another supernet.
     """
@@ -73,7 +75,7 @@ class Evaluator:
     def __init__(
         self,
         net: Scorable,
-        proxy: Proxy,
+        proxy: Proxy | str,
         *,
         engine: Engine = "auto",
         precision: Precision = "float32",
@@ -87,7 +89,7 @@ class Evaluator:
         if not isinstance(net, nn.Module):
             raise ConfigError(f"a network must be a torch.nn.Module, not {net!r}: build it first.")
         self.net = net
-        self.proxy = proxy
+        self.proxy = resolve_proxy(proxy)
         self._requested_engine = engine
         self._dtype = _DTYPES[precision]
         self._max_memory = max_memory
@@ -103,19 +105,26 @@ class Evaluator:
         else:
             self._scorer = PlainEvaluator(self.net, self.proxy, self._dtype)
 
-    def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch) -> Tensor:
+    def score_mixtures(self, mixtures: Sequence[Mixture | None], batch: Batch | tuple[Tensor, Tensor]) -> Tensor:
         """Return the scores [P] of P mixtures on one batch, float64, on the CPU.
 
         Raises:
-            ProxyError: The batch is too small for the proxy, or no ReLU ran.
+            ProxyError: The batch is too small for the proxy, or no ReLU ran; or a proxy of the user fails.
             ConfigError: The engine cannot score the network under mixtures, or ``max_memory`` is too little.
             SpaceError: A mixture belongs to another supernet.
         """
+        if not isinstance(mixtures, Sequence):
+            raise ConfigError(f"mixtures must be a list, not {type(mixtures).__name__}: write [mixture], or [None].")
+        batch = as_batch(batch)
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
             # A module of another class counts as a discrete network until it is scored under a mixture.
             self._choose_engine(mixed)
-        with scoring_context(self.net, self.proxy, batch):
+        with (
+            scoring_context(self.net, self.proxy, batch),
+            check_unchanged(self.proxy, self.net, batch),
+            explain_failure(self.proxy, self.net),
+        ):
             return self._scorer.score_mixtures(mixtures, batch)
 
     def estimate_memory(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
@@ -152,6 +161,27 @@ def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None
         seed_stochastic_modules(modules, batch.seed),
     ):
         yield
+
+
+def resolve_proxy(proxy: object) -> Proxy:
+    """Return a proxy that is given as an object or by its name.
+
+    Raises:
+        ProxyError: There is none of that name; the name is that of an aggregate; or the object is no proxy.
+    """
+    criterion: object = get_criterion(proxy) if isinstance(proxy, str) else proxy
+    if isinstance(criterion, Aggregate):
+        parts = ", ".join(part.name for part in criterion.components)
+        raise ProxyError(
+            f"aggregate '{criterion.name}' ranks several networks and has no value for one: score each by "
+            f"{parts}, and pass the scores to zcpt.get_aggregate('{criterion.name}').compute_values."
+        )
+    if isinstance(criterion, type) or not hasattr(criterion, "score"):
+        raise ProxyError(
+            f"{shorten(criterion)} is no proxy: give names of 'zcpt list proxies', or proxies such as Swap()."
+        )
+    check_attributes(criterion)
+    return cast(Proxy, criterion)
 
 
 def resolve_engine(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zcpt.batches import Batch
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy
+from zcpt.scoring.boundary import compute_score
 
 
 class PlainEvaluator:
@@ -30,5 +31,5 @@ class PlainEvaluator:
         """Return the scores [P] of P mixtures on one batch, float64, on the CPU."""
         uses_autocast = self.dtype != torch.float32
         with torch.autocast(batch.images.device.type, self.dtype, enabled=uses_autocast):
-            scores = [self.proxy.score(self.net, batch, mixture) for mixture in mixtures]
+            scores = [compute_score(self.proxy, self.net, batch, mixture) for mixture in mixtures]
         return torch.tensor(scores, dtype=torch.float64, device="cpu")

@@ -14,8 +14,9 @@ from torch.nn.parameter import is_lazy
 from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.mixture import Mixture
-from zcpt.proxies import Aggregate, LayerProxy, Proxy, get_criterion, get_proxy, list_proxies
-from zcpt.scoring.evaluator import score_mixtures, scoring_context
+from zcpt.proxies import LayerProxy, Proxy, get_proxy, list_proxies
+from zcpt.scoring.evaluator import resolve_proxy, scoring_context
+from zcpt.scoring.plain import PlainEvaluator
 from zcpt.snapshot import preserve
 
 
@@ -48,7 +49,7 @@ def score(
     """
     net, batch = _check_inputs(net, batch, mixture)
     requested = proxies if isinstance(proxies, Iterable) and not isinstance(proxies, str) else [proxies]
-    resolved = [_resolve_proxy(proxy) for proxy in requested]
+    resolved = [resolve_proxy(proxy) for proxy in requested]
     names = [proxy.name for proxy in resolved]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise ProxyError(
@@ -56,8 +57,9 @@ def score(
         )
     scores: dict[str, float] = {}
     for proxy in resolved:
-        with _preserve_inputs(net, batch) as batch_copy:
-            scores[proxy.name] = score_mixtures(net, proxy, [mixture], batch_copy, engine="plain").item()
+        # The network is restored whatever the proxy does, so a proxy that changes it is no error here.
+        with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, proxy, batch_copy):
+            scores[proxy.name] = PlainEvaluator(net, proxy).score_mixtures([mixture], batch_copy).item()
     return scores
 
 
@@ -75,7 +77,7 @@ def score_layers(
         ProxyError: The proxy is no sum over layers.
     """
     net, batch = _check_inputs(net, batch, mixture)
-    layer_proxy = _resolve_proxy(proxy)
+    layer_proxy = resolve_proxy(proxy)
     if not isinstance(layer_proxy, LayerProxy):
         layer_proxies = [name for name in list_proxies() if isinstance(get_proxy(name), LayerProxy)]
         raise ProxyError(f"proxy '{layer_proxy.name}' is no sum over layers: give one of {', '.join(layer_proxies)}.")
@@ -140,16 +142,3 @@ def _accepts_arguments(net: nn.Module, *arguments: Any) -> bool:
 
 def _join_names(values: Iterable[object]) -> str:
     return " and ".join(sorted(map(str, values)))
-
-
-def _resolve_proxy(proxy: object) -> Proxy:
-    criterion: object = get_criterion(proxy) if isinstance(proxy, str) else proxy
-    if isinstance(criterion, Aggregate):
-        parts = ", ".join(part.name for part in criterion.components)
-        raise ProxyError(
-            f"aggregate '{criterion.name}' ranks several networks and has no value for one: score each by "
-            f"{parts}, and pass the scores to zcpt.get_aggregate('{criterion.name}').compute_values."
-        )
-    if not isinstance(criterion, Proxy):
-        raise ProxyError(f"{criterion!r} is no proxy: give names of 'zcpt list proxies', or proxies such as Swap().")
-    return criterion

@@ -109,8 +109,9 @@ class CarelessProxy(Proxy):
 def test_a_network_is_left_unchanged_if_the_proxy_changes_it_and_fails() -> None:
     model, batch = build_network_in_training(), appendix.batch()
     before = copy_state(model)
-    with pytest.raises(BrokenError):
+    with pytest.raises(ProxyError, match="proxy 'careless' failed on ImpureNetwork: BrokenError") as caught:
         zcpt.score(model, batch, ["snip", CarelessProxy()])
+    assert isinstance(caught.value.__cause__, BrokenError)
     assert copy_state(model) == before
     assert torch.equal(batch.images, appendix.batch().images)
 
