@@ -143,7 +143,8 @@ def test_a_space_with_two_names_is_refused() -> None:
 
 
 def test_a_proxy_without_name_or_direction_is_refused() -> None:
+    score = zcpt.proxies.Naswot.score
     with pytest.raises(ProxyError, match="proxy Nameless has no name: write 'name = ...'"):
-        zcpt.register_proxy(type("Nameless", (zcpt.Proxy,), {}))
+        zcpt.register_proxy(type("Nameless", (zcpt.Proxy,), {"score": score}))
     with pytest.raises(ProxyError, match="has no higher_is_better"):
-        zcpt.register_proxy(type("Lost", (zcpt.Proxy,), {"name": "lost"}))
+        zcpt.register_proxy(type("Lost", (zcpt.Proxy,), {"name": "lost", "score": score}))

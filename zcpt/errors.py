@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import traceback
 from collections.abc import Iterable, Mapping
 
 from zcpt.printing import shorten
@@ -74,6 +75,23 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 _MAX_LISTED = 20
 """Number of known names that a message lists at most."""
+
+
+def describe_error(error: BaseException, module: str = "") -> str:
+    """Return the class and the first line of an error that code of the user raised, and where.
+
+    Args:
+        error: The error.
+        module: Name of the user's module; the last line that ran in it is given.
+    """
+    reason = shorten((str(error).splitlines() or [""])[0].rstrip("."), 200)
+    text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    own = [
+        (frame.f_code.co_filename, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") == module
+    ]
+    return f"{text} (line {own[-1][1]} of {shorten(own[-1][0], 200)})" if own else text
 
 
 def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: str = "") -> str:

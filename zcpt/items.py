@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zcpt.errors import ConfigError, DataError, ZcptError
+from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
 
 _MAX_ITEMS = 10**9
 """Items that a data set can have; drawing from more would take all memory."""
@@ -137,9 +137,3 @@ def describe_value(value: object) -> str:
         return f"integer of {value.bit_length()} bits"
     text = ascii(value) if isinstance(value, int | float | str | None) else type(value).__name__
     return text if len(text) <= 40 else f"{text[:40]}..."
-
-
-def describe_error(error: Exception) -> str:
-    """Describe an error that foreign code raised, in one line."""
-    first_line = (str(error).splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
+from zcpt.printing import shorten
 
 PLUGINS = "zcpt.plugins"
 """Entry-point group of packages that add parts; each entry point names a module that registers them."""
@@ -95,6 +96,19 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         load_plugins()
         return len(self._parts)
+
+
+def is_built_in(part: object) -> bool:
+    """Return whether the class of a part is one of zcpt's own, whose contract is tested, and not one of a user."""
+    return type(part).__module__.partition(".")[0] == "zcpt"
+
+
+def check_part_class(part: object, base: type, kind: str, error: type[ZcptError]) -> None:
+    """Raise an error unless a part is a class derived from ``base`` that implements all of its abstract methods."""
+    if not (inspect.isclass(part) and issubclass(part, base)):
+        raise error(f"{shorten(part)} cannot be registered as {kind}: derive a class from zcpt.{base.__name__}.")
+    if missing := sorted(getattr(part, "__abstractmethods__", ())):
+        raise error(f"class {part.__name__} has no method {missing[0]}, which {kind} needs: implement it.")
 
 
 @cache

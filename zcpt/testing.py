@@ -28,6 +28,7 @@ from zcpt.errors import SpaceError
 from zcpt.proxies import Proxy
 from zcpt.scoring import score
 from zcpt.seeding import use_seed
+from zcpt.snapshot import StateCopy
 from zcpt.space import DiscreteNetwork, NetworkConfig, SearchSpace
 from zcpt.supernet import Supernet
 
@@ -183,17 +184,12 @@ def check_proxy(proxy: Proxy, net: Supernet | None = None, batch: Batch | None =
     removed = undecided.without(choice.name, choice.selectable[0])
     scores = []
     for mixture in (undecided, removed):
-        before = {name: value.clone() for name, value in net.state_dict().items()}
-        flags = _list_flags(net)
+        before = StateCopy(net, {"the images of the batch": batch.images, "the labels of the batch": batch.labels})
         with use_seed(batch.seed), torch.no_grad():
             value = proxy.score(net, batch, mixture)
         _require(isinstance(value, float), f"proxy '{proxy.name}' must return a float, not {value!r}")
-        for name, tensor in net.state_dict().items():
-            _require(torch.equal(tensor, before[name]), f"proxy '{proxy.name}' changes '{name}' of the network")
-        _require(
-            _list_flags(net) == flags,
-            f"proxy '{proxy.name}' leaves gradients, hooks, a training mode or requires_grad changed",
-        )
+        change = before.find_change()
+        _require(not change, f"proxy '{proxy.name}' changes {change}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)  # another state of the global generator, which must not matter
             repeated = score(net, batch, proxy, mixture)[proxy.name]
@@ -282,14 +278,6 @@ def _have_equal_states(one: nn.Module, other: nn.Module) -> bool:
     return states[0].keys() == states[1].keys() and all(
         torch.equal(states[0][name], states[1][name]) for name in states[0]
     )
-
-
-def _list_flags(net: nn.Module) -> list[tuple[object, ...]]:
-    """Return the modes, hooks and gradient flags that a proxy may forget to restore."""
-    modules = [
-        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in net.modules()
-    ]
-    return [*modules, *((p.requires_grad, p.grad is None) for p in net.parameters())]
 
 
 def _build_tiny_supernet() -> Supernet:

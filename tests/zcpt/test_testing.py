@@ -176,9 +176,9 @@ def counting(net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
     ("score", "sentence"),
     [
         (ignoring_the_mixture, "scores .* with and without 'conv3': pass the mixture to the network"),
-        (training, "leaves gradients, hooks, a training mode or requires_grad changed"),
-        (keeping_gradients, "leaves gradients, hooks, a training mode or requires_grad changed"),
-        (updating_statistics, "changes 'stem.1.running_mean' of the network"),
+        (training, "changes the training mode of the network"),
+        (keeping_gradients, "changes the gradient of 'stem.0.weight'"),
+        (updating_statistics, "changes 'stem.1.running_mean'"),
         (counting, "its score must depend on its arguments alone"),
         (lambda net, batch, mixture: net(batch.images, mixture).norm(), "must return a float, not tensor"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -10,9 +9,10 @@ import numpy as np
 from torch import nn
 
 from zcpt.batches import Batch
-from zcpt.errors import ProxyError, refuse_old_names, shorten
+from zcpt.errors import ProxyError, refuse_old_names
 from zcpt.mixture import Mixture
-from zcpt.registry import Registry
+from zcpt.printing import shorten
+from zcpt.registry import Registry, check_part_class
 
 Need = Literal["images", "shape", "labels", "gradients", "batches"]
 """Input of a proxy: the images, or only their shape; labels; gradients; several batches (parts of the given one)."""
@@ -118,10 +118,7 @@ def register_proxy(proxy: Class) -> Class:
     Raises:
         ProxyError: The name is taken, or the class lacks its name or direction.
     """
-    if not (inspect.isclass(proxy) and issubclass(proxy, Proxy)):
-        raise ProxyError(f"{shorten(proxy)} cannot be registered as a proxy: derive a class from zcpt.Proxy.")
-    if missing := sorted(proxy.__abstractmethods__):
-        raise ProxyError(f"proxy class {proxy.__name__} has no method {missing[0]}: implement it.")
+    check_part_class(proxy, Proxy, "a proxy", ProxyError)
     return _PROXIES.decorator(required=("name", "higher_is_better"))(proxy)
 
 

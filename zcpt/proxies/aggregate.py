@@ -10,9 +10,16 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zcpt.errors import ProxyError, describe_unknown_name, refuse_old_names
+from zcpt.errors import (
+    ProxyError,
+    ZcptError,
+    describe_error,
+    describe_unknown_name,
+    refuse_old_names,
+)
+from zcpt.items import describe_value
 from zcpt.proxies._registry import Proxy, get_proxy, list_proxies
-from zcpt.registry import Registry
+from zcpt.registry import Registry, check_part_class, is_built_in
 
 Values = NDArray[np.float64]
 
@@ -120,8 +127,27 @@ class Aggregate(ABC):
         oriented = np.where(is_present, oriented, -math.inf)
         if not (oriented > -math.inf).any(axis=1).all():
             return [math.nan] * oriented.shape[1]
-        values: list[float] = self.combine(oriented).tolist()
-        return values
+        return self._combine_checked(oriented)
+
+    def _combine_checked(self, oriented: Values) -> list[float]:
+        """Return the values of ``combine``; ProxyError where one of the user fails, or gives other than m numbers."""
+        values = None
+        try:
+            values = self.combine(oriented)
+            array = np.asarray(values)
+        except Exception as error:
+            if is_built_in(self) or isinstance(error, ZcptError):
+                raise
+            reason = describe_error(error, type(self).__module__)
+            raise ProxyError(
+                f"aggregate '{self.name}' failed: {reason}. Mend {type(self).__name__}.combine."
+            ) from error
+        if array.shape != oriented.shape[1:] or array.dtype.kind not in "fiu":
+            raise ProxyError(
+                f"aggregate '{self.name}' returns {describe_value(values)} instead of {oriented.shape[1]} values: let "
+                f"{type(self).__name__}.combine return one number for each candidate."
+            )
+        return [float(value) for value in array]
 
 
 Criterion = Proxy | Aggregate
@@ -137,6 +163,7 @@ def register_aggregate(aggregate: Class) -> Class:
     Raises:
         ProxyError: The name is taken, or the class has none.
     """
+    check_part_class(aggregate, Aggregate, "an aggregate", ProxyError)
     return _AGGREGATES.decorator()(aggregate)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch
-from zcpt.errors import LostError, ProxyError, ZcptError, shorten
+from zcpt.errors import LostError, ProxyError, ZcptError, describe_error, is_out_of_memory
+from zcpt.items import describe_value
 from zcpt.mixture import Mixture
 from zcpt.proxies import Proxy
+from zcpt.registry import is_built_in
 from zcpt.snapshot import StateCopy, use_generators
 
 
@@ -32,13 +33,6 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
 }
 """Settings of torch that a proxy must leave as they are: how to read and how to write each."""
-_NAMED_ERRORS = (ZcptError, LostError, MemoryError, torch.OutOfMemoryError)
-"""Errors that name their cause themselves."""
-
-
-def is_built_in(proxy: Proxy) -> bool:
-    """Return whether a proxy is one of zcpt's own, which are tested to fulfil the contract."""
-    return type(proxy).__module__.partition(".")[0] == "zcpt"
 
 
 def compute_score(proxy: Proxy, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
@@ -64,11 +58,12 @@ def explain_failure(proxy: Proxy, net: nn.Module) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_built_in(proxy) or isinstance(error, _NAMED_ERRORS):
+        if is_built_in(proxy) or isinstance(error, ZcptError | LostError) or is_out_of_memory(error):
             raise
+        reason = describe_error(error, type(proxy).__module__)
         raise ProxyError(
-            f"proxy '{proxy.name}' failed on {type(net).__name__}: {_describe_error(error, proxy)}. Mend "
-            f"{type(proxy).__name__}.score; zcpt.testing.check_proxy tests it."
+            f"proxy '{proxy.name}' failed on {type(net).__name__}: {reason}. Mend {type(proxy).__name__}.score; "
+            "zcpt.testing.check_proxy tests it."
         ) from error
 
 
@@ -117,18 +112,18 @@ def _restore_settings(proxy: Proxy) -> Iterator[None]:
 def _convert_score(proxy: Proxy, value: object) -> float:
     """Return the score that a proxy of the user returned as a float; ProxyError if it is no real number."""
     number = _read_element(value)
-    if isinstance(number, numbers.Real) and type(number) is not bool:
-        try:
-            return float(number)
-        except OverflowError:
-            raise ProxyError(
-                f"proxy '{proxy.name}' returns an integer beyond the largest float (1.8e308): let "
-                f"{type(proxy).__name__}.score return a smaller number, such as its logarithm."
-            ) from None
-    raise ProxyError(
-        f"proxy '{proxy.name}' returns {_describe_value(value)} instead of a score: let {type(proxy).__name__}.score "
-        "return one real number, as float(...)."
-    )
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise ProxyError(
+            f"proxy '{proxy.name}' returns {describe_value(value)} instead of a score: let "
+            f"{type(proxy).__name__}.score return one real number, as float(...)."
+        )
+    try:
+        return float(number)
+    except OverflowError:
+        raise ProxyError(
+            f"proxy '{proxy.name}' returns an integer beyond the largest float (1.8e308): let "
+            f"{type(proxy).__name__}.score return a smaller number, such as its logarithm."
+        ) from None
 
 
 def _read_element(value: object) -> object:
@@ -138,27 +133,3 @@ def _read_element(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.item() if value.size == 1 else value
     return value
-
-
-def _describe_value(value: object) -> str:
-    if value is None:
-        return "None"
-    if isinstance(value, Tensor):
-        return f"a {value.dtype} tensor {list(value.shape)}"
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype} {list(value.shape)}"
-    if isinstance(value, str | bool | complex):
-        return f"{shorten(repr(value), 40)}, a {type(value).__name__}"
-    return f"an object of type {type(value).__name__}"
-
-
-def _describe_error(error: Exception, proxy: Proxy) -> str:
-    """Return the class and the first line of an error, and the last line that ran in the module of the proxy."""
-    reason = shorten((str(error).splitlines() or [""])[0].rstrip("."), 200)
-    text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    own = [
-        (frame.f_code.co_filename, number)
-        for frame, number in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__") == type(proxy).__module__
-    ]
-    return f"{text} (line {own[-1][1]} of {shorten(own[-1][0], 200)})" if own else text

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch, as_batch
-from zcpt.errors import ConfigError, ProxyError, describe_unknown_name, shorten
+from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
+from zcpt.printing import shorten
 from zcpt.proxies import Aggregate, Naswot, Proxy, check_attributes, get_criterion
 from zcpt.scoring.boundary import check_unchanged, explain_failure
 from zcpt.scoring.fast import FastEvaluator

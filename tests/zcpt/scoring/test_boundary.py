@@ -53,8 +53,10 @@ def score_by(function: Score, **attributes: Any) -> float:
 
 @pytest.mark.parametrize(
     "value",
-    [2, 2.0, np.float32(2), np.int64(2), np.array([2.0]), torch.tensor(2), torch.ones(1, 1) * 2, Fraction(2)]
-    + [torch.tensor(2.0, requires_grad=True), torch.tensor(2, dtype=torch.bfloat16)],
+    [
+        *(2, 2.0, Fraction(2), np.float32(2), np.int64(2), np.array([2.0])),
+        *(torch.tensor(2), torch.ones(1, 1) * 2, torch.tensor(2.0, requires_grad=True), torch.ones(()).bfloat16() * 2),
+    ],
     ids=repr,
 )
 def test_every_real_number_is_a_score(value: Any) -> None:
@@ -70,19 +72,19 @@ def test_scores_may_be_infinite_or_undefined(value: Any) -> None:
     ("value", "described"),
     [
         (None, "None"),
-        (torch.ones(3), r"a torch.float32 tensor \[3\]"),
-        (torch.ones(0), r"a torch.float32 tensor \[0\]"),
-        (torch.ones((), device="meta"), r"a torch.float32 tensor \[\]"),
-        (torch.tensor(1j), r"a torch.complex64 tensor \[\]"),
-        (np.ones((2, 2)), r"an array of float64 \[2, 2\]"),
-        (np.array("a"), r"an array of <U1 \[\]"),
-        (1j, "1j, a complex"),
-        ("3.5", "'3.5', a str"),
+        (torch.ones(3), r"float32 tensor \[3\]"),
+        (torch.ones(0), r"float32 tensor \[0\]"),
+        (torch.ones((), device="meta"), r"float32 tensor \[\]"),
+        (torch.tensor(1j), r"complex64 tensor 1j"),
+        (np.ones((2, 2)), r"float64 array \[2, 2\]"),
+        (np.array("a"), r"<U1 array \[\]"),
+        (1j, "complex"),
+        ("3.5", "'3.5'"),
         ("a\nb\x1b[31m" * 100, r"'a\\nb\\x1b"),
-        (True, "True, a bool"),
-        ([1.0], "an object of type list"),
-        ({"score": 1}, "an object of type dict"),
-        (object(), "an object of type object"),
+        (True, "True"),
+        ([1.0], "list"),
+        ({"score": 1}, "dict"),
+        (object(), "object"),
         (10**400, "an integer beyond the largest float"),
         (-(10**5000), "an integer beyond the largest float"),
     ],
@@ -125,7 +127,9 @@ def test_an_error_is_named_as_the_proxys_own(error: Exception, described: str) -
 
 
 @pytest.mark.parametrize(
-    "error", [zcpt.DataError("none"), MemoryError(), KeyboardInterrupt(), torch.OutOfMemoryError()], ids=repr
+    "error",
+    [zcpt.DataError("none"), MemoryError(), KeyboardInterrupt(), torch.OutOfMemoryError("CUDA out of memory")],
+    ids=repr,
 )
 def test_errors_that_are_not_the_proxys_pass(error: BaseException) -> None:
     with pytest.raises(type(error)):
@@ -245,8 +249,8 @@ def test_a_change_is_restored_when_the_proxy_fails_too() -> None:
 
 
 def test_a_network_with_nan_is_unchanged() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-    net[1].bias.data.fill_(torch.nan)
+    net = nn.Linear(8, 4)
+    net.bias.data.fill_(torch.nan)
     assert zcpt.score_mixtures(net, build_proxy(lambda *arguments: 1.0), [None], BATCH).item() == 1
 
 
@@ -362,7 +366,7 @@ def test_a_class_without_the_method_is_refused_when_it_is_registered() -> None:
     class Empty(Proxy):
         name, higher_is_better = "empty", True
 
-    with pytest.raises(ProxyError, match="proxy class Empty has no method score"):
+    with pytest.raises(ProxyError, match="class Empty has no method score, which a proxy needs"):
         zcpt.register_proxy(Empty)
     assert "empty" not in zcpt.list_proxies()
 
@@ -384,9 +388,7 @@ def test_a_constructor_that_fails_is_named() -> None:
         forget("proxy", "demanding")
 
 
-def test_a_search_names_the_proxy_and_can_be_resumed_when_it_is_mended(
-    pictures: TensorDataset, tmp_path: Any
-) -> None:
+def test_a_search_names_the_proxy_and_can_be_resumed_when_it_is_mended(pictures: TensorDataset, tmp_path: Any) -> None:
     calls: list[int] = []
 
     class Late(Proxy):
@@ -405,8 +407,8 @@ def test_a_search_names_the_proxy_and_can_be_resumed_when_it_is_mended(
         with pytest.raises(ProxyError, match="proxy 'late' returns None"):
             zcpt.search("nasbench201", pictures, num_classes=10, **options)
         assert len((tmp_path / "run" / "journal" / "proposal_000.jsonl").read_text().splitlines()) == 1
-        resumed = zcpt.search("nasbench201", pictures, num_classes=10, resume=True, **options)
-        assert zcpt.replay(tmp_path / "run", pictures, num_classes=10).architecture == resumed.architecture
+        zcpt.search("nasbench201", pictures, num_classes=10, resume=True, **options)
+        assert zcpt.replay(tmp_path / "run", pictures).difference == ""
     finally:
         forget("proxy", "late")
 
@@ -415,11 +417,11 @@ def test_a_search_names_the_proxy_and_can_be_resumed_when_it_is_mended(
     ("values", "complaint"),
     [
         (lambda scores: None, "returns None"),
-        (lambda scores: scores, r"returns an array of float64 \[2, 3\]"),
-        (lambda scores: np.ones(2), r"returns an array of float64 \[2\]"),
-        (lambda scores: "abc", "returns 'abc', a str"),
-        (lambda scores: np.array(["a", "b", "c"]), r"returns an array of <U1 \[3\]"),
-        (lambda scores: np.ones(3) * 1j, r"returns an array of complex128 \[3\]"),
+        (lambda scores: scores, r"returns float64 array \[2, 3\]"),
+        (lambda scores: np.ones(2), r"returns float64 array \[2\]"),
+        (lambda scores: "abc", "returns 'abc'"),
+        (lambda scores: np.array(["a", "b", "c"]), r"returns <U1 array \[3\]"),
+        (lambda scores: np.ones(3) * 1j, r"returns complex128 array \[3\]"),
         (lambda scores: 1 / 0, "failed: ZeroDivisionError: division by zero"),
     ],
 )

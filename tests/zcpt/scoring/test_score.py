@@ -222,7 +222,7 @@ def change_images(change: Any) -> Any:
         (
             appendix.network,
             lambda: change_images(torch.Tensor.byte),
-            "images are torch.uint8: give floating-point numbers",
+            "images must be a float tensor .*, normalised, not uint8 tensor",
         ),
         (
             appendix.network,
