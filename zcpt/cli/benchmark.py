@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from zcpt.tabular.proxies import ProxyOptions, choose_data_set, measure_proxies
 from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import configure_search, measure_searches, measure_variants, read_variants
 
-_log = logging.getLogger(__name__)
 _NOT_OF_OPERATIONS = [name for name in SearchConfig.__dataclass_fields__ if name not in select_settings(SearchConfig())]
 
 
@@ -68,7 +66,10 @@ def _add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     help_data = f"data set of the table whose accuracies are the ground truth (default: {default})"
     parser.add_argument("--accuracy-on", metavar="NAME", default="", help=help_data)
     parser.add_argument(
-        "--metric", metavar="NAME", default="test", help="accuracies of the table, by name (default: test)"
+        "--metric",
+        metavar="NAME",
+        default="",
+        help="accuracies of the table, by name (default: test if the table has it, else its first)",
     )
     parser.add_argument(
         "--seeds", type=_parse_seeds, metavar="INT,...", default=[0, 1, 2, 3], help="seeds (default: 0,1,2,3)"
@@ -108,12 +109,7 @@ class ProxiesCommand:
         options = ProxyOptions(**get_given_options(args, ProxyOptions))
         table, data = _load_table_and_data(args)
         batches, device = build_scoring_batches(data, options.seed), pick_device(args.device)
-        data_set = choose_data_set(table, batches, options.accuracy_on)
         args.run_folder = args.out
-        _log.info(
-            f"ranking networks of {table.title} by {', '.join(args.proxies)}: '{options.metric}' on {data_set}; "
-            f"folder {args.out}"
-        )
         result = measure_proxies(table, batches, args.proxies, args.out, options, device=device, workers=args.workers)
         for name, row in result["results"].items():
             failed = f", {row['failures']} failed" if row["failures"] else ""
@@ -166,13 +162,14 @@ class OperationsCommand:
         first = build_scoring_batches(data, args.seeds[0])
         about["fingerprint"] = compute_fingerprint(first.draw(min(64, len(first)), args.seeds[0]))
         args.run_folder = args.out
+        data_set = choose_data_set(table, first, args.accuracy_on)
         result = measure_operations(
             table,
             scores,
             args.out,
             seeds=args.seeds,
-            data_set=choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on),
-            metric=args.metric,
+            data_set=data_set,
+            metric=table.choose_metric(data_set, args.metric),
             about=about,
             device=device,
         )
@@ -235,10 +232,11 @@ class SearchCommand:
         configure_search(table, 0, **options)  # reports a wrong option before the data are read
         variants = read_variants(args.variants, table) if args.variants else {}
         data = load_data(args.dataset or "digits", args.data_dir, args.download)
+        data_set = choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on)
         options |= {
             "seeds": args.seeds,
-            "data_set": choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on),
-            "metric": args.metric,
+            "data_set": data_set,
+            "metric": table.choose_metric(data_set, args.metric),
             "device": pick_device(args.device),
             "random_search": args.random_search,
             "callbacks": [Progress()],

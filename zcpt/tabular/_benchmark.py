@@ -68,6 +68,17 @@ class TabularBenchmark:
             )
         return self.columns[data_set, metric]
 
+    def choose_metric(self, data_set: str, requested: str = "") -> str:
+        """Return the requested metric; by default ``test`` if the data set has it, else its first.
+
+        Raises:
+            ConfigError: As for ``get_accuracies``.
+        """
+        metrics = [name for column_data_set, name in self.columns if column_data_set == data_set]
+        metric = requested or ("test" if "test" in metrics or not metrics else metrics[0])
+        self.get_accuracies(data_set, metric)
+        return metric
+
     def lookup(self, architecture: Architecture, data_set: str, metric: str = "test") -> float | None:
         """Return the accuracy of an architecture in percent, or None if the file lacks it."""
         index = self._index.get(self.space.isomorphism_class(architecture))

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -35,17 +35,20 @@ def describe_environment(device: torch.device, workers: int = 1) -> dict[str, An
 
 
 @contextmanager
-def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
+def open_folder(folder: Path, protocol: dict[str, Any], growing: Sequence[str] = ()) -> Iterator[Journal]:
     """Create the folder of a measurement, or resume that of the same one, and yield its journal.
 
     Args:
         folder: The folder.
         protocol: Settings and environment of the measurement. A resumed one sets ``date`` to its first day.
+        growing: Entries of the protocol to which a resumed measurement may add: items at the end of a list, or names
+            of a mapping.
 
     Raises:
         ConfigError: The folder belongs to another measurement, holds something else, or another process uses it.
     """
     current = json.loads(to_json_text(protocol))  # as it is read from a file: tuples are lists
+    has_grown = False
     if (folder / CONFIG).exists():
         before = read_json(folder / CONFIG, ["benchmark"])
         if before["benchmark"] != current["benchmark"]:
@@ -55,7 +58,9 @@ def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
         if "search" in before:
             before["search"] = upgrade_settings(before["search"])
         for key, value in current.items():
-            if before[key] != value:
+            if key in growing and _is_extension(before[key], value):
+                has_grown |= before[key] != value
+            elif before[key] != value:
                 difference = describe_difference(key, before[key], value)
                 if key not in _MAY_DIFFER:
                     raise ConfigError(f"{folder} belongs to another measurement: its {difference}. Give another --out.")
@@ -68,7 +73,19 @@ def open_folder(folder: Path, protocol: dict[str, Any]) -> Iterator[Journal]:
             yield Journal(folder / "journal")
         return
     with lock_folder(folder):
+        if has_grown:
+            # Before the work, so that an interrupted extension is resumed as one.
+            write_atomically(folder / CONFIG, to_json_text({**before, **{key: current[key] for key in growing}}))
         yield Journal(folder / "journal")
+
+
+def _is_extension(before: Any, now: Any) -> bool:
+    """Return whether a value has all of an earlier one: the first items of a list, the names of a mapping."""
+    if isinstance(before, list) and isinstance(now, list):
+        return before == now[: len(before)]
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(name in now and _is_extension(value, now[name]) for name, value in before.items())
+    return bool(before == now)
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:

@@ -181,7 +181,8 @@ def measure_operations(
         table: Architectures and their accuracies.
         scores: Functions by the name of their score, which must not be that of a reference. Each is called once for
             every seed.
-        folder: Folder of the journal and the result. That of the same measurement is resumed.
+        folder: Folder of the journal and the result. That of the same measurement is resumed. Scores and seeds can be
+            added to a finished one, after those that it has.
         seeds: Seeds of the scores.
         data_set: Data set of the table.
         metric: Metric of the table.
@@ -207,7 +208,7 @@ def measure_operations(
         "about": dict(about or {}),
         **describe_environment(torch.device(device)),
     }
-    with open_folder(folder, protocol) as journal:
+    with open_folder(folder, protocol, growing=["scores", "seeds", "about"]) as journal:
         records = _score_missing(scores, seeds, space, journal)
         # The references are evaluated like scores: avg-acc's agreement with best-acc gives a scale for the others.
         records |= {(name, None): {"values": values, "seconds": math.nan} for name, values in references.items()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -19,18 +20,19 @@ from numpy.typing import NDArray
 from zcpt.batches import Batch, Batches, compute_fingerprint
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError, DataError, ProxyError
-from zcpt.files import write_atomically
+from zcpt.files import read_json, write_atomically
 from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option
 from zcpt.progress import show_progress
-from zcpt.proxies import Aggregate, Criterion, get_components, get_criterion
+from zcpt.proxies import Aggregate, Criterion, Proxy, get_components, get_criterion
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
 from zcpt.tabular._benchmark import TabularBenchmark
-from zcpt.tabular._folder import RESULT, describe_environment, open_folder, write_json
+from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
 from zcpt.tabular._workers import IndexedArchitecture, NetworkScorer, score_networks
 from zcpt.tabular.measures import compare_rankings
 
+_log = logging.getLogger(__name__)
 _JOURNAL_FILE = "scores"
 SCORES_FILE = "scores.csv"
 
@@ -44,7 +46,9 @@ class ProxyOptions:
         "data set of the table whose accuracies count",
         shown="that of --dataset if the table has it, else its first",
     )
-    metric: str = option("test", "which accuracies: test, valid, best-test, test-12 ...")
+    metric: str = option(
+        "", "which accuracies: test, valid, best-test, test-12 ...", shown="test if the table has it, else its first"
+    )
     samples: int = option(1000, "how many architectures are drawn from the table; 0 takes all")
     batch_size: int = option(64, "images in the mini-batch, which is the same one for all networks")
     weights: Literal["shared", "own"] = option("shared", "whether all networks draw their weights from one seed")
@@ -79,7 +83,8 @@ def measure_proxies(
         batches: Source of the mini-batch.
         proxies: Proxies and aggregates, or their names. The values of an aggregate are ranks among the architectures
             of the sample.
-        folder: Folder of the journal and the result. That of the same measurement is resumed.
+        folder: Folder of the journal and the result. That of the same measurement is resumed. If it has other proxies,
+            these are added to it: networks are scored by the new ones only, and the result has all.
         options: Settings on which the result depends.
         device: Device on which networks are scored.
         workers: Processes that share the work; 0 is one for each core, or a single one if the device is no CPU.
@@ -91,12 +96,13 @@ def measure_proxies(
         ZcptError: An argument is invalid.
     """
     options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
-    criteria = _check_proxies(proxies, options)
+    criteria = _check_proxies(proxies, options, folder)
     if options.batch_size > len(batches):
         raise DataError(f"--batch-size {options.batch_size} is more than the {len(batches)} images to draw from.")
     batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
     network_config = _make_network_config(table, batches, batch, options)
     data_set = choose_data_set(table, batches, options.accuracy_on)
+    options = replace(options, metric=table.choose_metric(data_set, options.metric))
     accuracies = table.get_accuracies(data_set, options.metric)
     sample = draw_sample(accuracies, options)
     workers = _count_workers(workers, device)
@@ -114,7 +120,11 @@ def measure_proxies(
     scorer = NetworkScorer(
         table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device)
     )
-    with open_folder(folder, protocol) as journal:
+    with open_folder(folder, protocol, growing=["proxies"]) as journal:
+        _log.info(
+            f"ranking {len(sample):,} networks of {table.title} by {', '.join(protocol['proxies'])}: "
+            f"'{options.metric}' on {data_set}"
+        )
         by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
         evaluation = _evaluate_proxies(criteria, records, accuracies[sample], options)
@@ -124,19 +134,50 @@ def measure_proxies(
     return result
 
 
-def _check_proxies(proxies: Sequence[str | Criterion], options: ProxyOptions) -> tuple[Criterion, ...]:
-    """Return the criteria of these names; ConfigError or ProxyError if they cannot be measured together."""
-    criteria = tuple(get_criterion(proxy) if isinstance(proxy, str) else proxy for proxy in proxies)
-    names = [criterion.name for criterion in criteria]
+def _check_proxies(proxies: Sequence[str | Criterion], options: ProxyOptions, folder: Path) -> tuple[Criterion, ...]:
+    """Return the criteria that the folder has already, and those to add, in this order.
+
+    Raises:
+        ConfigError: A name is given twice, or the folder has a proxy that is not registered.
+        ProxyError: A name is unknown, or a proxy needs a larger mini-batch.
+    """
+    requested = [get_criterion(proxy) if isinstance(proxy, str) else proxy for proxy in proxies]
+    names = [criterion.name for criterion in requested]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--proxies must name different proxies, such as naswot,naswot-official, not {names}.")
+    by_name = {criterion.name: criterion for criterion in requested}
+    criteria = [
+        by_name.pop(name) if name in by_name else _get_measured(name, folder) for name in read_measured_proxies(folder)
+    ]
+    criteria += by_name.values()
     for criterion in criteria:
         if options.batch_size < criterion.min_batch:
             raise ProxyError(
                 f"--batch-size {options.batch_size} is too small: proxy '{criterion.name}' needs at least "
                 f"{criterion.min_batch}."
             )
-    return criteria
+    return tuple(criteria)
+
+
+def read_measured_proxies(folder: Path) -> list[str]:
+    """Return the names of the proxies that a folder has scores of; an empty list if it holds no such measurement."""
+    if not (folder / CONFIG).exists():
+        return []
+    # A folder of another benchmark is refused, with its name, when it is opened.
+    names = read_json(folder / CONFIG, ["benchmark"]).get("proxies", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{folder / CONFIG} is damaged: 'proxies' is no list of names. Give another --out.")
+    return names
+
+
+def _get_measured(name: str, folder: Path) -> Criterion:
+    try:
+        return get_criterion(name)
+    except ProxyError as error:
+        raise ConfigError(
+            f"{folder} has scores of '{name}', which is no registered proxy here ({error}) Import the module that "
+            "registers it, or give another --out."
+        ) from None
 
 
 def _make_network_config(
@@ -183,15 +224,34 @@ def draw_sample(accuracies: NDArray[np.float64], options: ProxyOptions) -> list[
 def _score_missing(
     scorer: NetworkScorer, items: Sequence[IndexedArchitecture], journal: Journal, workers: int
 ) -> dict[int, Record]:
-    """Return the record of each architecture by its index, after scoring those that the journal lacks."""
-    records = {record["index"]: record for record in journal.records(_JOURNAL_FILE)}
-    missing = [item for item in items if item[0] not in records]
-    with show_progress(title="networks", total=len(items), initial=len(items) - len(missing)) as bar:
-        for record in score_networks(scorer, missing, workers):
-            journal.append(_JOURNAL_FILE, record)
-            records[record["index"]] = record
-            bar.update()
+    """Return the record of each architecture by its index, after computing the scores that the journal lacks.
+
+    An architecture has several lines in the journal if proxies were added later.
+    """
+    records: dict[int, Record] = {}
+    for record in journal.records(_JOURNAL_FILE):
+        _merge(records, record)
+    groups: dict[tuple[Proxy, ...], list[IndexedArchitecture]] = {}
+    for item in items:
+        record = records.get(item[0], {"scores": {}, "failures": {}})
+        missing = [p for p in scorer.proxies if p.name not in record["scores"] and p.name not in record["failures"]]
+        if missing:
+            groups.setdefault(tuple(missing), []).append(item)
+    remaining = sum(map(len, groups.values()))
+    with show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar:
+        for proxies, group in groups.items():
+            for record in score_networks(replace(scorer, proxies=proxies), group, workers):
+                journal.append(_JOURNAL_FILE, record)
+                _merge(records, record)
+                bar.update()
     return records
+
+
+def _merge(records: dict[int, Record], record: Record) -> None:
+    """Add the scores of a line to those of the same architecture."""
+    merged = records.setdefault(record["index"], {**record, "scores": {}, "seconds": {}, "failures": {}})
+    for name in ("scores", "seconds", "failures"):
+        merged[name].update(record[name])
 
 
 def _add_aggregates(records: Sequence[Record], criteria: Sequence[Criterion]) -> list[Record]:

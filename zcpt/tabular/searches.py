@@ -65,7 +65,8 @@ def measure_searches(
     Args:
         table: Architectures and their accuracies.
         batches: Function from a seed to the source of mini-batches.
-        folder: Folder of the run folders and the result. That of the same measurement is resumed.
+        folder: Folder of the run folders and the result. That of the same measurement is resumed. Seeds can be added to
+            a finished one, after those that it has.
         seeds: Seeds of the searches.
         data_set: Data set of the table.
         metric: Metric of the table.
@@ -91,7 +92,7 @@ def measure_searches(
         **measurement.describe(table.describe(data_set, metric), seeds, variant),
         **describe_environment(device),
     }
-    with open_folder(folder, protocol) as journal:
+    with open_folder(folder, protocol, growing=["seeds"]) as journal:
         records = measurement.search(folder, journal, callbacks)
         rows = [_look_up(table, records[seed], configs[seed], data_set, metric) for seed in seeds]
         result = {"protocol": protocol, "searches": rows, "results": _summarize(rows)}
