@@ -65,7 +65,8 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     Raises:
         DataError: The file is missing, is no CSV with these columns, or has a line with a wrong number of fields.
     """
-    reader = csv.reader(_read_lines(path))
+    # Spaces around fields are dropped: people write "arch_str, accuracy" by hand.
+    reader = csv.reader(_read_lines(path), skipinitialspace=True)
     header = next(_read_fields(reader, path), [])
     for column in header:
         if header.count(column) > 1:
@@ -85,12 +86,25 @@ def read_rows(path: Path, needed: Sequence[str]) -> Iterator[Row]:
 def _read_fields(reader: Any, path: Path) -> Iterator[list[str]]:
     """Yield the fields of each line that is not blank."""
     try:
-        yield from (fields for fields in reader if fields)
+        yield from ([field.strip() for field in fields] for fields in reader if fields)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: it is no CSV ({error}).") from None
 
 
+def check_table_path(path: Path) -> None:
+    """Raise DataError if there is no file at the path of a table; for a folder, name the files in it."""
+    if path.is_dir():
+        names = [file.name for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        listed = f"it has {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        raise DataError(
+            f"{path} is a folder: give one file with --table; {listed if names else 'this folder has none'}."
+        )
+    if not path.exists():
+        raise DataError(f"there is no table {path}: give the file of the benchmark with --table.")
+
+
 def _read_lines(path: Path) -> Iterator[str]:
+    check_table_path(path)
     try:
         # By the magic number, not by the name: files are renamed, and some tools unpack without changing the name.
         with open(path, "rb") as probe:
@@ -98,8 +112,6 @@ def _read_lines(path: Path) -> Iterator[str]:
         with gzip.open(path) if zipped else open(path, "rb") as file:
             # Spreadsheets begin a file with a byte order mark, which -sig removes.
             yield from io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    except FileNotFoundError:
-        raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
     except (EOFError, zlib.error, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from None
 

@@ -20,7 +20,7 @@ import torch
 from zcpt.errors import DataError, SpaceError
 from zcpt.space import SearchSpace
 from zcpt.tabular._benchmark import Key, TabularBenchmark
-from zcpt.tabular._csv import BenchmarkBuilder, Row, check_percent, read_rows, summarize_trainings
+from zcpt.tabular._csv import BenchmarkBuilder, Row, check_percent, check_table_path, read_rows, summarize_trainings
 
 TITLE = "NAS-Bench-201"
 _PREFIXES = {"cifar10": ("c10", "c10valid"), "cifar100": ("c100", "c100"), "imagenet16-120": ("in16", "in16")}
@@ -84,10 +84,9 @@ def _refuse_pickles(path: Path) -> None:
 
 def _load_pth(path: Path) -> dict[str, Any]:
     """Load a .pth file of the API as plain data."""
+    check_table_path(path)
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
     except Exception as error:  # unpickling raises whatever the file makes it raise
         named = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it would call {named[1]}" if named else "it is damaged, or a pickle of another kind"

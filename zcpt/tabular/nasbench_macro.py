@@ -6,14 +6,14 @@ maps the digits to a mapping, of which the list ``test_acc`` is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from zcpt.errors import DataError
+from zcpt.files import parse_json
 from zcpt.space import SearchSpace
 from zcpt.tabular._benchmark import Key, TabularBenchmark
-from zcpt.tabular._csv import BenchmarkBuilder, Row, read_rows, summarize_trainings
+from zcpt.tabular._csv import BenchmarkBuilder, Row, check_table_path, read_rows, summarize_trainings
 
 TITLE = "NAS-Bench-Macro"
 RUNS = ("test_acc_run1_pct", "test_acc_run2_pct", "test_acc_run3_pct")
@@ -55,18 +55,18 @@ def make_cifar10_keys(metrics: Mapping[str, float]) -> dict[Key, float]:
 
 def _read_json(path: Path) -> dict[str, list[float]]:
     """Return the test accuracies of each architecture, by its digits."""
+    check_table_path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = parse_json(path.read_bytes(), path, error=DataError)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
         return {str(text): _check_list(entry["test_acc"]) for text, entry in document.items()}
-    except FileNotFoundError:
-        raise DataError(f"there is no table {path}: give the file of the benchmark with --table.") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: it is no JSON ({error.msg}).") from None
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path} must map digits to a mapping with a list 'test_acc': {error!r}.") from None
 
 
 def _check_list(runs: object) -> list[float]:
     if not isinstance(runs, list):
-        raise TypeError(f"{runs!r} is no list")
+        raise TypeError(f"{str(runs)[:80]!r} is no list")
     return runs

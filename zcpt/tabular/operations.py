@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from zcpt.architecture import Architecture, Choice
 from zcpt.baselines import get_operation_score, score_operations
 from zcpt.batches import Batches
 from zcpt.errors import ConfigError
-from zcpt.files import read_text
+from zcpt.files import parse_json, read_text
 from zcpt.journal import Journal, Record
 from zcpt.progress import show_progress
 from zcpt.search import FreshSupernets, SearchConfig, SearchSeeds
@@ -119,10 +118,7 @@ def read_operation_values(path: Path, space: SearchSpace) -> dict[str, Operation
     Raises:
         ConfigError: The file is missing, is no JSON, or does not have the choices of the space.
     """
-    try:
-        document = json.loads(read_text(path, "give --scores a JSON file of operation scores"))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: it is no JSON ({error.msg}).") from None
+    document = parse_json(read_text(path, "give --scores a JSON file of operation scores"), path)
     if not isinstance(document, dict) or not document:
         raise ConfigError(f"{path} must map names of scores to scores.")
     for name, values in document.items():
@@ -139,13 +135,24 @@ def _check_values(space: SearchSpace, name: str, values: Any, where: str = "") -
     if not isinstance(values, Mapping) or set(values) != set(candidates):
         raise ConfigError(f"{where}'{name}' must have scores for exactly these choices: {', '.join(candidates)}.")
     for choice, row in values.items():
-        are_numbers = isinstance(row, Sequence) and all(isinstance(value, int | float) for value in row)
+        are_numbers = isinstance(row, Sequence) and all(_is_number(value) for value in row)
         if not are_numbers or len(row) != len(candidates[choice]):
             raise ConfigError(
                 f"{where}'{name}' must have a number for each candidate of {choice}: {candidates[choice]}."
             )
         if all(map(math.isnan, row)):
             raise ConfigError(f"{where}'{name}' has no number for any candidate of {choice}: give at least one.")
+
+
+def _is_number(value: object) -> bool:
+    """Return whether the value is a number that a float can hold; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def compare_values(values: OperationValues, reference: OperationValues) -> dict[str, Any]:

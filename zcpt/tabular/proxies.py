@@ -22,7 +22,7 @@ from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError, DataError, ProxyError
 from zcpt.files import read_json, write_atomically
 from zcpt.journal import Journal, Record
-from zcpt.options import check_types, format_flag, option
+from zcpt.options import check_types, format_flag, option, pluralize
 from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate, Criterion, Proxy, get_components, get_criterion
 from zcpt.seeding import derive_seed
@@ -121,10 +121,6 @@ def measure_proxies(
         table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device)
     )
     with open_folder(folder, protocol, growing=["proxies"]) as journal:
-        _log.info(
-            f"ranking {len(sample):,} networks of {table.title} by {', '.join(protocol['proxies'])}: "
-            f"'{options.metric}' on {data_set}"
-        )
         by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
         evaluation = _evaluate_proxies(criteria, records, accuracies[sample], options)
@@ -173,10 +169,10 @@ def read_measured_proxies(folder: Path) -> list[str]:
 def _get_measured(name: str, folder: Path) -> Criterion:
     try:
         return get_criterion(name)
-    except ProxyError as error:
+    except ProxyError:
         raise ConfigError(
-            f"{folder} has scores of '{name}', which is no registered proxy here ({error}) Import the module that "
-            "registers it, or give another --out."
+            f"{folder} has scores of '{name}', which is no registered proxy: import the module that registers it, or "
+            "give another --out."
         ) from None
 
 
@@ -240,6 +236,7 @@ def _score_missing(
     remaining = sum(map(len, groups.values()))
     with show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar:
         for proxies, group in groups.items():
+            _log.info(f"scoring {pluralize(len(group), 'network')} by {', '.join(proxy.name for proxy in proxies)}")
             for record in score_networks(replace(scorer, proxies=proxies), group, workers):
                 journal.append(_JOURNAL_FILE, record)
                 _merge(records, record)

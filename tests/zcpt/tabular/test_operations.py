@@ -133,6 +133,11 @@ def test_a_measurement_compares_selects_and_is_resumed(chains: TabularBenchmark,
     assert calls == [0, 1]
     again = json.loads((tmp_path / "a" / "result.json").read_text())
     assert again["results"] == json.loads(text)["results"]
+    more = {"by digit": by_digit, "twice": lambda seed: by_digit(seed + 5)}
+    extended = measure_operations(chains, more, tmp_path / "a", seeds=[0, 1, 2])
+    assert calls == [0, 1, 2, 5, 6, 7]
+    assert extended["protocol"]["scores"] == ["by digit", "twice"]
+    assert extended["results"]["by digit"]["agreement"]["avg-acc"]["by_seed"][:2] == agreement["by_seed"]
 
 
 def test_scores_of_other_code_are_read_from_a_file(tmp_path: Path) -> None:
@@ -143,7 +148,11 @@ def test_scores_of_other_code_are_read_from_a_file(tmp_path: Path) -> None:
     assert scores["others"](7) == values("avg-acc")
     assert stats.spearmanr(scores["theirs"](0)[EDGES[0]], values("avg-acc")[EDGES[0]]).statistic > 0
     for document, word in (
-        ("{", "line 1: it is no JSON"),
+        ("{", "not a complete JSON document"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", "an integer of thousands of digits"),
+        (json.dumps({"a": {edge: [10**400] * 5 for edge in EDGES}}), "a number for each candidate of node1/edge0"),
+        (json.dumps({"a": {edge: [True] * 5 for edge in EDGES}}), "a number for each candidate of node1/edge0"),
         ("[]", "must map names of scores"),
         ('{"a": {"x": [1]}}', "'a' must have scores for exactly these choices: node1/edge0"),
         (json.dumps({"a": {edge: [1, 2] for edge in EDGES}}), "a number for each candidate of node1/edge0"),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from zcpt.tabular.proxies import ProxyOptions, measure_proxies
 
 ROOT = Path(__file__).parents[3]
 HASHED = Hashed()
-SMALL = {"samples": 0, "batch_size": 8, "channels": 2, "layers": 1, "resamples": 20}
+SMALL: dict[str, Any] = {"samples": 0, "batch_size": 8, "channels": 2, "layers": 1, "resamples": 20}
 
 
 class Errors(Proxy):
@@ -149,6 +150,53 @@ def test_a_stopped_measurement_is_resumed_with_the_same_result(nb201: Path, batc
     before = (tmp_path / "run" / "result.json").read_bytes()
     run_measurement(nb201, batches, tmp_path / "run")
     assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_proxies_are_added_to_a_finished_measurement_without_scoring_the_others_again(
+    nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
+    aggregate = get_aggregate("log_rank:params+l2_norm")
+    run_measurement(nb201, batches, tmp_path / "whole", [Errors(), "params", aggregate])
+    run_measurement(nb201, batches, tmp_path / "a", [Errors()])
+    journal = tmp_path / "a" / "journal" / "scores.jsonl"
+    before = journal.read_bytes()
+    # An interrupted extension is resumed as one, and the folder keeps the order in which proxies were added.
+    with pytest.raises(zcpt.ProxyError, match="needs at least"):
+        run_measurement(nb201, batches, tmp_path / "a", [Errors(), "naswot"], batch_size=1)
+    run_measurement(nb201, batches, tmp_path / "a", [Errors(), "params"])
+    lines = journal.read_bytes().removeprefix(before).splitlines(keepends=True)
+    assert len(lines) == 30
+    assert all(list(json.loads(line)["scores"]) == ["params"] for line in lines)
+    journal.write_bytes(before + b"".join(lines[:10]))
+    run_measurement(nb201, batches, tmp_path / "a", [Errors(), aggregate])
+    assert len(journal.read_bytes().splitlines()) == 30 + 10 + 20 + 10
+    assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "whole")
+
+
+def test_an_unknown_proxy_of_a_finished_measurement_is_named(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+    run_measurement(nb201, batches, tmp_path / "a", [Errors()], samples=3)
+    with pytest.raises(
+        zcpt.ConfigError, match="has scores of 'errors', which is no registered proxy: import the module"
+    ):
+        run_measurement(nb201, batches, tmp_path / "a", ["params"], samples=3)
+    config = tmp_path / "a" / "config.json"
+    for damaged in ("3", "[3]"):
+        document = json.loads(config.read_text())
+        config.write_text(json.dumps({**document, "proxies": json.loads(damaged)}))
+        with pytest.raises(zcpt.ConfigError, match="'proxies' is no list of names"):
+            run_measurement(nb201, batches, tmp_path / "a", ["params"], samples=3)
+
+
+def test_the_metric_is_by_default_one_that_the_table_has(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+    assert run_measurement(nb201, batches, tmp_path / "a", ["params"])["protocol"]["options"]["metric"] == "test"
+    table = read_table(nb201, "nasbench201")
+    columns = {
+        ("cifar10", "valid"): table.get_accuracies("cifar10"),
+        ("cifar100", "test"): table.get_accuracies("cifar100"),
+    }
+    other = replace(table, columns=columns)
+    result = measure_proxies(other, batches, ["params"], tmp_path / "b", ProxyOptions(**SMALL), workers=1)
+    assert result["protocol"]["table"]["metric"] == "valid"
 
 
 def test_two_processes_give_the_scores_of_one(nb201: Path, batches: Batches, tmp_path: Path) -> None:

@@ -221,6 +221,24 @@ def test_byte_order_marks_and_blank_lines_of_spreadsheets_are_ignored(tmp_path: 
     assert read_table(path, "nasbench201").columns["cifar10", "test"].tolist() == [94.0]
 
 
+def test_spaces_around_fields_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f'"arch_str", "c10_test_acc_200ep_pct" ,note\n {CELL} , 94.5, "a, b"\n')
+    assert read_table(path, "nasbench201").columns["cifar10", "test"].tolist() == [94.5]
+
+
+@pytest.mark.parametrize(
+    ("space", "suffix"), [("nasbench201", ".csv"), ("nasbench201", ".pth"), ("nasbench-macro", ".json")]
+)
+def test_a_folder_in_place_of_a_table_is_refused_with_its_files(space: str, suffix: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"tables{suffix}"
+    folder.mkdir()
+    check_refused(folder, space, f"{folder} is a folder: give one file with --table; this folder has none.")
+    for name in ("b.csv", "a.csv.gz", ".hidden"):
+        (folder / name).write_text("")
+    check_refused(folder, space, "it has a.csv.gz, b.csv.")
+
+
 def test_cells_of_nasbench101_that_are_listed_twice_were_trained_twice(tmp_path: Path) -> None:
     space = cast(NasBench1Shot1, zcpt.get_space("nasbench1shot1-1"))
     one, three = "conv1x1-bn-relu", "conv3x3-bn-relu"
@@ -254,7 +272,13 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
         check_refused(tmp_path / name, "nasbench-macro" if name == "a.json" else "nasbench201", "there is no table")
     (tmp_path / "a.csv").write_bytes(b"\x1f\x8b cut short")
     check_refused(tmp_path / "a.csv", "nasbench201", "cannot be read as CSV")
-    for text, word in (("{", "line 1: it is no JSON"), ("[]", "must map digits"), ('{"2": {}}', "must map digits")):
+    for text, word in (
+        ("{", "not a complete JSON document (Expecting property name enclosed in double quotes, line 1"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"2": ' + "9" * 5000 + "}", "an integer of thousands of digits"),
+        ("[]", "must map digits"),
+        ('{"2": {}}', "must map digits"),
+    ):
         (tmp_path / "a.json").write_text(text)
         check_refused(tmp_path / "a.json", "nasbench-macro", word)
     with pytest.raises(zcpt.ConfigError, match="unknown space with a benchmark 'proxyless'"):

@@ -32,7 +32,10 @@ def whole(tmp_path: Path) -> TabularBenchmark:
 
 def run_measurement(table: TabularBenchmark, pictures: Any, folder: Path, **options: Any) -> dict[str, Any]:
     return measure_searches(
-        table, lambda seed: DatasetBatches(pictures, num_classes=10), folder, seeds=[0, 1, 2], **{**SMALL, **options}
+        table,
+        lambda seed: DatasetBatches(pictures, num_classes=10),
+        folder,
+        **{"seeds": [0, 1, 2], **SMALL, **options},
     )
 
 
@@ -63,8 +66,13 @@ def test_a_measurement_is_resumed(whole: TabularBenchmark, pictures: Any, tmp_pa
     again = run_measurement(whole, pictures, tmp_path / "a")
     for one, other in zip(first["searches"], again["searches"], strict=True):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    with pytest.raises(zcpt.ConfigError, match=r"another measurement: its seeds is \[0, 1, 2\], not \[1, 2\]"):
+        run_measurement(whole, pictures, tmp_path / "a", seeds=[1, 2])
+    more = run_measurement(whole, pictures, tmp_path / "a", seeds=[0, 1, 2, 7])
+    assert more["searches"][:3] == again["searches"]
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["seeds"] == [0, 1, 2, 7]
     with pytest.raises(zcpt.ConfigError, match="another measurement: its proposals is 2, not 3"):
-        run_measurement(whole, pictures, tmp_path / "a", proposals=3)
+        run_measurement(whole, pictures, tmp_path / "a", seeds=[0, 1, 2, 7], proposals=3)
 
 
 def test_architectures_outside_the_table_are_counted(pictures: Any, macro: Path, tmp_path: Path) -> None:
