@@ -123,8 +123,7 @@ def measure_proxies(
     with open_folder(folder, protocol, growing=["proxies"]) as journal:
         by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
-        evaluation = _evaluate_proxies(criteria, records, accuracies[sample], options)
-        result = {"protocol": protocol, **evaluation}
+        result = {"protocol": protocol, **_evaluate_proxies(criteria, records, accuracies[sample], options)}
         write_atomically(folder / SCORES_FILE, _format_scores(records, accuracies[sample], protocol["proxies"]))
         write_json(folder / RESULT, result)
     return result
