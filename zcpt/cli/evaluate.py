@@ -11,6 +11,7 @@ from train.evaluation import evaluate_network
 from train.loaders import build_test_loader
 from train.run import read_arguments
 from zcpt.architecture import Architecture
+from zcpt.cli._architecture import find_training
 from zcpt.cli._options import add_data_arguments, parse_integer, pick_device, reload_data
 from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure a trained network on the test images, and print its accuracy."""
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size {args.batch_size} is too small: it must be at least 1.")
-    folder = _find_training(args.folder)
+    folder = find_training(args.folder, WEIGHTS, "that is finished")
     trained = load_network(folder / WEIGHTS)
     path = folder / "architecture.json"
     if trained.architecture != Architecture.from_json(read_run_file(path), str(path)):
@@ -61,14 +62,3 @@ def run(args: argparse.Namespace) -> None:
         f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})",
         f"architecture  {trained.space.format(trained.architecture)}",
     )
-
-
-def _find_training(folder: Path) -> Path:
-    """Return the folder itself if it is one of a training, else the one training below it."""
-    if (folder / WEIGHTS).exists() or not (folder / "train").is_dir():
-        return folder
-    trainings = [path.parent for path in sorted(folder.glob(f"train/*/{WEIGHTS}"))]
-    if len(trainings) != 1:
-        names = ", ".join(map(str, trainings)) or "none that is finished"
-        raise ConfigError(f"{folder} must contain one training, and it contains {names}: give the folder of one.")
-    return trainings[0]

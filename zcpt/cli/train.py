@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import torch
 
 from train.data import ImageData, get_default_recipe, load_data
 from train.recipe import RECIPES, TrainConfig, make_train_config
-from train.run import read_arguments, train_architecture
+from train.run import ARGUMENTS, read_arguments, train_architecture
 from zcpt.architecture import Architecture
+from zcpt.cli._architecture import find_training, read_architecture, read_run_architecture
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
@@ -25,12 +25,11 @@ from zcpt.cli._options import (
     refuse_flags_of_resumed_run,
     reload_data,
 )
-from zcpt.errors import ConfigError, SpaceError
-from zcpt.files import read_text
+from zcpt.errors import ConfigError
+from zcpt.files import parse_json
 from zcpt.options import format_count, pluralize
 from zcpt.printing import print_lines, quote_words
 from zcpt.space import SearchSpace
-from zcpt.space_registry import get_space
 
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
 _GROUPS = {
@@ -47,7 +46,10 @@ _GROUPS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument(
-        "--arch", type=Path, metavar="FILE", help="architecture.json, or with --space a genotype as text"
+        "--arch",
+        metavar="ARCH",
+        help="run folder of a search, architecture.json, or with --space a genotype as text or in a file (FILE:NAME "
+        "names one of several in a Python file)",
     )
     parser.add_argument("--space", metavar="NAME", help="search space of the architecture")
     parser.add_argument(
@@ -58,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="new folder (default: train/RECIPE in the folder of the search)"
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this training with its own settings")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume this training, or the one in the folder of a search, with its own settings",
+    )
     add_data_arguments(parser)
     add_options(parser, TrainConfig, skip=_SEPARATE_FLAGS, groups=_GROUPS)
 
@@ -69,9 +76,9 @@ def run(args: argparse.Namespace) -> None:
         folder, space, architecture, data, config = _load_run(args)
         device = pick_device(args.device)
     else:
-        space, architecture = read_architecture(args.arch, args.space)
+        space, architecture, search_folder = read_architecture(args.arch, args.space)
         device = pick_device(args.device)
-        search_config = _find_search_config(args.arch.parent)
+        search_config = _find_search_config(search_folder) if search_folder else None
         data = _load_data(args, search_config)
         recipe = args.recipe or get_default_recipe(data.name)
         options = {
@@ -80,8 +87,8 @@ def run(args: argparse.Namespace) -> None:
         }
         config = make_train_config(space, recipe, data.name, **options)
         default = make_run_path(space.name, data.name)
-        if search_config is not None:
-            default = args.arch.parent / "train" / recipe
+        if search_folder and search_config is not None:
+            default = search_folder / "train" / recipe
         folder = args.out or default
     args.run_folder = folder
     trained = train_architecture(
@@ -99,30 +106,6 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def read_architecture(path: Path | None, space_name: str | None) -> tuple[SearchSpace, Architecture]:
-    """Read an architecture from JSON or, if the space is named, from a genotype as text.
-
-    Raises:
-        ConfigError: The file is missing or damaged.
-        SpaceError: The architecture is not one of its space, or of another space than the named one.
-    """
-    if path is None:
-        raise ConfigError("no architecture is given: give --arch FILE, such as the architecture.json of a search.")
-    text = read_text(path, "give --arch the architecture.json of a search")
-    space = get_space(space_name) if space_name else None
-    if space and '"choices"' not in text:
-        return space, space.parse(text)
-    architecture = Architecture.from_json(text, str(path))
-    if space is None:
-        space = get_space(architecture.space)
-    elif architecture.space != space.name:
-        raise SpaceError(
-            f"{path} holds an architecture of space '{architecture.space}', and --space is '{space.name}'."
-        )
-    space.check(architecture)
-    return space, architecture
-
-
 def _find_search_config(folder: Path) -> dict[str, Any] | None:
     """Read the config.json of a search's run folder; return None if the folder is no run folder.
 
@@ -130,10 +113,10 @@ def _find_search_config(folder: Path) -> dict[str, Any] | None:
     search is taken. A damaged one is a search's if the search's journal lies beside it.
     """
     try:
-        document = json.loads((folder / "config.json").read_bytes())
+        document = parse_json((folder / "config.json").read_bytes(), folder / "config.json")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ConfigError):
         document = None
     is_search = (
         isinstance(document, dict)
@@ -152,7 +135,7 @@ def _load_data(args: argparse.Namespace, search_config: dict[str, Any] | None) -
         return load_data(args.dataset, args.data_dir, args.download)
     if "dataset" not in data_of_search:
         raise ConfigError(
-            f"the search in {args.arch.parent} was started from Python: name the data set to train on with --dataset."
+            f"the search of {args.arch} was started from Python: name the data set to train on with --dataset."
         )
     return reload_data(data_of_search["dataset"], data_of_search.get("directory"), args)
 
@@ -163,12 +146,13 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
         "arch", "space", "recipe", "dataset", "out", *get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
     ]  # fmt: skip
     refuse_flags_of_resumed_run(args, fixed)
-    arguments = read_arguments(args.resume)
+    folder = find_training(args.resume, ARGUMENTS, "that was begun")
+    arguments = read_arguments(folder)
     data_of_run, device = arguments.pop("data"), arguments.pop("device")
     args.device = args.device or device
-    space, architecture = read_architecture(args.resume / "architecture.json", None)
+    space, architecture = read_run_architecture(folder)
     data = reload_data(data_of_run["name"], data_of_run["directory"], args)
-    return args.resume, space, architecture, data, TrainConfig(**arguments)
+    return folder, space, architecture, data, TrainConfig(**arguments)
 
 
 def _choose_workers(device: torch.device) -> int:
