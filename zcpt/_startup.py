@@ -81,6 +81,19 @@ def raise_stopped() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def block_interrupts() -> Iterator[None]:
+    """Block Ctrl-C for the processes that are started in the block; in this one it waits for the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def exit_on_next_signal() -> None:
     """End the program at once when it is told to stop again; in another program that calls zcpt, do nothing."""
     if _IS_PROGRAM:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
 
-from zcpt.errors import ConfigError, LostError, ZcptError
+from zcpt.errors import ConfigError, LostError, ZcptError, is_out_of_memory
 
 _TIMEOUT = timedelta(days=1)
 """Timeout of an exchange. A process that dies is detected at once by its closed connections; the timeout is for a
@@ -101,7 +101,7 @@ class _DistributedGroup(ProcessGroup):
         except Exception as error:
             if not self._error_is_shared:
                 self._error_is_shared = True
-                self._exchange(_make_portable(error, self.rank), None)
+                self._exchange(make_portable(error, f"process {self.rank}"), None)
             raise
         except BaseException:
             # Ctrl-C: leave without an exchange, which could block for long; the others detect the closed connection.
@@ -122,16 +122,18 @@ class _DistributedGroup(ProcessGroup):
         return outcomes
 
 
-def _make_portable(error: Exception, rank: int) -> Exception:
-    """Return the error for the other processes, free of classes that only the failed process can unpickle."""
+def make_portable(error: Exception, process: str) -> Exception:
+    """Return the error for other processes, free of classes that only the named, failed process can unpickle."""
     if isinstance(error, ZcptError):
         # The nearest class of zcpt.errors: a subclass defined elsewhere may not be importable in the other processes.
         classes = type(error).__mro__
         error_class: type[ZcptError] = next(c for c in classes if c.__module__ == ZcptError.__module__)
         return error_class(str(error))
+    if is_out_of_memory(error):
+        return MemoryError(str(error))
     if isinstance(error, OSError):
         return OSError(error.errno, error.strerror or str(error), error.filename)
-    return RuntimeError(f"process {rank} failed:\n{''.join(traceback.format_exception(error))}")
+    return RuntimeError(f"{process} failed:\n{''.join(traceback.format_exception(error))}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -236,10 +237,12 @@ def _score_missing(
     with show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar:
         for proxies, group in groups.items():
             _log.info(f"scoring {pluralize(len(group), 'network')} by {', '.join(proxy.name for proxy in proxies)}")
-            for record in score_networks(replace(scorer, proxies=proxies), group, workers):
-                journal.append(_JOURNAL_FILE, record)
-                _merge(records, record)
-                bar.update()
+            # Closed at once also after an error, so that its processes end.
+            with closing(score_networks(replace(scorer, proxies=proxies), group, workers)) as scored:
+                for record in scored:
+                    journal.append(_JOURNAL_FILE, record)
+                    _merge(records, record)
+                    bar.update()
     return records
 
 

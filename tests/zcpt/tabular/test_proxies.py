@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,9 @@ from scipy import stats
 import zcpt
 from tests.conftest import Hashed
 from zcpt import Proxy
+from zcpt._startup import raise_stopped
 from zcpt.batches import Batches, DatasetBatches
+from zcpt.processes import make_portable
 from zcpt.proxies import get_aggregate
 from zcpt.tabular import read_table
 from zcpt.tabular.proxies import ProxyOptions, measure_proxies
@@ -51,6 +55,32 @@ class Killed(Hashed):
     def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("this process was killed")
+
+
+class NoMemory(Hashed):
+    """Asks for more memory than there is."""
+
+    name = "no_memory"
+
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> float:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+
+class Slow(Hashed):
+    """Writes a file when it begins the third network of this process, and then takes a minute."""
+
+    name = "slow"
+    _count = 0
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def score(self, net: Any, batch: zcpt.Batch, mixture: Any) -> float:
+        Slow._count += 1
+        if Slow._count == 3:
+            self.file.touch()
+            time.sleep(60)
+        return super().score(net, batch, mixture)
 
 
 @pytest.fixture
@@ -208,6 +238,31 @@ def test_two_processes_give_the_scores_of_one(nb201: Path, batches: Batches, tmp
 def test_a_killed_worker_is_reported_in_one_sentence(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     with pytest.raises(zcpt.LostError, match="was killed, perhaps because memory ran out: repeat the command"):
         run_measurement(nb201, batches, tmp_path / "a", [Killed()], samples=3, workers=2)
+
+
+def test_a_stop_ends_the_workers_at_once_and_keeps_what_they_have_finished(
+    nb201: Path, batches: Batches, tmp_path: Path
+) -> None:
+    seconds = []
+
+    def stop() -> None:
+        while not (tmp_path / "slow").exists():
+            time.sleep(0.01)
+        seconds.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt), raise_stopped():
+        run_measurement(nb201, batches, tmp_path / "run", [Slow(tmp_path / "slow")], workers=2)
+    assert time.monotonic() - seconds[0] < 10  # a second on an idle machine, and a minute before
+    assert len((tmp_path / "run" / "journal" / "scores.jsonl").read_text().splitlines()) >= 2
+    assert multiprocessing.active_children() == []
+
+
+def test_what_a_worker_raises_is_raised_here(nb201: Path, batches: Batches, tmp_path: Path) -> None:
+    with pytest.raises(MemoryError, match="can't allocate memory"):
+        run_measurement(nb201, batches, tmp_path / "run", [NoMemory()], workers=2, samples=2)
+    assert "KeyError: 'x'" in str(make_portable(KeyError("x"), "process 3"))
 
 
 def test_what_the_seed_and_the_weights_change(nb201: Path, batches: Batches, tmp_path: Path) -> None:
