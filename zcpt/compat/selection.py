@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from darts_space.darts import Darts, darts_choices, edge_name, list_edges
-from darts_space.darts_network import NODES
-from darts_space.operations import OPERATIONS
-from zcpt.architecture import Architecture
+from darts_space import darts, nasbench201
 from zcpt.batches import ANY_CLASSES, Batch, Batches, as_batches
 from zcpt.compat.adapter import SearchNetworkAdapter
-from zcpt.compat.darts import Genotype
-from zcpt.compat.inspection import Primitives, SearchNetworkStructure, inspect_network, read_alphas
+from zcpt.compat.inspection import SearchNetworkStructure, inspect_network
+from zcpt.compat.observation import observe_network
+from zcpt.compat.operation_names import Primitives, compute_shares, read_alphas
+from zcpt.compat.spaces import SearchNetworkSpace, make_space
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.search import (
@@ -47,29 +45,31 @@ def select(
     callbacks: Sequence[Callback] = (),
     listeners: Sequence[Callback] | None = None,
     **options: Any,
-) -> Genotype:
-    """Select a genotype from a DARTS-style search network by Zero-Cost-PT instead of the arg max of alpha.
+) -> Any:
+    """Select a cell from another code base's search network by Zero-Cost-PT instead of the arg max of alpha.
 
     The network is scored on its own device, with its own weights, trained or not. Network and random generators are
     restored bit for bit afterwards, also when the call fails.
 
     Args:
-        model: A search network of DARTS, DARTS-PT or PC-DARTS, or one of the same form.
+        model: A search network of DARTS' form or of NAS-Bench-201's; docs/drop-in.md lists the code bases. Operations
+            that it weighs with exactly 0 itself, because they are pruned or decided against, are no candidates.
         batches: Training images: a DataLoader, a map-style data set, a pair of tensors (images [N, C, H, W],
             labels [N]), or ``Batches``.
         preset: ``"paper"`` for the published procedure, with its 10 proposals.
         shares: Weights of undecided operations: ``"equal"`` for 1/O each, ``"alpha"`` for the softmax of the
             network's alpha.
-        primitives: Names of the operations, for code that has no PRIMITIVES: a list in the order of ``_ops``, or a
-            mapping with 'normal' and 'reduce' to one list for every edge.
+        primitives: Names of the operations, for code that has no PRIMITIVES: a list in the order of the
+            edges' lists, or a mapping with 'normal' and 'reduce' to one list for every edge.
         callbacks: Called for every decision, such as ``zcpt.monitor.Progress()``.
         listeners: Old name of ``callbacks``.
         options: Fields of ``SearchConfig``, such as ``proxy="naswot"``, ``seed=0`` or ``batch_size=64``. Without a
-            preset there is one proposal. With more (``proposals=10``), discrete networks of space 'darts', of the
-            network's own width and depth, are validated and the best proposal is selected.
+            preset there is one proposal. With more (``proposals=10``), discrete networks of space 'darts' or
+            'nasbench201', of the network's own width and depth, are validated and the best proposal is selected.
 
     Returns:
-        The genotype, as DARTS code bases read and print it.
+        The cell as the code bases read and print it: a named tuple ``Genotype``, with a list of pairs for each node if
+        the network is that of pt.darts; or for NAS-Bench-201 a ``Structure`` with ``nodes`` and ``tostr()``.
 
     Raises:
         ConfigError: The model is not a search network of a supported form, or an option cannot be used with it;
@@ -80,7 +80,7 @@ def select(
     structure = inspect_network(model, primitives)
     space = make_space(structure)
     config = _make_config(space, shares, preset, options)
-    start = _start_mixture(space, read_alphas(structure) if shares == "alpha" else None)
+    alphas = read_alphas(structure.owners, structure.candidates) if shares == "alpha" else None
     assert isinstance(model, nn.Module), "inspect_network accepts nothing else"
     with preserve(model):
         model.eval()
@@ -90,23 +90,25 @@ def select(
             vars(module).pop("_compiled_call_impl", None)
         source = as_batches(batches, ANY_CLASSES)  # the network's classifier fixes the number, the data need not
         check_image_count(source, config)
-        context = _make_context(space, structure, start, source, config, callbacks)
-        result = execute_search(context)
+        probe = source.draw(config.batch_size, seed=0)
+        observation = observe_network(structure, probe.images)
+        space = make_space(structure, observation.available)
+        net = SearchNetworkAdapter(structure, observation, _make_initial_mixture(space, structure, alphas)).eval()
+        result = execute_search(_make_context(space, structure, net, source, probe, config, callbacks))
     return space.to_genotype(result.architecture)
 
 
 def _make_context(
     space: SearchNetworkSpace,
     structure: SearchNetworkStructure,
-    start: Mixture,
+    net: SearchNetworkAdapter,
     batches: Batches,
+    probe: Batch,
     config: SearchConfig,
     callbacks: Sequence[Callback],
 ) -> SearchContext:
-    probe = batches.draw(config.batch_size, seed=0)
-    net = SearchNetworkAdapter(structure, start, probe).eval()
     # ``net.channels`` are those of the first cell. A reduction cell has twice the network's initial channels.
-    channels, layers = net.channels // (2 if structure.kinds[0] == "reduce" else 1), len(structure.kinds)
+    channels, layers = net.channels // (2 if structure.kinds[0] == "reduce" else 1), space.count_layers()
     _, in_channels, height, width = probe.images.shape
     network_config = NetworkConfig(channels, layers, net.num_classes, in_channels, (height, width))
     if config.proposals > 1:
@@ -122,51 +124,6 @@ def _make_context(
         device=next(structure.network.parameters()).device,
         callback=CallbackList(callbacks),
     )
-
-
-class SearchNetworkSpace(Darts):
-    """The space that a search network spans: DARTS' cells with its own operations and number of nodes."""
-
-    def __init__(self, structure: SearchNetworkStructure) -> None:
-        self.nodes = structure.nodes
-        self.concatenated = structure.joined
-        candidates = structure.candidates
-        # A genotype of DARTS has no 'none': the operation takes part in every mixture and is never kept.
-        has_none = any("none" in names for edges in candidates.values() for names in edges)
-        not_selectable = ("none",) if has_none else ()
-        self.choices = tuple(darts_choices(lambda kind, edge: candidates[kind][edge], not_selectable, self.nodes))
-
-    def to_genotype(self, architecture: Architecture) -> Genotype:
-        """Convert an architecture to the named tuple that DARTS code bases read."""
-        last = 2 + len(self.nodes)
-        concat = range(last - self.concatenated, last)
-        pairs = self._list_pairs(architecture)
-        return Genotype(list(pairs["normal"]), concat, list(pairs["reduce"]), concat)
-
-    def format(self, architecture: Architecture) -> str:
-        # The writer of space 'darts' has a fixed concat of all 4 nodes.
-        return repr(self.to_genotype(architecture))
-
-    @property
-    def build_obstacle(self) -> str:
-        """Reason why space 'darts' can neither build nor price these cells; empty if it can."""
-        operations = {name for choice in self.choices if choice.phase == 0 for name in choice.selectable}
-        foreign = sorted(operations - {*OPERATIONS})
-        if foreign:
-            return f"it has no operation '{foreign[0]}'"
-        if self.nodes != NODES or self.concatenated != len(NODES):
-            return f"its cells concatenate 4 nodes, and these concatenate {self.concatenated} of {len(self.nodes)}"
-        return ""
-
-
-def make_space(structure: SearchNetworkStructure) -> SearchNetworkSpace:
-    """Make the space of a search network, named after the network's class."""
-
-    class Space(SearchNetworkSpace):
-        # Architectures and callbacks carry the space's name, which ``SearchSpace`` declares once for each class.
-        name = type(structure.network).__name__
-
-    return Space(structure)
 
 
 _FIXED_BY_NETWORK = ("channels", "layers", "supernet_weights")
@@ -204,7 +161,9 @@ def _make_config(space: SearchNetworkSpace, shares: str, preset: str | None, opt
                 "leave it out."
             )
     if space.build_obstacle:
-        cannot = f"discrete networks of space 'darts', which cannot build these cells ({space.build_obstacle})"
+        cannot = (
+            f"discrete networks of space '{space.base_name}', which cannot build these cells ({space.build_obstacle})"
+        )
         if budgets:
             raise ConfigError(f"{budgets[0]} is a limit for {cannot}: leave {budgets[0]} out.")
         if config.proposals > 1:
@@ -212,15 +171,20 @@ def _make_config(space: SearchNetworkSpace, shares: str, preset: str | None, opt
     return config
 
 
-def _start_mixture(space: SearchNetworkSpace, alphas: Mapping[str, Tensor] | None) -> Mixture:
+def _make_initial_mixture(
+    space: SearchNetworkSpace, structure: SearchNetworkStructure, alphas: Mapping[str, Sequence[Tensor]] | None
+) -> Mixture:
     """Return the mixture in which nothing is decided: equal shares, or the softmax of alpha."""
     mixture = Mixture.initial(space.choices)
-    shares = {
-        edge_name(kind, *edge): tuple(torch.softmax(row, dim=0).tolist())
-        for kind, alpha in (alphas or {}).items()
-        for edge, row in zip(list_edges(space.nodes), alpha, strict=True)
-    }
-    return replace(mixture, weights={**mixture.weights, **shares})
+    weights = dict(mixture.weights)
+    for kind, rows in (alphas or {}).items():
+        for index, ((node, source), row) in enumerate(zip(structure.positions, rows, strict=True)):
+            name = darts.edge_name(kind, node, source) if kind != "cell" else nasbench201.edge_name(node, source)
+            if name in weights:  # not where the network itself has struck the edge
+                names = structure.candidates[kind][index]
+                left = [names.index(candidate) for candidate in mixture.choices[name].candidates]
+                weights[name] = compute_shares(row[left])
+    return replace(mixture, weights=weights)
 
 
 @dataclass(frozen=True)

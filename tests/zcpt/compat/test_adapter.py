@@ -15,7 +15,8 @@ from tests.zcpt.compat.conftest import make_standin
 from tests.zcpt.compat.standins import darts
 from zcpt.compat.adapter import SearchNetworkAdapter
 from zcpt.compat.inspection import inspect_network
-from zcpt.compat.selection import make_space
+from zcpt.compat.observation import observe_network
+from zcpt.compat.spaces import make_space
 from zcpt.mixture import Mixture
 from zcpt.proxies.naswot import Naswot
 from zcpt.supernet import Supernet
@@ -26,7 +27,9 @@ BATCH = zcpt.Batch(IMAGES, torch.arange(4))
 
 def make_adapter(model: Any) -> SearchNetworkAdapter:
     structure = inspect_network(model.eval())
-    return SearchNetworkAdapter(structure, Mixture.initial(make_space(structure).choices), BATCH).eval()
+    observation = observe_network(structure, IMAGES)
+    initial = Mixture.initial(make_space(structure, observation.available).choices)
+    return SearchNetworkAdapter(structure, observation, initial).eval()
 
 
 def draw_mixture(net: SearchNetworkAdapter | Supernet, seed: int) -> Mixture:
@@ -218,4 +221,4 @@ def test_edges_that_are_not_run_are_named(three_operations: None) -> None:
     model.forward = model.stem.forward
     structure = inspect_network(model.eval())
     with pytest.raises(zcpt.ConfigError, match="does not return logits"):
-        SearchNetworkAdapter(structure, Mixture.initial(make_space(structure).choices), BATCH)
+        observe_network(structure, IMAGES)

@@ -14,7 +14,7 @@ from tests.zcpt.compat.conftest import THREE_OPERATIONS, SquaredLogits, make_pri
 from tests.zcpt.compat.standins import darts, darts_pt
 from tests.zcpt.compat.test_adapter import copy_weights, run_own_cells
 from tests.zcpt.search.conftest import Decisions
-from zcpt.compat.selection import SearchNetworkSpace
+from zcpt.compat.spaces import SearchNetworkSpace
 from zcpt.mixture import Mixture
 
 NETWORKS = {

@@ -71,6 +71,9 @@ class Network(nn.Module):
             inputs, after_reduction = (inputs[1], steps * channels), reduction
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(inputs[1], num_classes)
+        self.make_alphas()
+
+    def make_alphas(self) -> None:
         first: Any = self.cells[0]
         edges, operations = len(first._ops), len(first._ops[0]._ops)
         self.alphas_normal = (1e-3 * torch.randn(edges, operations)).requires_grad_()
