@@ -16,6 +16,7 @@ from tests.zcpt.compat.test_adapter import copy_weights, run_own_cells
 from tests.zcpt.search.conftest import Decisions
 from zcpt.compat.spaces import SearchNetworkSpace
 from zcpt.mixture import Mixture
+from zcpt.search import FreshSupernets
 
 NETWORKS = {
     "darts": lambda: darts.Network(),
@@ -23,6 +24,10 @@ NETWORKS = {
         {key: [THREE_OPERATIONS] * 14 for key in make_primitives(14, THREE_OPERATIONS)}
     ),
 }
+
+
+def to_double(batch: zcpt.Batch) -> zcpt.Batch:
+    return zcpt.Batch(batch.images.double(), batch.labels, batch.seed)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,10 @@ def test_the_selection_is_that_of_the_darts_supernet_with_the_same_weights(
     supernet = space.supernet(channels=4, layers=3).double()
     model = copy_weights(supernet, NETWORKS[name]().double(), THREE_OPERATIONS)
     monkeypatch.setattr(Darts, "build_supernet", lambda self, shape: supernet)
-    data = pictures.tensors[0][:, :, :4, :4].double(), pictures.tensors[1]  # in double: no ReLU is switched by rounding
+    # In double: no ReLU is switched by rounding.
+    move = FreshSupernets.move_batch
+    monkeypatch.setattr(FreshSupernets, "move_batch", lambda self, batch: to_double(move(self, batch)))
+    data = pictures.tensors[0][:, :, :4, :4], pictures.tensors[1]
     options = {"seed": 3, "proposals": 1, "batch_size": 5, **options}
     of_search, of_select = Decisions(), Decisions()
     result = zcpt.search(space, data, channels=4, layers=3, callbacks=[of_search], num_classes=10, **options)
