@@ -323,8 +323,9 @@ def describe_unknown_flag(given: str, command: str, flags_of_commands: Mapping[s
             return f"it is {option} of 'zcpt {owners[0]}'"
         if not option.startswith("-"):
             return f"use '{option}'"
-    near = difflib.get_close_matches(name, own, n=1, cutoff=0.7)
-    return f"did you mean '{near[0]}'?" if near else ""
+    # Without the dashes, which all flags have in common.
+    near = difflib.get_close_matches(name.lstrip("-"), [flag.lstrip("-") for flag in own], n=1, cutoff=0.7)
+    return f"did you mean '--{near[0]}'?" if near else ""
 
 
 def _split_options(text: str) -> list[str]:

@@ -8,6 +8,7 @@ import pkgutil
 import re
 from collections.abc import Sequence
 from copy import copy
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -87,7 +88,7 @@ def _build_parsers(name: str) -> tuple[_Parser, argparse.ArgumentParser]:
         description="Differentiable architecture search without training the supernet.",
         usage="zcpt COMMAND [FLAGS]",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"zcpt {zcpt.__version__}")
@@ -152,7 +153,8 @@ def _join_command(words: list[str]) -> list[str]:
         return _join_command([*words[1:], "--help"])
     if words == ["version"]:
         return ["--version"]
-    kinds = {name.split()[1]: summary for name, summary in list_commands().items() if name.split()[:-1] == words[:1]}
+    groups = [(*name.split(), summary) for name, summary in list_commands().items() if " " in name]
+    kinds = {kind: summary for group, kind, summary in groups if words[:1] == [group]}
     if not kinds:
         return words
     if words[1:] in ([], ["--help"], ["-h"], ["help"]):
@@ -229,10 +231,13 @@ def _refuse_word(parser: argparse.ArgumentParser, command: str, word: str, sourc
     if not name.startswith("-") or name == "--":
         example = f": every value follows its flag, such as {_EXAMPLES[command]}" if command in _EXAMPLES else ""
         parser.error(f"'{word}' is not expected here{example}")
-    flags_of_commands = {other: list(list_flags(build_command_parser(other))) for other in _COMMANDS}
-    flags_of_commands.setdefault(command, list(list_flags(parser)))
-    hint = describe_unknown_flag(name, command, flags_of_commands)
+    hint = describe_unknown_flag(name, command, _list_flags_of_commands())
     parser.error((source or f"unknown flag '{name}'") + (f": {hint}" if hint else ""))
+
+
+@cache
+def _list_flags_of_commands() -> dict[str, list[str]]:
+    return {name: list(list_flags(build_command_parser(name))) for name in _COMMANDS}
 
 
 def _insert_file_flags(words: list[str], name: str, command: argparse.ArgumentParser) -> list[str]:
