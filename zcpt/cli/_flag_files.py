@@ -34,7 +34,7 @@ def read_flag_file(path: Path, command: str, flags: Container[str]) -> list[tupl
         ConfigError: The file is missing or damaged, or has the settings of another command.
     """
     root = _compose(path)
-    if root is None:
+    if root is None or root.tag == f"{_TAG}null":
         return []
     entries = _list_entries(root, path)
     for file, keys in _SETTINGS_OF_RUN.items():
