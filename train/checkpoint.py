@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import nn
 
 from train.images import Statistics
 from zcpt.architecture import Architecture
-from zcpt.errors import ConfigError
-from zcpt.files import require_keys, write_atomically
+from zcpt.errors import ConfigError, SpaceError
+from zcpt.files import parse_json, require_keys, write_atomically
+from zcpt.options import format_count, pluralize
+from zcpt.printing import shorten
 from zcpt.space import DiscreteNetwork, NetworkConfig, SearchSpace
 from zcpt.space_registry import get_space
 
@@ -91,22 +93,76 @@ def load_network(path: Path) -> TrainedNetwork:
         raise ConfigError(f"{path} is missing: give the folder of a finished 'zcpt train'.")
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = require_keys(json.loads((file.metadata() or {})["zcpt"]), _METADATA_KEYS, path)
+            text = (file.metadata() or {})["zcpt"]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # safe_open is no dict
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is damaged or was not written by zcpt ({error}).") from None
+    except (SafetensorError, KeyError) as error:
+        raise ConfigError(f"{path} is damaged or was not written by zcpt ({shorten(error)}).") from None
+    metadata = require_keys(parse_json(text, f"the description in {path}"), _METADATA_KEYS, path)
     architecture = Architecture.from_json(json.dumps(metadata["architecture"]), str(path))
     space = get_space(architecture.space)
-    config_fields = metadata["shape"] | {"image_size": tuple(metadata["shape"]["image_size"])}
-    network_config = NetworkConfig(**config_fields)
+    space.check(architecture)
+    network_config = _read_network_config(metadata["shape"], path)
+    classes, statistics = _read_classes_and_statistics(metadata, network_config, path)
+    _check_size(space, architecture, network_config, weights, path)
     network = space.build_network(architecture, network_config)
     load_weights(network, weights, path)
     network.eval()
-    mean, std = metadata["statistics"]
-    statistics = tuple(mean), tuple(std)
-    return TrainedNetwork(
-        network, space, architecture, network_config, statistics, tuple(metadata["classes"]), metadata["about"]
-    )
+    return TrainedNetwork(network, space, architecture, network_config, statistics, classes, metadata["about"])
+
+
+def _check_size(
+    space: SearchSpace,
+    architecture: Architecture,
+    config: NetworkConfig,
+    weights: dict[str, torch.Tensor],
+    path: Path,
+) -> None:
+    """Raise ConfigError if the network has more parameters than the file.
+
+    Building it would show the same, but the network that a foreign file describes may not fit the memory.
+    """
+    try:
+        described = space.cost(architecture, config).params
+    except SpaceError:  # a space of a third party without costs, or an architecture that building refuses too
+        return
+    held = sum(weight.numel() for weight in weights.values())
+    if described > held:
+        raise ConfigError(
+            f"the weights in {path} are those of another network: it describes one of {format_count(described)} "
+            f"parameters, and has {format_count(held)} numbers."
+        )
+
+
+def _read_network_config(shape: Any, path: Path) -> NetworkConfig:
+    names = [field.name for field in fields(NetworkConfig)]
+    if not isinstance(shape, dict) or sorted(shape) != sorted(names) or not isinstance(shape["image_size"], list):
+        raise ConfigError(
+            f"{path} is damaged, or of a newer version of zcpt: its 'shape' must have {', '.join(names)}, and it is "
+            f"{shorten(shape)}."
+        )
+    try:
+        return NetworkConfig(**{**shape, "image_size": tuple(shape["image_size"])})
+    except ConfigError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from None
+
+
+def _read_classes_and_statistics(
+    metadata: dict[str, Any], config: NetworkConfig, path: Path
+) -> tuple[tuple[str, ...], Statistics]:
+    classes, statistics = metadata["classes"], metadata["statistics"]
+    if not isinstance(classes, list) or len(classes) != config.num_classes or {*map(type, classes)} != {str}:
+        raise ConfigError(f"{path} is damaged: its 'classes' must be the names of {config.num_classes} classes.")
+    for values in statistics if isinstance(statistics, list) and len(statistics) == 2 else [None]:
+        # Not isinstance, because True is an int. A range, because JSON readers accept Infinity and NaN.
+        if not isinstance(values, list) or not all(type(v) in (int, float) and abs(v) < 1e30 for v in values):
+            raise ConfigError(f"{path} is damaged: its 'statistics' must be the lists of means and deviations.")
+    mean, std = statistics
+    if not len(mean) == len(std) == config.in_channels or min(std) <= 0:
+        raise ConfigError(
+            f"{path} is damaged: its 'statistics' must have the mean and a positive deviation of "
+            f"{pluralize(config.in_channels, 'channel')}."
+        )
+    return tuple(classes), (tuple(mean), tuple(std))
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

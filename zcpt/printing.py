@@ -33,7 +33,10 @@ def _escape_character(character: str) -> str:
 
 def shorten(value: object, limit: int = 60) -> str:
     """Return a value for a message, escaped and cut to ``limit`` characters."""
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = "an integer of thousands of digits"
     # Only what can be shown is escaped: the text may have millions of characters.
     shown = escape_text(text[: limit + 1])
     return shown if len(text) <= limit and len(shown) <= limit else shown[: limit - 3] + "..."

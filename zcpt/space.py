@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -29,12 +30,23 @@ class WidthDepth:
     """Number of layers, in the unit of the space (``SearchSpace.layer_unit``)."""
 
 
+# Beyond them the memory of the machine is full before the network is built. A file from elsewhere may ask for that.
+_LIMITS = {
+    "channels": 100_000,
+    "layers": 1_000,
+    "num_classes": 10_000_000,
+    "in_channels": 10_000,
+    "image_size": 100_000,
+}
+"""Largest value of each field of ``NetworkConfig``."""
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Width, depth, classes and image size of a network: everything that is not part of its architecture.
 
     Raises:
-        ConfigError: One of the numbers is below 1.
+        ConfigError: One of the numbers is no integer, below 1, or beyond all networks that can be built.
     """
 
     channels: int
@@ -48,9 +60,15 @@ class NetworkConfig:
     """Height and width of the images in pixels."""
 
     def __post_init__(self) -> None:
-        numbers = (self.channels, self.layers, self.num_classes, self.in_channels, *self.image_size)
-        if min(numbers) < 1:
-            raise ConfigError(f"channels, layers, classes and image size must be at least 1: {self}.")
+        if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
+            raise ConfigError(f"image_size must be (height, width), not {shorten(self.image_size)}.")
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            for size in value if name == "image_size" else (value,):
+                if isinstance(size, bool) or not isinstance(size, Integral) or not 1 <= int(size) <= limit:
+                    raise ConfigError(
+                        f"{name} must be an integer, at least 1 and at most {limit}, not {shorten(size)}."
+                    )
 
 
 @dataclass(frozen=True)
