@@ -83,21 +83,26 @@ def render_proxies(result: Result, folder: Path) -> Section:
     layers = get_space(protocol["space"]).describe_layers(networks["layers"])
     benchmark, scores = _describe_benchmark(protocol), folder / SCORES_FILE
     title = f"{benchmark}, {count:,} networks"
+    draw = partial(_draw_scores, scores, result["results"]) if scores.exists() else None
+    best = f"the best half by accuracy of {benchmark}, {count:,} networks"
     return Section(
         f"Proxies on {benchmark}: {count:,} networks of C={networks['channels']}, {layers}",
         text,
         {
-            "scatter": partial(_draw_scores, scores, list(result["results"]), title) if scores.exists() else None,
+            "scatter": draw and partial(draw, title, 1.0),
+            "scatter-best": draw and partial(draw, best, 0.5),
             "correlations": partial(draw_correlations, result["results"], title),
         },
     )
 
 
-def _draw_scores(path: Path, names: Sequence[str], title: str) -> Figure:
+def _draw_scores(path: Path, results: Mapping[str, Mapping[str, Any]], title: str, best: float) -> Figure:
+    """Draw the scores of a file, those of the best share of the networks; the highest correlation first."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    scores = {name: [float(row[name] or "nan") for row in rows] for name in names}
-    return draw_scatter_plots([float(row["accuracy"]) for row in rows], scores, title)
+    scores = {name: [float(row[name] or "nan") for row in rows] for name in sort_by_correlation(results)}
+    directions = {name: measures["higher_is_better"] for name, measures in results.items()}
+    return draw_scatter_plots([float(row["accuracy"]) for row in rows], scores, title, directions, best)
 
 
 def render_operations(result: Result, folder: Path) -> Section:

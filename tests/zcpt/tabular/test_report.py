@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import zcpt
-from zcpt.tabular.pictures import MAX_BYTES, draw_correlations, draw_scatter_plots, save_picture
+from zcpt.tabular.pictures import MAX_BYTES, draw_correlations, draw_heat_maps, draw_scatter_plots, save_picture
 from zcpt.tabular.published import (
     AGREEMENTS,
     CORRELATIONS,
@@ -46,18 +47,48 @@ def test_published_figures_are_correlations_of_known_spaces() -> None:
     assert spaces <= set(zcpt.list_spaces())
 
 
-def test_pictures_leave_out_what_is_not_finite_and_spread_what_spans_powers_of_ten() -> None:
-    figure = draw_scatter_plots(
-        [1.0, 2.0, 3.0], {"a": [1.0, math.inf, 3.0], "b": [1e-3, 1.0, 1e30], "c": [math.nan] * 3}
-    )
-    assert [np.asarray(axis.collections[0].get_offsets()).shape[0] for axis in figure.axes] == [2, 3, 0]
-    assert [axis.get_xscale() for axis in figure.axes] == ["linear", "log", "linear"]
-    value = {"value": 0.5, "low": 0.4, "high": 0.6}
-    none = dict.fromkeys(value)
-    (axis,) = draw_correlations(
-        {"x": {"spearman": none, "kendall": none}, "y": {"spearman": value, "kendall": value}}
-    ).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["y", "x"]
+def test_scatter_plots_spread_what_spans_powers_of_ten_and_cross_out_what_has_no_score() -> None:
+    scores = {"a": [1.0, math.inf, 3.0], "b": [1e-3, 1.0, 1e30], "c": [math.nan] * 3, "d": [3.0, 2.0, 1.0]}
+    figure = draw_scatter_plots([1.0, 2.0, 3.0], scores, higher_is_better={"d": False})
+    points = [[np.asarray(dots.get_offsets()) for dots in axis.collections] for axis in figure.axes]
+    assert [[len(dots) for dots in panel] for panel in points] == [[2, 1], [3], [0, 3], [3]]
+    assert [axis.get_xscale() for axis in figure.axes] == ["linear", "log", "linear", "linear"]
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+    assert [axis.get_title() for axis in figure.axes] == [
+        "a\nSpearman 1.00, 1 without a score (x)",
+        "b\nSpearman 1.00",
+        "c\nno correlation, 3 without a score (x)",
+        "d (lower is better)\nSpearman 1.00",
+    ]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("score", "accuracy in %")
+
+
+def test_a_scatter_plot_of_the_best_half_has_the_networks_of_the_highest_accuracies() -> None:
+    accuracies = [float(i) for i in range(20)]
+    (axis,) = draw_scatter_plots(accuracies, {"a": accuracies[::-1]}, best=0.5).axes
+    assert np.asarray(axis.collections[0].get_offsets())[:, 1].tolist() == accuracies[10:]
+
+
+def test_bars_of_correlations_are_sorted_and_long_names_have_room() -> None:
+    value, none = {"value": 0.5, "low": 0.4, "high": 0.6}, dict.fromkeys(("value", "low", "high"))
+    long = "log_rank:" + "+".join(["az_progressivity"] * 6)
+    results = {name: {"spearman": v, "kendall": v} for name, v in (("x", none), ("y", value), (long, value))}
+    figure = draw_correlations(results)
+    (axis,) = figure.axes
+    figure.canvas.draw()
+    labels = axis.get_yticklabels()
+    assert [label.get_text().replace("\n", "") for label in labels] == ["y", long, "x"]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
+
+
+def test_heat_maps_show_numbers_a_colour_bar_and_what_is_not_finite() -> None:
+    values = {"a": {"e0": [1.0, 2.0, 4.5], "e1": [math.nan, 1.0, 2.0]}}
+    figure = draw_heat_maps(values, {"e0": ["x", "y", "z"], "e1": ["x", "y", "z"]})
+    panel, bar = figure.axes
+    assert [text.get_text() for text in panel.texts] == ["-0.75", "-0.25", "+1.00", "-", "-1.00", "+1.00"]
+    assert "keep" in bar.get_ylabel()
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("operation", "choice")
 
 
 def test_a_result_of_another_kind_is_refused(tmp_path: Path) -> None:
