@@ -35,6 +35,10 @@ _COMMANDS = {
     ),
     "benchmark search": ("zcpt.cli.benchmark:SearchCommand", "search once for each seed, and look up the accuracies"),
     "benchmark report": ("zcpt.cli.benchmark:ReportCommand", "write results of 'zcpt benchmark' as one page"),
+    "benchmark table": (
+        "zcpt.cli.benchmark:TableCommand",
+        "write one table of methods and data sets from several results",
+    ),
     "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
 }

@@ -18,6 +18,7 @@ from zcpt.options import pluralize
 from zcpt.printing import print_lines
 from zcpt.search import PRESETS, SearchConfig, configure
 from zcpt.tabular import TabularBenchmark, read_table
+from zcpt.tabular.comparison import FORMATS, MEASURES, write_comparison
 from zcpt.tabular.operations import (
     OperationFunction,
     measure_operations,
@@ -278,3 +279,24 @@ class ReportCommand:
     def run(args: argparse.Namespace) -> None:
         """Write one page from several results."""
         print_lines(f"page          {write_page(args.folders, args.out)}")
+
+
+class TableCommand:
+    """``zcpt benchmark table``."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Add the flags of this command."""
+        parser.add_argument(
+            "folders", nargs="+", type=Path, metavar="FOLDER", help="folders of finished measurements of one kind"
+        )
+        help_out = f"file to write; its ending selects the format: {', '.join(FORMATS)}"
+        parser.add_argument("--out", type=Path, metavar="FILE", required=True, help=help_out)
+        kinds = "; ".join(f"{kind}: {', '.join(measures)}" for kind, measures in MEASURES.items())
+        help_measure = f"number in the table; {kinds} (default: the first of the kind)"
+        parser.add_argument("--measure", metavar="NAME", default="", help=help_measure)
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> None:
+        """Write one table of methods and data sets from several results."""
+        print_lines(f"table         {write_comparison(args.folders, args.out, args.measure)}")
