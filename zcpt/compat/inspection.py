@@ -318,7 +318,8 @@ def _get_mixing_method(path: str, module: nn.Module) -> str:
         method = getattr(module, name, None)
         # Without a forward of its own a module has torch's, which raises.
         if callable(method) and getattr(method, "__func__", None) is not nn.Module.forward:
-            if len(inspect.signature(method).parameters) >= 2:
+            kinds = [parameter.kind for parameter in inspect.signature(method).parameters.values()]
+            if kinds[:2] == [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 2:
                 return name
             break
     raise unsupported(f"the forward of {path} ({type(module).__name__}) takes no weights")

@@ -56,11 +56,18 @@ def observe_network(structure: SearchNetworkStructure, images: Tensor) -> Observ
     """
     images = place_images(structure.network, images[:2])
     replacer = MethodReplacer(structure.mixers)
-    available = _list_available(structure, _find_own_zeros(structure, replacer, images))
+    calls: dict[type, MethodCall] = {}
+    available = _list_available(structure, _find_own_zeros(structure, replacer, images, calls))
+    for call in calls.values():
+        _check_weighing(replacer, call)
     finder, steering = LogitsFinder(structure.network), Steering(replacer, {})
     equal = [[(1 / len(edge.names),) * len(edge.names) for edge in mixer.edges] for mixer in structure.mixers]
     with finder.watch_layers(), steering.steer(equal, seed=0):
         output = _run(structure, images, seed=0)
+    # A second time without the last operation of each edge: some code counts on all of them.
+    fewer = [[(*row[:-1], 0.0) if len(row) > 1 else row for row in rows] for rows in equal]
+    with steering.steer(fewer, seed=0):
+        _run(structure, images, seed=0, condition=" with the last operation of each edge left out")
     name = type(structure.network).__name__
     path = finder.find_logits(output, len(images))
     if path is None:
@@ -76,7 +83,7 @@ def observe_network(structure: SearchNetworkStructure, images: Tensor) -> Observ
     return Observation(available, steering.shapes, path, get_part(output, path).shape[1])
 
 
-def _run(structure: SearchNetworkStructure, images: Tensor, seed: int) -> Any:
+def _run(structure: SearchNetworkStructure, images: Tensor, seed: int, condition: str = "") -> Any:
     name = type(structure.network).__name__
     try:
         reseed(seed, images.device, "network")
@@ -84,8 +91,13 @@ def _run(structure: SearchNetworkStructure, images: Tensor, seed: int) -> Any:
     except Exception as error:  # the network is the user's code and may raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"a trial forward pass, {name}(images) with images {list(images.shape)}, failed "
-            f"({type(error).__name__}: {reason}): pass a network that takes images alone, and images that fit it."
+            f"a trial forward pass, {name}(images) with images {list(images.shape)}{condition}, failed "
+            f"({type(error).__name__}: {reason}): "
+            + (
+                "pass a network whose mixed operations run with any number of operations and weights."
+                if condition
+                else "pass a network that takes images alone, and images that fit it."
+            )
         ) from error
 
 
@@ -93,26 +105,37 @@ Zeros = dict[str, frozenset[int]]
 """Path of an edge -> indices of operations that a forward pass weighs with 0, or does not run at all."""
 
 
-def _find_own_zeros(structure: SearchNetworkStructure, replacer: MethodReplacer, images: Tensor) -> Zeros:
+def _find_own_zeros(
+    structure: SearchNetworkStructure, replacer: MethodReplacer, images: Tensor, calls: dict[type, MethodCall]
+) -> Zeros:
     """Find the operations that the network itself weighs with exactly 0 in every forward pass.
 
     Such are operations that a mask has struck (DrNAS, confopt), and all others of an edge that is decided (SGAS,
-    DARTS-PT). Where the zeros differ from pass to pass, the network samples its operations, and none is struck.
+    DARTS-PT). Where the zeros differ from pass to pass, the network samples its operations, and none is struck. One
+    call of each class of mixed operations is added to ``calls``.
     """
-    first = _observe_own_pass(structure, replacer, images, 0)
+    first = _observe_own_pass(structure, replacer, images, 0, calls)
     if any(first.values()):
         for seed in range(1, _SAMPLING_PASSES):
-            if _observe_own_pass(structure, replacer, images, seed) != first:
+            if _observe_own_pass(structure, replacer, images, seed, calls) != first:
                 return dict.fromkeys(first, frozenset())
     return first
 
 
-def _observe_own_pass(structure: SearchNetworkStructure, replacer: MethodReplacer, images: Tensor, seed: int) -> Zeros:
+def _observe_own_pass(
+    structure: SearchNetworkStructure,
+    replacer: MethodReplacer,
+    images: Tensor,
+    seed: int,
+    calls: dict[type, MethodCall],
+) -> Zeros:
     """Run the network with its own weights, and find the operations that these leave out."""
     used: dict[str, set[int]] = {edge.path: set() for edge in structure.edges}
 
     def observe(call: MethodCall) -> Any:
         mixer, weights = replacer.mixers[call.number], replacer.get_weights(call)
+        if mixer.rows is None and weights is not None:
+            calls.setdefault(type(mixer.module), call)
         with ExitStack() as stack:
             for index, edge in enumerate(mixer.edges):
                 numbers = _read_row(weights, None if mixer.rows is None else mixer.rows[index], len(edge.names))
@@ -127,6 +150,27 @@ def _observe_own_pass(structure: SearchNetworkStructure, replacer: MethodReplace
     with replacer.replace_methods(observe):
         _run(structure, images, seed)
     return {edge.path: frozenset(range(len(edge.names))) - used[edge.path] for edge in structure.edges}
+
+
+def _check_weighing(replacer: MethodReplacer, call: MethodCall) -> None:
+    """Check that a mixed operation takes the weights as they are: its output is linear in them, but for a constant.
+
+    A softmax of its own would be applied to the mixture, too.
+    """
+    (edge,), module = replacer.mixers[call.number].edges, replacer.mixers[call.number].module
+    start = torch.arange(1.0, len(edge.names) + 1).to(call.source) / len(edge.names)
+    outputs = []
+    for step in range(3):  # along a line on which neither a softmax nor a division by the sum is linear
+        reseed(0, call.source.device)
+        outputs.append(replacer.mix(call, start + step * start.flip(0)))
+    if not all(isinstance(output, Tensor) for output in outputs):
+        return
+    one, two, three = outputs
+    if float((three - 2 * two + one).abs().max()) > 1e-3 * float(three.abs().max()):
+        raise unsupported(
+            f"the forward of {edge.path} ({type(module).__name__}) does not add up its operations by the weights as "
+            "they are: let the cell or the network compute the weights"
+        )
 
 
 def _read_row(weights: Any, row: int | None, size: int) -> list[float] | None:

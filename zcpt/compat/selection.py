@@ -17,6 +17,7 @@ from zcpt.compat.operation_names import Primitives, compute_shares, read_alphas
 from zcpt.compat.spaces import SearchNetworkSpace, make_space
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.mixture import Mixture
+from zcpt.monitor import Progress
 from zcpt.search import (
     BudgetChecker,
     Callback,
@@ -42,6 +43,7 @@ def select(
     preset: str | None = None,
     shares: Shares = "equal",
     primitives: Primitives | None = None,
+    progress: bool = True,
     callbacks: Sequence[Callback] = (),
     listeners: Sequence[Callback] | None = None,
     **options: Any,
@@ -61,7 +63,8 @@ def select(
             network's alpha.
         primitives: Names of the operations, for code that has no PRIMITIVES: a list in the order of the
             edges' lists, or a mapping with 'normal' and 'reduce' to one list for every edge.
-        callbacks: Called for every decision, such as ``zcpt.monitor.Progress()``.
+        progress: Show a bar on a terminal or in a notebook; elsewhere a line goes to Python's log now and then.
+        callbacks: Called for every decision, such as ``zcpt.monitor.TensorBoard(folder)``.
         listeners: Old name of ``callbacks``.
         options: Fields of ``SearchConfig``, such as ``proxy="naswot"``, ``seed=0`` or ``batch_size=64``. Without a
             preset there is one proposal. With more (``proposals=10``), discrete networks of space 'darts' or
@@ -77,6 +80,8 @@ def select(
         ZcptError: Other errors of ``zcpt.search``.
     """
     callbacks = add_listeners(callbacks, listeners)
+    if progress and not any(isinstance(callback, Progress) for callback in callbacks):
+        callbacks = [Progress(), *callbacks]
     structure = inspect_network(model, primitives)
     space = make_space(structure)
     config = _make_config(space, shares, preset, options)

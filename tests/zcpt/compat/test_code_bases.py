@@ -428,3 +428,53 @@ def test_architecture_parameters_that_cannot_be_read_are_named(pictures: TensorD
         model.arch_parameters = value
         with pytest.raises(ConfigError, match=problem + ".*leave shares out"):
             zcpt.select(model, pictures, shares="alpha", **FAST)
+
+
+class WithSoftmax(darts.MixedOp):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return super().forward(x, torch.softmax(weights, dim=-1))
+
+
+class Normalised(darts.MixedOp):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return super().forward(x, weights / weights.sum())
+
+
+class Sigmoid(darts.MixedOp):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return super().forward(x, torch.sigmoid(weights))
+
+
+class Counting(darts.MixedOp):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return sum(weights[i] * self._ops[i](x) for i in range(3))
+
+
+class Asserting(darts.MixedOp):
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        assert len(weights) == 3
+        return super().forward(x, weights)
+
+
+class Variadic(darts.MixedOp):
+    def forward(self, x: Tensor, *weights: Any) -> Tensor:
+        return super().forward(x, *weights)
+
+
+MIXED: dict[type[nn.Module], str] = {
+    WithSoftmax: r"forward of cells\.0\._ops\.0 \(WithSoftmax\) does not add up its operations by the weights as they",
+    Normalised: r"forward of cells\.0\._ops\.0 \(Normalised\) does not add up its operations by the weights as they",
+    Sigmoid: r"forward of cells\.0\._ops\.0 \(Sigmoid\) does not add up its operations by the weights as they",
+    Counting: r"with the last operation of each edge left out, failed \(IndexError: .*any number of operations",
+    Asserting: r"with the last operation of each edge left out, failed \(AssertionError: .*any number of operations",
+    Variadic: r"the forward of cells\.0\._ops\.0 \(Variadic\) takes no weights",
+}
+
+
+@pytest.mark.parametrize("mixed", list(MIXED), ids=lambda mixed: mixed.__name__)
+def test_mixed_operations_that_a_mixture_cannot_steer_are_refused(
+    mixed: type[nn.Module], three_operations: None, pictures: TensorDataset
+) -> None:
+    model = type("Network", (darts.Network,), {"mixed": mixed})(steps=1)
+    with pytest.raises(ConfigError, match=MIXED[mixed]):
+        zcpt.select(model, pictures, **FAST)

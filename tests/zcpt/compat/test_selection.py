@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
@@ -19,6 +20,7 @@ from tests.zcpt.search.conftest import Decisions, Diary
 from zcpt import Architecture, ConfigError, Mixture, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import inspect_network
+from zcpt.monitor import Progress
 from zcpt.search.decision import Decision
 from zcpt.snapshot import preserve
 from zcpt.space import NetworkConfig
@@ -410,3 +412,20 @@ def test_the_default_engine_is_the_plain_one(three_operations: None, pictures: T
     assert zcpt.select(make_standin("darts"), pictures, **options) == zcpt.select(
         make_standin("darts"), pictures, engine="plain", **options
     )
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_progress_goes_to_the_log_where_there_is_no_terminal(
+    is_shown: bool, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("zcpt.progress._SECONDS", 0.0)
+    monkeypatch.setattr("zcpt.progress._SHARE", 0.0)
+    options: dict[str, Any] = {} if is_shown else {"progress": False}
+    with caplog.at_level(logging.INFO, "zcpt.progress"):
+        zcpt.select(darts.Network(steps=2), pictures, proxy="hashed", batch_size=4, **options)
+    shown = [line for line in caplog.messages if line.startswith("proposals: ")]
+    assert (len(shown) > 5) == is_shown
+    with caplog.at_level(logging.INFO, "zcpt.progress"):  # a bar of the caller's own takes its place
+        caplog.clear()
+        zcpt.select(darts.Network(steps=2), pictures, proxy="hashed", batch_size=4, callbacks=[Progress()])
+    assert len([line for line in caplog.messages if "reduce/node3/edge1" in line]) == 1
