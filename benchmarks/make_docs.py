@@ -2,6 +2,7 @@
 
     python benchmarks/make_docs.py           # write the pages
     python benchmarks/make_docs.py --check   # change nothing; exit code 1 where a page disagrees with the results
+    python benchmarks/make_docs.py --pictures  # draw the pictures again too; their bytes depend on matplotlib's version
 
 README.md and the pages of docs/ mark what is generated with ``<!-- results:NAME -->`` and ``<!-- /results -->``, around
 a table or within a sentence. ``benchmarks/fragments.py`` has a function for each NAME. All results of a space, with
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.fragments import NUMBERS, TABLES
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 from zcpt.files import write_atomically
+from zcpt.tabular.pictures import save_picture
 from zcpt.tabular.report import render_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,8 +76,8 @@ def render_fragment(marker: str, page: Path) -> str:
     return TABLES[name]()
 
 
-def render_pages(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each generated page of a checkout with the text that it should have."""
+def render_pages(root: Path, pictures: bool = False) -> Iterator[tuple[Path, str]]:
+    """Yield each generated page of a checkout with the text that it should have; draw its pictures on request."""
     for page in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
         yield page, fill_markers(page.read_text(), page.relative_to(root))
     results = root / "benchmarks" / "results"
@@ -85,7 +87,9 @@ def render_pages(root: Path) -> Iterator[tuple[Path, str]]:
         folders.setdefault(space, []).append(path.parent)
     for space, measured in folders.items():
         page = results / f"{space}.md"
-        text, _ = render_page(measured, page, preface=PREFACE.format(space=space))
+        text, drawings = render_page(measured, page, preface=PREFACE.format(space=space))
+        for path, draw in drawings.items() if pictures else ():
+            save_picture(draw(), path)
         yield page, text
 
 
@@ -93,9 +97,10 @@ def main() -> None:
     """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only compare the pages with the results")
+    parser.add_argument("--pictures", action="store_true", help="also draw the pictures whose numbers are at hand")
     args = parser.parse_args()
     try:
-        pages = list(render_pages(ROOT))
+        pages = list(render_pages(ROOT, args.pictures and not args.check))
     except ZcptError as error:
         sys.exit(str(error))
     outdated = [(page, text) for page, text in pages if not page.exists() or page.read_text() != text]
