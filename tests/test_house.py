@@ -19,14 +19,15 @@ FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob(
 LAYERS = (
     "zcpt.printing",
     "zcpt._version zcpt.errors",
-    "zcpt._startup zcpt.progress",
-    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
+    "zcpt._startup zcpt.progress zcpt.figures",
+    "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation "
+    "zcpt.event_files",
     "zcpt.folders zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
     "zcpt.supernet",
     "zcpt.space",
     "zcpt.layers zcpt.latency zcpt.space_registry",
-    "zcpt.supernet_space",
+    "zcpt.supernet_space zcpt.cell_pictures",
     "zcpt.proxies",
     "zcpt.scoring",
     "zcpt.search",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.plot import draw_architecture, draw_importance
+from zcpt.cell_pictures import draw_architecture, style_operations
+from zcpt.options import pluralize
+from zcpt.plot import average_importance, draw_importance, draw_importance_summary
 from zcpt.progress import show_progress
 from zcpt.search import Callback, Decision, SearchConfig, SearchResult, ValidatedArchitecture, simulate_rounds
 from zcpt.space import SearchSpace
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from zcpt.event_files import EventFiles
 
 _CONSTANT_SHARE = 0.3
 """Share of an evaluation's time that is spent on stem, preprocessing and kernels, however many candidates are left."""
@@ -92,19 +95,11 @@ class Progress(Callback):
         return show_progress(title=title, total=total, smoothing=0, bar_format=layout)
 
 
-def _make_tag(choice: str, candidate: str) -> str:
-    return f"importance/{choice}/{candidate}"
-
-
-def _describe_charts(choices: Sequence[Choice]) -> dict[str, tuple[str, list[str]]]:
-    """Describe a chart for each choice with a line for each candidate, for TensorBoard's tab 'custom scalars'."""
-    return {c.name: ("Multiline", [f"^{_make_tag(c.name, candidate)}$" for candidate in c.selectable]) for c in choices}
-
-
 class TensorBoard(Callback):
-    """TensorBoard event files of a search: importances, heat maps, cells, validation scores and the result.
+    """TensorBoard event files of a search: pictures of every proposal, and one page with a line for each operation.
 
-    Importances are shown as differences from the mean of their choice.
+    Importances differ in level from choice to choice and from proposal to proposal. So they are shown as differences
+    from the mean of their choice, and in the curves as shares of the largest of them, averaged over a group of choices.
 
     Args:
         folder: Folder of the event files. Files of an interrupted run are replaced: the journal replays all events.
@@ -116,59 +111,65 @@ class TensorBoard(Callback):
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._space = space
         self._config = config
-        self._decisions: list[Decision] = []
+        self._proposals: list[list[Decision]] = [[]]
         self._sums: list[float] = []
         self._batches = 0
 
+    @cached_property
+    def _files(self) -> EventFiles:
+        """Event files; made with the first event, so that a search that fails before leaves none."""
+        from zcpt.event_files import EventFiles  # TensorBoard takes long to import
+
+        remedy = f"The search goes on; 'zcpt search --resume {self.folder.parent}' writes all of them again."
+        files = EventFiles(self.folder, remedy)
+        operations = map(_name_run, style_operations(self._space.choices))
+        candidates = (_name_candidate(index) for index in range(self._config.proposals))
+        files.remove_earlier(["", *operations, *candidates])
+        charts = {f"importance {group}".strip(): _make_tag(group) for group in self._list_groups()}
+        files.add_charts("operations", {**charts, "mean validation score": _VALIDATION})
+        files.add_settings({"space": self._space.name, **asdict(self._config)}, [_DISTINCT, _BEST])
+        return files
+
+    def _list_groups(self) -> list[str]:
+        return list(dict.fromkeys(choice.group for choice in self._space.choices if choice.phase == 0))
+
     def on_decision(self, proposal: int, decision: Decision, replayed: bool) -> None:
-        # Only the first scoring of a choice, on all of its candidates, is comparable between proposals.
-        if all(decision.choice != earlier.choice for earlier in self._decisions):
-            finite = [value for value in decision.importance if math.isfinite(value)]
-            # The level differs from proposal to proposal and carries no information.
-            level = sum(finite) / max(len(finite), 1)
-            for candidate, value in zip(decision.candidates, decision.importance, strict=True):
-                self._writer.add_scalar(_make_tag(decision.choice, candidate), value - level, proposal)
-        self._decisions.append(decision)
+        self._proposals[-1].append(decision)
 
     def on_proposal(self, proposal: int, architecture: Architecture) -> None:
-        title = f"proposal {proposal}"
-        heat_map = draw_importance(self._space.choices, self._decisions, title)
-        self._writer.add_figure("proposal/importance", heat_map, proposal)
-        self._writer.add_figure("proposal/cell", draw_architecture(self._space, architecture, title), proposal)
-        self._writer.add_text("proposal/genotype", f"`{self._space.format(architecture)}`", proposal)
-        self._writer.flush()
-        self._decisions = []
+        decisions, title = self._proposals[-1], f"proposal {proposal}"
+        for group in self._list_groups():
+            choices = [choice for choice in self._space.choices if choice.group == group]
+            for operation, mean in average_importance(choices, decisions).items():
+                self._files.add_scalar(_make_tag(group), mean, proposal, _name_run(operation))
+        heat_map = draw_importance(self._space.choices, decisions, title)
+        self._files.add_picture("proposal/importance", heat_map, proposal)
+        self._files.add_picture("proposal/cell", draw_architecture(self._space, architecture, title), proposal)
+        self._files.add_text("proposal/genotype", f"`{self._space.format(architecture)}`", proposal)
+        self._proposals.append([])
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._sums = [a + b for a, b in zip(self._sums or [0.0] * len(scores), scores, strict=True)]
         self._batches += 1
         for index, total in enumerate(self._sums):
-            self._writer.add_scalar(f"validation/candidate_{index:02d}", total / self._batches, self._batches)
+            self._files.add_scalar(_VALIDATION, total / self._batches, self._batches, _name_candidate(index))
 
     def on_search_end(self, result: SearchResult) -> None:
         text = self._space.format(result.architecture)
-        cells = draw_architecture(self._space, result.architecture, "result")
-        self._writer.add_text("result/genotype", f"`{text}`")
-        self._writer.add_text("result/candidates", self._format_candidates(result.candidates))
-        self._writer.add_figure("result/cell", cells)
+        self._files.add_text("result/genotype", f"`{text}`", 0)
+        self._files.add_text("result/candidates", self._format_candidates(result.candidates), 0)
+        self._files.add_picture("result/cell", draw_architecture(self._space, result.architecture, "result"), 0)
+        proposals = self._proposals[:-1]
+        title = f"importance of the operations in {pluralize(len(proposals), 'proposal')}"
+        summary = draw_importance_summary(self._space.choices, proposals, title)
+        self._files.add_picture("result/importance", summary, 0)
         best = max((c.mean for c in result.candidates if c.mean is not None), default=math.nan)
-        metrics = {"candidates": len(result.candidates), "validation score": best}
-        self._writer.add_hparams(asdict(self._config), metrics, run_name=".")
+        self._files.add_scalar(_DISTINCT, len(result.candidates), 0)
+        self._files.add_scalar(_BEST, best, 0)
 
     def on_close(self) -> None:
-        if "_writer" in vars(self):
-            self._writer.close()
-
-    @cached_property
-    def _writer(self) -> SummaryWriter:
-        """Writer of the event files; made at the first decision, so that a search that fails before leaves no file."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        for event_file in self.folder.glob("events.out.tfevents.*"):
-            event_file.unlink()
-        writer = SummaryWriter(str(self.folder))
-        writer.add_custom_scalars({"importance of the candidates": _describe_charts(self._space.choices)})
-        return writer
+        if "_files" in vars(self):
+            self._files.close()
 
     def _format_candidates(self, candidates: Sequence[ValidatedArchitecture]) -> str:
         rows = ["| candidate | mean score | proposals | genotype |", "|---|---|---|---|"]
@@ -177,3 +178,21 @@ class TensorBoard(Callback):
             proposals = ", ".join(map(str, candidate.proposals))
             rows.append(f"| {index} | {mean} | {proposals} | `{self._space.format(candidate.architecture)}` |")
         return "\n".join(rows)
+
+
+_VALIDATION = "validation/mean_score"
+_DISTINCT = "result/distinct_networks"
+_BEST = "result/best_validation_score"
+
+
+def _make_tag(group: str) -> str:
+    return f"importance/{group or 'operations'}"
+
+
+def _name_run(operation: str) -> str:
+    """Return the run of an operation's lines: a folder name of plain letters."""
+    return f"operations/{re.sub(r'[^A-Za-z0-9_.+-]', '_', operation).lstrip('.') or '_'}"
+
+
+def _name_candidate(index: int) -> str:
+    return f"candidates/{index:02d}"

@@ -1,136 +1,203 @@
-"""Pictures of a search: cells, and heat maps of the importance of every candidate."""
+"""Pictures of a search: cells, and the importance of every candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
 
-from zcpt.architecture import Architecture, Choice
+from zcpt.architecture import Choice
+from zcpt.cell_pictures import draw_architecture, draw_cells, style_operations
+from zcpt.figures import DIFFERENCES, MISSING, Picture, Style, choose_text_colour
 from zcpt.search import Decision
-from zcpt.space import CellGraph, SearchSpace
+
+__all__ = [
+    "average_importance",
+    "draw_architecture",
+    "draw_cells",
+    "draw_importance",
+    "draw_importance_summary",
+    "scale_importance",
+]
+
+_ROW_HEIGHT = 0.34
+"""Height of a row of a heat map in inches."""
 
 
-def draw_cells(cells: Sequence[CellGraph], title: str = "") -> Figure:
-    """Draw cells one below the other.
-
-    The nodes of a cell stand in a row from input to output. An arc above the row is an operation; an arc below the row
-    passes a node's output on unchanged.
-    """
-    figure = Figure(figsize=(9, 2.7 * len(cells) + 0.3), layout="constrained")
-    axes = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
-    operations = sorted({operation for cell in cells for _, _, operation in cell.arrows if operation})
-    colours = {name: colormaps["tab10"](index % 10) for index, name in enumerate(operations)}
-    for axis, cell in zip(axes, cells, strict=True):
-        place = {node: index for index, node in enumerate(cell.nodes)}
-        for source, target, operation in cell.arrows:
-            _draw_arc(axis, place[source], place[target], operation, colours.get(operation, "#a0a0a0"))
-        for node, x in place.items():
-            box = {"boxstyle": "round,pad=0.35", "facecolor": "#f3efe4", "edgecolor": "#555555"}
-            label = f"${node}$" if "_" in node else node  # c_{k-2} is TeX
-            axis.text(x, 0, label, ha="center", va="center", bbox=box, zorder=4)
-        spans = [place[target] - place[source] for source, target, operation in cell.arrows if operation]
-        axis.set(xlim=(-0.5, len(place) - 0.5), ylim=(-0.85, _compute_arc_height(max(spans, default=1)) + 0.2))
-        axis.set_aspect("equal")
-        axis.set_title(cell.name, loc="left", fontsize=11)
-        axis.set_axis_off()
-    figure.suptitle(title)
-    return figure
+def scale_importance(importance: Sequence[float]) -> NDArray[np.float64]:
+    """Return differences from the mean of the finite values, divided by the largest of them: -1 to 1, or NaN."""
+    values = np.array(importance, dtype=np.float64)
+    finite = np.isfinite(values)
+    differences = np.where(finite, values - (values[finite].mean() if finite.any() else 0), np.nan)
+    return np.asarray(differences / max(np.abs(differences[finite]).max(initial=0), 1e-12))
 
 
-def draw_architecture(space: SearchSpace, architecture: Architecture, title: str = "") -> Figure:
-    """Draw the cells of an architecture; list its kept candidates if the space has no cells."""
-    cells = space.cells(architecture)
-    if cells:
-        return draw_cells(cells, title)
-    lines = [f"{choice}:  {', '.join(kept)}" for choice, kept in architecture.kept.items()]
-    figure = Figure(figsize=(6, 0.25 * len(lines) + 0.8))
-    figure.suptitle(title)
-    figure.text(0.05, 0.45, "\n".join(lines), va="center", family="monospace", fontsize=9)
-    return figure
-
-
-def _compute_arc_height(span: int) -> float:
-    """Return the height of an arc over ``span`` nodes in node distances: labels of nested arcs must not overlap."""
-    return 0.18 + 0.2 * span
-
-
-def _draw_arc(axis: Axes, start: int, end: int, operation: str, colour: object) -> None:
-    height = _compute_arc_height(end - start) if operation else -0.15 * (end - start)
-    arc = FancyArrowPatch(
-        (start, 0),
-        (end, 0),
-        connectionstyle=f"arc3,rad={-2 * height / (end - start)}",
-        arrowstyle="-|>",
-        mutation_scale=11,
-        shrinkA=12,
-        shrinkB=13,
-        color=colour,
-        linewidth=1.7 if operation else 0.9,
-        zorder=2,
-    )
-    axis.add_patch(arc)
-    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axis.text(
-        (start + end) / 2,
-        height,
-        operation,
-        ha="center",
-        va="center",
-        fontsize=7.5,
-        color=colour,
-        bbox=box,
-        zorder=3,
-    )
-
-
-def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], title: str = "") -> Figure:
-    """Draw a heat map for each group of choices: one row a choice, one column a candidate.
+def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], title: str = "") -> Picture:
+    """Draw the decisions of a proposal as a heat map: one row a decision, one column a candidate.
 
     Importances of different choices have different levels. Each row therefore shows differences from its own mean,
-    coloured relative to the largest difference of the row. A frame marks the kept candidates. Of a choice that takes
-    several rounds, the first one is shown.
+    coloured relative to the largest difference of the row. A frame marks the candidates that the decision of this row
+    kept. A choice that keeps several candidates takes several rounds, and has a row for each. Surveys, which decide
+    nothing, are left out.
+
+    Args:
+        choices: All choices of the space.
+        decisions: Decisions of one proposal.
+        title: Title of the picture.
     """
-    first: dict[str, Decision] = {}
-    kept: dict[str, tuple[str, ...]] = {}
-    for decision in decisions:
-        first.setdefault(decision.choice, decision)
-        kept[decision.choice] = decision.kept
-    shown = [choice for choice in choices if choice.name in first]
-    groups = list(dict.fromkeys(choice.group for choice in shown))
-    phases = sorted({choice.phase for choice in shown})
-    panels = [[[c for c in shown if (c.group, c.phase) == (g, p)] for p in phases] for g in groups]
-    widths = [max(len(c.candidates) for c in shown if c.phase == phase) for phase in phases]
+    rows = _find_rounds(choices, decisions)
+    groups = list(dict.fromkeys(choice.group for choice, _ in rows))
+    phases = sorted({choice.phase for choice, _ in rows})
+    panels = [[[row for row in rows if (row[0].group, row[0].phase) == (g, p)] for p in phases] for g in groups]
+    widths = [max(len(c.candidates) for c, _ in rows if c.phase == phase) for phase in phases]
     heights = [max(len(panel) for panel in row) for row in panels]
-    figure = Figure(figsize=(2.5 + 0.85 * sum(widths), 1.6 + 0.34 * sum(heights)), layout="constrained")
-    axes = figure.subplots(len(groups), len(phases), squeeze=False, width_ratios=widths, height_ratios=heights)
+    width = 3.2 + 0.85 * sum(widths)
+    picture = Picture(width, 2.3 + _ROW_HEIGHT * sum(heights))
+    picture.suptitle(title)
+    if not rows:
+        return picture
+    axes = picture.subplots(len(groups), len(phases), squeeze=False, width_ratios=widths, height_ratios=heights)
+    styles = style_operations(choices)
     for axis, panel in zip(axes.flat, (panel for row in panels for panel in row), strict=True):
-        _draw_panel(axis, panel, first, kept)
-    figure.suptitle(title)
-    return figure
+        image = _draw_panel(axis, panel, styles)
+    bar = picture.colorbar(image, ax=axes, location="bottom", aspect=40, fraction=0.05, ticks=[-1, 0, 1])
+    bar.set_label("difference as a share of the largest in the row", fontsize=8)
+    bar.ax.set_xticklabels(["-1: least important", "0: mean of the row", "1: most important"], fontsize=8)
+    picture.supxlabel(_explain(decision for _, decision in rows), fontsize=8)
+    return picture
 
 
-def _draw_panel(
-    axis: Axes, panel: Sequence[Choice], first: dict[str, Decision], kept: dict[str, tuple[str, ...]]
-) -> None:
-    columns = list(dict.fromkeys(name for choice in panel for name in choice.candidates))
-    values = np.full((len(panel), len(columns)), np.nan)
-    for row, choice in enumerate(panel):
-        importances = np.array(first[choice.name].importance)
+def _find_rounds(choices: Sequence[Choice], decisions: Iterable[Decision]) -> list[tuple[Choice, Decision]]:
+    """Return the decisions that dropped candidates, with their choice, in the order of the choices."""
+    deciding = [decision for decision in decisions if decision.purpose != "survey"]
+    return [(choice, decision) for choice in choices for decision in deciding if decision.choice == choice.name]
+
+
+def _explain(decisions: Iterable[Decision]) -> str:
+    lines = [
+        "number: what removing the candidate costs the proxy, as the difference from the mean of the row",
+        "frame: kept by the decision of this row",
+    ]
+    if any(decision.excluded for decision in decisions):
+        lines.append("hatched: excluded by the budgets; if a row frames several, this one had to stay")
+    return "\n".join(textwrap.fill(line, 100) for line in lines)
+
+
+def _draw_panel(axis: Axes, rows: Sequence[tuple[Choice, Decision]], styles: Mapping[str, Style]) -> AxesImage:
+    columns = list(dict.fromkeys(name for choice, _ in rows for name in choice.candidates))
+    values = np.full((len(rows), len(columns)), np.nan)
+    for row, (_, decision) in enumerate(rows):
+        importances = np.array(decision.importance)
         finite = np.isfinite(importances)
-        differences = importances - (importances[finite].mean() if finite.any() else 0)
-        largest = max(np.abs(differences[finite]).max(initial=0), 1e-12)
-        for name, value in zip(first[choice.name].candidates, differences, strict=True):
+        level = importances[finite].mean() if finite.any() else 0
+        scaled = scale_importance(decision.importance)
+        for name, importance, share in zip(decision.candidates, importances, scaled, strict=True):
             column = columns.index(name)
-            values[row, column] = value / largest if np.isfinite(value) else np.nan
-            text, colour = f"{value:+.2g}", "white" if abs(values[row, column]) > 0.8 else "black"
+            values[row, column] = share
+            text, colour = f"{importance - level:+.2g}", choose_text_colour(share)
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-            if name in kept[choice.name]:
-                axis.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, linewidth=1.8))
-    axis.imshow(values, cmap="RdYlGn", vmin=-1, vmax=1, aspect="auto")
-    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=8)
-    axis.set_yticks(range(len(panel)), [choice.name for choice in panel], fontsize=8)
+            place = (column - 0.48, row - 0.46)
+            if name in decision.excluded:
+                axis.add_patch(Rectangle(place, 0.96, 0.92, fill=False, linewidth=0, hatch="////", alpha=0.4))
+            if name in decision.kept:
+                axis.add_patch(Rectangle(place, 0.96, 0.92, fill=False, linewidth=1.8))
+    colours = colormaps[DIFFERENCES].with_extremes(bad=MISSING)
+    image = axis.imshow(values, cmap=colours, vmin=-1, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(len(rows)), _name_rows(rows), fontsize=8)
+    for column, name in enumerate(columns):
+        if name in styles:  # the mark of the operation in all pictures; inputs have none
+            above = axis.get_xaxis_transform() + ScaledTranslation(0, 5 / 72, axis.figure.dpi_scale_trans)
+            colour, marker = styles[name].colour, styles[name].marker
+            axis.plot(column, 1.0, color=colour, marker=marker, markersize=6, transform=above, clip_on=False)
+    return image
+
+
+def _name_rows(rows: Sequence[tuple[Choice, Decision]]) -> list[str]:
+    """Return the names of the choices, with the number of the round where a choice has several."""
+    total, names = Counter(choice.name for choice, _ in rows), []
+    seen: Counter[str] = Counter()
+    for choice, _ in rows:
+        seen[choice.name] += 1
+        names.append(f"{choice.name}, round {seen[choice.name]}" if total[choice.name] > 1 else choice.name)
+    return names
+
+
+def average_importance(choices: Sequence[Choice], decisions: Iterable[Decision]) -> dict[str, float]:
+    """Average the scaled importances of each operation over the choices of one proposal: operation -> -1 to 1.
+
+    Only the first decision of a choice counts, which scores all of its candidates.
+    """
+    first = _find_first_decisions([choice for choice in choices if choice.phase == 0], decisions)
+    operations = dict.fromkeys(name for decision in first.values() for name in decision.candidates)
+    shares = {name: _collect_shares(list(first.values()), name) for name in operations}
+    return {name: sum(values) / len(values) for name, values in shares.items() if values}
+
+
+def draw_importance_summary(
+    choices: Sequence[Choice], proposals: Sequence[Sequence[Decision]], title: str = ""
+) -> Picture:
+    """Draw where each operation stood on every choice over all proposals: a mark at its mean, a line over its range.
+
+    Args:
+        choices: All choices of the space.
+        proposals: Decisions of each proposal.
+        title: Title of the picture.
+    """
+    firsts = [_find_first_decisions(choices, decisions) for decisions in proposals]
+    rows = [choice for choice in choices if choice.phase == 0 and any(choice.name in first for first in firsts)]
+    styles = style_operations(choices)
+    picture = Picture(9, 2.0 + 0.32 * len(rows))
+    axis = picture.subplots()
+    for row, choice in enumerate(rows):
+        decisions = [first[choice.name] for first in firsts if choice.name in first]
+        for place, candidate in enumerate(choice.selectable):
+            height = row + 0.7 * ((place + 0.5) / len(choice.selectable) - 0.5)
+            _draw_range(axis, height, _collect_shares(decisions, candidate), styles[candidate])
+        kept = Counter(candidate for decision in decisions for candidate in decision.kept)
+        text = ", ".join(f"{candidate} {count}x" for candidate, count in kept.most_common(2))
+        axis.text(1.08, row, text, va="center", fontsize=7)
+    for candidate in dict.fromkeys(name for choice in rows for name in choice.selectable):
+        axis.plot([], [], styles[candidate].marker, color=styles[candidate].colour, label=candidate)
+    axis.set_yticks(range(len(rows)), [choice.name for choice in rows], fontsize=8)
+    axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(-1.05, 1.05))
+    axis.hlines(np.arange(len(rows) - 1) + 0.5, -1.05, 1.05, color="#dddddd", linewidth=0.7)
+    axis.axvline(0, color="#999999", linewidth=0.7)
+    axis.set_xlabel("importance: difference from the mean of the choice, as a share of the largest", fontsize=8)
+    axis.set_title("kept most often", loc="right", fontsize=8)
+    picture.legend(loc="outside lower center", ncols=4, fontsize=8)
+    picture.suptitle(title)
+    return picture
+
+
+def _find_first_decisions(choices: Sequence[Choice], decisions: Iterable[Decision]) -> dict[str, Decision]:
+    """Return the first deciding round of each choice, in which all of its candidates are scored."""
+    first: dict[str, Decision] = {}
+    for choice, decision in _find_rounds(choices, decisions):
+        first.setdefault(choice.name, decision)
+    return first
+
+
+def _collect_shares(decisions: Sequence[Decision], candidate: str) -> list[float]:
+    """Return the scaled importances of a candidate that are finite."""
+    shares = [
+        scale_importance(decision.importance)[decision.candidates.index(candidate)]
+        for decision in decisions
+        if candidate in decision.candidates
+    ]
+    return [float(share) for share in shares if math.isfinite(share)]
+
+
+def _draw_range(axis: Axes, height: float, values: Sequence[float], style: Style) -> None:
+    if values:
+        axis.plot([min(values), max(values)], [height, height], color=style.colour, linewidth=1)
+        axis.plot(sum(values) / len(values), height, style.marker, color=style.colour, markersize=5)
