@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +53,37 @@ def test_iterating_logs_lines_too(clock: list[float], caplog: pytest.LogCaptureF
     assert caplog.records[0].getMessage().startswith("work: 1")
 
 
+class _Notebook:
+    """The module IPython inside a Jupyter kernel, or in its shell on a terminal."""
+
+    def __init__(self, shell: object) -> None:
+        self.shell = shell
+
+    def get_ipython(self) -> object:
+        return self.shell
+
+
+@pytest.mark.parametrize(
+    ("shell", "shows"), [(SimpleNamespace(kernel=1), True), (SimpleNamespace(), False), (None, False)]
+)
+def test_a_notebook_gets_a_bar_although_its_streams_are_no_terminals(
+    shell: object, shows: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", _Notebook(shell))
+    assert list(show_progress(range(3), "work")) == [0, 1, 2]
+    assert ("work: 100%" in capsys.readouterr().err) == shows
+
+
+def test_a_terminal_that_claims_to_have_no_columns_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers and 'script' give such terminals; tqdm then prints empty lines."""
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(terminal, "fileno", lambda: 2)
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((0, 0)))
+    list(show_progress(range(3), "work"))
+    assert "work: 100%" in terminal.getvalue()
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -64,7 +98,30 @@ def test_a_terminal_gets_a_bar_and_no_thread_is_started(monkeypatch: pytest.Monk
     assert threading.active_count() == before
 
 
-def test_a_closed_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr", None)
+@pytest.mark.parametrize("seconds", [0.1, 5, 7, 19, 21, 300, 4000])
+def test_iterating_counts_every_item_once(
+    seconds: float, clock: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tqdm's iterator keeps the interval that it began with."""
+    with caplog.at_level(logging.INFO, "zcpt"):
+        for _ in show_progress(range(1000), "work"):
+            clock[0] += seconds
+    shown = [int(record.getMessage().split()[1]) for record in caplog.records]
+    assert shown == sorted(shown)
+    assert not shown or 90 <= shown[-1] <= 100
+
+
+def test_work_of_unknown_size_is_counted(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "zcpt"):
+        for _ in show_progress(iter(range(30)), "work"):
+            clock[0] += 2
+    assert caplog.records[0].getMessage() == "work: 10 after 00:20"
+
+
+@pytest.mark.parametrize("stream", ["none", "closed"])
+def test_a_closed_stream_is_no_terminal(stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed if stream == "closed" else None)
     assert list(show_progress(range(3))) == [0, 1, 2]
     assert zcpt.progress._SECONDS > 1
