@@ -20,6 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
 from zcpt.figures import encode_png
+from zcpt.printing import escape_text
 
 _log = logging.getLogger(__name__)
 _counter = itertools.count()
@@ -113,7 +114,8 @@ class EventFiles:
     def _fail(self, error: OSError) -> None:
         self._failed = True
         reason = error.strerror or str(error)
-        _log.warning(f"TensorBoard's files in {self.folder} cannot be written: {reason}. {self.remedy}")
+        folder = escape_text(str(self.folder))
+        _log.warning(f"TensorBoard's files in {folder} cannot be written: {reason}. {self.remedy}")
         self.close()
 
     def _open(self, run: str) -> None:

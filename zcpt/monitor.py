@@ -16,6 +16,7 @@ from zcpt.architecture import Architecture, Choice
 from zcpt.cell_pictures import draw_architecture, style_operations
 from zcpt.options import pluralize
 from zcpt.plot import average_importance, draw_importance, draw_importance_summary
+from zcpt.printing import quote_words
 from zcpt.progress import show_progress
 from zcpt.search import Callback, Decision, SearchConfig, SearchResult, ValidatedArchitecture, simulate_rounds
 from zcpt.space import SearchSpace
@@ -120,7 +121,8 @@ class TensorBoard(Callback):
         """Event files; made with the first event, so that a search that fails before leaves none."""
         from zcpt.event_files import EventFiles  # TensorBoard takes long to import
 
-        remedy = f"The search goes on; 'zcpt search --resume {self.folder.parent}' writes all of them again."
+        command = quote_words(["zcpt", "search", "--resume", str(self.folder.parent)])
+        remedy = f"The search goes on without them; {command} writes all of them anew."
         files = EventFiles(self.folder, remedy)
         operations = map(_name_run, style_operations(self._space.choices))
         candidates = (_name_candidate(index) for index in range(self._config.proposals))

@@ -31,8 +31,8 @@ class _LogLines(_Bar):
 
     _next_line = 0.0
 
-    # Longer pauses are made here and not by `mininterval`: tqdm's iterator keeps a copy of it, and would then count some
-    # items twice.
+    # Longer pauses are made here and not by `mininterval`: tqdm's iterator keeps a copy of it, and would then count
+    # some items twice.
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         elapsed = self.format_dict["elapsed"]
         if msg == "":  # a bar that is closed and not left
@@ -50,7 +50,9 @@ def is_notebook() -> bool:
 
 def is_terminal() -> bool:
     """Return whether the standard error stream is open and a terminal."""
-    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+    # A replaced stream may lack any of these attributes.
+    is_closed, isatty = getattr(sys.stderr, "closed", False), getattr(sys.stderr, "isatty", None)
+    return isatty is not None and not is_closed and bool(isatty())
 
 
 def _find_screen() -> dict[str, int]:

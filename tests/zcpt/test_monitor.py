@@ -25,19 +25,21 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def run_search(space: SearchSpace, pictures: TensorDataset, run: Any, resume: bool = False, **options: Any) -> Any:
-    callbacks = [TensorBoard(run / "tensorboard"), Progress()]
+def run_search(
+    space: SearchSpace, pictures: TensorDataset, run: Any, resume: bool = False, *, board: bool = True, **options: Any
+) -> Any:
+    callbacks = [TensorBoard(run / "tensorboard")] if board else [Progress()]
     options |= {**OPTIONS, "layers": LAYERS[space.name], "run_dir": run, "resume": resume}
     return zcpt.search(space, pictures, callbacks=callbacks, **options)
 
 
-def events(run: Any) -> Any:
-    return EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+def events(run: Any, name: str = "") -> Any:
+    return EventAccumulator(str(run / "tensorboard" / name), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
-def shown(run: Any) -> Any:
-    """Return tags, steps and values of everything that TensorBoard shows."""
-    board = events(run)
+def shown(run: Any, name: str = "") -> Any:
+    """Return tags, steps and values of everything that TensorBoard shows of a run."""
+    board = events(run, name)
     scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
     images = {tag: [e.step for e in board.Images(tag)] for tag in board.Tags()["images"]}
     texts = {
@@ -52,21 +54,41 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
 ) -> None:
     result = run_search(space, pictures, tmp_path / "run")
     scalars, images, texts = shown(tmp_path / "run")
-    for choice in space.choices:
-        for candidate in choice.selectable:
-            assert [step for step, _ in scalars[f"importance/{choice.name}/{candidate}"]] == [0, 1]
-        sums = zip(*([v for _, v in scalars[f"importance/{choice.name}/{c}"]] for c in choice.selectable), strict=True)
-        assert all(sum(values) == pytest.approx(0, abs=1e-5) for values in sums)
+    groups = {choice.group for choice in space.choices}
+    for group in groups:
+        choices = [choice for choice in space.choices if choice.group == group and choice.phase == 0]
+        operations = {candidate for choice in choices for candidate in choice.selectable}
+        for operation in operations:
+            points = shown(tmp_path / "run", f"operations/{operation}")[0][f"importance/{group or 'operations'}"]
+            assert [step for step, _ in points] == [0, 1]
+            assert all(-1 <= value <= 1 for _, value in points)
     assert "custom_scalars__config__" in texts
-    assert images == {"proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0]}
+    assert images == {
+        "proposal/importance": [0, 1], "proposal/cell": [0, 1], "result/cell": [0], "result/importance": [0]
+    }  # fmt: skip
     for index, candidate in enumerate(result.candidates):
-        steps, means = zip(*scalars[f"validation/candidate_{index:02d}"], strict=True)
-        assert steps == (1, 2, 3)
-        assert means[-1] == pytest.approx(candidate.mean, rel=1e-5)
+        points = shown(tmp_path / "run", f"candidates/{index:02d}")[0]["validation/mean_score"]
+        assert [step for step, _ in points] == [1, 2, 3]
+        assert points[-1][1] == pytest.approx(candidate.mean, rel=1e-5)
+    assert scalars["result/distinct_networks"] == [(0, len(result.candidates))]
     text = space.format(result.architecture)
     assert texts["result/genotype/text_summary"] == [(0, f"`{text}`".encode())]
     assert len(texts["proposal/genotype/text_summary"]) == 2
     assert any("hparams" in tag for tag in events(tmp_path / "run").summary_metadata)
+
+
+def test_a_search_of_darts_shows_few_cards_of_curves(pictures: TensorDataset, tmp_path: Path) -> None:
+    """A tag is one card of TensorBoard, with a line for each run."""
+    space = zcpt.get_space("darts-s1")
+    run_search(space, pictures, tmp_path / "run")
+    board = tmp_path / "run" / "tensorboard"
+    runs = {str(path.parent.relative_to(board)) for path in board.rglob("events.out*")}
+    assert {"operations/sep_conv_3x3", "operations/skip_connect", "candidates/00"} < runs
+    tags = {tag for run in runs for tag in shown(tmp_path / "run", run)[0]}
+    assert tags == {
+        "importance/normal", "importance/reduce", "validation/mean_score", "result/distinct_networks",
+        "result/best_validation_score",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
@@ -77,7 +99,11 @@ def test_tensorboard_shows_the_same_after_a_resume(space: Any, pictures: TensorD
     last = run / "journal" / "proposal_001.jsonl"
     last.write_text("".join(last.read_text().splitlines(keepends=True)[:3]))
     run_search(space, pictures, run, resume=True)
-    assert shown(run) == shown(tmp_path / "whole")
+    folders = {path.parent.relative_to(run / "tensorboard") for path in run.rglob("events.out*")}
+    assert len(folders) > 4
+    assert len(list(run.rglob("events.out*"))) == len(folders)
+    for folder in folders:
+        assert shown(run, str(folder)) == shown(tmp_path / "whole", str(folder))
 
 
 def test_the_work_of_a_proposal_shrinks_with_every_decision(space: SearchSpace) -> None:
@@ -113,7 +139,7 @@ def test_bars_reach_100_percent_also_after_a_resume(
     for resume in (False, True):
         terminal = Terminal()
         monkeypatch.setattr("sys.stderr", terminal)
-        run_search(space, pictures, tmp_path / "run", resume, order=order)
+        run_search(space, pictures, tmp_path / "run", resume, board=False, order=order)
         monkeypatch.undo()
         assert "proposals: 100%" in terminal.text
         assert "validation of" in terminal.text
@@ -125,5 +151,5 @@ def test_bars_reach_100_percent_also_after_a_resume(
 def test_bars_print_nothing_without_a_terminal(
     space: Any, pictures: TensorDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_search(space, pictures, tmp_path / "run")
+    run_search(space, pictures, tmp_path / "run", board=False)
     assert capsys.readouterr().err == ""

@@ -51,7 +51,8 @@ def test_a_heat_map_shows_differences_to_the_mean_of_each_edge_and_frames_what_w
         decision(first, (-10.0, -12.0, -14.0, -10.0, -14.0), ("none",)),
         decision(second, (-1.0, -math.inf, -3.0, -2.0, -2.0), ("none",)),
     ]
-    (axis,) = draw_importance(space.choices, decisions, "t").axes
+    axis, colours = draw_importance(space.choices, decisions, "t").axes
+    assert colours.get_xlabel() == "difference as a share of the largest in the row"
     assert texts(axis) == ["+2", "+0", "-2", "+2", "-2", "+1", "-inf", "-1", "+0", "+0"]
     assert [label.get_text() for label in axis.get_yticklabels()] == [first.name, second.name]
     frames = [patch for patch in axis.patches if isinstance(patch, Rectangle)]
@@ -67,11 +68,11 @@ def test_darts_has_axes_for_each_cell_and_phase() -> None:
         decision(c, tuple(-float(i) for i in range(len(c.candidates))), c.candidates[: c.keep]) for c in space.choices
     ]
     figure = draw_importance(space.choices, decisions)
-    assert [len(axis.get_yticklabels()) for axis in figure.axes] == [14, 3, 14, 3]
+    assert [len(axis.get_yticklabels()) for axis in figure.axes[:-1]] == [14, 3, 14, 3]
     assert [label.get_text() for label in figure.axes[3].get_xticklabels()] == list("01234")
 
 
 def test_spaces_without_cells_list_the_kept_candidates() -> None:
     space = zcpt.get_space("toy")
     figure = draw_architecture(space, space.parse("op0=conv, op1=skip, op2=ghost"), "a title")
-    assert [text.get_text() for text in figure.texts][-1] == "op0:  conv\nop1:  skip\nop2:  ghost"
+    assert texts(figure.axes[0]) == ["op0", "conv", "op1", "skip", "op2", "ghost"]
