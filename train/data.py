@@ -119,7 +119,8 @@ def _load_folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
     except RuntimeError as error:
         raise DataError(f"{name} cannot be found: {error}") from None
     folder = PictureFolder(root)
-    return ImageData(folder.classes, folder.load_images, name)
+    # Absolute, so that a run folder tells where the pictures are from any current folder.
+    return ImageData(folder.classes, folder.load_images, f"folder:{root.absolute()}")
 
 
 def _load_digits(name: str, data_dir: Path | None, download: bool) -> ImageData:
@@ -253,6 +254,6 @@ def build_scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
     generator = torch.Generator().manual_seed(derive_seed(seed, "half"))
     count = len(data.train)
     half = torch.randperm(count, generator=generator)[: (count + 1) // 2]
-    about = {"dataset": data.name, "directory": data.directory and str(data.directory), "images": len(half)}
+    about = {"dataset": data.name, "directory": data.directory and str(data.directory.absolute()), "images": len(half)}
     transform = build_scoring_transform(data.image_shape[1:], data.statistics)
     return DatasetBatches(TransformedImages(data.train, transform), half.tolist(), len(data.classes), about)

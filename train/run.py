@@ -114,7 +114,7 @@ def _describe_trained(trainer: Trainer) -> TrainedNetwork:
 def _describe_data(data: ImageData) -> dict[str, Any]:
     return {
         "name": data.name,
-        "directory": str(data.directory) if data.directory else None,
+        "directory": str(data.directory.absolute()) if data.directory else None,
         "train_images": len(data.train),
         "test_images": len(data.test),
         "statistics": [list(values) for values in data.statistics],
@@ -138,7 +138,8 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
     """Load the checkpoint of a run folder, after a check that the data are the same."""
     before, now = read_arguments(run_dir)["data"], _describe_data(trainer.data)
     for key in ("name", "train_images", "test_images", "statistics"):  # the directory may have been moved
-        if before[key] != now[key]:
+        is_moved = key == "name" and all(str(data[key]).startswith("folder:") for data in (before, now))
+        if before[key] != now[key] and not is_moved:
             raise ConfigError(
                 f"{run_dir} was trained on other data: its {key} is {before[key]}, and the data now have {now[key]}."
             )

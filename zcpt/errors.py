@@ -42,6 +42,10 @@ class StorageError(ZcptError):
     """A file that cannot be written: the disk is full or broken, or its folder was deleted meanwhile."""
 
 
+class CallbackError(ZcptError):
+    """A callback of the caller that raised an error, which is its ``__cause__``. The run can be resumed."""
+
+
 class LostError(Exception):
     """A process of a group was lost. Not caused by user input: the run can be resumed."""
 

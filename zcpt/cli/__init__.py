@@ -14,7 +14,7 @@ from pathlib import Path
 
 import zcpt
 from zcpt._startup import Stopped, exit_on_next_signal, raise_stopped
-from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, ZcptError, is_out_of_memory
+from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, StorageError, ZcptError, is_out_of_memory
 from zcpt.printing import escape_text, quote_words
 from zcpt.processes import ProcessGroup, join_torchrun
 
@@ -75,6 +75,8 @@ def _describe_end(error: BaseException, args: Namespace) -> tuple[str, int] | No
         return "", 1  # the reader has closed the pipe, as head does
     if is_out_of_memory(error):
         return f"{OUT_OF_MEMORY}.{hint}", 2
+    if isinstance(error, StorageError):
+        return f"{error}{hint}", 2
     if isinstance(error, ZcptError):
         return str(error), 2
     if isinstance(error, LostError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 import shlex
 import shutil
 import sys
@@ -17,8 +18,7 @@ import torch
 
 from train.data import ImageData, load_data
 from zcpt.devices import resolve_device, select_local_gpu
-from zcpt.errors import ConfigError
-from zcpt.files import read_json
+from zcpt.errors import ConfigError, DataError
 from zcpt.options import format_flag, parse_number
 
 _METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
@@ -142,18 +142,16 @@ def add_data_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def read_search_config(folder: Path) -> dict[str, Any]:
-    """Read the config.json of a search's run folder; ConfigError if it is missing or damaged."""
-    path = folder / "config.json"
-    document = read_json(path, ("space", "search.seed", "data", "device"))
-    if not isinstance(document["data"], dict):
-        raise ConfigError(f"{path} is damaged: its 'data' is no mapping.")
-    return document
-
-
 def reload_data(name: str, directory: str | None, args: argparse.Namespace) -> ImageData:
-    """Load the data set of a run folder again, from ``--data-dir`` if given, else from the directory of the run."""
-    return load_data(name, args.data_dir or (Path(directory) if directory else None), args.download)
+    """Load the data set of a run folder again, or the one of ``--dataset`` and ``--data-dir``."""
+    if args.dataset and args.dataset != name:
+        return load_data(args.dataset, args.data_dir, args.download)
+    try:
+        return load_data(name, args.data_dir or (Path(directory) if directory else None), args.download)
+    except DataError as error:
+        raise DataError(
+            f"{error} If the images of the run have moved, say where with --dataset or --data-dir."
+        ) from None
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -171,9 +169,10 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def make_run_path(*parts: str) -> Path:
-    """Return the path ``runs/TIME-PART-PART``; of a part that is a path, the last component is taken."""
+    """Return the path ``runs/TIME-PART-PART-RANDOM``; of a part that is a path, the last component is taken."""
     names = [part.rstrip("/").rpartition("/")[2].rpartition(":")[2] for part in parts]
-    return Path("runs", "-".join([datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), *names]))
+    # The last part, because several runs may start in one second.
+    return Path("runs", "-".join([datetime.now().strftime("%Y-%m-%d_%H-%M-%S"), *names, secrets.token_hex(2)]))
 
 
 def format_program() -> str:

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from train.data import build_scoring_batches
-from zcpt.cli._options import add_data_arguments, pick_device, read_search_config, reload_data
+from zcpt.cli._options import add_data_arguments, pick_device, reload_data
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.printing import print_lines
-from zcpt.search import replay
+from zcpt.search import read_run_config, replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Repeat a search, and print 'same' (exit code 0) or the first difference (exit code 1)."""
-    document = read_search_config(args.folder)
+    document = read_run_config(args.folder)
     data_of_run = document["data"]
     if "dataset" not in data_of_run:
         raise ConfigError(f"{args.folder} was started from Python: use zcpt.replay there.")
-    if args.dataset and args.dataset != data_of_run["dataset"]:
-        raise ConfigError(f"the search in {args.folder} used {data_of_run['dataset']}: leave out --dataset.")
     data = reload_data(data_of_run["dataset"], data_of_run.get("directory"), args)
     batches = build_scoring_batches(data, document["search"]["seed"])
     device = pick_device(args.device or document["device"])

@@ -15,7 +15,6 @@ from zcpt.cli._options import (
     get_given_options,
     make_run_path,
     pick_device,
-    read_search_config,
     refuse_flags_of_resumed_run,
     reload_data,
 )
@@ -26,6 +25,7 @@ from zcpt.plot import draw_architecture
 from zcpt.printing import print_lines, quote_words
 from zcpt.processes import ProcessGroup
 from zcpt.search import (
+    GROWING,
     PRESETS,
     BudgetChecker,
     Callback,
@@ -33,11 +33,11 @@ from zcpt.search import (
     SearchPlan,
     SearchResult,
     configure,
+    configure_from,
     count_evaluations,
     plan_search,
+    read_run_config,
     run_search,
-    upgrade_settings,
-    use_own_latency_table,
 )
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
@@ -69,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="|".join(PRESETS), help="settings of a published procedure; other flags win"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new run folder (default: a folder in runs/)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="resume this run folder with its own settings")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="resume this run folder with its own settings; --proposals and --validation-batches extend it",
+    )
     parser.add_argument("--then-train", action="store_true", help="train the architecture when the search is finished")
     add_data_arguments(parser)
     add_options(parser, SearchConfig, groups=GROUPS)
@@ -113,16 +118,16 @@ def run(args: argparse.Namespace) -> None:
 
 def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, SearchConfig, str]:
     """Return folder, space, data, settings and device of the run to be resumed."""
-    fixed = ["space", "dataset", "preset", "out", *get_given_options(args, SearchConfig)]
-    refuse_flags_of_resumed_run(args, fixed)
-    document = read_search_config(args.resume)
+    given = get_given_options(args, SearchConfig)
+    refuse_flags_of_resumed_run(args, ["space", "preset", "out", *(name for name in given if name not in GROWING)])
+    document = read_run_config(args.resume)
     if "dataset" not in document["data"]:
         raise ConfigError(
             f"{args.resume} was started from Python: resume it there, with zcpt.search(..., resume=True)."
         )
-    data = reload_data(document["data"]["dataset"], document["data"].get("directory"), args)
     space = get_space(document["space"])
-    config = use_own_latency_table(args.resume, configure(space, **upgrade_settings(document["search"])))
+    config = configure_from(args.resume, space, document, **given)
+    data = reload_data(document["data"]["dataset"], document["data"].get("directory"), args)
     return args.resume, space, data, config, args.device or document["device"]
 
 

@@ -21,7 +21,6 @@ from zcpt.cli._options import (
     get_given_options,
     make_run_path,
     pick_device,
-    read_search_config,
     refuse_flags_of_resumed_run,
     reload_data,
 )
@@ -29,6 +28,7 @@ from zcpt.errors import ConfigError
 from zcpt.files import parse_json
 from zcpt.options import format_count, pluralize
 from zcpt.printing import print_lines, quote_words
+from zcpt.search import read_run_config
 from zcpt.space import SearchSpace
 
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
@@ -123,7 +123,7 @@ def _find_search_config(folder: Path) -> dict[str, Any] | None:
         and "space" in document
         and all(isinstance(document.get(key), dict) for key in ("search", "data"))
     )
-    return read_search_config(folder) if is_search or (folder / "journal").is_dir() else None
+    return read_run_config(folder) if is_search or (folder / "journal").is_dir() else None
 
 
 def _load_data(args: argparse.Namespace, search_config: dict[str, Any] | None) -> ImageData:

@@ -10,11 +10,12 @@ from zcpt.search.plan import SearchPlan, check_image_count, plan_search
 from zcpt.search.replay import Replay, replay
 from zcpt.search.result import SearchResult, ValidatedArchitecture
 from zcpt.search.run import execute_search, run_search, search
-from zcpt.search.run_folder import use_own_latency_table
+from zcpt.search.run_folder import GROWING, configure_from, read_run_config
 from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_mixture
 from zcpt.search.validate import Validator, find_best
 
 __all__ = [
+    "GROWING",
     "ORDERS",
     "PRESETS",
     "RENAMED_SETTINGS",
@@ -35,15 +36,16 @@ __all__ = [
     "add_listeners",
     "check_image_count",
     "configure",
+    "configure_from",
     "count_evaluations",
     "draw_mixture",
     "execute_search",
     "find_best",
     "plan_search",
+    "read_run_config",
     "replay",
     "run_search",
     "search",
     "simulate_rounds",
     "upgrade_settings",
-    "use_own_latency_table",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from zcpt.architecture import Architecture
-from zcpt.errors import ConfigError, refuse_old_names
+from zcpt.errors import CallbackError, ConfigError, LostError, ZcptError, is_out_of_memory, refuse_old_names
+from zcpt.printing import shorten
 from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
 from zcpt.search.result import SearchResult
@@ -55,11 +57,13 @@ class Callback:
         """Run after the result is written; not called when the search fails."""
 
     def on_close(self) -> None:
-        """Run last, on success or failure, if ``on_search_start`` was called."""
+        """Run last, on success or failure, if ``on_search_start`` was called and did not fail."""
 
 
 class CallbackList(Callback):
     """All callbacks of a search.
+
+    An error in one that is not part of zcpt is raised as CallbackError.
 
     Args:
         callbacks: Called in this order.
@@ -68,11 +72,11 @@ class CallbackList(Callback):
     """
 
     def __init__(self, callbacks: Sequence[Callback], hold_replayed: bool = False) -> None:
-        self.callbacks = callbacks
+        self.callbacks = [_Guard(callback) for callback in check_callbacks(callbacks)]
         self._holding = hold_replayed
-        self._held: list[Callable[[Callback], None]] = []
+        self._held: list[Callable[[Any], None]] = []
 
-    def _dispatch(self, event: Callable[[Callback], None], is_new: bool = False) -> None:
+    def _dispatch(self, event: Callable[[Any], None], is_new: bool = False) -> None:
         self._held.append(event)
         self._holding = self._holding and not is_new
         if self._holding:
@@ -104,8 +108,56 @@ class CallbackList(Callback):
 
     def on_close(self) -> None:
         # While events are held, no callback has received `on_search_start`, so there is nothing to close.
-        if not self._holding:
-            self._dispatch(lambda callback: callback.on_close())
+        if self._holding:
+            return
+        with ExitStack() as stack:  # all are closed, whatever the others raise
+            for callback in reversed(self.callbacks):
+                if callback.has_started:
+                    stack.callback(callback.on_close)
+
+
+class _Guard:
+    """Callback whose errors name it, so that nobody looks for them in zcpt."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+        self.has_started = False
+        """Whether ``on_search_start`` has been called, and has not failed."""
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        """Return a method of the callback that raises CallbackError."""
+        call: Callable[..., None] = getattr(self._callback, method)
+
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                call(*args, **kwargs)
+            except (ZcptError, LostError):
+                raise
+            except Exception as error:
+                kind = type(self._callback)
+                if kind.__module__.partition(".")[0] == "zcpt" or is_out_of_memory(error):
+                    raise
+                raise CallbackError(
+                    f"the callback {kind.__qualname__}.{method} raised {type(error).__name__}: {error}. "
+                    "What was finished before is kept: correct the callback, and resume the search if it has a "
+                    "run folder."
+                ) from error
+            self.has_started = self.has_started or method == "on_search_start"
+
+        return guarded
+
+
+def check_callbacks(callbacks: object) -> list[Callback]:
+    """Return callbacks as a list; raise ConfigError unless each one has the methods of ``Callback``."""
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise ConfigError(f"callbacks must be a list of zcpt.Callback objects, not {shorten(repr(callbacks))}.")
+    checked = list(callbacks)
+    for callback in checked:
+        lacking = [name for name in _RENAMED.values() if not callable(getattr(callback, name, None))]
+        if isinstance(callback, type) or lacking:
+            reason = "is a class: call it" if isinstance(callback, type) else f"has no method {lacking[0]}"
+            raise ConfigError(f"a callback must be a zcpt.Callback object, and {shorten(repr(callback))} {reason}.")
+    return checked
 
 
 def add_listeners(callbacks: Sequence[Callback], listeners: Sequence[Callback] | None) -> Sequence[Callback]:
@@ -114,4 +166,4 @@ def add_listeners(callbacks: Sequence[Callback], listeners: Sequence[Callback] |
         return callbacks
     # Level 3: the line of the user's call, behind this function and the one that has the argument.
     warnings.warn("the argument 'listeners' is now 'callbacks'", DeprecationWarning, stacklevel=3)
-    return [*callbacks, *listeners]
+    return [*check_callbacks(callbacks), *check_callbacks(listeners)]

@@ -40,8 +40,9 @@ class Decision:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
-        """Read a record of the journal."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        """Read a record of the journal; fields that a newer version has added are left out."""
+        known = cls.__dataclass_fields__
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
         values["parts"] = {name: tuple(scores) for name, scores in record.get("parts", {}).items()}
         return cls(**values)
 

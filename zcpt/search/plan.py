@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from zcpt.options import format_flag
 from zcpt.proxies import Use
 from zcpt.search.budgets import BudgetChecker, build_budgets, build_trained_config, compute_checksums
 from zcpt.search.config import BATCH_SIZES, SearchConfig, SearchSeeds
-from zcpt.search.run_folder import check_run_folder, use_own_latency_table
+from zcpt.search.run_folder import EarlierSearch, check_run_folder, use_own_latency_table
 from zcpt.search.supernets import FreshSupernets, SupernetSource
+from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.versions import get_versions
+
+_SAMPLES, _SAMPLE_SIZE = 4, 64
+"""Number and size of the batches of ``describe_sample``: small, because pictures may be large."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class SearchPlan:
     """Content of ``config.json``."""
     run_dir: Path | None
     resume: bool
-    warnings: tuple[str, ...] = ()
-    """Differences from the interrupted search that do not prevent resuming it, for the log."""
+    earlier: EarlierSearch = field(default_factory=EarlierSearch)
+    """The search before it was resumed."""
     memory: int | None = None
     """Estimated bytes that scoring takes at once; None where there is no limit."""
 
@@ -86,11 +91,20 @@ def plan_search(
         "versions": get_versions(),
         "data": dict(source.about),
         "fingerprint": compute_fingerprint(probe),
+        "sample": describe_sample(source),
         "budgets": compute_checksums(space, trained_config, build_budgets(space, config, trained_config)),
     }
     # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
-    warnings = check_run_folder(run_dir, document) if run_dir and resume else []
-    return SearchPlan(space, config, source, network_config, device, document, run_dir, resume, tuple(warnings), memory)
+    earlier = check_run_folder(run_dir, document) if run_dir and resume else EarlierSearch()
+    return SearchPlan(space, config, source, network_config, device, document, run_dir, resume, earlier, memory)
+
+
+def describe_sample(source: Batches) -> dict[str, Any]:
+    """Return the number of images, and a fingerprint of at most 256 of them, beside that of one mini-batch."""
+    size = min(_SAMPLE_SIZE, len(source))
+    batches = (source.draw(size, derive_seed(number, "fingerprint")) for number in range(_SAMPLES))
+    digest = hashlib.sha256("".join(map(compute_fingerprint, batches)).encode())
+    return {"images": len(source), "fingerprint": digest.hexdigest()[:16]}
 
 
 def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -> NetworkConfig:

@@ -6,13 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
-from zcpt.journal import Record
+from zcpt.journal import REMEDY, Record
 from zcpt.mixture import Mixture
 from zcpt.scoring import (
     ComponentScores,
@@ -26,6 +26,7 @@ from zcpt.search.config import SearchSeeds
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision, Purpose
 from zcpt.search.orders import build_queues, get_order
+from zcpt.search.records import check_decision_record, check_expected
 from zcpt.seeding import derive_seed
 
 
@@ -153,6 +154,7 @@ class _ProposalRun:
         self.feasible = FeasibleSet(context.budget_checker, context.space.choices)
         self.journal_name = get_journal_name(proposal)
         self.recorded = deque(context.journal.records(self.journal_name))
+        self.num_recorded = len(self.recorded)
 
     def decide_all(self) -> dict[str, tuple[str, ...]]:
         """Decide every choice; return choice name -> kept candidates."""
@@ -168,6 +170,9 @@ class _ProposalRun:
                         kept[choice.name] = self._decide(choice, survey)
                         self.mixture = self.mixture.select(choice.name, kept[choice.name])
                 self.step += 1
+        if self.recorded:
+            place = self.context.journal.describe_line(self.journal_name, self.num_recorded - len(self.recorded) + 1)
+            raise ConfigError(f"{place} is damaged: the proposal was finished before it: {REMEDY}.")
         return kept
 
     def _survey(self, choice: Choice) -> Decision:
@@ -200,9 +205,7 @@ class _ProposalRun:
         # Also for replayed decisions: with several budgets, later answers can depend on the examples found here.
         excluded = () if purpose == "survey" else self.feasible.find_excluded(choice, remaining)
         if replayed:
-            record = self.recorded.popleft()
-            _check_record(record, self.step, choice, remaining, purpose, excluded)
-            decision = Decision.from_record(record)
+            decision = self._read_decision(choice, remaining, purpose, excluded)
         else:
             if survey is None:
                 decision = self._score_candidates(choice, remaining, purpose)
@@ -214,6 +217,24 @@ class _ProposalRun:
             self.context.journal.append(self.journal_name, decision.to_record())
         self.context.callback.on_decision(self.proposal, decision, replayed)
         return decision
+
+    def _read_decision(
+        self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose, excluded: tuple[str, ...]
+    ) -> Decision:
+        """Return the next decision of the journal; ConfigError unless it is the one that the search has reached."""
+        record = self.recorded.popleft()
+        place = self.context.journal.describe_line(self.journal_name, self.num_recorded - len(self.recorded))
+        keep = len(remaining) if purpose == "survey" else 1 if choice.keep == 1 else len(remaining) - 1
+        check_decision_record(record, place, keep)
+        expected = {
+            "step": self.step,
+            "choice": choice.name,
+            "candidates": list(remaining),
+            "purpose": purpose,
+            "excluded": list(excluded),
+        }
+        check_expected(record, expected, place)
+        return Decision.from_record(record)
 
     def _score_candidates(self, choice: Choice, remaining: tuple[str, ...], purpose: Purpose) -> Decision:
         started = time.perf_counter()
@@ -266,30 +287,3 @@ def find_kept(
     # The published code drops the last one of equally important inputs; hence -i.
     dropped = min(allowed, key=lambda i: (importances[i], -i))
     return tuple(c for i, c in enumerate(remaining) if i != dropped)
-
-
-def _check_record(
-    record: Record,
-    step: int,
-    choice: Choice,
-    remaining: tuple[str, ...],
-    purpose: Purpose,
-    excluded: tuple[str, ...],
-) -> None:
-    """Raise ConfigError unless a record of the journal is the decision that the search has reached."""
-    for key in (f.name for f in fields(Decision)):
-        if key not in record and key != "parts":  # only an aggregate has parts
-            raise ConfigError(f"the journal is damaged: a line has no '{key}'. Start a new search with another --out.")
-    expected = {
-        "step": step,
-        "choice": choice.name,
-        "candidates": list(remaining),
-        "purpose": purpose,
-        "excluded": list(excluded),
-    }
-    for key, value in expected.items():
-        if record.get(key) != value:
-            raise ConfigError(
-                f"the journal cannot be resumed: it has {key} {record.get(key)!r} where this search has {value!r}. "
-                "Start a new search with another --out."
-            )

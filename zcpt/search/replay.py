@@ -11,17 +11,24 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.batches import as_batches, compute_fingerprint
-from zcpt.errors import ConfigError
-from zcpt.files import read_json, read_run_file
+from zcpt.errors import ConfigError, ZcptError
+from zcpt.files import read_run_file
 from zcpt.journal import Journal
 from zcpt.search.callbacks import Callback, add_listeners
-from zcpt.search.config import configure, upgrade_settings
+from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
-from zcpt.search.plan import plan_search
+from zcpt.search.plan import describe_sample, plan_search
 from zcpt.search.propose import get_journal_name
+from zcpt.search.records import check_decision_record
 from zcpt.search.run import run_search
-from zcpt.search.run_folder import CONFIG, JOURNAL, describe_changed_prices, use_own_latency_table
-from zcpt.search.validate import JOURNAL_NAME
+from zcpt.search.run_folder import (
+    JOURNAL,
+    configure_from,
+    describe_changed_prices,
+    is_finished,
+    read_run_config,
+)
+from zcpt.search.validate import JOURNAL_NAME, read_scores
 from zcpt.space_registry import get_space
 
 
@@ -37,15 +44,16 @@ class Replay:
     """Largest difference between two corresponding scores; 0 on the same machine with the same versions."""
 
 
-class _DifferenceError(Exception):
+class _DifferenceError(ZcptError):
     """The repeated search differs, so it can stop."""
 
 
 class _Comparison(Callback):
     """Compares every decision and validation score with those of a journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, config: SearchConfig) -> None:
         self.journal = journal
+        self.validation = read_scores(journal, config)
         self.decisions = 0
         self.largest_gap = 0.0
         self._next_line: dict[str, int] = {}
@@ -60,13 +68,15 @@ class _Comparison(Callback):
         # An aggregate's own scores are ranks, which hide small differences: its parts are compared instead.
         if decision.parts:
             for name, scores in decision.parts.items():
-                self._compare_scores(record.get("parts", {})[name], scores)
+                self._compare_scores(record.get("parts", {}).get(name, ()), scores)
         else:
             self._compare_scores(record["scores"], decision.scores)
         self.decisions += 1
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
-        self._compare_scores(self._read_next(JOURNAL_NAME)["scores"], scores)
+        if batch not in self.validation:
+            raise _DifferenceError(f"{JOURNAL_NAME}.jsonl in the journal has no batch {batch}.")
+        self._compare_scores(self.validation[batch], scores)
 
     def _read_next(self, name: str) -> dict[str, Any]:
         index = self._next_line.get(name, 0)
@@ -74,9 +84,12 @@ class _Comparison(Callback):
         records = self.journal.records(name)
         if index >= len(records):
             raise _DifferenceError(f"{name}.jsonl in the journal ends after {index} lines, and now there are more.")
+        check_decision_record(records[index], self.journal.describe_line(name, index + 1))
         return records[index]
 
     def _compare_scores(self, before: Sequence[float], now: Sequence[float]) -> None:
+        if len(before) != len(now):
+            raise _DifferenceError(f"there are {len(now)} scores where the journal has {len(before)}.")
         gaps = (abs(a - b) for a, b in zip(before, now, strict=True) if a != b)
         self.largest_gap = max([self.largest_gap, *(gap for gap in gaps if gap == gap)])  # NaN gaps are left out
 
@@ -103,20 +116,21 @@ def replay(
     """
     callbacks = add_listeners(callbacks, listeners)
     folder = Path(run_dir)
-    document = read_json(folder / CONFIG, ("space", "search", "images.classes", "fingerprint", "budgets"))
-    if not (folder / "architecture.json").exists():
+    document = read_run_config(folder)
+    if not is_finished(folder, document):
         raise ConfigError(f"the search in {folder} is not finished: resume it with --resume {folder}.")
     expected = Architecture.from_json(read_run_file(folder / "architecture.json"), str(folder / "architecture.json"))
     space = get_space(document["space"])
-    config = use_own_latency_table(folder, configure(space, **upgrade_settings(document["search"])))
+    config = configure_from(folder, space, document)
     source = as_batches(batches, document["images"]["classes"])
-    if compute_fingerprint(source.draw(config.batch_size, seed=0)) != document["fingerprint"]:
+    fingerprint, sample = compute_fingerprint(source.draw(config.batch_size, seed=0)), describe_sample(source)
+    if fingerprint != document["fingerprint"] or sample != document.get("sample", sample):
         return Replay("the images, or their augmentation, are not those of the search.", 0, 0.0)
     plan = plan_search(space, source, config, device=device)
     changed = describe_changed_prices(document["budgets"], plan.document["budgets"])
     if changed:
         return Replay(f"{changed}.", 0, 0.0)
-    comparison = _Comparison(Journal(folder / JOURNAL))
+    comparison = _Comparison(Journal(folder / JOURNAL), config)
     try:
         result = run_search(plan, [comparison, *callbacks])  # stops at the first difference, by _DifferenceError
     except _DifferenceError as difference:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zcpt.architecture import Architecture
-from zcpt.errors import ConfigError, LostError
+from zcpt.errors import CallbackError, ConfigError, LostError
 from zcpt.files import describe_difference
 from zcpt.folders import lock_folder
 from zcpt.journal import Journal
@@ -22,7 +22,7 @@ from zcpt.search.context import SearchContext
 from zcpt.search.plan import SearchPlan, plan_search
 from zcpt.search.propose import Proposer
 from zcpt.search.result import SearchResult, ValidatedArchitecture, group_proposals
-from zcpt.search.run_folder import JOURNAL, create_run_folder, write_result
+from zcpt.search.run_folder import JOURNAL, create_run_folder, update_run_folder, write_result
 from zcpt.search.supernets import FreshSupernets
 from zcpt.search.validate import Validator, find_best
 from zcpt.space import SearchSpace
@@ -122,32 +122,46 @@ def run_search(
                 callback=callback,
                 processes=processes,
             )
-            return execute_search(context, plan.run_dir)
+            return execute_search(context, plan.run_dir, plan.earlier.proposals)
         except LostError as error:
             raise _add_remedy(error, plan.run_dir) from error
 
 
-def execute_search(context: SearchContext, run_dir: Path | None = None) -> SearchResult:
-    """Make all proposals, validate them, and write the result to an existing run folder, if there is one."""
+def execute_search(
+    context: SearchContext, run_dir: Path | None = None, earlier_proposals: Sequence[int] = ()
+) -> SearchResult:
+    """Make all proposals, validate them, and write the result to an existing run folder, if there is one.
+
+    ``earlier_proposals`` has the number of proposals before each extension of the search.
+    """
     context.callback.on_search_start(context.space, context.config)
     try:
         proposals = group_proposals(context.space, Proposer(context).propose_all())
-        result = _validate(context, proposals, run_dir)
+        result = _validate(context, proposals, run_dir, earlier_proposals)
         if run_dir is not None and context.processes.is_main:
             write_result(run_dir, context.space, result)
         context.callback.on_search_end(result)
-    finally:
-        context.callback.on_close()
+    except BaseException:
+        try:
+            context.callback.on_close()
+        except CallbackError as error:
+            _log.warning(str(error))  # the first error is the one that matters
+        raise
+    context.callback.on_close()
     return result
 
 
 def _validate(
-    context: SearchContext, proposals: Mapping[Architecture, tuple[int, ...]], run_dir: Path | None
+    context: SearchContext,
+    proposals: Mapping[Architecture, tuple[int, ...]],
+    run_dir: Path | None,
+    earlier_proposals: Sequence[int],
 ) -> SearchResult:
     candidates = list(proposals)
     context.callback.on_validation_start(candidates)
     if len(candidates) > 1:
-        scores = Validator(context).score(candidates)
+        counts = [sum(numbers[0] < count for numbers in proposals.values()) for count in earlier_proposals]
+        scores = Validator(context).score(candidates, counts)
         best = find_best(scores, context.config)
     else:
         if context.config.proposals > 1 and context.processes.is_main:
@@ -162,20 +176,27 @@ def _validate(
 
 def _open_run_folder(plan: SearchPlan) -> AbstractContextManager[None]:
     """Create the run folder if it is new, and lock it; do nothing if the search writes nothing."""
-    for text in plan.warnings:
+    for text in plan.earlier.warnings:
         _log.warning(text)
     if plan.run_dir is None:
         return nullcontext()
     if plan.resume:
-        return lock_folder(plan.run_dir)
+        return _resume_run_folder(plan.run_dir, plan.document)
     return create_run_folder(plan.run_dir, dict(plan.document), plan.config)
+
+
+@contextmanager
+def _resume_run_folder(run_dir: Path, document: Mapping[str, Any]) -> Iterator[None]:
+    with lock_folder(run_dir):
+        update_run_folder(run_dir, document)
+        yield
 
 
 def _check_same_search(documents: Sequence[Mapping[str, Any]]) -> None:
     """Raise ConfigError unless all processes have the same settings, images and versions."""
     first = documents[0]
     for rank, document in enumerate(documents):
-        for key in ("space", "search", "images", "fingerprint", "budgets", "versions"):
+        for key in ("space", "search", "images", "fingerprint", "sample", "budgets", "versions"):
             if document[key] != first[key]:
                 raise ConfigError(
                     f"the processes have different searches: {describe_difference(key, first[key], document[key])} "

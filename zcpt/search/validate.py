@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 
 from zcpt.architecture import Architecture
 from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ProxyError
-from zcpt.journal import Journal, Record
+from zcpt.journal import REMEDY, Journal, Record
 from zcpt.scoring import CriterionEvaluator, aggregate_scores, argmax_importance, get_component_scores
 from zcpt.search.config import SearchConfig, SearchSeeds
 from zcpt.search.context import SearchContext
+from zcpt.search.records import check_validation_record
 from zcpt.seeding import derive_seed, use_seed
 
 JOURNAL_NAME = "validation"
@@ -31,30 +32,45 @@ class Validator:
         # Every process scores its share; the first one alone reads and writes the file of the validation.
         self._journal = context.journal if context.processes.is_main else Journal()
 
-    def score(self, candidates: Sequence[Architecture]) -> list[list[float]]:
+    def score(self, candidates: Sequence[Architecture], earlier_counts: Collection[int] = ()) -> list[list[float]]:
         """Score all candidates on the V batches.
 
         Batch v goes with initialisation v mod R: the spread between initialisations is far larger than the one between
         batches, so candidates compared at one initialisation would be ranked by luck.
 
+        Args:
+            candidates: The distinct proposals, those of an extended search last.
+            earlier_counts: How many of them, from the first, there were before the search was extended, each time.
+
         Returns:
             For each candidate its V scores in the order of the batches: proxy values, or, for an aggregate, ranks among
             the candidates on one batch.
         """
-        context = self.context
+        context, counts = self.context, (*earlier_counts, len(candidates))
         trials = self._list_trials()
         # All ranks continue from the records of rank 0: reading the file while rank 0 writes, they could differ.
-        recorded = context.processes.gather(list(self._journal.records(JOURNAL_NAME)))[0]
+        records = context.processes.gather(list(self._journal.records(JOURNAL_NAME)))[0]
+        by_trial: dict[_Trial, list[Record]] = {trial: [] for trial in trials}
+        for number, record in enumerate(records, 1):
+            _add_record(by_trial, record, counts, self._journal.describe_line(JOURNAL_NAME, number))
+        firsts = {trial: sum(len(r["scores"]) for r in records) for trial, records in by_trial.items()}
+        missing = [trial for trial in trials if firsts[trial] < len(candidates)]
         by_batch: dict[int, list[float]] = {}
-        for (init, batch), record in zip(trials, recorded, strict=False):
-            _check_record(record, init, batch, len(candidates))
-            by_batch[batch] = record["scores"]
-            context.callback.on_validation_batch(batch, record["scores"], replayed=True)
-        for record in self._score_trials(candidates, trials[len(by_batch) :]):
+        for trial in trials:
+            if trial not in missing:
+                self._finish_batch(by_batch, trial, by_trial[trial], replayed=True)
+        for record in self._score_trials(candidates, missing, firsts):
             self._journal.append(JOURNAL_NAME, record)
-            by_batch[record["batch"]] = record["scores"]
-            context.callback.on_validation_batch(record["batch"], record["scores"], replayed=False)
+            trial = record["init"], record["batch"]
+            self._finish_batch(by_batch, trial, [*by_trial[trial], record], replayed=False)
         return [[by_batch[b][i] for b in range(context.config.validation_batches)] for i in range(len(candidates))]
+
+    def _finish_batch(
+        self, by_batch: dict[int, list[float]], trial: _Trial, records: Sequence[Record], replayed: bool
+    ) -> None:
+        batch = trial[1]
+        by_batch[batch] = merge_scores(records, self.context.config)
+        self.context.callback.on_validation_batch(batch, tuple(by_batch[batch]), replayed)
 
     def _list_trials(self) -> list[_Trial]:
         """Return every initialisation and batch in the order of the journal: by initialisation, then by batch.
@@ -64,8 +80,13 @@ class Validator:
         inits, total = self.context.config.validation_inits, self.context.config.validation_batches
         return [(init, batch) for init in range(min(inits, total)) for batch in range(init, total, inits)]
 
-    def _score_trials(self, candidates: Sequence[Architecture], trials: Sequence[_Trial]) -> Iterator[Record]:
-        """Yield the records of trials in their order, each as soon as it and all before it are finished."""
+    def _score_trials(
+        self, candidates: Sequence[Architecture], trials: Sequence[_Trial], firsts: Mapping[_Trial, int]
+    ) -> Iterator[Record]:
+        """Yield the records of trials in their order, each as soon as it and all before it are finished.
+
+        ``firsts`` has the index of the first candidate that a trial lacks.
+        """
         processes = self.context.processes
         finished: dict[_Trial, Record] = {}
         evaluators: tuple[int, Sequence[CriterionEvaluator]] | None = None
@@ -76,7 +97,7 @@ class Validator:
                 if evaluators is None or evaluators[0] != own[0]:
                     evaluators = None  # frees the networks of the last initialisation before the next are built
                     evaluators = own[0], self._build_evaluators(candidates, own[0])
-                record = self._score_trial(evaluators[1], *own)
+                record = self._score_trial(evaluators[1], *own, firsts[own])
             for gathered in processes.gather(record):
                 if gathered is not None:
                     finished[gathered["init"], gathered["batch"]] = gathered
@@ -94,19 +115,74 @@ class Validator:
             evaluators.append(context.config.build_evaluator(move_network(network, context.device), "validation"))
         return evaluators
 
-    def _score_trial(self, evaluators: Sequence[CriterionEvaluator], init: int, batch: int) -> Record:
+    def _score_trial(self, evaluators: Sequence[CriterionEvaluator], init: int, batch: int, first: int) -> Record:
         started = time.perf_counter()
         config, device = self.context.config, self.context.device
         seed = derive_seed(self._seeds.validation, batch)
         images = move_batch(self.context.batches.draw(config.validation_batch_size, seed), device)
-        by_network = [evaluator.score_components([None], images) for evaluator in evaluators]
+        by_network = [evaluator.score_components([None], images) for evaluator in evaluators[first:]]
         # Proxy name -> a score for each network.
         table = {name: [scores[name][0] for scores in by_network] for name in by_network[0]}
         criterion = config.criterion("validation")
         scores = aggregate_scores(criterion, table, compare_infinite=config.non_finite == "compare")
         record = {"init": init, "batch": batch, "scores": scores, "seconds": time.perf_counter() - started}
+        if first:
+            record["first"] = first
         parts = get_component_scores(criterion, table)
         return {**record, "parts": parts} if parts else record
+
+
+def _add_record(by_trial: Mapping[_Trial, list[Record]], record: Record, counts: Collection[int], place: str) -> None:
+    """Add a record of the journal to those of its trial.
+
+    Args:
+        by_trial: All trials of the search, with their records so far.
+        record: The record.
+        counts: Numbers of candidates that a trial may have scores of.
+        place: File and line of the record.
+
+    Raises:
+        ConfigError: The record is damaged or belongs to another search.
+    """
+    check_validation_record(record, place)
+    trial = record["init"], record["batch"]
+    if trial not in by_trial:
+        raise ConfigError(
+            f"{place} belongs to another search: this one has no batch {trial[1]} at initialisation {trial[0]}. "
+            "Start a new search with another --out."
+        )
+    records = by_trial[trial]
+    first = sum(len(earlier["scores"]) for earlier in records)
+    last = first + len(record["scores"])
+    if record.get("first", 0) != first or last == first or last not in counts:
+        raise ConfigError(
+            f"{place} belongs to another search, or is damaged: it has scores of candidates "
+            f"{record.get('first', 0)} to {last - 1}, where scores from {first} on, of {max(counts)} candidates, are "
+            f"expected. Start a new search with another --out, or {REMEDY}."
+        )
+    records.append(record)
+
+
+def merge_scores(records: Sequence[Record], config: SearchConfig) -> list[float]:
+    """Return the scores of a validation batch by candidate, from its records: one, and one more for each extension."""
+    if len(records) == 1:
+        scores: list[float] = records[0]["scores"]
+        return scores
+    criterion = config.criterion("validation")
+    if all("parts" in record for record in records):
+        # The values of an aggregate compare candidates, so those of all records are compared anew.
+        table = {name: [s for r in records for s in r["parts"][name]] for name in records[0]["parts"]}
+        return aggregate_scores(criterion, table, compare_infinite=config.non_finite == "compare")
+    return [score for record in records for score in record["scores"]]
+
+
+def read_scores(journal: Journal, config: SearchConfig) -> dict[int, list[float]]:
+    """Read the scores of all candidates by validation batch from the journal of a finished search."""
+    by_batch: dict[int, list[Record]] = {}
+    for number, record in enumerate(journal.records(JOURNAL_NAME), 1):
+        check_validation_record(record, journal.describe_line(JOURNAL_NAME, number))
+        by_batch.setdefault(record["batch"], []).append(record)
+    return {batch: merge_scores(records, config) for batch, records in by_batch.items()}
 
 
 def _assign_trials(trials: Sequence[_Trial], processes: int) -> Iterator[list[_Trial | None]]:
@@ -150,14 +226,3 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
         )
     ranks = [(len(row), sum(row) / max(len(row), 1)) for row in finite]
     return ranks.index(max(ranks))
-
-
-def _check_record(record: Record, init: int, batch: int, candidates: int) -> None:
-    """Raise ConfigError unless a record of the journal is of this trial with as many candidates."""
-    recorded = record.get("init"), record.get("batch"), len(record.get("scores", ()))
-    if recorded != (init, batch, candidates):
-        raise ConfigError(
-            f"the journal cannot be resumed: its validation has batch {recorded[1]} at initialisation {recorded[0]} of "
-            f"{recorded[2]} candidates, where this search has batch {batch} at {init} of {candidates}. "
-            "Start a new search with another --out."
-        )

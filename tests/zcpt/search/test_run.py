@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import zcpt
 from tests.zcpt.search.conftest import run_small_search
 from zcpt import ConfigError, DataError
+from zcpt.errors import CallbackError
 from zcpt.monitor import TensorBoard
 from zcpt.options import parse_number
 from zcpt.space import SearchSpace
@@ -357,6 +358,6 @@ def test_a_callback_that_fails_receives_no_event_twice(pictures: TensorDataset) 
 
     recorder = Fails()
     options: dict[str, Any] = {"batch_size": 4, "validation_batch_size": 4, "channels": 2, "layers": 1}
-    with pytest.raises(RuntimeError, match="enough"):
+    with pytest.raises(CallbackError, match="the callback .*Fails.on_decision raised RuntimeError: enough"):
         zcpt.search("nasbench201", pictures, callbacks=[recorder], proxy="hashed", num_classes=10, **options)
     assert recorder.told == 1
