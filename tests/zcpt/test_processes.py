@@ -19,7 +19,7 @@ import zcpt
 from tests.processes import run_in_processes
 from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
-from zcpt.errors import ConfigError, DataError, LostError, ProxyError, SpaceError
+from zcpt.errors import CallbackError, ConfigError, DataError, LostError, ProxyError, SpaceError
 from zcpt.journal import Journal
 from zcpt.processes import join_default_group
 from zcpt.search.propose import Proposer
@@ -231,7 +231,8 @@ def test_an_error_after_the_last_exchange_reaches_all_processes(pictures: Tensor
             record_events(pictures, None)
 
     first, second = run_in_group(2, begin, tmp_path)
-    assert (first[0], second[0]) == (KeyError, RuntimeError)
+    assert (first[0], second[0]) == (CallbackError, CallbackError)
+    assert "EventRecorder.on_search_end raised KeyError: 'nothing'" in second[1]
 
 
 @pytest.mark.parametrize(

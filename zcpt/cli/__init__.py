@@ -91,7 +91,10 @@ def _format_way_on(args: Namespace) -> str:
     """Return a sentence with the command that continues an ended one; '' where nothing was written."""
     folder: Path | None = getattr(args, "run_folder", None)
     settings = ("config.json", "args.yaml", "*/config.json")  # the last of a benchmark of several variants
-    if folder is None or not any(any(folder.glob(pattern)) for pattern in settings):
+    try:
+        if folder is None or not any(any(folder.glob(pattern)) for pattern in settings):
+            return ""
+    except OSError:  # no permission to look
         return ""
     from zcpt.cli._options import format_program
 

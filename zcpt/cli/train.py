@@ -28,7 +28,7 @@ from zcpt.errors import ConfigError
 from zcpt.files import parse_json
 from zcpt.options import format_count, pluralize
 from zcpt.printing import print_lines, quote_words
-from zcpt.search import read_run_config
+from zcpt.search import read_run_data
 from zcpt.space import SearchSpace
 
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         space, architecture, search_folder = read_architecture(args.arch, args.space)
         device = pick_device(args.device)
-        search_config = _find_search_config(search_folder) if search_folder else None
-        data = _load_data(args, search_config)
+        data_of_search = _find_data_of_search(search_folder) if search_folder else None
+        data = _load_data(args, data_of_search)
         recipe = args.recipe or get_default_recipe(data.name)
         options = {
             "workers": _choose_workers(device),
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         }
         config = make_train_config(space, recipe, data.name, **options)
         default = make_run_path(space.name, data.name)
-        if search_folder and search_config is not None:
+        if search_folder and data_of_search is not None:
             default = search_folder / "train" / recipe
         folder = args.out or default
     args.run_folder = folder
@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def _find_search_config(folder: Path) -> dict[str, Any] | None:
-    """Read the config.json of a search's run folder; return None if the folder is no run folder.
+def _find_data_of_search(folder: Path) -> dict[str, Any] | None:
+    """Read which images a search used from its run folder; return None if the folder is no run folder.
 
     Other programs write a config.json too: Hugging Face puts one beside every model. So only one with the entries of a
     search is taken. A damaged one is a search's if the search's journal lies beside it.
@@ -123,14 +123,13 @@ def _find_search_config(folder: Path) -> dict[str, Any] | None:
         and "space" in document
         and all(isinstance(document.get(key), dict) for key in ("search", "data"))
     )
-    return read_run_config(folder) if is_search or (folder / "journal").is_dir() else None
+    return read_run_data(folder) if is_search or (folder / "journal").is_dir() else None
 
 
-def _load_data(args: argparse.Namespace, search_config: dict[str, Any] | None) -> ImageData:
+def _load_data(args: argparse.Namespace, data_of_search: dict[str, Any] | None) -> ImageData:
     """Load the data set of the flags, else that of the search, else the digits."""
-    if search_config is None:
+    if data_of_search is None:
         return load_data(args.dataset or "digits", args.data_dir, args.download)
-    data_of_search = search_config["data"]
     if args.dataset and args.dataset != data_of_search.get("dataset"):
         return load_data(args.dataset, args.data_dir, args.download)
     if "dataset" not in data_of_search:

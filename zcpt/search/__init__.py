@@ -10,7 +10,7 @@ from zcpt.search.plan import SearchPlan, check_image_count, plan_search
 from zcpt.search.replay import Replay, replay
 from zcpt.search.result import SearchResult, ValidatedArchitecture
 from zcpt.search.run import execute_search, run_search, search
-from zcpt.search.run_folder import GROWING, configure_from, read_run_config
+from zcpt.search.run_folder import GROWING, configure_from, read_run_config, read_run_data
 from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_mixture
 from zcpt.search.validate import Validator, find_best
 
@@ -43,6 +43,7 @@ __all__ = [
     "find_best",
     "plan_search",
     "read_run_config",
+    "read_run_data",
     "replay",
     "run_search",
     "search",

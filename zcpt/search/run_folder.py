@@ -44,6 +44,7 @@ def _is_history(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(v, dict) and COUNT.has(v.get("proposals")) for v in value)
 
 
+DATA = Kind("a mapping with the names of a data set and a directory", _is_data)
 _KINDS = {
     "space": TEXT,
     "search": MAPPING,
@@ -57,7 +58,7 @@ _KINDS = {
     "device": TEXT,
     "engine": TEXT,
     "versions": MAPPING,
-    "data": Kind("a mapping with the names of a data set and a directory", _is_data),
+    "data": DATA,
     "fingerprint": TEXT,
     "budgets": MAPPING,
 }
@@ -86,6 +87,18 @@ def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig
             raise
 
 
+def read_run_data(folder: Path) -> dict[str, Any]:
+    """Read which images a search used from its run folder; ConfigError if the ``config.json`` is missing or damaged."""
+    data: dict[str, Any] = read_json(folder / CONFIG, ("space", "data"))["data"]
+    _check_kind(folder / CONFIG, "data", DATA, data)
+    return data
+
+
+def _check_kind(path: Path, name: str, kind: Kind, value: Any) -> None:
+    if not kind.has(value):
+        raise ConfigError(f"{path} is damaged: its '{name}' must be {kind.name}, and is {shorten(repr(value))}.")
+
+
 def read_run_config(folder: Path) -> dict[str, Any]:
     """Read the ``config.json`` of a search's run folder; keys that a newer version has added are left as they are.
 
@@ -98,8 +111,7 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         value = document
         for key in name.split("."):
             value = value[key]
-        if not kind.has(value):
-            raise ConfigError(f"{path} is damaged: its '{name}' must be {kind.name}, and is {shorten(repr(value))}.")
+        _check_kind(path, name, kind, value)
     document["search"] = upgrade_settings(document["search"])
     unknown = [name for name in document["search"] if name not in SearchConfig.__dataclass_fields__]
     if unknown:
