@@ -38,7 +38,7 @@ AS_NOBODY = """
 import contextlib, io, json, os, sys
 from zcpt.cli import evaluate, main, search, train
 from train.data import load_data
-load_data("digits").train  # modules that are imported late may lie where this user cannot read them
+load_data("digits").train, b"".decode("utf-8-sig")  # what is imported late may lie where this user cannot read
 os.chdir(sys.argv[1])
 os.setgroups([])
 os.setgid(65534)
