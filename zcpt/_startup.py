@@ -108,7 +108,19 @@ def _report_failed_import(kind: type[BaseException], error: BaseException, trace
     sys.__excepthook__(kind, error, trace)
 
 
+def _report_failed_thread(failure: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None:
+    """End the program where a thread had too little memory: others wait for it for ever, as for one of TensorBoard."""
+    if is_out_of_memory(failure.exc_value):
+        os.write(2, f"zcpt: {OUT_OF_MEMORY}.\n".encode())
+        os._exit(2)
+    if isinstance(failure, threading.ExceptHookArgs):
+        threading.__excepthook__(failure)
+    else:
+        sys.__unraisablehook__(failure)
+
+
 _IS_PROGRAM = _is_program()  # runpy changes sys.argv after the import
 if _IS_PROGRAM:
     _set_handlers(_exit_while_importing)
     sys.excepthook = _report_failed_import
+    sys.unraisablehook = threading.excepthook = _report_failed_thread

@@ -18,6 +18,14 @@ from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, StorageError, Zcp
 from zcpt.printing import escape_text, quote_words
 from zcpt.processes import ProcessGroup, join_torchrun
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_ADDRESS_SPACE = 2**30
+"""Bytes that libraries and the smallest search take after the import of zcpt."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
@@ -40,6 +48,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
     code: int | None = 0
     try:
         with ranks.propagate_errors():
+            _check_address_space()
             _check_packages()
             _check_words(arguments)
             from zcpt.cli._parser import parse
@@ -139,6 +148,19 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # open as long as the program
+
+
+def _check_address_space() -> None:
+    """Raise ConfigError if a limit leaves too little memory: libraries that are imported later would wait for ever."""
+    if resource is None or not Path("/proc/self/statm").exists():
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if limit != resource.RLIM_INFINITY and limit < used + _ADDRESS_SPACE:
+        raise ConfigError(
+            f"memory is limited to {limit / 2**30:.1f} GiB of address space, of which libraries take "
+            f"{used / 2**30:.1f}: at least {(used + _ADDRESS_SPACE) / 2**30:.1f} are needed ('ulimit -v unlimited')."
+        )
 
 
 def _check_words(words: Sequence[str]) -> None:

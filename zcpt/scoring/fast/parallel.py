@@ -7,10 +7,9 @@ torch's own threads, which divide every single operation and wait for each other
 from __future__ import annotations
 
 import threading
+from _thread import start_new_thread
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,8 @@ from zcpt.scoring.fast.plan import ExecutionPlan
 
 _MAX_THREADS = 4
 """Largest number of threads: only one at a time runs Python, and few images need as much of that as many."""
+_SECONDS_TO_BEGIN = 30.0
+"""Time after which a thread that has not begun counts as one that cannot."""
 _MAX_PENDING = 4
 """Number of complete tensors of signs that may wait for their product, to bound the memory."""
 
@@ -50,17 +51,48 @@ def execute_plan(
         executor = PlanExecutor(plan, output, images, accumulator)
         executor.run_shared()
         return accumulator, [bool(executor.run_own(index)) for index in range(len(plan.own))]
-    torch_threads = torch.get_num_threads()
     parts = _BatchParts(plan, output, images, threads)
-    try:
-        # Torch's threads are divided among ours, so that there are not more than before.
-        set_threads: Any = {"initializer": torch.set_num_threads, "initargs": (torch_threads // threads,)}
-        with ThreadPoolExecutor(threads, **set_threads) as pool:
-            finite = list(pool.map(parts.execute_part, range(threads)))
-    finally:
-        torch.set_num_threads(torch_threads)  # the calls in the pool also changed the default of new threads
+    finite = _run_in_threads(parts, threads)
     parts.multiply_signs()
     return parts.accumulator, [all(each) for each in zip(*finite, strict=True)]
+
+
+def _run_in_threads(parts: _BatchParts, threads: int) -> list[list[bool]]:
+    """Execute each part in a thread, the first one in this thread; raise what a part has raised."""
+    torch_threads = torch.get_num_threads()
+    finite: list[list[bool]] = [[] for _ in range(threads)]
+    errors: list[BaseException] = []
+    begun, ended = set[int](), threading.Semaphore(0)
+
+    def run(thread: int) -> None:
+        begun.add(thread)
+        try:
+            # Torch's threads are divided among ours, so that there are not more than before.
+            torch.set_num_threads(max(torch_threads // threads, 1))
+            finite[thread] = parts.execute_part(thread)
+        except BaseException as error:  # raised below, in the thread that can handle it
+            errors.append(error)
+            parts.stopped = True
+        finally:
+            ended.release()
+
+    started = 0
+    try:
+        for thread in range(1, threads):
+            # Not threading.Thread: its start() waits for ever where memory is too little for the new thread to begin.
+            start_new_thread(run, (thread,))
+            started += 1
+        run(0)
+    finally:
+        parts.stopped = parts.stopped or len(finite[0]) < len(parts.plan.own)
+        for _ in range(started):
+            while not ended.acquire(timeout=_SECONDS_TO_BEGIN):
+                if len(begun) < threads:
+                    raise MemoryError("can't start a thread")
+        torch.set_num_threads(torch_threads)  # the calls in the threads also changed the default of new threads
+    if errors:
+        raise errors[0]
+    return finite
 
 
 @dataclass(eq=False)
@@ -81,6 +113,8 @@ class _BatchParts:
         self.images = images
         self.threads = threads
         self.accumulator = KernelAccumulator()
+        self.stopped = False
+        """Whether a part has failed, so that the others need not go on."""
         self._lock = threading.Lock()
         self._incomplete: dict[int, _BatchSigns] = {}
         self._complete: deque[tuple[Counts, Tensor]] = deque()
@@ -92,7 +126,7 @@ class _BatchParts:
         recorder = _PartRecorder(self, slice(first, last))
         executor = PlanExecutor(self.plan, self.output, self.images[first:last], recorder)
         executor.run_shared()
-        return [bool(executor.run_own(index)) for index in range(len(self.plan.own))]
+        return [bool(executor.run_own(index)) for index in range(len(self.plan.own)) if not self.stopped]
 
     def allocate_signs(self, number: int, units: int) -> Tensor:
         """Return the tensor for the signs of the observed tensor of that number, int8 [B, units]."""
