@@ -83,11 +83,13 @@ def _run_in_threads(parts: _BatchParts, threads: int) -> list[list[bool]]:
             start_new_thread(run, (thread,))
             started += 1
         run(0)
+        ended.acquire()  # what this thread has released
     finally:
         parts.stopped = parts.stopped or len(finite[0]) < len(parts.plan.own)
         for _ in range(started):
             while not ended.acquire(timeout=_SECONDS_TO_BEGIN):
                 if len(begun) < threads:
+                    torch.set_num_threads(torch_threads)
                     raise MemoryError("can't start a thread")
         torch.set_num_threads(torch_threads)  # the calls in the threads also changed the default of new threads
     if errors:
