@@ -38,7 +38,7 @@ def test_the_program_alone_shows_its_commands(words: str, capsys: pytest.Capture
 def test_a_group_of_commands_shows_its_kinds(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = show(capsys, *words.split())
     assert text.startswith("usage: zcpt benchmark KIND [FLAGS]\n")
-    assert re.findall(r"^    (\w+)(?:  |$)", text, re.M) == ["proxies", "operations", "search", "report"]
+    assert re.findall(r"^    (\w+)(?:  |$)", text, re.M) == ["proxies", "operations", "search", "report", "table"]
 
 
 @pytest.mark.parametrize("words", ["version", "--version"])
