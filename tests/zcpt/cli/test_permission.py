@@ -70,9 +70,9 @@ def test_missing_permission_is_reported_in_one_sentence(protected: Path) -> None
         input=json.dumps(FORBIDDEN),
         capture_output=True,
         text=True,
-        check=True,
         env={**os.environ, "PYTHONPATH": str(Path(zcpt.__file__).parents[1])},
     )
+    assert not done.returncode, done.stderr
     for words, (code, err) in zip(FORBIDDEN, json.loads(done.stdout), strict=True):
         sentences = [line for line in err.splitlines() if line.startswith("zcpt: ")]
         assert (code, len(sentences)) == (2, 1), (words, err)
