@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 
 from zcpt.batches import Batch
 from zcpt.errors import ConfigError
 
 Net = TypeVar("Net", bound=nn.Module)
+
+
+@contextmanager
+def leave_autocast() -> Iterator[None]:
+    """Turn off an autocast of the caller for a block: zcpt computes in the precision that it was asked for."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps", "xpu"):
+            if is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def use_standard_settings() -> Iterator[None]:
+    """Use torch's own defaults for a block: float32, the CPU, no autocast and no inference mode.
+
+    Under other settings of the caller a search would draw other weights and images, without a word.
+    """
+    default_type = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(leave_autocast())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if default_type != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, default_type)
+        yield
 
 
 def resolve_device(name: str | torch.device) -> torch.device:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zcpt.seeding import exclude_threads
+
 _CONTAINERS = (dict, list, set, deque)
 Undo = Callable[[], object]
 """Function that restores one part of the state."""
@@ -31,8 +33,13 @@ def preserve(model: nn.Module) -> Iterator[None]:
     - the content of NumPy arrays;
     - the state of torch's generators on the CPU and on the model's devices, of NumPy's and of Python's.
 
-    Objects of other classes are not searched.
+    Objects of other classes are not searched. Other threads of zcpt wait.
     """
+    with exclude_threads():
+        yield from _preserve(model)
+
+
+def _preserve(model: nn.Module) -> Iterator[None]:
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     undo = [restore for device in sorted(devices, key=str) for restore in _save_device_generator(device)]
     undo += [*_save_cpu_generators(), *_save_model(model)]
@@ -165,17 +172,18 @@ def _save_device_generator(device: torch.device) -> Iterator[Undo]:
 @contextmanager
 def use_generators(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's generators on the CPU and on a device, NumPy's and Python's for a block, and restore them."""
-    undo = [*_save_device_generator(device), *_save_cpu_generators()]
-    torch.default_generator.manual_seed(seed)
-    if device.type not in ("cpu", "meta"):
-        getattr(torch, device.type).manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        for restore in undo:
-            restore()
+    with exclude_threads():
+        undo = [*_save_device_generator(device), *_save_cpu_generators()]
+        torch.default_generator.manual_seed(seed)
+        if device.type not in ("cpu", "meta"):
+            getattr(torch, device.type).manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            for restore in undo:
+                restore()
 
 
 class StateCopy:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zcpt.batches import Batch, as_batch
+from zcpt.devices import leave_autocast
 from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.printing import shorten
@@ -17,7 +18,7 @@ from zcpt.proxies import Aggregate, Naswot, Proxy, check_attributes, get_criteri
 from zcpt.scoring.boundary import check_unchanged, explain_failure
 from zcpt.scoring.fast import FastEvaluator
 from zcpt.scoring.plain import PlainEvaluator
-from zcpt.seeding import derive_seed
+from zcpt.seeding import derive_seed, exclude_threads
 from zcpt.supernet import Scorable, Stochastic, Supernet
 
 Engine = Literal["auto", "plain", "fast"]
@@ -126,7 +127,9 @@ class Evaluator:
             check_unchanged(self.proxy, self.net, batch),
             explain_failure(self.proxy, self.net),
         ):
-            return self._scorer.score_mixtures(mixtures, batch)
+            # Tensors of an inference mode can never have gradients, also after it.
+            images, labels = (values.clone() if values.is_inference() else values for values in batch[:2])
+            return self._scorer.score_mixtures(mixtures, Batch(images, labels, batch.seed))
 
     def estimate_memory(self, mixtures: Sequence[Mixture | None], batch: Batch) -> int | None:
         """Estimate the bytes that ``score_mixtures`` takes beside network and batch; None with the plain engine.
@@ -156,8 +159,10 @@ def scoring_context(net: nn.Module, proxy: Proxy, batch: Batch) -> Iterator[None
     # A caller's inference mode is turned off: its tensors can never have gradients, and they have no version counter,
     # by which proxies detect in-place changes.
     with (
+        exclude_threads(),
         torch.inference_mode(False),
         torch.no_grad(),
+        leave_autocast(),
         _evaluation_mode(net, modules),
         seed_stochastic_modules(modules, batch.seed),
     ):

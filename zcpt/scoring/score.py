@@ -102,7 +102,7 @@ def _check_inputs(net: object, batch: object, mixture: Mixture | None) -> tuple[
     images = checked_batch.images
     if not images.is_floating_point():
         raise ConfigError(f"images are {images.dtype}: give floating-point numbers, normalised.")
-    if types and images.dtype not in types and not torch.is_autocast_enabled(images.device.type):
+    if types and images.dtype not in types:
         raise ConfigError(
             f"images are {images.dtype} and the weights are {_join_names(types)}: convert both to one type."
         )

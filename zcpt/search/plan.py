@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from zcpt.batches import Batch, Batches, as_batches, compute_fingerprint
-from zcpt.devices import resolve_device
+from zcpt.devices import resolve_device, use_standard_settings
 from zcpt.errors import DataError
 from zcpt.options import format_flag
 from zcpt.proxies import Use
@@ -53,6 +53,7 @@ class SearchPlan:
         return BudgetChecker.from_config(self.space, self.config, self.network_config)
 
 
+@use_standard_settings()
 def plan_search(
     space: SearchSpace,
     batches: object,

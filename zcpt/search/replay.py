@@ -11,6 +11,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.batches import as_batches, compute_fingerprint
+from zcpt.devices import use_standard_settings
 from zcpt.errors import ConfigError, ZcptError
 from zcpt.files import read_run_file
 from zcpt.journal import Journal
@@ -123,7 +124,8 @@ def replay(
     space = get_space(document["space"])
     config = configure_from(folder, space, document)
     source = as_batches(batches, document["images"]["classes"])
-    fingerprint, sample = compute_fingerprint(source.draw(config.batch_size, seed=0)), describe_sample(source)
+    with use_standard_settings():
+        fingerprint, sample = compute_fingerprint(source.draw(config.batch_size, seed=0)), describe_sample(source)
     if fingerprint != document["fingerprint"] or sample != document.get("sample", sample):
         return Replay("the images, or their augmentation, are not those of the search.", 0, 0.0)
     plan = plan_search(space, source, config, device=device)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from zcpt.architecture import Architecture
+from zcpt.devices import use_standard_settings
 from zcpt.errors import CallbackError, ConfigError, LostError
 from zcpt.files import describe_difference
 from zcpt.folders import lock_folder
@@ -92,6 +93,7 @@ def search(
         return run_search(plan, callbacks, processes)
 
 
+@use_standard_settings()
 def run_search(
     plan: SearchPlan, callbacks: Sequence[Callback] = (), processes: ProcessGroup = SINGLE_PROCESS
 ) -> SearchResult:
