@@ -299,6 +299,8 @@ def clean_text(given: object) -> str:
         given = given.decode(errors="replace")
     elif isinstance(given, Mapping | list | tuple):
         given = repr(given)
+    elif callable(tostr := getattr(given, "tostr", None)):  # the Structure of NAS-Bench-201's code, and zcpt.select's
+        given = tostr()
     if not isinstance(given, str):
         raise SpaceError(f"an architecture is read from its text, not from a value of type {type(given).__name__}.")
     if len(given) > MAX_CHARACTERS:

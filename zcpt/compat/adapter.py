@@ -9,7 +9,7 @@ from torch import Tensor
 from zcpt.architecture import Choice
 from zcpt.batches import Batch
 from zcpt.compat.inspection import MixedEdge, SearchNetworkStructure
-from zcpt.compat.logits import get_part
+from zcpt.compat.logits import Path, get_part
 from zcpt.compat.observation import Observation, place_images
 from zcpt.compat.steering import MethodReplacer, Row, Steering, reseed
 from zcpt.mixture import Mixture
@@ -47,6 +47,11 @@ class SearchNetworkAdapter(Stochastic):
     def num_classes(self) -> int:
         """Number of classes, which is that of the logits."""
         return self._observation.num_classes
+
+    @property
+    def logits_path(self) -> Path:
+        """Path to the logits in the network's output."""
+        return self._observation.logits
 
     @property
     def channels(self) -> int:

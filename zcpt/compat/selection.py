@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from darts_space import darts, nasbench201
@@ -15,9 +17,11 @@ from zcpt.compat.inspection import SearchNetworkStructure, inspect_network
 from zcpt.compat.observation import observe_network
 from zcpt.compat.operation_names import Primitives, compute_shares, read_alphas
 from zcpt.compat.spaces import SearchNetworkSpace, make_space
+from zcpt.compat.tracing import rebuild_supernet
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.monitor import Progress
+from zcpt.proxies import Naswot
 from zcpt.search import (
     BudgetChecker,
     Callback,
@@ -32,7 +36,9 @@ from zcpt.search import (
 )
 from zcpt.snapshot import preserve
 from zcpt.space import NetworkConfig
+from zcpt.supernet import Supernet
 
+_log = logging.getLogger(__name__)
 Shares = Literal["equal", "alpha"]
 
 
@@ -99,20 +105,44 @@ def select(
         observation = observe_network(structure, probe.images)
         space = make_space(structure, observation.available)
         net = SearchNetworkAdapter(structure, observation, _make_initial_mixture(space, structure, alphas)).eval()
-        result = execute_search(_make_context(space, structure, net, source, probe, config, callbacks))
+        scored = _choose_scored_network(structure, net, config, net.place(probe).images)
+        context = _make_context(space, structure, _FixedSupernet(net, scored, config), source, probe, config, callbacks)
+        result = execute_search(context)
     return space.to_genotype(result.architecture)
+
+
+def _choose_scored_network(
+    structure: SearchNetworkStructure, net: SearchNetworkAdapter, config: SearchConfig, images: Tensor
+) -> nn.Module:
+    """Return the network as a supernet for the fast engine, where that is possible and gives the same; else ``net``."""
+    criterion = config.criterion("operations")
+    if config.engine == "plain" or not isinstance(criterion, Naswot) or not criterion.fast_engine:
+        return net
+    if images.dtype == torch.float32:
+        rebuilt = rebuild_supernet(structure, net, criterion, images)
+    else:
+        rebuilt = f"its weights are {images.dtype}, and the engine computes in float32"
+    if isinstance(rebuilt, Supernet):
+        return rebuilt
+    name = type(structure.network).__name__
+    if config.engine == "fast" or config.max_memory:
+        option = "engine='fast'" if config.engine == "fast" else "max_memory, which only the fast engine has,"
+        raise ConfigError(f"{option} cannot be used for {name}: {rebuilt}. Leave it out.")
+    _log.info("the plain engine scores %s: %s", name, rebuilt)
+    return net
 
 
 def _make_context(
     space: SearchNetworkSpace,
     structure: SearchNetworkStructure,
-    net: SearchNetworkAdapter,
+    supernets: _FixedSupernet,
     batches: Batches,
     probe: Batch,
     config: SearchConfig,
     callbacks: Sequence[Callback],
 ) -> SearchContext:
     # ``net.channels`` are those of the first cell. A reduction cell has twice the network's initial channels.
+    net = supernets.net
     channels, layers = net.channels // (2 if structure.kinds[0] == "reduce" else 1), space.count_layers()
     _, in_channels, height, width = probe.images.shape
     network_config = NetworkConfig(channels, layers, net.num_classes, in_channels, (height, width))
@@ -123,7 +153,7 @@ def _make_context(
         space=space,
         config=config,
         batches=batches,
-        supernets=_FixedSupernet(net, config),
+        supernets=supernets,
         network_config=network_config,
         budget_checker=BudgetChecker.from_config(space, config, network_config),
         device=next(structure.network.parameters()).device,
@@ -197,14 +227,16 @@ class _FixedSupernet:
     """A ``SupernetSource`` of one supernet, the user's network, for all proposals."""
 
     net: SearchNetworkAdapter
+    scored: nn.Module
+    """The network as it is scored: the adapter, or the same network as a supernet for the fast engine."""
     config: SearchConfig
 
     def draw_initial_mixture(self, draw: int) -> Mixture:
         start = self.net.initial_mixture()
         return draw_mixture(tuple(start.choices.values()), self.config, draw) if self.config.alpha_noise else start
 
-    def build_supernet(self, draw: int) -> SearchNetworkAdapter:
-        return self.net
+    def build_supernet(self, draw: int) -> nn.Module:
+        return self.scored
 
     def move_batch(self, batch: Batch) -> Batch:
         return self.net.place(batch)

@@ -143,7 +143,7 @@ def test_nas_bench_201_gets_a_structure_as_in_its_code(pictures: TensorDataset) 
     text = cell.tostr()
     assert repr(cell) == f"Structure(4 nodes with {text})"
     space = zcpt.get_space("nasbench201")
-    assert space.format(space.parse(text)) == text
+    assert space.format(space.parse(text)) == space.format(space.parse(cell)) == text
     assert [source for _, source in cell[2]] == [0, 1, 2]
     assert cell == Structure(cell.nodes) != Structure(cell.nodes[:2])
     assert hash(cell) == hash(Structure(cell.nodes))

@@ -398,23 +398,6 @@ def test_missing_names_and_alpha_are_requested(
         zcpt.select(model, pictures)
 
 
-@pytest.mark.parametrize("options", [{"engine": "fast"}, {"max_memory": 1e9}])
-def test_the_fast_engine_is_refused_and_the_model_is_restored(
-    options: dict[str, Any], model: Any, pictures: TensorDataset
-) -> None:
-    before = capture_state(disturb(model))
-    with pytest.raises(ConfigError, match="SearchNetworkAdapter is no subclass of zcpt.Supernet"):
-        zcpt.select(model, pictures, batch_size=4, **options)
-    assert capture_state(model) == before
-
-
-def test_the_default_engine_is_the_plain_one(three_operations: None, pictures: TensorDataset) -> None:
-    options: dict[str, Any] = {"batch_size": 4, "proxy": "naswot"}
-    assert zcpt.select(make_standin("darts"), pictures, **options) == zcpt.select(
-        make_standin("darts"), pictures, engine="plain", **options
-    )
-
-
 @pytest.mark.parametrize("is_shown", [True, False])
 def test_progress_goes_to_the_log_where_there_is_no_terminal(
     is_shown: bool, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -55,7 +55,8 @@ class SearchCNN(nn.Module):
         s0 = s1 = self.stem(x)
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, weights_reduce if cell.reduction else weights_normal)
-        return self.linear(self.gap(s1).view(len(x), -1))
+        out = self.gap(s1)
+        return self.linear(out.view(out.size(0), -1))
 
 
 class SearchCNNController(nn.Module):
