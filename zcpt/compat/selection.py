@@ -94,21 +94,32 @@ def select(
     alphas = read_alphas(structure.owners, structure.candidates) if shares == "alpha" else None
     assert isinstance(model, nn.Module), "inspect_network accepts nothing else"
     with preserve(model):
-        model.eval()
-        for module in model.modules():
-            # module.compile() keeps a compiled forward here. It was traced through the original mixed operations and
-            # would bypass those of the adapter. ``preserve`` puts it back.
-            vars(module).pop("_compiled_call_impl", None)
-        source = as_batches(batches, ANY_CLASSES)  # the network's classifier fixes the number, the data need not
-        check_image_count(source, config)
-        probe = source.draw(config.batch_size, seed=0)
-        observation = observe_network(structure, probe.images)
-        space = make_space(structure, observation.available)
-        net = SearchNetworkAdapter(structure, observation, _make_initial_mixture(space, structure, alphas)).eval()
-        scored = _choose_scored_network(structure, net, config, net.place(probe).images)
-        context = _make_context(space, structure, _FixedSupernet(net, scored, config), source, probe, config, callbacks)
-        result = execute_search(context)
-    return space.to_genotype(result.architecture)
+        return _search(model, structure, config, alphas, batches, callbacks)
+
+
+def _search(
+    model: nn.Module,
+    structure: SearchNetworkStructure,
+    config: SearchConfig,
+    alphas: Mapping[str, Sequence[Tensor]] | None,
+    batches: object,
+    callbacks: Sequence[Callback],
+) -> Any:
+    """Search on the network, which the caller restores, and return the cell."""
+    model.eval()
+    for module in model.modules():
+        # module.compile() keeps a compiled forward here. It was traced through the original mixed operations and
+        # would bypass those of the adapter. ``preserve`` puts it back.
+        vars(module).pop("_compiled_call_impl", None)
+    source = as_batches(batches, ANY_CLASSES)  # the network's classifier fixes the number, the data need not
+    check_image_count(source, config)
+    probe = source.draw(config.batch_size, seed=0)
+    observation = observe_network(structure, probe.images)
+    space = make_space(structure, observation.available)
+    net = SearchNetworkAdapter(structure, observation, _make_initial_mixture(space, structure, alphas)).eval()
+    scored = _choose_scored_network(structure, net, config, net.place(probe).images)
+    context = _make_context(space, structure, _FixedSupernet(net, scored, config), source, probe, config, callbacks)
+    return space.to_genotype(execute_search(context).architecture)
 
 
 def _choose_scored_network(
