@@ -15,7 +15,7 @@ from torch import nn
 
 from train.images import Statistics
 from zcpt.architecture import Architecture
-from zcpt.errors import ConfigError, SpaceError
+from zcpt.errors import ConfigError, SpaceError, ZcptError
 from zcpt.files import parse_json, require_keys, write_atomically
 from zcpt.options import format_count, pluralize
 from zcpt.printing import shorten
@@ -52,17 +52,45 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, architecture: Architecture) -> dict[str, Any]:
     """Load a checkpoint; ConfigError if it is damaged or of another architecture."""
+    if not path.is_file():  # reading a named pipe would wait for ever
+        raise ConfigError(f"{path} cannot be read: it is no regular file.")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, depending on where the file is damaged
         raise ConfigError(f"{path} cannot be read ({type(error).__name__}): the file is damaged.") from error
     require_keys(state, ("architecture", "network", "optimizer", "rows"), path)
+    _check_kinds(state, path)
     if state["architecture"] != architecture.to_json():
         raise ConfigError(
             f"{path} is a checkpoint of another architecture than the one in {path.parent / 'architecture.json'}: "
             "resume with the architecture that it was trained with, or train anew with another --out."
         )
     return state
+
+
+def _check_kinds(state: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError unless the entries of a checkpoint are what ``Trainer.state_dict`` returns."""
+    weights, rows = state["network"], state["rows"]
+    has_weights = isinstance(weights, dict) and all(isinstance(weight, torch.Tensor) for weight in weights.values())
+    has_rows = (
+        isinstance(rows, list)
+        and len(rows) > 0
+        and all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows)
+        and all(isinstance(value, int | float) for row in rows for value in row.values())
+        and {"epoch", "train_loss", "test_accuracy"} <= rows[0].keys()
+        and [row["epoch"] for row in rows] == list(range(len(rows)))
+    )
+    for name, is_right in (("network", has_weights), ("rows", has_rows)):
+        if not is_right:
+            raise ConfigError(f"{path} is damaged: its '{name}' is not what a training writes.")
+
+
+def has_network_of(path: Path, epochs: int) -> bool:
+    """Return whether a file holds a network that was trained for so many epochs, and can be loaded."""
+    try:
+        return bool(load_network(path).about.get("epochs") == epochs)
+    except ZcptError:
+        return False
 
 
 def save_network(path: Path, trained: TrainedNetwork) -> None:

@@ -16,6 +16,7 @@ from train.augment import build_normalisation, build_training_transform
 from train.images import ImageSet, Statistics, TransformedImages
 from train.recipe import TrainConfig
 from zcpt.devices import move_images
+from zcpt.errors import LostError, ZcptError
 from zcpt.seeding import derive_seed
 
 LabelledImages = tuple[Tensor, Tensor]
@@ -112,8 +113,32 @@ def _make_loader_options(workers: int, device: torch.device) -> dict[str, Any]:
 
 
 def load_batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[LabelledImages]:
-    """Yield all batches of a loader, moved to the device."""
-    for images, labels in loader:
+    """Yield all batches of a loader, moved to the device.
+
+    Raises:
+        LostError: A worker process was killed.
+        ZcptError: An image cannot be used.
+    """
+    for images, labels in _name_errors(loader):
         # From pinned memory the copies run while the device computes; from other memory non_blocking has no effect.
         moved = images.to(device, non_blocking=True)
         yield move_images(moved, device, channels_last), labels.to(device, non_blocking=True)
+
+
+def _name_errors(loader: DataLoader[Any]) -> Iterator[LabelledImages]:
+    """Yield the batches, and raise the errors of worker processes as what they are."""
+    try:
+        yield from loader
+    except ZcptError as error:
+        # torch puts the traceback of the worker into the message; its last line is "module.DataError: the message".
+        first, *_, last = str(error).strip().splitlines() or [""]
+        if "in DataLoader worker process" not in first:
+            raise
+        raise type(error)(last.partition(": ")[2]) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "Caught " in str(error):
+            raise
+        raise LostError(
+            "a process that reads images was killed, perhaps because memory ran out: close other programs, or train "
+            "with fewer --workers or a smaller --batch-size. All finished epochs are on disk."
+        ) from error

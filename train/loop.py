@@ -105,7 +105,10 @@ class Trainer:
         """Continue from a checkpoint; ConfigError if it is damaged or of another network."""
         state = load_checkpoint(path, self.architecture)
         load_weights(self.network, state["network"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ConfigError(f"{path} is damaged: its 'optimizer' cannot be used ({error}).") from error
         self.history = state["rows"]
 
     def run_epoch(self) -> EpochMetrics:

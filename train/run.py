@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
-import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, save_checkpoint, save_network
+from train.arguments import ARGUMENTS, describe_data, extend_arguments, format_arguments, read_arguments
+from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, has_network_of, save_checkpoint, save_network
 from train.data import ImageData
 from train.loop import EpochMetrics, Trainer
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
-from zcpt.files import describe_yaml_error, read_run_file, require_keys, to_json_text, write_atomically
+from zcpt.files import to_json_text, write_atomically
 from zcpt.folders import create_folder, lock_folder
 from zcpt.options import pluralize
 from zcpt.progress import show_progress
@@ -30,7 +28,6 @@ from zcpt.space import SearchSpace
 from zcpt.versions import get_versions
 
 _log = logging.getLogger(__name__)
-ARGUMENTS = "args.yaml"
 SUMMARY = "summary.csv"
 
 
@@ -55,7 +52,8 @@ def train_architecture(
         config: Settings.
         run_dir: New folder, or with ``resume`` an existing one.
         device: Device to train on.
-        resume: Continue the training in ``run_dir``.
+        resume: Continue the training in ``run_dir``. ``config`` is that of the training, perhaps with more epochs: the
+            learning rate then follows the schedule of the new length from the next epoch on.
 
     Raises:
         ZcptError: The input is invalid, and nothing is written; or the training failed, and ``run_dir`` has the
@@ -66,15 +64,21 @@ def train_architecture(
         if resume:
             _load_run_folder(run_dir, trainer)
         _log.info(f"{_format_announcement(trainer)}; run folder {run_dir}")
-        with _keep_random_state(trainer.device), _TrainingMonitor(run_dir, trainer) as monitor:
-            while trainer.epoch < config.epochs:
-                metrics = trainer.run_epoch()
-                save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
-                _write_summary(run_dir / SUMMARY, trainer.history)
-                monitor.log_epoch(metrics)
+        if trainer.epoch < config.epochs:
+            _train_epochs(run_dir, trainer)
         trained = _describe_trained(trainer)
-        save_network(run_dir / WEIGHTS, trained)
+        if not has_network_of(run_dir / WEIGHTS, config.epochs):  # a finished training is left as it is
+            save_network(run_dir / WEIGHTS, trained)
         return trained
+
+
+def _train_epochs(run_dir: Path, trainer: Trainer) -> None:
+    with _keep_random_state(trainer.device), _TrainingMonitor(run_dir, trainer) as monitor:
+        while trainer.epoch < trainer.config.epochs:
+            metrics = trainer.run_epoch()
+            save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
+            _write_summary(run_dir / SUMMARY, trainer.history)
+            monitor.log_epoch(metrics)
 
 
 def _keep_random_state(device: torch.device) -> AbstractContextManager[None]:
@@ -111,32 +115,17 @@ def _describe_trained(trainer: Trainer) -> TrainedNetwork:
     )
 
 
-def _describe_data(data: ImageData) -> dict[str, Any]:
-    return {
-        "name": data.name,
-        "directory": str(data.directory.absolute()) if data.directory else None,
-        "train_images": len(data.train),
-        "test_images": len(data.test),
-        "statistics": [list(values) for values in data.statistics],
-    }
-
-
 def _make_first_files(trainer: Trainer) -> dict[str, str]:
     """Return the files of a new run folder by name; the last one marks a complete folder."""
-    arguments = {
-        **dataclasses.asdict(trainer.config),
-        "device": str(trainer.device),
-        "data": _describe_data(trainer.data),
-    }
     return {
         "architecture.json": to_json_text(trainer.architecture.to_json()),
-        ARGUMENTS: yaml.safe_dump(arguments, sort_keys=False),
+        ARGUMENTS: format_arguments(trainer.config, str(trainer.device), describe_data(trainer.data)),
     }
 
 
 def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
     """Load the checkpoint of a run folder, after a check that the data are the same."""
-    before, now = read_arguments(run_dir)["data"], _describe_data(trainer.data)
+    before, now = read_arguments(run_dir)["data"], describe_data(trainer.data)
     for key in ("name", "train_images", "test_images", "statistics"):  # the directory may have been moved
         is_moved = key == "name" and all(str(data[key]).startswith("folder:") for data in (before, now))
         if before[key] != now[key] and not is_moved:
@@ -150,18 +139,7 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
         raise ConfigError(
             f"{run_dir / CHECKPOINT} is missing, so the training cannot be resumed: train anew with another --out."
         )
-
-
-def read_arguments(run_dir: Path) -> dict[str, Any]:
-    """Read the settings of a training from its ``args.yaml``; ConfigError if they cannot be read."""
-    path = run_dir / ARGUMENTS
-    try:
-        arguments = yaml.safe_load(read_run_file(path))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is damaged: {describe_yaml_error(error)}.") from None
-    fields = [f.name for f in dataclasses.fields(TrainConfig)]
-    data = [f"data.{key}" for key in ("name", "directory", "train_images", "test_images", "statistics")]
-    return require_keys(arguments, [*fields, *data, "device"], path)
+    extend_arguments(run_dir, trainer.config)
 
 
 def _write_summary(path: Path, history: list[EpochMetrics]) -> None:
@@ -169,7 +147,8 @@ def _write_summary(path: Path, history: list[EpochMetrics]) -> None:
     writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_atomically(path, text.getvalue())
+    if not path.is_file() or path.read_bytes() != text.getvalue().encode():
+        write_atomically(path, text.getvalue())
 
 
 class _TrainingMonitor:

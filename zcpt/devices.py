@@ -52,10 +52,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
+        # Without the package of a vendor torch has a name for its device, such as hpu, and no module.
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise ConfigError(f"--device {name} cannot be used ({reason}): try --device cpu.") from None
-    return device
+    return torch.device("cpu") if device.type == "cpu" else device  # torch keeps any number, and 1000 as -24
 
 
 def select_local_gpu() -> None:

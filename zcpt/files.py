@@ -138,6 +138,19 @@ def require_keys(document: Any, keys: Iterable[str], source: object) -> dict[str
     return document
 
 
+def parse_yaml(text: str, source: object) -> Any:
+    """Parse a YAML document; ConfigError if it is damaged, nested too deeply, or has a number or date that is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = describe_yaml_error(error)
+    except RecursionError:
+        reason = "its lists and mappings are nested too deeply"
+    except (ValueError, OverflowError) as error:  # such as a date of month 13, or an integer of thousands of digits
+        reason = str(error)
+    raise ConfigError(f"{source} is damaged: {reason}.")
+
+
 def describe_yaml_error(error: yaml.YAMLError) -> str:
     """Return the problem and its place in a YAML text, in one line."""
     mark: yaml.Mark | None = getattr(error, "problem_mark", None)

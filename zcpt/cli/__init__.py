@@ -89,7 +89,8 @@ def _describe_end(error: BaseException, args: Namespace) -> tuple[str, int] | No
     if isinstance(error, ZcptError):
         return str(error), 2
     if isinstance(error, LostError):
-        return str(error), 1
+        is_known = "--resume" in str(error) or "to resume" in str(error)
+        return f"{error}{'' if is_known else hint}", 1
     if isinstance(error, OSError):
         path = f"{error.filename}: " if error.filename else ""
         return f"{path}{error.strerror or error}. Check permissions and free disk space.{hint}", 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from train.arguments import read_arguments
 from train.checkpoint import WEIGHTS, load_network
 from train.data import load_data
 from train.evaluation import evaluate_network
 from train.loaders import build_test_loader
-from train.run import read_arguments
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training
 from zcpt.cli._options import add_data_arguments, parse_integer, pick_device, reload_data

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from train.arguments import ARGUMENTS, make_config_from, read_arguments
 from train.data import ImageData, get_default_recipe, load_data
 from train.recipe import RECIPES, TrainConfig, make_train_config
-from train.run import ARGUMENTS, read_arguments, train_architecture
+from train.run import train_architecture
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training, read_architecture, read_run_architecture
 from zcpt.cli._options import (
@@ -141,9 +142,9 @@ def _load_data(args: argparse.Namespace, data_of_search: dict[str, Any] | None) 
 
 def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
     """Return folder, space, architecture, data and settings of the training to be resumed."""
-    fixed = [
-        "arch", "space", "recipe", "dataset", "out", *get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
-    ]  # fmt: skip
+    given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
+    epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
+    fixed = ["arch", "space", "recipe", "dataset", "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
     folder = find_training(args.resume, ARGUMENTS, "that was begun")
     arguments = read_arguments(folder)
@@ -151,7 +152,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
     args.device = args.device or device
     space, architecture = read_run_architecture(folder)
     data = reload_data(data_of_run["name"], data_of_run["directory"], args)
-    return folder, space, architecture, data, TrainConfig(**arguments)
+    return folder, space, architecture, data, make_config_from(arguments, folder / ARGUMENTS, **epochs)
 
 
 def _choose_workers(device: torch.device) -> int:
