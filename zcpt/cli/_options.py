@@ -94,6 +94,11 @@ def parse_integer(text: str) -> int:
     return number
 
 
+def split_names(text: str) -> list[str]:
+    """Split a,b,c."""
+    return [name for name in text.split(",") if name]
+
+
 def _shorten_value(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 

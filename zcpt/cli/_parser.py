@@ -39,8 +39,11 @@ _COMMANDS = {
         "zcpt.cli.benchmark:TableCommand",
         "write one table of methods and data sets from several results",
     ),
+    "show": ("zcpt.cli.show", "show what a run folder holds, and how far the run has come"),
+    "score": ("zcpt.cli.score", "score one network by zero-cost proxies"),
     "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),
     "list": ("zcpt.cli.list_names", "show spaces, proxies, orders, presets, recipes and data sets"),
+    "completion": ("zcpt.cli.completion", "print the script by which bash, zsh or fish completes commands and flags"),
 }
 
 

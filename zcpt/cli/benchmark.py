@@ -10,7 +10,14 @@ from typing import Any
 from train.data import ImageData, build_scoring_batches, load_data
 from zcpt.baselines import get_operation_score, list_operation_scores
 from zcpt.batches import compute_fingerprint
-from zcpt.cli._options import add_data_arguments, add_options, get_given_options, parse_integer, pick_device
+from zcpt.cli._options import (
+    add_data_arguments,
+    add_options,
+    get_given_options,
+    parse_integer,
+    pick_device,
+    split_names,
+)
 from zcpt.cli.search import GROUPS
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
@@ -31,11 +38,6 @@ from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import configure_search, measure_searches, measure_variants, read_variants
 
 _NOT_OF_OPERATIONS = [name for name in SearchConfig.__dataclass_fields__ if name not in select_settings(SearchConfig())]
-
-
-def _split_names(text: str) -> list[str]:
-    """Split a,b,c."""
-    return [name for name in text.split(",") if name]
 
 
 def _parse_seeds(text: str) -> list[int]:
@@ -95,7 +97,7 @@ class ProxiesCommand:
         _add_common_arguments(parser)
         parser.add_argument(
             "--proxies",
-            type=_split_names,
+            type=split_names,
             metavar="NAME,...",
             default=["naswot"],
             help="proxies, or aggregates such as az_nas and log_rank:synflow+near (default: naswot)",
@@ -130,9 +132,9 @@ class OperationsCommand:
         _add_common_arguments(parser)
         _add_accuracy_arguments(parser)
         help_methods = f"scores of operations: {', '.join(list_operation_scores())} (default: zc_pt)"
-        parser.add_argument("--methods", type=_split_names, metavar="NAME,...", help=help_methods)
+        parser.add_argument("--methods", type=split_names, metavar="NAME,...", help=help_methods)
         help_proxies = "proxies for those methods that take any (default: naswot)"
-        parser.add_argument("--proxies", type=_split_names, metavar="NAME,...", help=help_proxies)
+        parser.add_argument("--proxies", type=split_names, metavar="NAME,...", help=help_proxies)
         help_scores = "JSON file of your own scores: name -> choice -> a number for each candidate, larger = keep"
         parser.add_argument("--scores", type=Path, metavar="FILE", help=help_scores)
         add_options(parser, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"], groups=GROUPS)
