@@ -80,6 +80,8 @@ def _describe_proposals(path: Path) -> list[str]:
     """Return a line for each distinct proposal, the chosen one first."""
     proposals = parse_json(read_run_file(path), path)
     try:
+        if not isinstance(proposals, list) or not proposals:
+            raise TypeError
         rows = [(not one["chosen"], one["text"], one["proposals"], one["mean"]) for one in proposals]
         rows.sort(key=lambda row: row[0])
         return [
