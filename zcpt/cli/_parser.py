@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
-import pkgutil
 import re
 from collections.abc import Sequence
 from copy import copy
 from functools import cache, partial
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 import zcpt
 from zcpt.cli._flag_files import make_words, read_flag_file
@@ -106,7 +106,7 @@ def _build_parsers(name: str) -> tuple[_Parser, argparse.ArgumentParser]:
             other, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
         if other == name:  # importing only this command keeps 'zcpt list' and '--help' fast
-            _add_command_arguments(command, pkgutil.resolve_name(module))
+            _add_command_arguments(command, _load_command(module))
             chosen = command
     return parser, chosen
 
@@ -135,6 +135,13 @@ class _Command(Protocol):
 
     @staticmethod
     def run(args: argparse.Namespace) -> int | None: ...
+
+
+def _load_command(path: str) -> _Command:
+    """Import a command, such as 'zcpt.cli.search' or 'zcpt.cli.benchmark:SearchCommand'."""
+    name, _, attribute = path.partition(":")
+    module: Any = importlib.import_module(name)  # pkgutil.resolve_name hides the error of an import that fails
+    return cast(_Command, getattr(module, attribute) if attribute else module)
 
 
 def _add_command_arguments(command: argparse.ArgumentParser, module: _Command) -> None:

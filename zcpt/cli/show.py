@@ -13,12 +13,12 @@ from typing import Any
 from train.recipe import TrainConfig
 from train.run import ARGUMENTS, SUMMARY, read_arguments
 from zcpt.cli._architecture import ARCHITECTURE, read_run_architecture
-from zcpt.cli._options import format_program, read_search_config
+from zcpt.cli._options import format_program
 from zcpt.errors import ConfigError
 from zcpt.files import describe_os_error, open_file, parse_json, read_json, read_run_file
 from zcpt.options import pluralize
 from zcpt.printing import print_lines, quote_words
-from zcpt.search import SearchConfig, upgrade_settings
+from zcpt.search import SearchConfig, read_run_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,10 @@ def _is_benchmark(folder: Path) -> bool:
 
 
 def _describe_search(folder: Path) -> list[str]:
-    document = read_search_config(folder)
+    document = read_run_config(folder)
     search = document["search"]
-    if not isinstance(search, dict):
-        raise ConfigError(f"{folder / 'config.json'} is damaged: its 'search' is no mapping.")
     images = document["data"].get("dataset", "images of a Python program")
-    changed = _describe_changes(upgrade_settings(search), SearchConfig)
+    changed = _describe_changes(search, SearchConfig)
     lines = [
         f"search        of {document['space']} on {images}, on {document['device']}, by {_describe_versions(document)}",
         f"settings      {changed or 'the defaults'}",
