@@ -10,8 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from train.arguments import ARGUMENTS, read_arguments
 from train.recipe import TrainConfig
-from train.run import ARGUMENTS, SUMMARY, read_arguments
+from train.run import SUMMARY
 from zcpt.cli._architecture import ARCHITECTURE, read_run_architecture
 from zcpt.cli._options import format_program
 from zcpt.errors import ConfigError
