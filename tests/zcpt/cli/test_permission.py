@@ -35,10 +35,10 @@ def protected(run_folder: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 AS_NOBODY = """
-import codecs, contextlib, io, json, os, sys
+import contextlib, io, json, os, sys
 from zcpt.cli import evaluate, main, search, train
 from train.data import load_data
-load_data("digits").train, b"".decode("utf-8-sig")  # what is imported late may lie where this user cannot read
+load_data("digits").train, b"x".decode("utf-8-sig")  # what is imported late may lie where this user cannot read
 os.chdir(sys.argv[1])
 os.setgroups([])
 os.setgid(65534)
