@@ -112,9 +112,11 @@ def describe_unknown_name(kind: str, given: str, known: Iterable[str], listing: 
     """
     names = sorted(known)
     given = shorten(given)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    choices = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
-    hint = f"did you mean '{near[0]}'?" if near else f"choose from {choices}."
+    # As NASWOT and grad-norm are written elsewhere.
+    folded = {name.casefold().replace("-", "_"): name for name in names}
+    near = difflib.get_close_matches(given.casefold().replace("-", "_"), folded, n=1, cutoff=0.5)
+    choices = ", ".join(names[:_MAX_LISTED]) + (" and others" if len(names) > _MAX_LISTED else "")
+    hint = f"did you mean '{folded[near[0]]}'?" if near else f"choose from {choices}."
     return f"unknown {kind} '{given}': {hint}" + (f" ('{listing}' lists all of them)" if listing else "")
 
 

@@ -117,6 +117,8 @@ def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -
 def check_image_count(batches: Batches, config: SearchConfig) -> None:
     """Raise DataError if there are fewer images than the proxy needs or than a mini-batch holds."""
     uses: tuple[Use, ...] = ("operations", "validation") if config.proposals > 1 else ("operations",)
+    # Only the batches of the command line name a data set.
+    half = ", one half of the training images (a search leaves out the other)" if "dataset" in batches.about else ""
     for use in uses:
         criterion, name = config.criterion(use), BATCH_SIZES[use]
         if len(batches) < criterion.min_batch:
@@ -126,8 +128,8 @@ def check_image_count(batches: Batches, config: SearchConfig) -> None:
             )
         if getattr(config, name) > len(batches):
             raise DataError(
-                f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images to draw from: "
-                f"use {format_flag(name)} {len(batches)} or less."
+                f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images to draw from"
+                f"{half}: use {format_flag(name)} {len(batches)} or less."
             )
 
 

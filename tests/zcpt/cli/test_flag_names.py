@@ -8,7 +8,7 @@ import pytest
 
 from zcpt.cli._flag_names import _FLAGS, _WITHOUT_COUNTERPART, COMMANDS, describe_unknown_flag
 from zcpt.cli._parser import _list_flags_of_commands, list_commands, parse
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, describe_unknown_name
 
 
 def complain(*words: str) -> str:
@@ -105,3 +105,19 @@ def test_the_name_of_another_programs_command_is_answered_by_one_of_ours(word: s
     ours = COMMANDS[word].split()
     assert ours[0] in {name.split()[0] for name in list_commands()}
     assert word not in {name.split()[0] for name in list_commands()}
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "expected"),
+    [
+        ("DARTS", ["darts", "proxyless"], "did you mean 'darts'?"),
+        ("NASWOT", ["naswot", "snip"], "did you mean 'naswot'?"),
+        ("grad-norm", ["grad_norm", "snip"], "did you mean 'grad_norm'?"),
+        ("NAS-Bench-201", ["nasbench201", "darts"], "did you mean 'nasbench201'?"),
+        ("CIFAR10", ["cifar10", "cifar100"], "did you mean 'cifar10'?"),
+        ("Global_Op_Once", ["global-op-once", "fixed"], "did you mean 'global-op-once'?"),
+        ("x", [f"name{i:02}" for i in range(30)], "name19 and others."),
+    ],
+)
+def test_the_case_and_the_dashes_of_a_name_do_not_hide_it(given: str, known: list[str], expected: str) -> None:
+    assert describe_unknown_name("name", given, known).endswith(expected)
