@@ -197,7 +197,7 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "empty folder": ([*search, "--dataset", "folder:empty"], "has no folder train"),
         "broken picture": ([*search, "--dataset", "folder:broken"], "7.png cannot be read"),
         "batch size 1": ([*search, "--batch-size", "1"], "--batch-size 1 is too small"),
-        "batch size above the data": ([*darts, "--batch-size", "720"], "more than the 719 images to draw from, one half of the"),
+        "batch size above the data": ([*darts, "--batch-size", "720"], "719 images to draw from, one half of the"),
         "folder that exists": ([*darts, "--out", "full"], "full exists already"),
         "folder below a file": ([*darts, "--out", "a.json/run"], "cannot be made"),
         "flag before the command": (["--foo", "list"], "unknown flag '--foo'"),
