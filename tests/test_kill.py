@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests import stress
 from train.checkpoint import load_network
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +96,11 @@ def test_a_killed_training_ends_in_the_same_summary(seed: int, tmp_path: Path) -
     assert replace(one, network=other.network) == other
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, other.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_kills_races_and_stops_lose_nothing(tmp_path: Path) -> None:
+    words = ["--searches", "3", "--trainings", "2", "--races", "5", "--interrupts", "2"]
+    results = stress.run_all(stress.parse_counts(words), tmp_path)
+    assert stress.find_faults(results) == []
+    assert len(results) == 6

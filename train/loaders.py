@@ -131,10 +131,10 @@ def _name_errors(loader: DataLoader[Any]) -> Iterator[LabelledImages]:
         yield from loader
     except ZcptError as error:
         # torch puts the traceback of the worker into the message; its last line is "module.DataError: the message".
-        first, *_, last = str(error).strip().splitlines() or [""]
-        if "in DataLoader worker process" not in first:
+        lines = str(error).strip().splitlines()
+        if len(lines) < 2 or "in DataLoader worker process" not in lines[0]:
             raise
-        raise type(error)(last.partition(": ")[2]) from error
+        raise type(error)(lines[-1].partition(": ")[2]) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or "Caught " in str(error):
             raise
