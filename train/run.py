@@ -7,15 +7,14 @@ import io
 import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from train.arguments import ARGUMENTS, describe_data, extend_arguments, format_arguments, read_arguments
 from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, has_network_of, save_checkpoint, save_network
 from train.data import ImageData
 from train.loop import EpochMetrics, Trainer
+from train.monitor import TrainingMonitor
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
@@ -23,7 +22,6 @@ from zcpt.errors import ConfigError
 from zcpt.files import to_json_text, write_atomically
 from zcpt.folders import create_folder, lock_folder
 from zcpt.options import pluralize
-from zcpt.progress import show_progress
 from zcpt.space import SearchSpace
 from zcpt.versions import get_versions
 
@@ -73,12 +71,14 @@ def train_architecture(
 
 
 def _train_epochs(run_dir: Path, trainer: Trainer) -> None:
-    with _keep_random_state(trainer.device), _TrainingMonitor(run_dir, trainer) as monitor:
+    with _keep_random_state(trainer.device), TrainingMonitor(run_dir, trainer) as monitor:
+        monitor.log_settings()
         while trainer.epoch < trainer.config.epochs:
             metrics = trainer.run_epoch()
             save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
             _write_summary(run_dir / SUMMARY, trainer.history)
             monitor.log_epoch(metrics)
+        monitor.log_mistakes()
 
 
 def _keep_random_state(device: torch.device) -> AbstractContextManager[None]:
@@ -149,40 +149,3 @@ def _write_summary(path: Path, history: list[EpochMetrics]) -> None:
     writer.writerows(history)
     if not path.is_file() or path.read_bytes() != text.getvalue().encode():
         write_atomically(path, text.getvalue())
-
-
-class _TrainingMonitor:
-    """Progress bar and TensorBoard of a training."""
-
-    def __init__(self, run_dir: Path, trainer: Trainer) -> None:
-        self.trainer = trainer
-        # Events of epochs after the checkpoint, which are trained again, are hidden.
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.epoch)
-
-    def __enter__(self) -> _TrainingMonitor:
-        batches, epochs = len(self.trainer.train_loader), self.trainer.config.epochs
-        self.bar = show_progress(
-            title="training",
-            total=epochs * batches,
-            initial=self.trainer.epoch * batches,
-            smoothing=0.05,
-            unit="batch",
-        )
-        self.trainer.on_batch = self.bar.update
-        return self
-
-    def log_epoch(self, metrics: EpochMetrics) -> None:
-        """Show the metrics of a finished epoch."""
-        for name, value in metrics.items():
-            if name not in ("epoch", "seconds"):
-                tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_")) else f"train/{name}"
-                self.writer.add_scalar(tag, value, metrics["epoch"])
-        epoch = f"epoch {metrics['epoch'] + 1}/{self.trainer.config.epochs}"
-        text = f"{epoch}, loss {metrics['train_loss']:.3f}, test {metrics['test_accuracy']:.2f} %"
-        self.bar.set_postfix_str(text, refresh=False)  # shown by the next update, at most as often as the others
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.close()
-        self.writer.close()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.figures import MISSING, Picture, Style, choose_styles
+from zcpt.figures import MISSING, Picture, Style, choose_styles, draw_plain_text
 from zcpt.space import CellGraph, SearchSpace
 
 _UNSTYLED = Style("#888888", "-", "o")
+_FORMULA = re.compile(r"[A-Za-z]_(\w|\{[\w+-]+\})")
+"""Matches names of nodes such as c_{k-2}, which are TeX."""
 _MAX_LINES = 150
 """Largest number of choices that a list shows."""
 
@@ -21,6 +24,7 @@ def style_operations(choices: Sequence[Choice]) -> dict[str, Style]:
     return choose_styles(name for choice in choices if choice.phase == 0 for name in choice.candidates)
 
 
+@draw_plain_text
 def draw_cells(cells: Sequence[CellGraph], title: str = "", styles: Mapping[str, Style] | None = None) -> Picture:
     """Draw cells one below the other.
 
@@ -48,8 +52,9 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "", styles: Mapping[str,
         for node, x in place.items():
             style = _find_node_style(node, styles)
             box = {"boxstyle": "round,pad=0.35", "facecolor": "#f3efe4", "edgecolor": style.colour, "linewidth": 1.5}
-            label = f"${node}$" if "_" in node else node  # c_{k-2} is TeX
-            axis.text(x, 0, label, ha="center", va="center", bbox=box, zorder=4)
+            is_formula = _FORMULA.fullmatch(node) is not None
+            label = f"${node}$" if is_formula else node
+            axis.text(x, 0, label, ha="center", va="center", bbox=box, zorder=4, parse_math=is_formula)
         # All cells have the same limits, and so the same scale.
         axis.set(xlim=(-0.5, nodes - 0.5), ylim=(-below - 0.25, above + 0.2))
         axis.set_aspect("equal", anchor="W")
@@ -59,6 +64,7 @@ def draw_cells(cells: Sequence[CellGraph], title: str = "", styles: Mapping[str,
     return picture
 
 
+@draw_plain_text
 def draw_architecture(space: SearchSpace, architecture: Architecture, title: str = "") -> Picture:
     """Draw the cells of an architecture; list its kept candidates if the space has no cells."""
     styles = style_operations(space.choices)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import NamedTuple, ParamSpec
 
+import matplotlib
 from matplotlib.figure import Figure
+
+Arguments = ParamSpec("Arguments")
 
 DIFFERENCES = "RdBu"
 """Colour map of differences from a mean: red below it, blue above, which colour-blind readers can tell apart."""
@@ -26,10 +31,25 @@ class Picture(Figure):
         return encode_png(self)
 
 
+def draw_plain_text(draw: Callable[Arguments, Picture]) -> Callable[Arguments, Picture]:
+    """Decorate a function that draws: a "$" in a name does not begin a formula."""
+
+    @wraps(draw)
+    def draw_plainly(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Picture:
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return draw(*args, **kwargs)
+
+    return draw_plainly
+
+
 def encode_png(figure: Figure, dpi: int = 100) -> bytes:
     """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        # Names in scripts that the font lacks, such as Chinese classes, are drawn as boxes; one warning for each letter
+        # would hide everything else.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zcpt.architecture import Choice
 from zcpt.cell_pictures import draw_architecture, draw_cells, style_operations
-from zcpt.figures import DIFFERENCES, MISSING, Picture, Style, choose_text_colour
+from zcpt.figures import DIFFERENCES, MISSING, Picture, Style, choose_text_colour, draw_plain_text
 from zcpt.search import Decision
 
 __all__ = [
@@ -31,16 +31,28 @@ __all__ = [
 
 _ROW_HEIGHT = 0.34
 """Height of a row of a heat map in inches."""
+_MAX_ROWS = 150
+"""Largest number of rows of a picture: more could not be read, and would take a minute to draw."""
 
 
 def scale_importance(importance: Sequence[float]) -> NDArray[np.float64]:
     """Return differences from the mean of the finite values, divided by the largest of them: -1 to 1, or NaN."""
     values = np.array(importance, dtype=np.float64)
     finite = np.isfinite(values)
-    differences = np.where(finite, values - (values[finite].mean() if finite.any() else 0), np.nan)
-    return np.asarray(differences / max(np.abs(differences[finite]).max(initial=0), 1e-12))
+    if np.abs(values[finite]).max(initial=0) > 1e300:
+        values = values / 1e10  # or their sum would overflow
+    differences = np.where(finite, values - _average_finite(values), np.nan)
+    # Differences between equal values are rounding errors, and are shown as none.
+    rounding = 1e-12 * np.abs(values[finite]).max(initial=0)
+    return np.asarray(differences / max(np.abs(differences[finite]).max(initial=0), rounding, 1e-300))
 
 
+def _average_finite(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sum(finite / len(finite))) if len(finite) else 0.0
+
+
+@draw_plain_text
 def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], title: str = "") -> Picture:
     """Draw the decisions of a proposal as a heat map: one row a decision, one column a candidate.
 
@@ -55,6 +67,8 @@ def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], ti
         title: Title of the picture.
     """
     rows = _find_rounds(choices, decisions)
+    left_out = _describe_left_out(len(rows))
+    rows = rows[:_MAX_ROWS]
     groups = list(dict.fromkeys(choice.group for choice, _ in rows))
     phases = sorted({choice.phase for choice, _ in rows})
     panels = [[[row for row in rows if (row[0].group, row[0].phase) == (g, p)] for p in phases] for g in groups]
@@ -62,7 +76,7 @@ def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], ti
     heights = [max(len(panel) for panel in row) for row in panels]
     width = 3.2 + 0.85 * sum(widths)
     picture = Picture(width, 2.3 + _ROW_HEIGHT * sum(heights))
-    picture.suptitle(title)
+    picture.suptitle(title + left_out)
     if not rows:
         return picture
     axes = picture.subplots(len(groups), len(phases), squeeze=False, width_ratios=widths, height_ratios=heights)
@@ -76,10 +90,17 @@ def draw_importance(choices: Sequence[Choice], decisions: Iterable[Decision], ti
     return picture
 
 
+def _describe_left_out(rows: int) -> str:
+    return f" (the first {_MAX_ROWS} of {rows} rows)" if rows > _MAX_ROWS else ""
+
+
 def _find_rounds(choices: Sequence[Choice], decisions: Iterable[Decision]) -> list[tuple[Choice, Decision]]:
     """Return the decisions that dropped candidates, with their choice, in the order of the choices."""
-    deciding = [decision for decision in decisions if decision.purpose != "survey"]
-    return [(choice, decision) for choice in choices for decision in deciding if decision.choice == choice.name]
+    deciding: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        if decision.purpose != "survey":
+            deciding.setdefault(decision.choice, []).append(decision)
+    return [(choice, decision) for choice in choices for decision in deciding.get(choice.name, ())]
 
 
 def _explain(decisions: Iterable[Decision]) -> str:
@@ -97,13 +118,12 @@ def _draw_panel(axis: Axes, rows: Sequence[tuple[Choice, Decision]], styles: Map
     values = np.full((len(rows), len(columns)), np.nan)
     for row, (_, decision) in enumerate(rows):
         importances = np.array(decision.importance)
-        finite = np.isfinite(importances)
-        level = importances[finite].mean() if finite.any() else 0
+        level = _average_finite(importances)
         scaled = scale_importance(decision.importance)
         for name, importance, share in zip(decision.candidates, importances, scaled, strict=True):
             column = columns.index(name)
             values[row, column] = share
-            text, colour = f"{importance - level:+.2g}", choose_text_colour(share)
+            text, colour = f"{float(importance) - level:+.2g}", choose_text_colour(share)
             axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
             place = (column - 0.48, row - 0.46)
             if name in decision.excluded:
@@ -143,6 +163,7 @@ def average_importance(choices: Sequence[Choice], decisions: Iterable[Decision])
     return {name: sum(values) / len(values) for name, values in shares.items() if values}
 
 
+@draw_plain_text
 def draw_importance_summary(
     choices: Sequence[Choice], proposals: Sequence[Sequence[Decision]], title: str = ""
 ) -> Picture:
@@ -155,8 +176,13 @@ def draw_importance_summary(
     """
     firsts = [_find_first_decisions(choices, decisions) for decisions in proposals]
     rows = [choice for choice in choices if choice.phase == 0 and any(choice.name in first for first in firsts)]
+    left_out = _describe_left_out(len(rows))
+    rows = rows[:_MAX_ROWS]
     styles = style_operations(choices)
     picture = Picture(9, 2.0 + 0.32 * len(rows))
+    picture.suptitle(title + left_out)
+    if not rows:
+        return picture
     axis = picture.subplots()
     for row, choice in enumerate(rows):
         decisions = [first[choice.name] for first in firsts if choice.name in first]
@@ -175,7 +201,6 @@ def draw_importance_summary(
     axis.set_xlabel("importance: difference from the mean of the choice, as a share of the largest", fontsize=8)
     axis.set_title("kept most often", loc="right", fontsize=8)
     picture.legend(loc="outside lower center", ncols=4, fontsize=8)
-    picture.suptitle(title)
     return picture
 
 

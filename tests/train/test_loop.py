@@ -185,6 +185,11 @@ def test_the_folder_holds_what_the_design_promises(finished: Finished) -> None:
         events.Tags()["scalars"]
     )
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2]
+    assert {tag: len(events.Images(tag)) for tag in events.Tags()["images"]} == {
+        "test/confusion": 1, "test/worst_mistakes": 1
+    }  # fmt: skip
+    assert "test/frequent_mistakes/text_summary" in events.Tags()["tensors"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
 
 
 def test_the_saved_network_classifies_as_the_trained_one(finished: Finished, few: ImageData) -> None:
