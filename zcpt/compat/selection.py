@@ -29,6 +29,7 @@ from zcpt.search import (
     SearchConfig,
     SearchContext,
     add_listeners,
+    check_callbacks,
     check_image_count,
     configure,
     draw_mixture,
@@ -85,7 +86,7 @@ def select(
             nothing has been scored.
         ZcptError: Other errors of ``zcpt.search``.
     """
-    callbacks = add_listeners(callbacks, listeners)
+    callbacks = check_callbacks(add_listeners(callbacks, listeners))
     if progress and not any(isinstance(callback, Progress) for callback in callbacks):
         callbacks = [Progress(), *callbacks]
     structure = inspect_network(model, primitives)

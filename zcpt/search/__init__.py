@@ -1,7 +1,7 @@
 """The search: stage 1 proposes N architectures, stage 2 validates them."""
 
 from zcpt.search.budgets import BudgetChecker
-from zcpt.search.callbacks import Callback, CallbackList, add_listeners
+from zcpt.search.callbacks import Callback, CallbackList, add_listeners, check_callbacks
 from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
@@ -34,6 +34,7 @@ __all__ = [
     "ValidatedArchitecture",
     "Validator",
     "add_listeners",
+    "check_callbacks",
     "check_image_count",
     "configure",
     "configure_from",

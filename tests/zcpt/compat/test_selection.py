@@ -20,6 +20,7 @@ from tests.zcpt.search.conftest import Decisions, Diary
 from zcpt import Architecture, ConfigError, Mixture, Proxy
 from zcpt.compat.darts import Genotype
 from zcpt.compat.inspection import inspect_network
+from zcpt.errors import CallbackError
 from zcpt.monitor import Progress
 from zcpt.search.decision import Decision
 from zcpt.snapshot import preserve
@@ -170,9 +171,11 @@ def test_a_trained_network_is_scored_with_its_own_weights_statistics_and_alpha(
             raise BrokenError(decision.scores)
 
     def scores(model: Any, **options: Any) -> tuple[float, ...]:
-        with pytest.raises(BrokenError) as broken:
+        with pytest.raises(CallbackError) as broken:
             zcpt.select(model, pictures, batch_size=6, callbacks=[RaiseAtFirstDecision()], **options)
-        return broken.value.args[0]
+        assert isinstance(broken.value.__cause__, BrokenError)
+        scores: tuple[float, ...] = broken.value.__cause__.args[0]
+        return scores
 
     model = disturb(make_standin("darts"))
     trained = scores(model)
@@ -413,3 +416,9 @@ def test_progress_goes_to_the_log_where_there_is_no_terminal(
         caplog.clear()
         zcpt.select(darts.Network(steps=2), pictures, proxy="hashed", batch_size=4, callbacks=[Progress()])
     assert len([line for line in caplog.messages if "reduce/node3/edge1" in line]) == 1
+
+
+@pytest.mark.parametrize("callbacks", [None, 3, Progress(), [Progress], [print], [[]]])
+def test_callbacks_of_other_kinds_are_refused(callbacks: Any, three_operations: None, pictures: TensorDataset) -> None:
+    with pytest.raises(ConfigError, match=r"callbacks? must be"):
+        zcpt.select(make_standin("darts"), pictures, callbacks=callbacks)
