@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -9,23 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torchvision import datasets
 
 from train.augment import build_scoring_transform
 from train.folder import FolderImages, PictureFolder
 from train.images import (
+    DEFAULT_OPTIONS,
+    ImageOptions,
     ImageSet,
     InMemoryImages,
     RegisteredImages,
+    ResizedImages,
     Statistics,
     TransformedImages,
     compute_statistics,
 )
+from train.pictures import ValueScale, measure_scale
 from zcpt.batches import DatasetBatches
-from zcpt.errors import ConfigError, DataError
+from zcpt.errors import ConfigError, DataError, ZcptError
+from zcpt.items import describe_error, describe_value
 from zcpt.registry import Registry, get_docstring_summary
 from zcpt.seeding import derive_seed
 
+_log = logging.getLogger(__name__)
 _TORCHVISION: dict[str, tuple[Callable[..., Any], str, Statistics]] = {
     "cifar10": (
         datasets.CIFAR10,
@@ -57,6 +65,10 @@ class ImageData:
     """The ``data_dir`` with its files; None for data sets that have no use for one."""
     known_statistics: Statistics | None = None
     """Published statistics of the training images; None computes them."""
+    options: ImageOptions = DEFAULT_OPTIONS
+    """How the images are read, with which the same images are read again."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was found and how it is used."""
 
     @cached_property
     def train(self) -> ImageSet:
@@ -71,39 +83,104 @@ class ImageData:
     @cached_property
     def statistics(self) -> Statistics:
         """Mean and standard deviation of each channel of the training images, for values in [0, 1]."""
-        return self.known_statistics or compute_statistics(self.train)
+        return self.known_statistics or compute_statistics(self.train, self.name)
 
-    @property
+    @cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        channels, height, width = self.train[0][0].shape
+        """Channels, height and width; DataError if there is no image."""
+        images = self.train if len(self.train) else self.test
+        if not len(images):
+            raise DataError(f"{self.name} has no images.")
+        channels, height, width = images[0][0].shape
         return channels, height, width
 
     def in_memory(self) -> ImageData:
         """Return the same data with pictures of a folder decoded at once, as training needs them in every epoch."""
 
         def load(train: bool) -> ImageSet:
-            images = self.train if train else self.test  # not self.load, which would read the files again
+            images = self._get_part(train)
             return images.decode_all() if isinstance(images, FolderImages) else images
 
         return replace(self, load=load)
 
+    def resize(self, size: tuple[int, int]) -> ImageData:
+        """Return the same data with images of this height and width, scaled to cover it and cropped at the centre."""
 
-def load_data(name: str, data_dir: Path | None = None, download: bool = False) -> ImageData:
-    """Load a data set by name.
+        def load(train: bool) -> ImageSet:
+            images = self._get_part(train)
+            if isinstance(images, FolderImages):
+                return FolderImages(images.samples, size, images.scale)
+            return ResizedImages(images, size)
+
+        return replace(self, load=load, options=replace(self.options, image_size=size))
+
+    def _get_part(self, train: bool) -> ImageSet:
+        """Return a part of this data set, which is kept; ``load`` would read its files again."""
+        return self.train if train else self.test
+
+
+def name_dataset(name: str) -> str:
+    """Return the full name of a data set: a path of a folder, with or without 'folder:', becomes 'folder:/PATH'.
+
+    A name of ``DATASETS`` is never taken for a folder.
+
+    Raises:
+        DataError: The path is empty, or begins with the home of an unknown user.
+    """
+    path = name.removeprefix("folder:")
+    if path == name and "/" not in name and (name in DATASETS or not _is_folder(name)):
+        return name
+    if not path:
+        raise DataError("folder: names no folder: give the folder of your pictures as folder:PATH.")
+    try:
+        return f"folder:{Path(path).expanduser().absolute()}"
+    except RuntimeError as error:
+        raise DataError(f"{name} cannot be found: {error}") from None
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_dir()
+    except (RuntimeError, ValueError, OSError):  # no home, a null character, too long
+        return False
+
+
+def load_data(
+    name: str,
+    data_dir: Path | None = None,
+    download: bool = False,
+    options: ImageOptions = DEFAULT_OPTIONS,
+) -> ImageData:
+    """Load a data set by name, and log what was found in a folder.
 
     Args:
-        name: One of ``DATASETS``.
+        name: One of ``DATASETS``, or a folder of pictures.
         data_dir: Folder with the files of data sets; None means ``data``.
         download: Download missing files to ``data_dir``.
+        options: Size of the images, and how a folder is split.
 
     Raises:
         DataError: The data set is unknown, missing, empty or damaged.
-        ConfigError: ``data_dir`` or ``download`` is given for a data set that has no use for it.
+        ConfigError: An argument is given for a data set that has no use for it.
     """
+    name = name_dataset(name)
     if name.startswith("folder:"):
-        return _load_folder(name, data_dir, download)
-    return DATASETS[name].load(name, data_dir, download)
+        _refuse_files(name, data_dir, download)
+        folder = PictureFolder(Path(name.removeprefix("folder:")), options)
+        data = ImageData(folder.classes, folder.load_images, name, options=folder.options, notes=folder.notes)
+    else:
+        if (options.validation_split, options.split_seed) != (None, None):
+            raise ConfigError(
+                f"{name} has a test part of its own: leave out --validation-split and --split-seed, which are for "
+                "folders of pictures."
+            )
+        data = DATASETS[name].load(name, data_dir, download)
+        if options.image_size:
+            data = data.resize(options.image_size)
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        for note in data.notes:
+            _log.info(note)
+    return data
 
 
 def _refuse_files(name: str, data_dir: Path | None, download: bool) -> None:
@@ -113,14 +190,7 @@ def _refuse_files(name: str, data_dir: Path | None, download: bool) -> None:
 
 
 def _load_folder(name: str, data_dir: Path | None, download: bool) -> ImageData:
-    _refuse_files(name, data_dir, download)
-    try:
-        root = Path(name.removeprefix("folder:")).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{name} cannot be found: {error}") from None
-    folder = PictureFolder(root)
-    # Absolute, so that a run folder tells where the pictures are from any current folder.
-    return ImageData(folder.classes, folder.load_images, f"folder:{root.absolute()}")
+    raise DataError("PATH stands for a folder of your pictures: give it as folder:pictures, for example.")
 
 
 def _load_digits(name: str, data_dir: Path | None, download: bool) -> ImageData:
@@ -199,7 +269,8 @@ DATASETS: Registry[DatasetEntry] = Registry(
         ),
         **{name: DatasetEntry(summary, _load_torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
         "folder:PATH": DatasetEntry(
-            "pictures of your own in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/", _load_folder
+            "pictures of your own in PATH/CLASS/, or PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/",
+            _load_folder,
         ),
     },
 )
@@ -209,6 +280,7 @@ DatasetLoader = Callable[[Path, bool], ImageData]
 
 def get_default_recipe(name: str) -> str:
     """Return the training recipe for a data set if the user names none."""
+    name = name_dataset(name)
     return "cifar" if name.startswith("folder:") else DATASETS[name].recipe
 
 
@@ -217,8 +289,9 @@ def register_dataset(name: str, recipe: str = "cifar") -> Callable[[DatasetLoade
 
     The function takes the folder of ``--data-dir`` and whether to download missing files (``--download``). The first
     line of its docstring is shown by ``zcpt list``. The ``load`` of the ``ImageData`` that it returns may return any
-    map-style data set of (picture, label): PIL pictures or uint8 tensors [C, H, W], all of one size, and labels that
-    count from 0 in the order of ``classes``.
+    map-style data set of (image, label): PIL pictures, tensors [C, H, W] or arrays [H, W, C], all of one size, and
+    labels that count from 0 in the order of ``classes``. Images that are not uint8 are scaled by the range of the
+    training images.
 
     Args:
         name: Name of the data set.
@@ -230,20 +303,40 @@ def register_dataset(name: str, recipe: str = "cifar") -> Callable[[DatasetLoade
 
     def make_entry(function: DatasetLoader) -> DatasetEntry:
         def load(name: str, data_dir: Path | None, download: bool) -> ImageData:
-            folder = data_dir or Path("data")
-            data = function(folder, download)
-            classes = tuple(data.classes)
-            return replace(
-                data,
-                classes=classes,
-                load=lambda train: RegisteredImages(data.load(train), name, len(classes)),
-                name=name,
-                directory=folder,
-            )
+            return _check_registered(name, function, data_dir or Path("data"), download)
 
         return DatasetEntry(get_docstring_summary(function), load, recipe)
 
     return DATASETS.decorator(name, convert=make_entry)
+
+
+def _check_registered(name: str, function: DatasetLoader, folder: Path, download: bool) -> ImageData:
+    """Call the loader of a registered data set, and check and convert whatever it loads."""
+
+    def call(work: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return work(*arguments)
+        except ZcptError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            raise DataError(f"data set '{name}' cannot be loaded: {describe_error(error)}.") from error
+
+    data = call(function, folder, download)
+    if not isinstance(data, ImageData):
+        raise DataError(f"data set '{name}' must be loaded as ImageData, not {describe_value(data)}.")
+    classes = tuple(map(str, call(tuple, data.classes)))
+    if len(classes) < 2:
+        raise DataError(f"data set '{name}' has {len(classes)} classes: at least 2 are needed.")
+
+    @cache
+    def load(train: bool) -> RegisteredImages:
+        return RegisteredImages(call(data.load, train), name, len(classes), get_scale)
+
+    @cache
+    def get_scale() -> ValueScale:
+        return measure_scale(load(True).read_deep_values())
+
+    return replace(data, classes=classes, load=load, name=name, directory=folder)
 
 
 def build_scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
@@ -254,6 +347,11 @@ def build_scoring_batches(data: ImageData, seed: int) -> DatasetBatches:
     generator = torch.Generator().manual_seed(derive_seed(seed, "half"))
     count = len(data.train)
     half = torch.randperm(count, generator=generator)[: (count + 1) // 2]
-    about = {"dataset": data.name, "directory": data.directory and str(data.directory.absolute()), "images": len(half)}
+    about = {
+        "dataset": data.name,
+        "directory": data.directory and str(data.directory.absolute()),
+        "images": len(half),
+        **data.options.to_document(),
+    }
     transform = build_scoring_transform(data.image_shape[1:], data.statistics)
     return DatasetBatches(TransformedImages(data.train, transform), half.tolist(), len(data.classes), about)

@@ -1,66 +1,63 @@
-"""The user's own pictures, in PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/."""
+"""The user's own pictures, in a folder for each class."""
 
 from __future__ import annotations
 
 import random
 import statistics
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.transforms.v2 import functional as F
 
-from train.images import ImageSet, InMemoryImages
+from train.images import DEFAULT_OPTIONS, ImageOptions, ImageSet, InMemoryImages
+from train.layout import Samples, read_layout
+from train.pictures import PictureHeader, ValueScale, decode_picture, measure_scale, read_header, read_values
 from zcpt.errors import DataError
 from zcpt.progress import show_progress
 
 _MAX_MEMORY = 2 * 2**30
 """Bytes of decoded pictures that are kept in memory."""
 _MEASURED_PICTURES = 2000
-"""Pictures whose size is read to choose the common size."""
+"""Pictures whose header is read to choose the common size."""
+_MEASURED_VALUES = 500
+"""Pictures of more than 8 bits whose values are read to choose the scale."""
 _MAX_SIDE = 224
 """Side of the common square, in pixels, if the pictures differ in size."""
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DARK = 32
+"""Value of 255 below which the upper bytes of 16-bit values tell too little."""
 
 
 class PictureFolder:
     """Folder of pictures with a training and a test part.
 
+    If all training pictures (of 2,000 drawn at random) have one size, that is the size of all images of both parts.
+    Else it is a square of the median shorter side, at most 224. An image size among the options takes precedence.
+
+    Args:
+        root: The folder.
+        options: How the pictures are split and scaled.
+
     Raises:
-        DataError: A part is missing or empty, there are fewer than two classes, or the parts have different classes.
+        DataError: The folder has no usable layout, or a picture is damaged.
+        ConfigError: An option does not fit the folder.
     """
 
-    def __init__(self, root: Path) -> None:
-        train, test = _list_pictures(root, ["train"]), _list_pictures(root, ["test", "val"])
-        if train.classes != test.classes:
-            differing = sorted(set(train.classes) ^ set(test.classes))
-            raise DataError(
-                f"the training and test folders of {root.absolute()} must have the same classes; "
-                f"only one of them has {', '.join(differing[:5])}."
-            )
-        if len(train.classes) < 2:
-            raise DataError(f"{root.absolute()} has one class only, {train.classes[0]}: at least 2 are needed.")
-        self.classes = tuple(train.classes)
-        self._train_samples = train.samples
-        self._test_samples = test.samples
-
-    @cached_property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of all images of both parts.
-
-        If all training pictures (of 2,000 drawn at random) have one size, that is the size. Else it is a square of the
-        median shorter side, at most 224.
-        """
-        return _choose_image_size(self._train_samples)
+    def __init__(self, root: Path, options: ImageOptions = DEFAULT_OPTIONS) -> None:
+        layout = read_layout(root, options.validation_split, options.split_seed)
+        self.classes = layout.classes
+        self._samples = {True: layout.train, False: layout.test}
+        headers = _read_headers(layout.train or layout.test)
+        self.image_size, reason = _choose_image_size(list(headers.values()), options.image_size)
+        self.scale, about_scale = _choose_scale(headers)
+        share, seed = (layout.split.share, layout.split.seed) if layout.split else (None, None)
+        self.options = ImageOptions(self.image_size, share, seed)
+        self.notes = (*layout.notes, reason, *about_scale)
+        """Sentences that say what was found, and how it is used."""
 
     def load_images(self, train: bool) -> FolderImages:
         """Load the training or the test part."""
-        return FolderImages(self._train_samples if train else self._test_samples, self.image_size)
+        return FolderImages(self._samples[train], self.image_size, self.scale)
 
 
 class FolderImages(Dataset[tuple[Tensor, int]]):
@@ -72,11 +69,13 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
     Args:
         samples: Path and label of each picture.
         size: Height and width of the images.
+        scale: Scale of pictures of more than 8 bits.
     """
 
-    def __init__(self, samples: list[tuple[str, int]], size: tuple[int, int]) -> None:
+    def __init__(self, samples: Samples, size: tuple[int, int], scale: ValueScale | None = None) -> None:
         self.samples = samples
         self.size = size
+        self.scale = scale or ValueScale()
         self.fits_in_memory = len(samples) * 3 * size[0] * size[1] <= _MAX_MEMORY
         self._decoded: dict[int, Tensor] = {}
 
@@ -87,18 +86,10 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         image = self._decoded.get(index)
         if image is None:
-            image = self._decode(path)
+            image = decode_picture(path, self.size, self.scale)
             if self.fits_in_memory:
                 self._decoded[index] = image
         return image, label
-
-    def _decode(self, path: str) -> Tensor:
-        try:
-            with Image.open(path) as picture:
-                image = F.pil_to_tensor(_convert_to_rgb(picture))
-        except _DECODING_ERRORS as error:
-            raise _make_decoding_error(path, error) from None
-        return image if tuple(image.shape[-2:]) == self.size else _cover_and_crop(image, self.size)
 
     def decode_all(self) -> ImageSet:
         """Decode all pictures now if they fit into 2 GiB, so that worker processes share them; else return ``self``."""
@@ -106,62 +97,47 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
             return self
         images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
         for index, (path, _) in enumerate(show_progress(self.samples, "reading pictures", leave=False)):
-            images[index] = self._decode(path)
+            images[index] = decode_picture(path, self.size, self.scale)
         return InMemoryImages(images, torch.tensor([label for _, label in self.samples]))
 
 
-def _list_pictures(root: Path, names: list[str]) -> ImageFolder:
-    """List the pictures below the first of these subfolders that exists."""
-    part = next((root / name for name in names if (root / name).is_dir()), None)
-    if part is None:
-        if not root.exists():
-            raise DataError(f"there is no folder {root.absolute()}: give the folder of your pictures as folder:PATH.")
-        raise DataError(
-            f"{root.absolute()} has no folder {' or '.join(names)}: pictures are expected in "
-            f"{root.name}/{names[0]}/CLASS/."
-        )
-    try:
-        return ImageFolder(str(part))
-    except OSError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DataError(f"{part.absolute()} holds no pictures that can be used: {reason}.") from None
-
-
-def _convert_to_rgb(picture: Image.Image) -> Image.Image:
-    """Convert to 8 bits for each of three channels; ValueError if the range of the values is unknown."""
-    if picture.mode.startswith("I"):  # 16 bits, which PIL would clip at 255 instead of scaling
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() >= 2**16:
-            raise ValueError("its values do not fit into 16 bits")
-        picture = Image.fromarray((values >> 8).astype(np.uint8))
-    elif picture.mode == "F":
-        raise ValueError("it holds floating-point numbers, whose range is not known")
-    return picture.convert("RGB")
-
-
-def _make_decoding_error(path: str, error: Exception) -> DataError:
-    return DataError(f"the picture {path} cannot be read ({error}): replace or remove it.")
-
-
-def _choose_image_size(samples: list[tuple[str, int]]) -> tuple[int, int]:
+def _read_headers(samples: Samples) -> dict[str, PictureHeader]:
+    """Read the headers of a sample of the pictures."""
     picked = random.Random(0).sample(samples, min(_MEASURED_PICTURES, len(samples)))
-    sizes = []
-    for path, _ in picked:
-        try:
-            with Image.open(path) as picture:
-                sizes.append((picture.height, picture.width))
-        except _DECODING_ERRORS as error:
-            raise _make_decoding_error(path, error) from None
+    return {path: read_header(path) for path, _ in show_progress(picked, "measuring pictures", leave=False)}
+
+
+def _choose_image_size(headers: list[PictureHeader], given: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
+    """Return height and width of the images, and the sentence that gives the reason."""
+    sizes = [header.size for header in headers]
+    if given:
+        return given, f"the images have {given[0]}x{given[1]} pixels, as --image-size says"
     if len(set(sizes)) == 1:
-        return sizes[0]
-    side = min(_MAX_SIDE, round(statistics.median(min(size) for size in sizes)))
-    return side, side
+        height, width = sizes[0]
+        hint = "; a smaller --image-size takes less time and memory" if min(sizes[0]) > _MAX_SIDE else ""
+        return sizes[0], f"the images have {height}x{width} pixels, as all pictures do{hint}"
+    median = round(statistics.median(min(size) for size in sizes))
+    side = min(_MAX_SIDE, median)
+    limit = "" if side == median else f", limited to {side}"
+    reason = f"the median of the pictures' shorter sides, {median}{limit}; --image-size sets another size"
+    return (side, side), f"the images have {side}x{side} pixels: {reason}"
 
 
-def _cover_and_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale an image [C, H, W], keeping its proportions, until it covers ``size``, and crop it at the centre."""
-    scale = max(size[0] / image.shape[-2], size[1] / image.shape[-1])
-    covering = [max(size[i], round(scale * image.shape[i - 2])) for i in (0, 1)]
-    resized = F.resize(image, covering, antialias=True)
-    cropped: Tensor = F.center_crop(resized, list(size))
-    return cropped
+def _choose_scale(headers: dict[str, PictureHeader]) -> tuple[ValueScale, list[str]]:
+    """Return the scale of pictures of more than 8 bits, and a sentence if there are any.
+
+    Raises:
+        DataError: The scale of the pictures is so small that their upper 8 bits, which can be read, tell little.
+    """
+    deep = [path for path, header in headers.items() if header.is_deep][:_MEASURED_VALUES]
+    cut = [path for path, header in headers.items() if header.is_cut][:_MEASURED_VALUES]
+    if cut and max(int(read_values(path).max()) for path in cut) < _DARK:
+        raise DataError(
+            f"{cut[0]} and others are colour TIFFs that use the lower ones of 16 bits, and only the upper 8 are read: "
+            "convert them to PNG, or to 8 bits."
+        )
+    if not deep:
+        return ValueScale(), []
+    values = show_progress(map(read_values, deep), "measuring pictures", len(deep), leave=False)
+    scale = measure_scale(values)
+    return scale, [f"pictures of more than 8 bits are scaled by the data: {scale}"]

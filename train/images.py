@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
 
-from zcpt.errors import DataError
+from train.pictures import ValueScale, convert_to_rgb, cover_and_crop
+from zcpt.errors import ConfigError, DataError
+from zcpt.items import count_items, describe_value, read_item, read_label
+from zcpt.progress import show_progress
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, for values in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Settings of how a data set is read; None leaves a setting to the data.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    image_size: tuple[int, int] | None = None
+    """Height and width to which images are brought."""
+    validation_split: float | None = None
+    """Share of the pictures of each class that become the test part, for a folder that has none."""
+    split_seed: int | None = None
+    """Seed of that split."""
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ConfigError(f"--image-size must be at least 1 pixel, not {self.image_size}.")
+        if self.validation_split is not None and not 0 <= self.validation_split <= 1:
+            raise ConfigError(f"--validation-split {self.validation_split} must be from 0 to 1.")
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> ImageOptions:
+        """Read the settings from the description of the data in a run folder; ConfigError if one is of a wrong kind."""
+        size, share, seed = (document.get(field.name) for field in fields(cls))
+        is_size = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int for side in size)
+        if (
+            not (size is None or is_size)
+            or not (share is None or type(share) in (int, float))
+            or not (seed is None or type(seed) is int)
+        ):
+            raise ConfigError(f"the run folder's description of its images is damaged: {dict(document)}.")
+        return cls(None if size is None else (size[0], size[1]), share, seed)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the settings that are given, for a run folder."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+
+
+DEFAULT_OPTIONS = ImageOptions()
 
 
 class ImageSet(Protocol):
@@ -43,40 +92,67 @@ class RegisteredImages(Dataset[tuple[Tensor, int]]):
     """Images of a registered data set, checked and converted to uint8 tensors [C, H, W] on access.
 
     Args:
-        images: Map-style data set of (PIL picture or uint8 tensor [C, H, W], label).
+        images: Map-style data set of (image, label), where images are PIL pictures, tensors [C, H, W], or arrays
+            [H, W] or [H, W, C]; those that are not uint8 are scaled.
         name: Name of the data set, for errors.
         classes: Number of classes.
+        get_scale: Function that returns the scale of images that are not uint8.
 
     Raises:
         DataError: ``images`` is no map-style data set; or, on access, an item is of another kind.
     """
 
-    def __init__(self, images: Any, name: str, classes: int) -> None:
+    def __init__(self, images: Any, name: str, classes: int, get_scale: Callable[[], ValueScale]) -> None:
+        self.name = f"data set '{name}'"
         if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-            raise DataError(f"data set '{name}' must load a data set with a length and items, not {images!r}.")
+            raise DataError(f"{self.name} must load a data set with a length and items, not {images!r}.")
         self.images = images
-        self.name = name
         self.classes = classes
+        self.get_scale = get_scale
+        self._length = count_items(images, self.name)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self._length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.images[index]
-        if isinstance(image, Image.Image):
-            image = F.pil_to_tensor(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-        if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3:
-            kind = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        image, label = read_item(self.images, index, self.name)
+        number = read_label(label, index, self.classes, self.name)
+        if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and image.numel():
+            return image, number
+        values = self._read_values(image, index)
+        if values.dtype != np.uint8:
+            values = self.get_scale().to_uint8(values)
+        return torch.from_numpy(values.transpose(2, 0, 1).copy()), number
+
+    def read_deep_values(self, count: int = 100) -> Iterator[NDArray[np.generic]]:
+        """Yield the values of those images, of some evenly spaced in the set, that are not uint8."""
+        for index in range(0, len(self), max(1, len(self) // count)):
+            values = self._read_values(read_item(self.images, index, self.name)[0], index)
+            if values.dtype != np.uint8:
+                yield values
+
+    def _read_values(self, image: Any, index: int) -> NDArray[Any]:
+        """Return the values [H, W, C] of an image."""
+        values = image
+        try:
+            if isinstance(image, Image.Image):
+                is_plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+                values = np.asarray(image if is_plain or image.mode[0] in "IF" else convert_to_rgb(image))
+            elif isinstance(image, Tensor):
+                wide = image.detach().cpu()
+                values = (wide.float() if wide.dtype == torch.bfloat16 else wide).numpy()
+                values = values.transpose(1, 2, 0) if values.ndim == 3 else None
+        except Exception as error:  # of a picture that is decoded only now, or a tensor without values
+            raise DataError(f"image {index} of {self.name} cannot be read: {type(error).__name__}: {error}.") from error
+        if not isinstance(values, np.ndarray) or values.ndim not in (2, 3) or values.dtype.kind not in "uif":
             raise DataError(
-                f"image {index} of data set '{self.name}' is a {kind}: it must be a PIL picture or a uint8 tensor "
-                "[C, H, W]. Leave out transforms: zcpt normalises and augments."
+                f"image {index} of {self.name} is {describe_value(image)}: it must be a PIL picture, a tensor "
+                "[C, H, W] or an array [H, W, C]. Leave out transforms: zcpt normalises and augments."
             )
-        if not 0 <= int(label) < self.classes:
-            raise DataError(
-                f"image {index} of data set '{self.name}' has label {label}, and there are {self.classes} classes: "
-                "labels count from 0."
-            )
-        return image, int(label)
+        values = values[..., None] if values.ndim == 2 else values
+        if min(values.shape) < 1 or not np.isfinite(values).all():
+            raise DataError(f"image {index} of {self.name} has no pixels, or values that are not finite numbers.")
+        return values
 
 
 class TransformedImages(Dataset[tuple[Tensor, int]]):
@@ -94,10 +170,47 @@ class TransformedImages(Dataset[tuple[Tensor, int]]):
         return self.transform(image), label
 
 
-def compute_statistics(images: ImageSet, max_images: int = 10_000) -> Statistics:
-    """Compute mean and standard deviation of each channel from at most ``max_images``, evenly spaced in the set."""
-    step = -(-len(images) // max_images)
-    sample = torch.stack([images[i][0] for i in range(0, len(images), step)]).double() / 255
-    std, mean = torch.std_mean(sample, dim=(0, 2, 3), correction=0)
+class ResizedImages(Dataset[tuple[Tensor, int]]):
+    """Image set whose images are brought to one size on access: scaled to cover it, and cropped at the centre."""
+
+    def __init__(self, images: ImageSet, size: tuple[int, int]) -> None:
+        self.images = images
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.images[index]
+        return cover_and_crop(image, self.size), label
+
+
+def compute_statistics(images: ImageSet, name: str, max_images: int = 10_000) -> Statistics:
+    """Compute mean and standard deviation of each channel from at most ``max_images``, evenly spaced in the set.
+
+    Raises:
+        DataError: The set is empty, its images differ in size, or all of them have one and the same colour.
+    """
+    if len(images) == 0:
+        raise DataError(f"{name} has no training images.")
+    shape = images[0][0].shape
+    # Sums of whole numbers are exact, whatever their order, and need the memory of one image.
+    pixels, total, squares = 0, torch.zeros(shape[0], dtype=torch.int64), torch.zeros(shape[0], dtype=torch.int64)
+    for index in show_progress(range(0, len(images), -(-len(images) // max_images)), "measuring images", leave=False):
+        image = images[index][0]
+        if image.shape != shape:
+            raise DataError(
+                f"the images of {name} must have one size, and image {index} has {list(image.shape)} where image 0 has "
+                f"{list(shape)}: give --image-size HxW."
+            )
+        values = image.flatten(1).long()
+        pixels += values.shape[1]
+        total += values.sum(1)
+        squares += values.square().sum(1)
+    sums = list(zip(total.tolist(), squares.tolist(), strict=True))
+    mean = tuple(s / (255 * pixels) for s, _ in sums)
+    std = tuple(math.sqrt(pixels * q - s * s) / (255 * pixels) for s, q in sums)
+    if not any(std):
+        raise DataError(f"all training images of {name} have one and the same colour: there is nothing to learn.")
     # A channel that is constant would otherwise be divided by 0.
-    return tuple(mean.tolist()), tuple(std.clamp_min(1e-3).tolist())
+    return mean, tuple(max(value, 1e-3) for value in std)

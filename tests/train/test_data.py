@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import datasets
-from torchvision.datasets import ImageFolder
 
 from train.data import (
     _TORCHVISION,
@@ -25,6 +25,7 @@ from train.data import (
     register_dataset,
 )
 from train.images import ImageSet
+from train.layout import Part, read_part
 from zcpt import DataError
 
 
@@ -148,11 +149,11 @@ def test_each_part_of_a_registered_data_set_is_loaded_once_and_on_access(monkeyp
 
     def load(train: bool) -> Any:
         calls.append(train)
-        return [(torch.zeros(1, 8, 8, dtype=torch.uint8), 0)] * 3
+        return [(torch.arange(64, dtype=torch.uint8).view(1, 8, 8), 0)] * 3
 
     monkeypatch.setattr(DATASETS, "_parts", dict(DATASETS._parts))
-    register_dataset("black")(lambda data_dir, download: ImageData(("a", "b"), load))
-    data = load_data("black")
+    register_dataset("ramp")(lambda data_dir, download: ImageData(("a", "b"), load))
+    data = load_data("ramp")
     assert not calls
     use_everything(data)
     assert calls == [True, False]
@@ -162,20 +163,20 @@ def test_a_folder_is_listed_and_measured_once(tmp_path: Path, monkeypatch: pytes
     for part, label in product(("train", "test"), "ab"):
         (tmp_path / part / label).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / part / label / "0.png")
-    listed: list[str] = []
+    listed: list[Path] = []
     opened: list[str] = []
     open_image = Image.open
 
-    def list_images(root: str) -> ImageFolder:
-        listed.append(root)
-        return ImageFolder(root)
+    def list_images(folder: Path, other_parts: Sequence[str] = ()) -> Part:
+        listed.append(folder)
+        return read_part(folder, other_parts)
 
-    def count_and_open(path: str) -> Any:
+    def count_and_open(path: str, formats: list[str]) -> Any:
         opened.append(path)
-        return open_image(path)
+        return open_image(path, formats=formats)
 
-    monkeypatch.setattr("train.folder.ImageFolder", list_images)
-    monkeypatch.setattr("train.folder.Image.open", count_and_open)
+    monkeypatch.setattr("train.layout.read_part", list_images)
+    monkeypatch.setattr("train.pictures.Image.open", count_and_open)
     data = load_data(f"folder:{tmp_path}")
     assert (len(data.train), len(data.test)) == (2, 2)
     assert len(listed) == 2

@@ -1,0 +1,231 @@
+"""Reading one picture file: any common format, depth and orientation, brought to 8-bit RGB."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.transforms.v2 import functional as F
+
+from zcpt.errors import DataError
+
+# Named, because Pillow would try all of its formats: some start other programs (Ghostscript for PostScript), and the
+# contents of a file decide, not its name.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")
+PICTURE_SUFFIXES = tuple(
+    f".{ending}"
+    for ending in [
+        "avif",
+        "bmp",
+        "gif",
+        "jfif",
+        "jp2",
+        "jpe",
+        "jpeg",
+        "jpg",
+        "pbm",
+        "pgm",
+        "png",
+        "pnm",
+        "ppm",
+        "tif",
+        "tiff",
+        "webp",
+    ]
+)
+"""Endings of the names of pictures, in small letters."""
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture with this value of the EXIF tag Orientation is turned upright."""
+_DAMAGED_EXIF = (SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, struct.error)
+_MAX_ASPECT = 16
+"""Longer pictures are cropped before they are scaled, which would else take memory without bound."""
+
+
+@dataclass(frozen=True)
+class ValueScale:
+    """Values of pictures of more than 8 bits that become 0 and 255.
+
+    The scale is that of the data, not of the file format: cameras and scanners of 10 or 12 bits write files of 16.
+    """
+
+    integers: tuple[int, int] = (0, 2**16 - 1)
+    floats: tuple[float, float] = (0.0, 1.0)
+
+    def __str__(self) -> str:
+        low, high = self.floats
+        return f"integers {self.integers[0]} to {self.integers[1]} and floats {low:g} to {high:g} become 0 to 255"
+
+    def to_uint8(self, values: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Bring values to 0 ... 255; those outside the scale are clipped."""
+        if np.issubdtype(values.dtype, np.floating):
+            low, high = self.floats
+            brought = np.round((values.astype(np.float64) - low) * (255 / (high - low)))
+            return brought.clip(0, 255).astype(np.uint8)
+        start, end = self.integers
+        scaled = (values.astype(np.int64) - start) * 256 // (end - start + 1)
+        return scaled.clip(0, 255).astype(np.uint8)
+
+
+def measure_scale(pictures: Iterable[NDArray[np.generic]]) -> ValueScale:
+    """Measure the scale of a sample of pictures: integers by their bits; floats to 1, to 255, or by their range."""
+    scale, ranges = ValueScale(), {False: [np.inf, -np.inf], True: [np.inf, -np.inf]}
+    for values in pictures:
+        seen = ranges[bool(np.issubdtype(values.dtype, np.floating))]
+        seen[:] = min(seen[0], float(values.min())), max(seen[1], float(values.max()))
+    low, high = ranges[False]
+    if low <= high:
+        bits = max(8, int(high).bit_length())
+        scale = replace(scale, integers=(0, 2**bits - 1) if low >= 0 else (int(low), max(int(high), int(low) + 255)))
+    low, high = ranges[True]
+    if low <= high and (low < 0 or high > 1):
+        within_bytes = low >= 0 and high <= 255
+        scale = replace(scale, floats=(0.0, 255.0) if within_bytes else (low, high if high > low else low + 1))
+    return scale
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture's file says about it."""
+
+    size: tuple[int, int]
+    """Height and width, upright."""
+    is_deep: bool
+    """Its values have more than 8 bits and can be read as such."""
+    is_cut: bool
+    """Its values have 16 bits, of which Pillow reads the upper 8."""
+
+
+def read_header(path: str) -> PictureHeader:
+    """Read the header of a picture; DataError if it is damaged."""
+    with _open_picture(path) as picture:
+        height, width = picture.height, picture.width
+        # Pillow itself turns TIFFs, and gives their size upright.
+        if picture.format != "TIFF" and _read_orientation(picture) >= 5:
+            height, width = width, height
+        is_cut = picture.format == "TIFF" and _has_16_bits(picture)
+        return PictureHeader((height, width), _is_deep(picture), is_cut and not _is_deep(picture))
+
+
+def read_values(path: str) -> NDArray[np.generic]:
+    """Read the values [H, W] or [H, W, C] of a picture as they are stored; DataError if it is damaged."""
+    with _open_picture(path) as picture:
+        return _decode_values(picture, path)
+
+
+def decode_picture(path: str, size: tuple[int, int], scale: ValueScale) -> Tensor:
+    """Decode a picture to an image [3, H, W], uint8.
+
+    A picture of another size is scaled to cover the size and cropped at the centre. Transparent pictures are laid on
+    white.
+
+    Args:
+        path: File of the picture.
+        size: Height and width of the image.
+        scale: Scale of pictures of more than 8 bits.
+
+    Raises:
+        DataError: The picture cannot be decoded.
+    """
+    with _open_picture(path) as picture:
+        orientation = 1 if picture.format == "TIFF" else _read_orientation(picture)
+        if _is_deep(picture):
+            picture = Image.fromarray(scale.to_uint8(_decode_values(picture, path)))
+        picture = convert_to_rgb(picture)
+        if orientation in _TRANSPOSITIONS:
+            picture = picture.transpose(_TRANSPOSITIONS[orientation])
+        return cover_and_crop(F.pil_to_tensor(picture), size)
+
+
+@contextmanager
+def _open_picture(path: str) -> Iterator[Image.Image]:
+    """Open a picture, and name it in whatever its decoder raises."""
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]  # an older Pillow lacks some
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures and damaged metadata, without the name of the file
+            with Image.open(path, formats=formats) as picture:
+                yield picture
+    except UnidentifiedImageError as error:
+        known = ", ".join(name for name in formats)
+        raise _make_decoding_error(path, f"it is none of {known}, or damaged") from error
+    except Exception as error:  # decoders raise errors of any kind
+        raise _make_decoding_error(path, str(error) or type(error).__name__) from error
+
+
+def _make_decoding_error(path: str, reason: str) -> DataError:
+    first_line = (reason.splitlines() or [""])[0].rstrip(".")
+    return DataError(f"the picture {path} cannot be read ({first_line}): replace or remove it.")
+
+
+def _read_orientation(picture: Image.Image) -> int:
+    """Return the EXIF tag Orientation, 1 if it is missing."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED_EXIF:
+        return 1  # the pixels can be read all the same, and viewers show such a picture as it is stored
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Return whether a picture's values have more than 8 bits and can be read as such."""
+    if picture.mode.startswith(("I", "F")):
+        return True
+    # Pillow reads the upper bytes of colour pictures alone.
+    return picture.format == "PNG" and _has_16_bits(picture)
+
+
+def _has_16_bits(picture: Image.Image) -> bool:
+    """Return whether the file of a picture that is not decoded yet has 16 bits for each value."""
+    return any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+
+
+def _decode_values(picture: Image.Image, path: str) -> NDArray[np.generic]:
+    if picture.format == "PNG" and _is_deep(picture) and not picture.mode.startswith("I"):
+        decoded = decode_image(read_file(path), ImageReadMode.UNCHANGED)
+        return np.asarray(decoded.permute(1, 2, 0))
+    values: NDArray[np.generic] = np.asarray(picture)
+    if not np.isfinite(values).all():
+        raise ValueError("it has values that are not finite numbers")
+    return values
+
+
+def convert_to_rgb(picture: Image.Image) -> Image.Image:
+    """Convert a picture of at most 8 bits to RGB, on white where it is transparent."""
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        if layer.getchannel("A").getextrema()[0] != 255:
+            ground = Image.new("RGBA", layer.size, "white")
+            ground.alpha_composite(layer)
+            return ground.convert("RGB")
+    return picture.convert("RGB")
+
+
+def cover_and_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale an image [C, H, W], keeping its proportions, until it covers ``size``, and crop it at the centre."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    aspect = _MAX_ASPECT * -(-max(size) // min(size))
+    longest = [side * aspect for side in image.shape[-2:]]
+    image = F.center_crop(image, [min(image.shape[-2], longest[1]), min(image.shape[-1], longest[0])])
+    scale = max(size[0] / image.shape[-2], size[1] / image.shape[-1])
+    covering = [max(size[i], round(scale * image.shape[i - 2])) for i in (0, 1)]
+    resized = F.resize(image, covering, antialias=True)
+    cropped: Tensor = F.center_crop(resized, list(size))
+    return cropped
