@@ -47,10 +47,11 @@ def describe_data(data: ImageData) -> dict[str, Any]:
     """Return the entry ``data`` of ``args.yaml``."""
     return {
         "name": data.name,
-        "directory": str(data.directory) if data.directory else None,
+        "directory": str(data.directory.absolute()) if data.directory else None,
         "train_images": len(data.train),
         "test_images": len(data.test),
         "statistics": [list(values) for values in data.statistics],
+        **data.options.to_document(),
     }
 
 

@@ -95,11 +95,11 @@ class ImageData:
         return channels, height, width
 
     def in_memory(self) -> ImageData:
-        """Return the same data with pictures of a folder decoded at once, as training needs them in every epoch."""
+        """Return the same data with all pictures decoded or resized now, as training needs them in every epoch."""
 
         def load(train: bool) -> ImageSet:
             images = self._get_part(train)
-            return images.decode_all() if isinstance(images, FolderImages) else images
+            return images.decode_all() if isinstance(images, FolderImages | ResizedImages) else images
 
         return replace(self, load=load)
 
@@ -169,7 +169,7 @@ def load_data(
         folder = PictureFolder(Path(name.removeprefix("folder:")), options)
         data = ImageData(folder.classes, folder.load_images, name, options=folder.options, notes=folder.notes)
     else:
-        if (options.validation_split, options.split_seed) != (None, None):
+        if (options.validation_split, options.split_seed) != (None, None) and not options.is_optional:
             raise ConfigError(
                 f"{name} has a test part of its own: leave out --validation-split and --split-seed, which are for "
                 "folders of pictures."

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from train.images import DEFAULT_OPTIONS, ImageOptions, ImageSet, InMemoryImages
+from train.images import DEFAULT_OPTIONS, MAX_MEMORY, ImageOptions, ImageSet, InMemoryImages
 from train.layout import Samples, read_layout
 from train.pictures import PictureHeader, ValueScale, decode_picture, measure_scale, read_header, read_values
 from zcpt.errors import DataError
 from zcpt.progress import show_progress
 
-_MAX_MEMORY = 2 * 2**30
-"""Bytes of decoded pictures that are kept in memory."""
 _MEASURED_PICTURES = 2000
 """Pictures whose header is read to choose the common size."""
 _MEASURED_VALUES = 500
@@ -44,14 +42,14 @@ class PictureFolder:
     """
 
     def __init__(self, root: Path, options: ImageOptions = DEFAULT_OPTIONS) -> None:
-        layout = read_layout(root, options.validation_split, options.split_seed)
+        layout = read_layout(root, options)
         self.classes = layout.classes
         self._samples = {True: layout.train, False: layout.test}
         headers = _read_headers(layout.train or layout.test)
         self.image_size, reason = _choose_image_size(list(headers.values()), options.image_size)
         self.scale, about_scale = _choose_scale(headers)
         share, seed = (layout.split.share, layout.split.seed) if layout.split else (None, None)
-        self.options = ImageOptions(self.image_size, share, seed)
+        self.options = ImageOptions(options.image_size, share, seed)
         self.notes = (*layout.notes, reason, *about_scale)
         """Sentences that say what was found, and how it is used."""
 
@@ -76,7 +74,7 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         self.samples = samples
         self.size = size
         self.scale = scale or ValueScale()
-        self.fits_in_memory = len(samples) * 3 * size[0] * size[1] <= _MAX_MEMORY
+        self.fits_in_memory = len(samples) * 3 * size[0] * size[1] <= MAX_MEMORY
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,12 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, for values in [0, 1]."""
 
 
+MAX_MEMORY = 2 * 2**30
+"""Bytes of decoded images that are kept in memory."""
+MAX_SIDE = 8192
+"""Largest height and width of images, in pixels; a mini-batch of larger ones would take all memory."""
+
+
 @dataclass(frozen=True)
 class ImageOptions:
     """Settings of how a data set is read; None leaves a setting to the data.
@@ -37,17 +43,19 @@ class ImageOptions:
     """Share of the pictures of each class that become the test part, for a folder that has none."""
     split_seed: int | None = None
     """Seed of that split."""
+    is_optional: bool = False
+    """The split is used where there is no test part, and has no effect elsewhere; else it is refused there."""
 
     def __post_init__(self) -> None:
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise ConfigError(f"--image-size must be at least 1 pixel, not {self.image_size}.")
+        if self.image_size is not None and not 1 <= min(self.image_size) <= max(self.image_size) <= MAX_SIDE:
+            raise ConfigError(f"--image-size must be from 1 to {MAX_SIDE} pixels, not {self.image_size}.")
         if self.validation_split is not None and not 0 <= self.validation_split <= 1:
             raise ConfigError(f"--validation-split {self.validation_split} must be from 0 to 1.")
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> ImageOptions:
         """Read the settings from the description of the data in a run folder; ConfigError if one is of a wrong kind."""
-        size, share, seed = (document.get(field.name) for field in fields(cls))
+        size, share, seed = (document.get(name) for name in IMAGE_OPTIONS)
         is_size = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int for side in size)
         if (
             not (size is None or is_size)
@@ -59,11 +67,13 @@ class ImageOptions:
 
     def to_document(self) -> dict[str, Any]:
         """Return the settings that are given, for a run folder."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: getattr(self, name) for name in IMAGE_OPTIONS}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
 
 
 DEFAULT_OPTIONS = ImageOptions()
+IMAGE_OPTIONS = ("image_size", "validation_split", "split_seed")
+"""Settings of ``ImageOptions`` that are flags, and that run folders keep."""
 
 
 class ImageSet(Protocol):
@@ -183,6 +193,14 @@ class ResizedImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = self.images[index]
         return cover_and_crop(image, self.size), label
+
+    def decode_all(self) -> ImageSet:
+        """Resize all images now if they fit into memory, as training needs them in every epoch."""
+        channels = len(self[0][0]) if len(self) else 0
+        if not channels or len(self) * channels * self.size[0] * self.size[1] > MAX_MEMORY:
+            return self
+        images, labels = zip(*(self[i] for i in range(len(self))), strict=True)
+        return InMemoryImages(torch.stack(images), torch.tensor(labels))
 
 
 def compute_statistics(images: ImageSet, name: str, max_images: int = 10_000) -> Statistics:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from train.images import ImageOptions
 from train.pictures import PICTURE_SUFFIXES
 from zcpt.errors import ConfigError, DataError
 from zcpt.options import pluralize
@@ -67,14 +68,12 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def read_layout(root: Path, validation_split: float | None, split_seed: int | None) -> Layout:
+def read_layout(root: Path, options: ImageOptions) -> Layout:
     """Find the pictures below a folder: in PATH/train/CLASS and PATH/test/CLASS or PATH/val/CLASS, or in PATH/CLASS.
 
     Args:
         root: The folder.
-        validation_split: Share of the pictures of each class that become the test part where there is none; None is a
-            fifth.
-        split_seed: Seed of that split; None is 0.
+        options: How a folder without test part is split: by default a fifth of each class is its test part.
 
     Raises:
         DataError: The folder is missing or cannot be read, has fewer than two classes, or its parts differ in them.
@@ -84,12 +83,12 @@ def read_layout(root: Path, validation_split: float | None, split_seed: int | No
     classes = _check_classes(train)
     notes = [_describe_part(train)]
     test = _find_test_part(test_folders, train, notes)
-    if test and (validation_split, split_seed) != (None, None):
+    if test and (options.validation_split, options.split_seed) != (None, None) and not options.is_optional:
         raise ConfigError(f"{test.folder} is the test part: leave out --validation-split and --split-seed.")
     if test:
         notes.append(_describe_part(test))
         return Layout(tuple(classes), _label(train, classes), _label(test, classes), None, tuple(notes))
-    split = Split(0.2 if validation_split is None else validation_split, split_seed or 0)
+    split = Split(0.2 if options.validation_split is None else options.validation_split, options.split_seed or 0)
     parts = _split_part(train, split)
     train_samples, test_samples = (_label(part, classes) for part in parts)
     notes.append(

@@ -25,6 +25,7 @@ from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
 from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError, describe_unknown_name
+from zcpt.options import pluralize
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig, SearchSpace
 
@@ -58,9 +59,9 @@ class Trainer:
         self.data = data.in_memory()
         self.config = config
         self.device = device
-        channels, height, width = self.data.image_shape
         if len(self.data.train) < 2:
-            raise DataError(f"{data.name} has {len(self.data.train)} training image: at least 2 are needed.")
+            raise DataError(f"{data.name} has {pluralize(len(self.data.train), 'training image')}: 2 are needed.")
+        channels, height, width = self.data.image_shape
         self.network_config = NetworkConfig(
             config.channels, config.layers, len(data.classes), channels, (height, width)
         )

@@ -33,9 +33,13 @@ class TrainConfig:
     label_smoothing: float = option(0.0, "label smoothing of the loss")
     auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no auxiliary head")
     drop_path: float = option(0.2, "drop-path probability after the last epoch; it rises linearly from 0")
-    crop_padding: int = option(4, "pixels of padding before random crops; 0 does not crop")
+    crop_padding: int = option(
+        4, "pixels of padding before random crops; 0 does not crop", shown="an eighth of the images' shorter side"
+    )
     flip: bool = option(True, "flip images horizontally at random")
-    cutout: int = option(16, "side of the square of Cutout in pixels; 0 turns Cutout off")
+    cutout: int = option(
+        16, "side of the square of Cutout in pixels; 0 turns Cutout off", shown="half the images' shorter side"
+    )
     seed: int = option(0, "seed of initial weights, order and augmentation")
     workers: int = option(
         0,
@@ -70,6 +74,8 @@ class Recipe:
     """One line for ``zcpt list``."""
     values: dict[str, Any]
     """Values that differ from the defaults."""
+    image_side: int = 32
+    """Side of the images, in pixels, for which crop_padding and cutout are stated; they grow with the images."""
 
 
 RECIPES = {
@@ -84,17 +90,25 @@ RECIPES = {
             "drop_path": 0.05,
             "channels_last": True,
         },
+        image_side=8,
     ),
 }
 
 
-def make_train_config(space: SearchSpace, recipe: str, dataset: str = "cifar10", **options: Any) -> TrainConfig:
+def make_train_config(
+    space: SearchSpace,
+    recipe: str,
+    dataset: str = "cifar10",
+    image_size: tuple[int, int] | None = None,
+    **options: Any,
+) -> TrainConfig:
     """Make the settings of a training.
 
     Args:
         space: Space that gives the default width and depth.
         recipe: One of ``RECIPES``.
         dataset: Data set, which width and depth depend on.
+        image_size: Height and width of the images, which crops and Cutout depend on; None is that of the recipe.
         options: Fields of ``TrainConfig`` that take precedence over recipe and space.
 
     Raises:
@@ -103,12 +117,34 @@ def make_train_config(space: SearchSpace, recipe: str, dataset: str = "cifar10",
     if recipe not in RECIPES:
         raise ConfigError(describe_unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
     size = _choose_width_depth(space, recipe, dataset)
-    values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values, **options}
+    values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values}
+    values |= {**_scale_augmentation(RECIPES[recipe], image_size), **options}
     names = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in names:
             raise ConfigError(describe_unknown_name("option of train", name, names))
     return TrainConfig(recipe=recipe, **values)
+
+
+def _scale_augmentation(recipe: Recipe, image_size: tuple[int, int] | None) -> dict[str, int]:
+    """Return the recipe's pixels of crops and Cutout for images of this size."""
+    if image_size is None:
+        return {}
+    stated = {f.name: recipe.values.get(f.name, f.default) for f in fields(TrainConfig)}
+    scale = min(image_size) / recipe.image_side  # the search's crops are scaled and rounded in the same way
+    most = min(image_size) - 1
+    return {name: min(max(1, round(scale * stated[name])), most) for name in ("crop_padding", "cutout")}
+
+
+def check_augmentation(config: TrainConfig, image_size: tuple[int, int]) -> None:
+    """Raise ConfigError if crops or Cutout can leave nothing of an image of this height and width."""
+    side = min(image_size)
+    for name in ("crop_padding", "cutout"):
+        if getattr(config, name) >= side:
+            raise ConfigError(
+                f"{format_flag(name)} {getattr(config, name)} can leave nothing of an image of {image_size[0]}x"
+                f"{image_size[1]} pixels: give less than {side}, or 0 to turn it off."
+            )
 
 
 def _choose_width_depth(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:

@@ -8,6 +8,7 @@ import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from train.arguments import ARGUMENTS, describe_data, extend_arguments, format_arguments, read_arguments
@@ -15,10 +16,10 @@ from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, has_network_of
 from train.data import ImageData
 from train.loop import EpochMetrics, Trainer
 from train.monitor import TrainingMonitor
-from train.recipe import TrainConfig
+from train.recipe import TrainConfig, check_augmentation
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
-from zcpt.errors import ConfigError
+from zcpt.errors import ConfigError, DataError
 from zcpt.files import to_json_text, write_atomically
 from zcpt.folders import create_folder, lock_folder
 from zcpt.options import pluralize
@@ -58,6 +59,10 @@ def train_architecture(
             checkpoint of the last finished epoch.
     """
     trainer = Trainer(space, architecture, data, config, resolve_device(device))
+    if not len(trainer.data.test):
+        raise DataError(f"{data.name} has no test images: at least 1 is needed.")
+    if not resume:
+        check_augmentation(config, trainer.network_config.image_size)
     with lock_folder(run_dir) if resume else create_folder(run_dir, _make_first_files(trainer)):
         if resume:
             _load_run_folder(run_dir, trainer)
@@ -128,7 +133,8 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
     before, now = read_arguments(run_dir)["data"], describe_data(trainer.data)
     for key in ("name", "train_images", "test_images", "statistics"):  # the directory may have been moved
         is_moved = key == "name" and all(str(data[key]).startswith("folder:") for data in (before, now))
-        if before[key] != now[key] and not is_moved:
+        is_rounded = key == "statistics" and _is_rounded_alike(before[key], now[key])
+        if before[key] != now[key] and not is_moved and not is_rounded:
             raise ConfigError(
                 f"{run_dir} was trained on other data: its {key} is {before[key]}, and the data now have {now[key]}."
             )
@@ -140,6 +146,12 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
             f"{run_dir / CHECKPOINT} is missing, so the training cannot be resumed: train anew with another --out."
         )
     extend_arguments(run_dir, trainer.config)
+
+
+def _is_rounded_alike(before: object, now: list[list[float]]) -> bool:
+    """Return whether statistics differ by rounding alone, which was another one in earlier versions."""
+    values = [list(map(float, numbers)) for numbers in before] if isinstance(before, list | tuple) else []
+    return np.shape(values) == np.shape(now) and np.allclose(values, now, rtol=1e-9, atol=0)
 
 
 def _write_summary(path: Path, history: list[EpochMetrics]) -> None:

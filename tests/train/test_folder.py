@@ -86,7 +86,7 @@ def test_pictures_are_decoded_on_access_and_kept_if_all_fit(folder: Path, monkey
     assert not decoded
     assert torch.equal(images[5][0], images[5][0])
     assert len(decoded) == 1
-    monkeypatch.setattr("train.folder._MAX_MEMORY", 8 * 3 * 120 - 1)
+    monkeypatch.setattr("train.folder.MAX_MEMORY", 8 * 3 * 120 - 1)
     large = load_data(f"folder:{folder}").train
     assert torch.equal(large[5][0], large[5][0])
     assert len(decoded) == 3
@@ -100,7 +100,7 @@ def test_in_memory_decodes_all_pictures_at_once_unless_they_are_too_many(
     assert isinstance(stored, InMemoryImages)
     assert [label for _, label in (stored[i] for i in range(8))] == [0] * 4 + [1] * 4
     assert all(torch.equal(stored[i][0], data.train[i][0]) for i in range(8))
-    monkeypatch.setattr("train.folder._MAX_MEMORY", 8 * 3 * 120 - 1)
+    monkeypatch.setattr("train.folder.MAX_MEMORY", 8 * 3 * 120 - 1)
     large = load_data(f"folder:{folder}").in_memory().train
     assert isinstance(large, FolderImages)
     assert large[5][1] == 1

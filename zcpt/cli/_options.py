@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from train.data import ImageData, load_data
+from train.data import ImageData, load_data, name_dataset
+from train.images import DEFAULT_OPTIONS, IMAGE_OPTIONS, MAX_SIDE, ImageOptions
 from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.errors import ConfigError, DataError
 from zcpt.options import format_flag, parse_number
@@ -127,10 +128,26 @@ def refuse_flags_of_resumed_run(args: argparse.Namespace, names: Iterable[str]) 
             raise ConfigError(f"--resume uses the settings of {args.resume}: leave out {format_flag(name)}.")
 
 
-def add_data_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the flags for the data set and the device."""
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Parse 224, or height and width as 160x224."""
+    height, separator, width = text.partition("x")
+    try:
+        size = int(height), int(width if separator else height)
+    except ValueError:
+        size = 0, 0
+    if not 1 <= min(size) <= max(size) <= MAX_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no image size: give pixels per side, such as 224 or 160x224, at most {MAX_SIDE}"
+        )
+    return size
+
+
+def add_data_arguments(command: argparse.ArgumentParser, image_flags: Sequence[str] = IMAGE_OPTIONS) -> None:
+    """Add the flags for the data set, its images, and the device."""
     parser = command.add_argument_group("images and device")
-    parser.add_argument("--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn or folder:PATH")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn, or the folder of your pictures"
+    )
     parser.add_argument(
         "--data-dir", type=Path, metavar="PATH", help="folder of torchvision's data sets (default: data)"
     )
@@ -140,6 +157,21 @@ def add_data_arguments(command: argparse.ArgumentParser) -> None:
         default=False,
         help="download a missing data set",
     )
+    helps: dict[str, tuple[Any, str, str]] = {
+        "image_size": (
+            parse_image_size,
+            "INT|HxW",
+            "pixels per side to which images are brought, or height and width as 160x224 (default: chosen from the "
+            "data, and said)",
+        ),
+        "validation_split": (
+            float, "FLOAT", "share of the pictures that are the test part, for a folder without one (default: 0.2)"
+        ),
+        "split_seed": (parse_integer, "INT", "seed of that split (default: 0)"),
+    }  # fmt: skip
+    for name in image_flags:
+        read, metavar, text = helps[name]
+        parser.add_argument(format_flag(name), type=read, metavar=metavar, help=text)
     parser.add_argument(
         "--device",
         help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available); with torchrun, cuda is another GPU for "
@@ -147,16 +179,38 @@ def add_data_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def reload_data(name: str, directory: str | None, args: argparse.Namespace) -> ImageData:
-    """Load the data set of a run folder again, or the one of ``--dataset`` and ``--data-dir``."""
-    if args.dataset and args.dataset != name:
-        return load_data(args.dataset, args.data_dir, args.download)
+def read_image_options(args: argparse.Namespace, stored: ImageOptions = DEFAULT_OPTIONS) -> ImageOptions:
+    """Return how images are read: as the flags say, else as a run folder says."""
+    given = {name: getattr(args, name, None) for name in IMAGE_OPTIONS}
+    return replace(stored, **{name: value for name, value in given.items() if value is not None})
+
+
+def load_given_data(args: argparse.Namespace) -> ImageData:
+    """Load the data set of the flags, by default the digits."""
+    return load_data(args.dataset or "digits", args.data_dir, args.download, read_image_options(args))
+
+
+def reload_data(about: Mapping[str, Any], args: argparse.Namespace) -> ImageData:
+    """Load the data set of a run folder again, or the one of ``--dataset`` and ``--data-dir``, in the same way."""
+    stored = ImageOptions.from_document(about)
+    options = read_image_options(args, stored)
+    if not is_same_data(args.dataset, about):
+        # Pictures that were moved are split as in the run; others may have a test part.
+        options = replace(options, is_optional=options == stored)
+        return load_data(args.dataset, args.data_dir, args.download, options)
+    name, directory = about["dataset" if "dataset" in about else "name"], about.get("directory")
     try:
-        return load_data(name, args.data_dir or (Path(directory) if directory else None), args.download)
+        return load_data(name, args.data_dir or (Path(directory) if directory else None), args.download, options)
     except DataError as error:
         raise DataError(
             f"{error} If the images of the run have moved, say where with --dataset or --data-dir."
         ) from None
+
+
+def is_same_data(given: str | None, about: Mapping[str, Any]) -> bool:
+    """Return whether ``--dataset`` is missing or names the data set of a run folder."""
+    known = about.get("dataset", about.get("name"))
+    return given is None or (isinstance(known, str) and name_dataset(given) == name_dataset(known))
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train.data import ImageData, build_scoring_batches, load_data
+from train.data import ImageData, build_scoring_batches
 from zcpt.baselines import get_operation_score, list_operation_scores
 from zcpt.batches import compute_fingerprint
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
     get_given_options,
+    load_given_data,
     parse_integer,
     pick_device,
     split_names,
@@ -81,7 +82,7 @@ def _add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _load_table_and_data(args: argparse.Namespace) -> tuple[TabularBenchmark, ImageData]:
     table = read_table(args.table, args.space)
-    return table, load_data(args.dataset or "digits", args.data_dir, args.download)
+    return table, load_given_data(args)
 
 
 def _write_report(folder: Path) -> None:
@@ -234,7 +235,7 @@ class SearchCommand:
         table = read_table(args.table, args.space)
         configure_search(table, 0, **options)  # reports a wrong option before the data are read
         variants = read_variants(args.variants, table) if args.variants else {}
-        data = load_data(args.dataset or "digits", args.data_dir, args.download)
+        data = load_given_data(args)
         data_set = choose_data_set(table, build_scoring_batches(data, 0), args.accuracy_on)
         options |= {
             "seeds": args.seeds,

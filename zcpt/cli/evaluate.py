@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
+from typing import Any
 
 from train.arguments import read_arguments
-from train.checkpoint import WEIGHTS, load_network
-from train.data import load_data
+from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.data import ImageData
 from train.evaluation import evaluate_network
 from train.loaders import build_test_loader
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training
-from zcpt.cli._options import add_data_arguments, parse_integer, pick_device, reload_data
+from zcpt.cli._options import (
+    add_data_arguments,
+    parse_integer,
+    pick_device,
+    reload_data,
+)
 from zcpt.devices import move_network
 from zcpt.errors import ConfigError, DataError
 from zcpt.files import read_run_file
 from zcpt.printing import print_lines
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="RUN", help="folder of a training, or of a search with one training"
     )
-    add_data_arguments(parser)
+    add_data_arguments(parser, ("validation_split", "split_seed"))
     parser.add_argument(
         "--batch-size", type=parse_integer, metavar="INT", default=256, help="images per mini-batch (default: 256)"
     )
@@ -42,18 +51,7 @@ def run(args: argparse.Namespace) -> None:
             f"{folder / WEIGHTS} holds another architecture than {path}: one of the two files was replaced."
         )
     device, arguments = pick_device(args.device), read_arguments(folder)
-    data_of_run = arguments["data"]
-    if args.dataset and args.dataset != data_of_run["name"]:
-        data = load_data(args.dataset, args.data_dir, args.download)
-    else:
-        data = reload_data(data_of_run["name"], data_of_run["directory"], args)
-    channels = len(data.test[0][0])
-    if data.classes != trained.classes or channels != trained.network_config.in_channels:
-        raise DataError(
-            f"the network was trained for {len(trained.classes)} classes of "
-            f"{trained.network_config.in_channels}-channel images, and "
-            f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
-        )
+    data = _load_data(args, arguments["data"], trained)
     channels_last = arguments["channels_last"]
     network = move_network(trained.network, device, channels_last)
     loader = build_test_loader(data.test, trained.statistics, args.batch_size, device, arguments["workers"])
@@ -62,3 +60,25 @@ def run(args: argparse.Namespace) -> None:
         f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})",
         f"architecture  {trained.space.format(trained.architecture)}",
     )
+
+
+def _load_data(args: argparse.Namespace, about: dict[str, Any], trained: TrainedNetwork) -> ImageData:
+    """Load the test images, at the size of the images that the network was trained on.
+
+    Raises:
+        DataError: They have other classes or channels, or there are none.
+    """
+    data = reload_data(about, args)
+    if not len(data.test):
+        raise DataError(f"{data.name} has no test images: give another --dataset.")
+    size, (channels, *found) = trained.network_config.image_size, data.test[0][0].shape
+    if data.classes != trained.classes or channels != trained.network_config.in_channels:
+        raise DataError(
+            f"the network was trained for {len(trained.classes)} classes of "
+            f"{trained.network_config.in_channels}-channel images, and "
+            f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
+        )
+    if tuple(found) != size:
+        _log.info(f"the images of {found[0]}x{found[1]} pixels are brought to the {size[0]}x{size[1]} of the training")
+        data = data.resize(size)
+    return data

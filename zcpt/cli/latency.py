@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from zcpt.cli._options import format_program, parse_integer, pick_device
+from zcpt.cli._options import format_program, parse_image_size, parse_integer, pick_device
 from zcpt.errors import ConfigError
 from zcpt.latency import measure_latency
 from zcpt.options import format_flag, pluralize
@@ -26,25 +26,13 @@ _NUMBERS = {
 _DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20}
 
 
-def _parse_image_size(text: str) -> tuple[int, int]:
-    """Parse 224, or height and width as 160x224."""
-    height, separator, width = text.partition("x")
-    try:
-        size = int(height), int(width if separator else height)
-    except ValueError:
-        size = 0, 0
-    if min(size) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no image size: give pixels per side, such as 224 or 160x224")
-    return size
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("--space", metavar="NAME", default="darts", help="search space (default: darts)")
     parser.add_argument("--device", help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available)")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="JSON file to write")
     help_size = "pixels per side of its images, or height and width as 160x224 (default: 32)"
-    parser.add_argument("--image-size", type=_parse_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
+    parser.add_argument("--image-size", type=parse_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
     for name, text in _NUMBERS.items():
         parser.add_argument(
             format_flag(name), type=parse_integer, metavar="INT", default=_DEFAULTS.get(name), help=text

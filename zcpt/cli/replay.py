@@ -16,7 +16,7 @@ from zcpt.search import read_run_config, replay
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a finished search")
-    add_data_arguments(parser)
+    add_data_arguments(parser, image_flags=())
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     data_of_run = document["data"]
     if "dataset" not in data_of_run:
         raise ConfigError(f"{args.folder} was started from Python: use zcpt.replay there.")
-    data = reload_data(data_of_run["dataset"], data_of_run.get("directory"), args)
+    data = reload_data(data_of_run, args)
     batches = build_scoring_batches(data, document["search"]["seed"])
     device = pick_device(args.device or document["device"])
     outcome = replay(args.folder, batches, device=device, callbacks=[Progress()])

@@ -10,11 +10,11 @@ import timm
 import torch
 from torch import nn
 
-from train.data import ImageData, build_scoring_batches, get_default_recipe, load_data
+from train.data import ImageData, build_scoring_batches, get_default_recipe
 from train.recipe import make_train_config
 from zcpt.batches import Batch
 from zcpt.cli._architecture import read_architecture
-from zcpt.cli._options import add_data_arguments, parse_integer, pick_device, split_names
+from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, pick_device, split_names
 from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 from zcpt.options import format_count, format_flag, pluralize
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f"{format_flag(name)} {value} is too small: it must be at least {least}.")
-    data = load_data(args.dataset or "digits", args.data_dir, args.download)
+    data = load_given_data(args)
     with use_seed(derive_seed(args.seed, "weights")):
         network, described = _build_network(args, data)
     device = pick_device(args.device)

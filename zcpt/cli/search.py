@@ -6,13 +6,15 @@ import argparse
 import logging
 from pathlib import Path
 
-from train.data import ImageData, build_scoring_batches, get_default_recipe, load_data
+from train.data import ImageData, build_scoring_batches, get_default_recipe
+from train.images import IMAGE_OPTIONS
 from train.recipe import make_train_config
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
     format_program,
     get_given_options,
+    load_given_data,
     make_run_path,
     pick_device,
     refuse_flags_of_resumed_run,
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
         # Before the data are read, which can take long, so that a wrong option is reported at once.
         config = configure(space, args.preset, **{**train_size, **get_given_options(args, SearchConfig)})
         with ranks.main_first():  # the first process downloads, the others then find the files
-            data = load_data(name, args.data_dir, args.download)
+            data = load_given_data(args)
         # The default name contains the time, which differs between processes: all use that of the first one.
         folder, device_name = ranks.gather(args.out or make_run_path(space.name, data.name))[0], args.device
     device = pick_device(device_name)
@@ -119,7 +121,8 @@ def run(args: argparse.Namespace) -> None:
 def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, SearchConfig, str]:
     """Return folder, space, data, settings and device of the run to be resumed."""
     given = get_given_options(args, SearchConfig)
-    refuse_flags_of_resumed_run(args, ["space", "preset", "out", *(name for name in given if name not in GROWING)])
+    fixed = ["space", *IMAGE_OPTIONS, "preset", "out", *(name for name in given if name not in GROWING)]
+    refuse_flags_of_resumed_run(args, fixed)
     document = read_run_config(args.resume)
     if "dataset" not in document["data"]:
         raise ConfigError(
@@ -127,7 +130,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, S
         )
     space = get_space(document["space"])
     config = configure_from(args.resume, space, document, **given)
-    data = reload_data(document["data"]["dataset"], document["data"].get("directory"), args)
+    data = reload_data(document["data"], args)
     return args.resume, space, data, config, args.device or document["device"]
 
 

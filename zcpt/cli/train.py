@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from train.arguments import ARGUMENTS, make_config_from, read_arguments
-from train.data import ImageData, get_default_recipe, load_data
+from train.data import ImageData, get_default_recipe
+from train.images import IMAGE_OPTIONS
 from train.recipe import RECIPES, TrainConfig, make_train_config
 from train.run import train_architecture
 from zcpt.architecture import Architecture
@@ -20,6 +21,8 @@ from zcpt.cli._options import (
     add_options,
     format_program,
     get_given_options,
+    is_same_data,
+    load_given_data,
     make_run_path,
     pick_device,
     refuse_flags_of_resumed_run,
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
             "workers": _choose_workers(device),
             **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
         }
-        config = make_train_config(space, recipe, data.name, **options)
+        config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
         default = make_run_path(space.name, data.name)
         if search_folder and data_of_search is not None:
             default = search_folder / "train" / recipe
@@ -129,29 +132,27 @@ def _find_data_of_search(folder: Path) -> dict[str, Any] | None:
 
 def _load_data(args: argparse.Namespace, data_of_search: dict[str, Any] | None) -> ImageData:
     """Load the data set of the flags, else that of the search, else the digits."""
-    if data_of_search is None:
-        return load_data(args.dataset or "digits", args.data_dir, args.download)
-    if args.dataset and args.dataset != data_of_search.get("dataset"):
-        return load_data(args.dataset, args.data_dir, args.download)
+    if data_of_search is None or not is_same_data(args.dataset, data_of_search):
+        return load_given_data(args)
     if "dataset" not in data_of_search:
         raise ConfigError(
             f"the search of {args.arch} was started from Python: name the data set to train on with --dataset."
         )
-    return reload_data(data_of_search["dataset"], data_of_search.get("directory"), args)
+    return reload_data(data_of_search, args)
 
 
 def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
     """Return folder, space, architecture, data and settings of the training to be resumed."""
     given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
     epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
-    fixed = ["arch", "space", "recipe", "dataset", "out", *given]
+    fixed = ["arch", "space", "recipe", "dataset", *IMAGE_OPTIONS, "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
     folder = find_training(args.resume, ARGUMENTS, "that was begun")
     arguments = read_arguments(folder)
     data_of_run, device = arguments.pop("data"), arguments.pop("device")
     args.device = args.device or device
     space, architecture = read_run_architecture(folder)
-    data = reload_data(data_of_run["name"], data_of_run["directory"], args)
+    data = reload_data(data_of_run, args)
     return folder, space, architecture, data, make_config_from(arguments, folder / ARGUMENTS, **epochs)
 
 
