@@ -28,8 +28,8 @@ from train.images import (
 )
 from train.pictures import ValueScale, measure_scale
 from zcpt.batches import DatasetBatches
-from zcpt.errors import ConfigError, DataError, ZcptError
-from zcpt.items import describe_error, describe_value
+from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
+from zcpt.items import describe_value
 from zcpt.registry import Registry, get_docstring_summary
 from zcpt.seeding import derive_seed
 

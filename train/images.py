@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,19 +57,30 @@ class ImageOptions:
     def from_document(cls, document: Mapping[str, Any]) -> ImageOptions:
         """Read the settings from the description of the data in a run folder; ConfigError if one is of a wrong kind."""
         size, share, seed = (document.get(name) for name in IMAGE_OPTIONS)
-        is_size = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int for side in size)
-        if (
-            not (size is None or is_size)
-            or not (share is None or type(share) in (int, float))
-            or not (seed is None or type(seed) is int)
-        ):
-            raise ConfigError(f"the run folder's description of its images is damaged: {dict(document)}.")
-        return cls(None if size is None else (size[0], size[1]), share, seed)
+        try:
+            image_size = None if size is None else parse_image_size(size)
+        except ValueError as error:
+            raise ConfigError(f"the run folder is damaged: its image_size {error}.") from None
+        if type(share) not in (int, float, type(None)) or type(seed) not in (int, type(None)):
+            raise ConfigError(f"the run folder is damaged: its split of the pictures is {share!r} by seed {seed!r}.")
+        return cls(image_size, share, seed)
 
     def to_document(self) -> dict[str, Any]:
-        """Return the settings that are given, for a run folder."""
-        values = {name: getattr(self, name) for name in IMAGE_OPTIONS}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+        """Return the settings that are given, for a run folder, as their flags take them."""
+        size = self.image_size and "{}x{}".format(*self.image_size)
+        values = dict(zip(IMAGE_OPTIONS, (size, self.validation_split, self.split_seed), strict=True))
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def parse_image_size(text: object) -> tuple[int, int]:
+    """Parse 224, or height and width as 160x224; ValueError with a sentence for the user if it is no size."""
+    sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(text), re.ASCII)
+    size = (int(sides[1]), int(sides[2] or sides[1])) if sides else (0, 0)
+    if not 1 <= min(size) <= max(size) <= MAX_SIDE:
+        raise ValueError(
+            f"{str(text)[:40]!r} is no image size: give pixels per side, such as 224 or 160x224, at most {MAX_SIDE}"
+        )
+    return size
 
 
 DEFAULT_OPTIONS = ImageOptions()

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from train.data import ImageData, load_data, name_dataset
-from train.images import DEFAULT_OPTIONS, IMAGE_OPTIONS, MAX_SIDE, ImageOptions
+from train.images import DEFAULT_OPTIONS, IMAGE_OPTIONS, ImageOptions, parse_image_size
 from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.errors import ConfigError, DataError
 from zcpt.options import format_flag, parse_number
@@ -128,18 +128,8 @@ def refuse_flags_of_resumed_run(args: argparse.Namespace, names: Iterable[str]) 
             raise ConfigError(f"--resume uses the settings of {args.resume}: leave out {format_flag(name)}.")
 
 
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Parse 224, or height and width as 160x224."""
-    height, separator, width = text.partition("x")
-    try:
-        size = int(height), int(width if separator else height)
-    except ValueError:
-        size = 0, 0
-    if not 1 <= min(size) <= max(size) <= MAX_SIDE:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no image size: give pixels per side, such as 224 or 160x224, at most {MAX_SIDE}"
-        )
-    return size
+read_image_size = partial(_read_value, parse_image_size)
+"""Reader of a flag: 224, or 160x224."""
 
 
 def add_data_arguments(command: argparse.ArgumentParser, image_flags: Sequence[str] = IMAGE_OPTIONS) -> None:
@@ -159,7 +149,7 @@ def add_data_arguments(command: argparse.ArgumentParser, image_flags: Sequence[s
     )
     helps: dict[str, tuple[Any, str, str]] = {
         "image_size": (
-            parse_image_size,
+            read_image_size,
             "INT|HxW",
             "pixels per side to which images are brought, or height and width as 160x224 (default: chosen from the "
             "data, and said)",

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from zcpt.cli._options import format_program, parse_image_size, parse_integer, pick_device
+from zcpt.cli._options import format_program, parse_integer, pick_device, read_image_size
 from zcpt.errors import ConfigError
 from zcpt.latency import measure_latency
 from zcpt.options import format_flag, pluralize
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available)")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="JSON file to write")
     help_size = "pixels per side of its images, or height and width as 160x224 (default: 32)"
-    parser.add_argument("--image-size", type=parse_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
+    parser.add_argument("--image-size", type=read_image_size, metavar="INT|HxW", default=(32, 32), help=help_size)
     for name, text in _NUMBERS.items():
         parser.add_argument(
             format_flag(name), type=parse_integer, metavar="INT", default=_DEFAULTS.get(name), help=text
