@@ -128,7 +128,7 @@ def name_dataset(name: str) -> str:
         DataError: The path is empty, or begins with the home of an unknown user.
     """
     path = name.removeprefix("folder:")
-    if path == name and "/" not in name and (name in DATASETS or not _is_folder(name)):
+    if path == name and "/" not in name and (not name or name in DATASETS or not _is_folder(name)):
         return name
     if not path:
         raise DataError("folder: names no folder: give the folder of your pictures as folder:PATH.")

@@ -110,7 +110,7 @@ def _find_train_part(root: Path) -> tuple[Part, list[Path]]:
             return train, test_folders
         others += train_folders
     if not any(map(_has_pictures, others)):
-        raise _explain_missing_part(root, folders)
+        raise _explain_missing_part(root)
     return read_part(root, [folder.name for folder in test_folders]), test_folders
 
 
@@ -122,7 +122,7 @@ def read_part(folder: Path, other_parts: Sequence[str] = ()) -> Part:
             continue
         if _is_system_name(entry.name):
             part.left_out[_name_kind(entry)] += 1
-        elif entry.is_dir():
+        elif _is_folder(entry):
             part.pictures[entry.name] = list_pictures(entry.path, part.left_out)
         elif _is_picture(entry):
             part.loose += 1
@@ -134,17 +134,20 @@ def read_part(folder: Path, other_parts: Sequence[str] = ()) -> Part:
 def list_pictures(folder: str, left_out: Counter[str]) -> list[str]:
     """List the pictures in a folder and all folders below it, in the order of torchvision's ``ImageFolder``."""
     found: list[tuple[str, list[str]]] = []
+    own, home = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
     waiting, seen = [folder], set()
     while waiting:
         path = waiting.pop()
         real = os.path.realpath(path)
-        if real in seen:  # links may lead to each other
-            left_out["links to a folder that is read already"] += 1
+        # Links may lead to each other, to another class, or to a folder above with all classes.
+        is_other_class = os.path.dirname(real) == home and real != own
+        if real in seen or is_other_class or own.startswith(f"{real.rstrip('/')}/"):
+            left_out["link to a folder that is read otherwise"] += 1
             continue
         seen.add(real)
         names = []
         for entry in _scan(Path(path)):
-            if not _is_system_name(entry.name) and entry.is_dir():
+            if _is_folder(entry):
                 waiting.append(entry.path)
             elif _is_picture(entry):
                 names.append(entry.name)
@@ -156,11 +159,11 @@ def list_pictures(folder: str, left_out: Counter[str]) -> list[str]:
 
 def _list_folders(root: Path) -> list[Path]:
     """List the visible subfolders; DataError if the folder is missing or holds pictures without classes."""
-    if not root.exists():
+    if not os.path.exists(root):
         raise DataError(f"there is no folder {root.absolute()}: give the folder of your pictures as folder:PATH.")
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"{root.absolute()} is a file: give the folder of your pictures as folder:PATH.")
-    return [root / entry.name for entry in _scan(root) if not _is_system_name(entry.name) and entry.is_dir()]
+    return [root / entry.name for entry in _scan(root) if _is_folder(entry)]
 
 
 def _find_named(folders: Sequence[Path], names: Sequence[str]) -> list[Path]:
@@ -180,9 +183,18 @@ def _is_system_name(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_NAMES
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return not _is_system_name(entry.name) and (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir())
+
+
 def _is_picture(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a regular file with a picture's name; reading a pipe or device could block."""
-    return not _is_system_name(entry.name) and _get_suffix(entry) in PICTURE_SUFFIXES and entry.is_file()
+    return not _is_system_name(entry.name) and _get_suffix(entry) in PICTURE_SUFFIXES and _is_file(entry)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    # A link may lead to itself, at which the methods of an entry raise an error.
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
 
 def _get_suffix(entry: os.DirEntry[str]) -> str:
@@ -197,7 +209,7 @@ def _name_kind(entry: os.DirEntry[str]) -> str:
         return entry.name
     if entry.is_symlink() and not os.path.exists(entry.path):
         return "broken link"
-    return (_get_suffix(entry) or "without an ending") if entry.is_file() else "pipe or device"
+    return (_get_suffix(entry) or "without an ending") if _is_file(entry) else "pipe or device"
 
 
 def _has_pictures(folder: Path) -> bool:
@@ -229,7 +241,8 @@ def _check_classes(train: Part) -> list[str]:
         )
     if len(classes) < 2:
         inner = [path for path in _list_folders(train.folder / classes[0]) if _has_pictures(path)]
-        hint = f" Its folders may be the classes or parts: give folder:{inner[0].parent}." if len(inner) > 1 else ""
+        is_root = len(inner) > 1 or _find_named(inner, _TRAIN_NAMES)
+        hint = f" If its folders are the classes or parts, give folder:{inner[0].parent}." if is_root else ""
         raise DataError(f"{folder} has one class only, {classes[0]}: at least 2 are needed.{hint}")
     return classes
 
@@ -293,16 +306,12 @@ def _hash_path(path: str, folder: Path, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{_normalise(relative)}".encode(errors="surrogateescape")).digest()
 
 
-def _explain_missing_part(root: Path, folders: Sequence[Path]) -> DataError:
+def _explain_missing_part(root: Path) -> DataError:
     """Explain that a folder has neither a training part nor classes."""
     wanted = f"{root.name}/train/CLASS/ and {root.name}/test/CLASS/, or in {root.name}/CLASS/"
-    inner = [folder for folder in folders if _find_named(_list_folders(folder), _TRAIN_NAMES)]
-    if len(folders) == 1 and not inner and sum(map(_has_pictures, _list_folders(folders[0]))) > 1:
-        inner = [folders[0]]
-    hint = f" Did you mean folder:{inner[0]}?" if inner else ""
     loose = read_part(root).loose
     found = f"{root.absolute()} holds {pluralize(loose, 'picture')}, and" if loose else f"{root.absolute()}"
-    return DataError(f"{found} has no folder train and no folders of classes: pictures are expected in {wanted}.{hint}")
+    return DataError(f"{found} has no folder train and no folders of classes: pictures are expected in {wanted}.")
 
 
 def _describe_part(part: Part) -> str:

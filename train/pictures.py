@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -114,18 +114,19 @@ class PictureHeader:
 def read_header(path: str) -> PictureHeader:
     """Read the header of a picture; DataError if it is damaged."""
     with _open_picture(path) as picture:
+        is_deep, is_tiff = _is_deep(picture), picture.format == "TIFF"
+        is_cut = is_tiff and not is_deep and _has_16_bits(picture)
         height, width = picture.height, picture.width
-        # Pillow itself turns TIFFs, and gives their size upright.
-        if picture.format != "TIFF" and _read_orientation(picture) >= 5:
+        # Pillow itself turns TIFFs, and gives their size upright. Its method for PNG would decode the picture.
+        if not is_tiff and _read_orientation(Image.Image.getexif, picture) in (5, 6, 7, 8):
             height, width = width, height
-        is_cut = picture.format == "TIFF" and _has_16_bits(picture)
-        return PictureHeader((height, width), _is_deep(picture), is_cut and not _is_deep(picture))
+        return PictureHeader((height, width), is_deep, is_cut)
 
 
 def read_values(path: str) -> NDArray[np.generic]:
     """Read the values [H, W] or [H, W, C] of a picture as they are stored; DataError if it is damaged."""
     with _open_picture(path) as picture:
-        return _decode_values(picture, path)
+        return _decode_values(picture, path, _is_deep(picture))
 
 
 def decode_picture(path: str, size: tuple[int, int], scale: ValueScale) -> Tensor:
@@ -143,9 +144,11 @@ def decode_picture(path: str, size: tuple[int, int], scale: ValueScale) -> Tenso
         DataError: The picture cannot be decoded.
     """
     with _open_picture(path) as picture:
-        orientation = 1 if picture.format == "TIFF" else _read_orientation(picture)
-        if _is_deep(picture):
-            picture = Image.fromarray(scale.to_uint8(_decode_values(picture, path)))
+        is_deep = _is_deep(picture)  # unknown once the picture is decoded, which reading the orientation may do
+        orientation = 1 if picture.format == "TIFF" else _read_orientation(type(picture).getexif, picture)
+        if is_deep:
+            values = scale.to_uint8(_decode_values(picture, path, is_deep))
+            picture = Image.fromarray(values[..., 0] if values.shape[2:] == (1,) else values)
         picture = convert_to_rgb(picture)
         if orientation in _TRANSPOSITIONS:
             picture = picture.transpose(_TRANSPOSITIONS[orientation])
@@ -174,10 +177,10 @@ def _make_decoding_error(path: str, reason: str) -> DataError:
     return DataError(f"the picture {path} cannot be read ({first_line}): replace or remove it.")
 
 
-def _read_orientation(picture: Image.Image) -> int:
+def _read_orientation(read_exif: Callable[[Image.Image], Image.Exif], picture: Image.Image) -> int:
     """Return the EXIF tag Orientation, 1 if it is missing."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = read_exif(picture).get(ExifTags.Base.Orientation, 1)
     except _DAMAGED_EXIF:
         return 1  # the pixels can be read all the same, and viewers show such a picture as it is stored
     return orientation if isinstance(orientation, int) else 1
@@ -196,8 +199,8 @@ def _has_16_bits(picture: Image.Image) -> bool:
     return any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
 
 
-def _decode_values(picture: Image.Image, path: str) -> NDArray[np.generic]:
-    if picture.format == "PNG" and _is_deep(picture) and not picture.mode.startswith("I"):
+def _decode_values(picture: Image.Image, path: str, is_deep: bool) -> NDArray[np.generic]:
+    if picture.format == "PNG" and is_deep and not picture.mode.startswith("I"):
         decoded = decode_image(read_file(path), ImageReadMode.UNCHANGED)
         return np.asarray(decoded.permute(1, 2, 0))
     values: NDArray[np.generic] = np.asarray(picture)

@@ -177,7 +177,9 @@ def read_image_options(args: argparse.Namespace, stored: ImageOptions = DEFAULT_
 
 def load_given_data(args: argparse.Namespace) -> ImageData:
     """Load the data set of the flags, by default the digits."""
-    return load_data(args.dataset or "digits", args.data_dir, args.download, read_image_options(args))
+    return load_data(
+        "digits" if args.dataset is None else args.dataset, args.data_dir, args.download, read_image_options(args)
+    )
 
 
 def reload_data(about: Mapping[str, Any], args: argparse.Namespace) -> ImageData:

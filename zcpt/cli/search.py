@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         folder, space, data, config, device_name = _load_run(args)
     else:
         space = get_space(args.space or "darts")
-        name = args.dataset or "digits"
+        name = "digits" if args.dataset is None else args.dataset
         trained = make_train_config(space, get_default_recipe(name), name)
         train_size = {"train_channels": trained.channels, "train_layers": trained.layers}
         # Before the data are read, which can take long, so that a wrong option is reported at once.
