@@ -96,7 +96,7 @@ def create_folder(path: Path, files: Mapping[str, str], taken: str = "") -> Iter
     taken = taken or f"{path} exists already: give another folder with --out, or continue it with --resume {path}."
     with ExitStack() as stack:
         is_new = _claim(path, files, taken, stack)
-        folder = NewFolder(path, is_new, tuple(files))
+        folder = NewFolder(path.absolute(), is_new, tuple(files))
         try:
             for name, text in files.items():
                 write_atomically(path / name, text)

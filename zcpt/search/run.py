@@ -136,12 +136,13 @@ def execute_search(
 
     ``earlier_proposals`` has the number of proposals before each extension of the search.
     """
-    context.callback.on_search_start(context.space, context.config)
+    folder = run_dir and run_dir.absolute()  # now, since a callback may change the current folder
     try:
+        context.callback.on_search_start(context.space, context.config)
         proposals = group_proposals(context.space, Proposer(context).propose_all())
         result = _validate(context, proposals, run_dir, earlier_proposals)
-        if run_dir is not None and context.processes.is_main:
-            write_result(run_dir, context.space, result)
+        if folder is not None and context.processes.is_main:
+            write_result(folder, context.space, result)
         context.callback.on_search_end(result)
     except BaseException:
         try:

@@ -82,7 +82,7 @@ def create_run_folder(path: Path, document: dict[str, Any], config: SearchConfig
         except LostError:
             raise  # the run folder stays: other processes may still write there
         except Exception:
-            if not (path / JOURNAL).exists():
+            if not (folder.path / JOURNAL).exists():
                 folder.withdraw()
             raise
 
