@@ -57,8 +57,7 @@ def assert_same_result(one: Path, other: Path) -> None:
         assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("kind", [{"proxy": "hashed"}, AGGREGATE], ids=["proxy", "aggregate"])
+@pytest.mark.parametrize(("kind", "size"), [*(({"proxy": "hashed"}, size) for size in SIZES), (AGGREGATE, SIZES[2])])
 def test_an_extended_search_ends_as_one_of_that_size(
     kind: dict[str, Any], size: dict[str, int], pictures: TensorDataset, tmp_path: Path
 ) -> None:
@@ -82,7 +81,7 @@ def test_an_extension_that_is_stopped_anywhere_ends_the_same(pictures: TensorDat
     run_search(pictures, tmp_path / "first", **options)
     run_search(pictures, tmp_path / "whole", **{**options, **sizes[1]})
     lines = (tmp_path / "first" / "journal" / "validation.jsonl").read_text().splitlines(keepends=True)
-    for kept in range(len(lines) + 1):
+    for kept in (0, 1, len(lines)):
         run = shutil.copytree(tmp_path / "first", tmp_path / str(kept))
         (run / "journal" / "validation.jsonl").write_text("".join(lines[:kept]))
         run_search(pictures, run, resume=True, **{**options, **sizes[0]})
