@@ -164,6 +164,10 @@ class SearchSpace(ABC):
             cls.layer_unit = vars(cls)["layers_mean"]
         refuse_old_names(cls, _RENAMED_METHODS, SpaceError)
 
+    def __repr__(self) -> str:
+        choices = pluralize(len(self.choices), "choice")
+        return f"<{type(self).__name__} space '{getattr(self, 'name', '')}' with {choices}>"
+
     def supernet(
         self,
         *,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zcpt.architecture import Architecture
+from zcpt.errors import SpaceError
+from zcpt.options import pluralize
+from zcpt.printing import escape_text
 from zcpt.search.config import SearchConfig
 from zcpt.space import SearchSpace
+from zcpt.space_registry import get_space
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class ValidatedArchitecture:
         """Mean validation score; None if it was the only candidate."""
         return sum(self.scores) / len(self.scores) if self.scores else None
 
+    def __repr__(self) -> str:
+        score = "" if self.mean is None else f", mean score {self.mean:.2f}"
+        return f"<{type(self).__name__} of proposals {', '.join(map(str, self.proposals))}{score}>"
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -37,6 +47,35 @@ class SearchResult:
     config: SearchConfig
     run_dir: Path | None
     """Run folder; None if nothing was written."""
+
+    def __repr__(self) -> str:
+        proposals = pluralize(sum(len(candidate.proposals) for candidate in self.candidates), "proposal")
+        folder = "" if self.run_dir is None else f", run folder {escape_text(str(self.run_dir))}"
+        count = f"{len(self.candidates)} distinct of {proposals}"
+        return f"<{type(self).__name__} of {self.architecture.space}: {count}{folder}>"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: a picture of the architecture, and a table of the candidates."""
+        from zcpt.cell_pictures import draw_architecture  # matplotlib takes long to import
+        from zcpt.figures import encode_png
+
+        try:
+            space = get_space(self.architecture.space)
+        except SpaceError:  # a space that is not registered has no picture here
+            picture = ""
+        else:
+            png = base64.b64encode(encode_png(draw_architecture(space, self.architecture))).decode()
+            picture = f'<img alt="chosen architecture" src="data:image/png;base64,{png}">'
+        return f"<p>{html.escape(repr(self))}</p>{picture}{self._format_table()}"
+
+    def _format_table(self) -> str:
+        rows = ["<tr><th>proposals</th><th>mean score</th><th>chosen</th></tr>"]
+        for candidate in self.candidates:
+            mean = "" if candidate.mean is None else f"{candidate.mean:.2f}"
+            chosen = "yes" if candidate.architecture == self.architecture else ""
+            proposals = ", ".join(map(str, candidate.proposals))
+            rows.append(f"<tr><td>{proposals}</td><td>{mean}</td><td>{chosen}</td></tr>")
+        return f"<table>{''.join(rows)}</table>"
 
 
 def group_proposals(space: SearchSpace, proposals: Sequence[Architecture]) -> dict[Architecture, tuple[int, ...]]:
