@@ -138,7 +138,9 @@ def compute_block_outputs(
     A block is a module with a forward pass of its own that contains convolutions or linear layers, e.g. a cell or a
     residual block. It is not a container (nn.Sequential, nn.ModuleList, nn.ModuleDict, or a subclass that only runs its
     children), and not inside another block. Where one block is the whole network, as under a wrapper, those inside it
-    count. The first map is the input of the first block, which is the stem's output, unless that input is the images;
+    count. In an nn.ModuleList that holds a block all modules are blocks, also those without layers: a cell of skip
+    connections is a cell. A network can declare its blocks: a method ``list_blocks`` that returns the modules comes
+    first. The first map is the input of the first block, which is the stem's output, unless that input is the images;
     the others are the outputs of the blocks. For a network without blocks, e.g. a chain of layers, the maps are the
     outputs of its ReLUs.
 
@@ -208,6 +210,8 @@ def _group_name(value: str) -> str:
 
 def find_blocks(net: nn.Module) -> list[nn.Module]:
     """Return the blocks of a network (see ``compute_block_outputs``)."""
+    if callable(declared := getattr(net, "list_blocks", None)):
+        return list(declared())
     blocks = _find_outermost_blocks(net)
     while len(blocks) == 1:  # a wrapper
         inside = _find_outermost_blocks(blocks[0])
@@ -218,9 +222,12 @@ def find_blocks(net: nn.Module) -> list[nn.Module]:
 
 
 def _find_outermost_blocks(module: nn.Module) -> list[nn.Module]:
-    blocks = []
+    blocks: list[nn.Module] = []
     for child in module.children():
-        if any(isinstance(child, kind) and type(child).forward is kind.forward for kind in _CONTAINERS):
+        if type(child) is nn.ModuleList and any(_is_block(item) for item in child):
+            for item in child:
+                blocks += _find_outermost_blocks(item) or [item] if _is_container(item) else [item]
+        elif any(isinstance(child, kind) and type(child).forward is kind.forward for kind in _CONTAINERS):
             blocks += _find_outermost_blocks(child)
         elif any(isinstance(inside, Layer) for inside in child.modules() if inside is not child):
             blocks.append(child)

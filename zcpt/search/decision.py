@@ -38,6 +38,17 @@ class Decision:
     parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Scores by each proxy of an aggregate; empty for a single proxy."""
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether scores decide: neither a survey, nor a decision that budgets leave no choice."""
+        return self.purpose != "survey" and len(set(self.candidates) - set(self.excluded)) > 1
+
+    @property
+    def is_tied(self) -> bool:
+        """Return whether all candidates are equally important, so that only their order in the list decides."""
+        allowed = {i for c, i in zip(self.candidates, self.importance, strict=True) if c not in self.excluded}
+        return self.is_open and len(allowed) == 1
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Decision:
         """Read a record of the journal; fields that a newer version has added are left out."""

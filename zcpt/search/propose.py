@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from zcpt.batches import Batch
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import REMEDY, Record
 from zcpt.mixture import Mixture
+from zcpt.options import pluralize
 from zcpt.scoring import (
     ComponentScores,
     CriterionEvaluator,
@@ -28,6 +30,8 @@ from zcpt.search.decision import Decision, Purpose
 from zcpt.search.orders import build_queues, get_order
 from zcpt.search.records import check_decision_record, check_expected
 from zcpt.seeding import derive_seed
+
+_log = logging.getLogger(__name__)
 
 
 def get_journal_name(proposal: int) -> str:
@@ -55,6 +59,7 @@ class Proposer:
         """Make all proposals, shared by the processes; callbacks receive those of other processes too."""
         context, processes = self.context, self.context.processes
         architectures = []
+        decisions: list[Decision] = []
         for first in range(0, context.config.proposals, processes.size):
             numbers = range(first, min(first + processes.size, context.config.proposals))
             own = first + processes.rank
@@ -65,7 +70,24 @@ class Proposer:
                 if proposal != own:
                     self._replay_callbacks(proposal, finished)
                 architectures.append(finished.architecture)
+                decisions += map(Decision.from_record, finished.records)
+            # After the first proposals as well, because the others of a proxy that decides nothing take long.
+            if processes.is_main and (len(architectures) == context.config.proposals or first == 0):
+                self._warn_of_ties(decisions, is_last=len(architectures) == context.config.proposals)
         return architectures
+
+    def _warn_of_ties(self, decisions: Sequence[Decision], is_last: bool) -> None:
+        """Log how many decisions only the order of the candidates has made; before the last, only if all of them."""
+        tied, total = sum(d.is_tied for d in decisions), sum(d.is_open for d in decisions)
+        if tied and (is_last or tied == total):
+            _log.warning(
+                "proxy '%s' scores all candidates alike in %d of %s: there their order in the list decides, which is "
+                "no evidence. Look for images that are constant or of one class, or try another --proxy or a larger "
+                "--batch-size.",
+                self.context.config.criterion("operations").name,
+                tied,
+                pluralize(total, "decision"),
+            )
 
     def _make_proposal(self, proposal: int) -> FinishedProposal:
         name = get_journal_name(proposal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from zcpt.search.context import SearchContext
 from zcpt.search.records import check_validation_record
 from zcpt.seeding import derive_seed, use_seed
 
+_log = logging.getLogger(__name__)
 JOURNAL_NAME = "validation"
 _Trial = tuple[int, int]
 """An initialisation and a batch."""
@@ -217,6 +219,7 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
     sign = 1.0 if criterion.higher_is_better else -1.0
     if config.non_finite == "compare":
         sums = [sign * sum(row) for row in scores]
+        _warn_of_a_tie(sums, criterion.name)
         return argmax_importance([-math.inf if math.isnan(total) else total for total in sums])
     finite = [[sign * s for s in row if math.isfinite(s)] for row in scores]
     if not any(finite):
@@ -225,4 +228,15 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
             "try another --validation-batch-size, or look for images that occur twice."
         )
     ranks = [(len(row), sum(row) / max(len(row), 1)) for row in finite]
+    _warn_of_a_tie(ranks, criterion.name)
     return ranks.index(max(ranks))
+
+
+def _warn_of_a_tie(values: Sequence[object], name: str) -> None:
+    if len(values) > 1 and len(set(values)) == 1:
+        _log.warning(
+            "proxy '%s' scores all %d proposals alike in validation, so the first of them is taken: try another "
+            "--validation-proxy.",
+            name,
+            len(values),
+        )
