@@ -150,6 +150,10 @@ class NasBench201Network(DropPathNetwork):
         self.auxiliary_after = (STAGES - 1) * (config.layers + 1) - 1
         self.auxiliary = AuxiliaryHead(channels, config.num_classes) if auxiliary else None
 
+    def list_blocks(self) -> list[nn.Module]:
+        """Return the cells and residual blocks, for proxies that compare what blocks do: all cells, also of skips."""
+        return list(self.blocks)
+
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, auxiliary_input = self.stem(images), images
         for index, block in enumerate(self.blocks):

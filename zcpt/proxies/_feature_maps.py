@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -138,15 +139,14 @@ def compute_block_outputs(
     A block is a module with a forward pass of its own that contains convolutions or linear layers, e.g. a cell or a
     residual block. It is not a container (nn.Sequential, nn.ModuleList, nn.ModuleDict, or a subclass that only runs its
     children), and not inside another block. Where one block is the whole network, as under a wrapper, those inside it
-    count. In an nn.ModuleList that holds a block all modules are blocks, also those without layers: a cell of skip
-    connections is a cell. A network can declare its blocks: a method ``list_blocks`` that returns the modules comes
-    first. The first map is the input of the first block, which is the stem's output, unless that input is the images;
-    the others are the outputs of the blocks. For a network without blocks, e.g. a chain of layers, the maps are the
-    outputs of its ReLUs.
+    count. Modules of a block's class in the same nn.ModuleList are blocks too if they have no layers: a cell of skip
+    connections is a cell. A network can declare its blocks by a method ``list_blocks`` that returns them. The first map
+    is the input of the first block, which is the stem's output, unless that input is the images; the others are the
+    outputs of the blocks. For a network without blocks, e.g. a chain of layers, the maps are the outputs of its ReLUs.
 
     For a supernet the maps are the last value of every group of values: ``cells.0.node2.edge1`` belongs to the group
-    ``cells.0``, and ``stem`` is a group of its own. A group whose output is its input, e.g. a chosen identity, is left
-    out.
+    ``cells.0``, and ``stem`` is a group of its own. A single step whose output is its input, e.g. a chosen identity of
+    a chain, is left out; a cell of several steps counts also then, as it does in the authors' code.
 
     Args:
         net: The network.
@@ -197,8 +197,13 @@ def _run_supernet_groups(
     prefixed = {f"net.{name}": tensor for name, tensor in tensors.items()}
     images = images.clone()  # the network may begin with an in-place operation
     values: list[Tensor] = functional_call(_SupernetValues(net, list(last.values())), prefixed, (images, mixture))
+    sizes = Counter(_group_name(step.out) for step in net.program)
     # A group whose output is its input, e.g. a chosen identity, yields the same tensor again.
-    return [value for index, value in enumerate(values) if not index or value is not values[index - 1]]
+    return [
+        value
+        for index, (group, value) in enumerate(zip(last, values, strict=True))
+        if not index or value is not values[index - 1] or sizes[group] > 1
+    ]
 
 
 def _group_name(value: str) -> str:
@@ -224,13 +229,13 @@ def find_blocks(net: nn.Module) -> list[nn.Module]:
 def _find_outermost_blocks(module: nn.Module) -> list[nn.Module]:
     blocks: list[nn.Module] = []
     for child in module.children():
-        if type(child) is nn.ModuleList and any(_is_block(item) for item in child):
-            for item in child:
-                blocks += _find_outermost_blocks(item) or [item] if _is_container(item) else [item]
-        elif any(isinstance(child, kind) and type(child).forward is kind.forward for kind in _CONTAINERS):
+        if any(isinstance(child, kind) and type(child).forward is kind.forward for kind in _CONTAINERS):
             blocks += _find_outermost_blocks(child)
         elif any(isinstance(inside, Layer) for inside in child.modules() if inside is not child):
             blocks.append(child)
+    if isinstance(module, nn.ModuleList):
+        kinds = {type(block) for block in blocks}
+        return [child for child in module if type(child) in kinds] if kinds <= set(map(type, module)) else blocks
     return blocks
 
 

@@ -117,7 +117,7 @@ class Evaluator:
         """
         if not isinstance(mixtures, Sequence):
             raise ConfigError(f"mixtures must be a list, not {type(mixtures).__name__}: write [mixture], or [None].")
-        batch = as_batch(batch)
+        batch = batch if isinstance(batch, Batch) else as_batch(batch)
         mixed = any(mixture is not None for mixture in mixtures)
         if self.engine == "fast" and mixed and not isinstance(self.net, Supernet):
             # A module of another class counts as a discrete network until it is scored under a mixture.

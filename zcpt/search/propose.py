@@ -82,8 +82,7 @@ class Proposer:
         if tied and (is_last or tied == total):
             _log.warning(
                 "proxy '%s' scores all candidates alike in %d of %s: there their order in the list decides, which is "
-                "no evidence. Look for images that are constant or of one class, or try another --proxy or a larger "
-                "--batch-size.",
+                "no evidence. Look for images that occur twice, are constant or of one class, or try another --proxy.",
                 self.context.config.criterion("operations").name,
                 tied,
                 pluralize(total, "decision"),

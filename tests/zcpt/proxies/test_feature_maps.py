@@ -166,3 +166,59 @@ def test_a_chosen_identity_of_a_supernet_is_no_block() -> None:
         choice.name for choice in space.choices if isinstance(net.get_submodule(f"{choice.name}.identity"), nn.Identity)
     )
     assert len(compute_maps(net, net.initial_mixture().select(name, ["identity"]))) == len(compute_maps(net)) - 1
+
+
+CELLS = (
+    "|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|",
+    "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+    "|avg_pool_3x3~0|+|none~0|none~1|+|avg_pool_3x3~0|none~1|none~2|",
+    "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+    "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+    "|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|none~1|skip_connect~2|",
+)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_of_nasbench201_counts_also_without_convolutions(cell: str) -> None:
+    """As in the authors' code: the stem, and a cell in each of the three stages with residual blocks between them."""
+    space = zcpt.get_space("nasbench201")
+    architecture, config = space.parse(cell), tiny_network_config(space)
+    assert len(compute_maps(space.build_network(architecture, config))) == 6
+    supernet = space.build_supernet(config)
+    mixture = supernet.initial_mixture()
+    for choice, kept in architecture.kept.items():
+        mixture = mixture.select(choice, kept)
+    assert len(compute_maps(supernet, mixture)) == 6
+
+
+class Cell(nn.Module):
+    def __init__(self, operation: nn.Module) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.operation(x)
+        return output
+
+
+class Cells(nn.Module):
+    def __init__(self, *operations: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.cells = nn.ModuleList(Cell(operation) for operation in operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for cell in self.cells:
+            x = cell(x)
+        return x.mean((2, 3))
+
+
+class DeclaredCells(Cells):
+    def list_blocks(self) -> list[nn.Module]:
+        return list(self.cells)
+
+
+def test_cells_of_other_networks_without_layers_count_beside_those_with_layers_or_where_they_are_declared() -> None:
+    assert len(compute_maps(Cells(nn.Conv2d(4, 4, 1), nn.Identity(), nn.AvgPool2d(1)))) == 4
+    assert len(compute_maps(DeclaredCells(nn.Identity(), nn.Identity()))) == 3

@@ -48,6 +48,16 @@ def test_distinct_scores_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> 
     assert read_warnings(caplog) == []
 
 
+def test_equal_images_decide_nothing_in_the_published_procedure(caplog: pytest.LogCaptureFixture) -> None:
+    images = IMAGES.clone()
+    images[5] = images[2]
+    options: dict[str, Any] = {**SIZES, "proposals": 1, "engine": "plain"}
+    zcpt.search("nasbench201", (images, LABELS), preset="paper", **options)
+    (warning,) = read_warnings(caplog)
+    assert warning.startswith("proxy 'naswot-official' scores all candidates alike in 6 of 6 decisions")
+    assert "images that occur twice" in warning
+
+
 @pytest.mark.parametrize(
     ("importance", "changes", "is_tied"),
     [
