@@ -112,8 +112,17 @@ def run(args: argparse.Namespace) -> None:
     draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
     print_lines(*_format_result(space, result, bounds, folder))
     words = _make_training_command(args, space, config, data, folder)
+    other = _describe_other_images(config, data)
     if args.then_train:
+        if other:
+            _log.warning(f"{other}; the training uses {data.name}")
         args.next_words = words
+    elif other:
+        # The budgets are for images that the search has not seen, so only the user knows where they are.
+        quoted = quote_words([*words, "--dataset", "folder:PATH"])
+        print_lines(
+            f"note          {other}: put theirs in place of folder:PATH", f"next          {format_program()} {quoted}"
+        )
     else:
         print_lines(f"next          {format_program()} {quote_words(words)}")
 
@@ -203,6 +212,19 @@ def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetCheck
         *([f"budgets       {kept}"] if kept else []),
         f"run folder    {folder} (tensorboard --logdir {quote_words([str(folder)])})",
     ]
+
+
+def _describe_other_images(config: SearchConfig, data: ImageData) -> str:
+    """Describe the images that the network is for, if they are not those of the search; else return ''."""
+    _, height, width = data.image_shape
+    searched = (height, width), len(data.classes)
+    side = config.train_image_size
+    size = (side, side) if side else searched[0]
+    wanted = size, config.train_classes or searched[1]
+    if wanted == searched:
+        return ""
+    texts = [f"{h}x{w} images of {pluralize(classes, 'class', 'classes')}" for (h, w), classes in (wanted, searched)]
+    return f"the network was searched for {texts[0]}, and {data.name} has {texts[1]}"
 
 
 def _make_training_command(

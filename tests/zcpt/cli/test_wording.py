@@ -71,6 +71,34 @@ def test_the_next_command_has_only_flags_that_were_typed(
         assert out.splitlines()[-1].endswith(f" train --arch run/architecture.json{typed}")
 
 
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("--train-image-size 224 --train-classes 1000", "224x224 images of 1000 classes"),
+        ("--train-image-size 16", "16x16 images of 10 classes"),
+        ("--train-classes 3", "8x8 images of 3 classes"),
+        ("--train-image-size 8 --train-classes 10", ""),
+        ("--max-macs 1G", ""),
+    ],
+)
+def test_the_next_command_does_not_train_on_smaller_images_than_searched_for_in_silence(
+    flags: str, wanted: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "--space", "nasbench201", "--out", "run", *QUICK, "--proxy", "hashed", "--proposals", "1"]
+    code, out, err = run(capsys, *words, *flags.split())
+    assert code == 0, err
+    *_, note, last = out.splitlines()
+    if not wanted:
+        assert note.startswith("run folder ")
+        assert last.endswith(" train --arch run/architecture.json --device cpu")
+        return
+    assert note.startswith(
+        f"note          the network was searched for {wanted}, and digits has 8x8 images of 10 classes"
+    )
+    assert "train --arch run/architecture.json --device cpu" in last
+    assert last.endswith("--dataset folder:PATH")
+
+
 def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called(
     cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
