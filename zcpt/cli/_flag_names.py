@@ -38,6 +38,10 @@ _FLAGS = {
     "--train-dir": "--dataset folder:PATH",
     "--tmp-data-dir": "--data-dir",
     "--dataset-download": "--download",
+    "--val-split": "--validation-split",
+    "--val-size": "--validation-split",
+    "--test-split": "--validation-split",
+    "--test-size": "--validation-split",
     # Where results are written.
     "--save": "--out",
     "--save-dir": "--out",

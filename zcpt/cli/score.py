@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 
 import timm
@@ -24,8 +23,6 @@ from zcpt.proxies import Proxy, get_proxy, list_aggregates, list_proxies
 from zcpt.scoring import score
 from zcpt.seeding import derive_seed, use_seed
 from zcpt.space import NetworkConfig
-
-_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +121,7 @@ def _check_network(network: nn.Module, batch: Batch, described: str) -> None:
     except Exception as error:  # timm's networks need images of a certain size
         size = "x".join(map(str, batch.images.shape[1:]))
         raise ConfigError(
-            f"{described} cannot process images of {size}: {_trim(error)}. Give another --dataset."
+            f"{described} cannot process images of {size}: {_trim(error)}. Give --image-size or another --dataset."
         ) from error
     finally:
         network.train()

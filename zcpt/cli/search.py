@@ -119,7 +119,8 @@ def run(args: argparse.Namespace) -> None:
         args.next_words = words
     elif other:
         # The budgets are for images that the search has not seen, so only the user knows where they are.
-        quoted = quote_words([*words, "--dataset", "folder:PATH"])
+        size = ["--image-size", str(config.train_image_size)] if config.train_image_size else []
+        quoted = quote_words([*words, "--dataset", "folder:PATH", *size])
         print_lines(
             f"note          {other}: put theirs in place of folder:PATH", f"next          {format_program()} {quoted}"
         )

@@ -96,7 +96,9 @@ def test_the_next_command_does_not_train_on_smaller_images_than_searched_for_in_
         f"note          the network was searched for {wanted}, and digits has 8x8 images of 10 classes"
     )
     assert "train --arch run/architecture.json --device cpu" in last
-    assert last.endswith("--dataset folder:PATH")
+    assert last.endswith(
+        "--dataset folder:PATH" + (f" --image-size {wanted.partition('x')[0]}" if "size" in flags else "")
+    )
 
 
 def test_the_command_that_uses_a_latency_table_names_the_program_that_was_called(
