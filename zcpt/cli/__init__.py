@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import zcpt
-from zcpt._startup import Stopped, exit_on_next_signal, raise_stopped
+from zcpt._startup import Stopped, exit_on_next_signal, exit_without_waiting, raise_stopped
 from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, StorageError, ZcptError, is_out_of_memory
 from zcpt.printing import escape_text, quote_words
 from zcpt.processes import ProcessGroup, join_torchrun
@@ -71,6 +71,8 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
         if text:
             _report(text)
         _silence_broken_streams()
+        if isinstance(error, KeyboardInterrupt | LostError) and ranks.size == 1:
+            exit_without_waiting(code)
     return code or 0
 
 
