@@ -8,7 +8,7 @@ import pytest
 
 import zcpt
 from train.data import get_default_recipe
-from train.recipe import RECIPES, make_train_config
+from train.recipe import RECIPES, check_augmentation, make_train_config
 from zcpt import ConfigError
 
 DARTS = zcpt.get_space("darts")
@@ -64,3 +64,28 @@ def test_what_cannot_be_used_is_refused(options: dict[str, Any], complaint: str)
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown recipe 'cifer': did you mean 'cifar'"):
         make_train_config(DARTS, "cifer")
+
+
+SIZES = [((32, 32), 4, 16), ((8, 8), 1, 4), ((12, 12), 2, 6), ((64, 96), 8, 32), ((224, 224), 28, 112), ((2, 2), 1, 1)]
+
+
+@pytest.mark.parametrize(("size", "padding", "cutout"), SIZES)
+def test_crops_and_cutout_grow_with_the_images(size: tuple[int, int], padding: int, cutout: int) -> None:
+    config = make_train_config(DARTS, "cifar", image_size=size)
+    assert (config.crop_padding, config.cutout) == (padding, cutout)
+    check_augmentation(config, size)
+    given = make_train_config(DARTS, "cifar", image_size=size, cutout=0, crop_padding=1)
+    assert (given.crop_padding, given.cutout) == (1, 0)
+
+
+def test_the_recipe_of_the_digits_is_stated_for_8_pixels() -> None:
+    config = make_train_config(DARTS, "digits", image_size=(8, 8))
+    assert (config.crop_padding, config.cutout) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["cutout", "crop_padding"])
+def test_augmentation_that_can_leave_nothing_is_refused(name: str) -> None:
+    options: dict[str, Any] = {name: 8}
+    config = make_train_config(DARTS, "cifar", image_size=(8, 12), **options)
+    with pytest.raises(ConfigError, match="8 can leave nothing of an image of 8x12 pixels: give less than 8, or 0"):
+        check_augmentation(config, (8, 12))
