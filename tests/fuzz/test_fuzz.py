@@ -1,0 +1,61 @@
+"""Random inputs: each is read or refused by one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zcpt
+from zcpt.errors import ZcptError
+from zcpt.files import parse_json
+from zcpt.notation import find_calls, read_literal
+
+ROOT = Path(__file__).parents[2]
+
+
+def fuzz(seconds: int, seed: int) -> int:
+    """Fuzz for some seconds in a process of its own; return the number of inputs."""
+    words = [sys.executable, "-m", "tests.fuzz", "--seconds", str(seconds), "--seed", str(seed)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 300)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    count = re.search(r"(\d+) inputs in", done.stdout)
+    assert count, done.stdout
+    return int(count[1])
+
+
+def test_random_inputs_are_read_or_refused_for_half_a_minute() -> None:
+    assert fuzz(seconds=30, seed=0) > 20
+
+
+@pytest.mark.slow
+def test_random_inputs_are_read_or_refused_for_ten_minutes() -> None:
+    assert fuzz(seconds=600, seed=1) > 1000
+
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**18) + 1, 10**18 - 1) | st.text(max_size=9),
+    lambda items: st.lists(items, max_size=4) | st.dictionaries(st.text(max_size=5), items, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(documents)
+def test_every_literal_is_read_back(document: object) -> None:
+    assert read_literal(repr(document)) == document
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.text(max_size=40), st.binary(max_size=40))
+def test_any_text_is_read_or_refused(text: str, content: bytes) -> None:
+    for read in (read_literal, zcpt.Architecture.from_json, lambda given: parse_json(content, "x")):
+        with contextlib.suppress(ZcptError):
+            read(text)
+    find_calls(f"F({text}", "F")
