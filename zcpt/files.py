@@ -78,6 +78,8 @@ def read_text(path: Path, hint: str = "") -> str:
         ConfigError: The file is missing (with the hint), or cannot be read as text.
     """
     try:
+        if path.is_char_device() or path.is_block_device():  # /dev/zero has no end
+            raise ConfigError(f"{path} cannot be read: it is a device, not a file.")
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} is missing{hint and f': {hint}'}.") from None

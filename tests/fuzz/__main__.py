@@ -93,7 +93,7 @@ def fuzz(seed: int, first: int, inputs: int, seconds: float, only: str | None = 
     """Run inputs until their number or the time is reached; return the number of failures."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
-    counts, failures, started = Counter[str](), 0, time.monotonic()
+    counts, failures = Counter[str](), 0
     long_functions = [
         "train.loop.Trainer.run_epoch",
         "zcpt.cli.latency.measure_latency",
@@ -104,13 +104,14 @@ def fuzz(seed: int, first: int, inputs: int, seconds: float, only: str | None = 
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(sys.stderr):
             targets.write_templates(folder / "templates")
         patches = [mock.patch(function, accept) for function in long_functions]
         patches.append(limit_evaluations())  # type: ignore[arg-type]
         patches.append(mock.patch("os.fsync", return_value=None))
         for patch in patches:
             patch.start()
+        started = time.monotonic()
         for number in range(first, first + inputs):
             if time.monotonic() - started > seconds:
                 break
@@ -120,7 +121,7 @@ def fuzz(seed: int, first: int, inputs: int, seconds: float, only: str | None = 
                 failures += 1
                 sys.stdout.write(f"\n--- input {number} of seed {seed}, {target}: {description[:600]}\n{failure}\n")
                 sys.stdout.flush()
-    spent = time.monotonic() - started
+        spent = time.monotonic() - started
     kinds = ", ".join(f"{count} {target}" for target, count in sorted(counts.items()))
     sys.stdout.write(f"{sum(counts.values())} inputs in {spent:.0f} s ({kinds}): {failures} failed\n")
     return failures

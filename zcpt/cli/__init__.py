@@ -27,6 +27,10 @@ _ADDRESS_SPACE = 2**30
 """Bytes that libraries and the smallest search take after the import of zcpt."""
 
 
+_MAX_SHOWN = 1_000
+"""Longest error message that is shown whole, in characters."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
@@ -132,6 +136,8 @@ def _log_to_stderr() -> None:
 
 
 def _report(text: str) -> None:
+    if len(text) > _MAX_SHOWN:  # the user's own words can be of any length
+        text = f"{text[: _MAX_SHOWN // 2]} ... {text[-_MAX_SHOWN // 2 :]}"
     with suppress(OSError):  # a closed terminal: the exit code says it
         sys.stderr.write(f"zcpt: {escape_text(text)}\n")
         sys.stderr.flush()

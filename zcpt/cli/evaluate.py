@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> None:
     data = _load_data(args, arguments["data"], trained)
     channels_last = arguments["channels_last"]
     network = move_network(trained.network, device, channels_last)
-    loader = build_test_loader(data.test, trained.statistics, args.batch_size, device, arguments["workers"])
+    loader = build_test_loader(
+        data.test, trained.statistics, min(args.batch_size, len(data.test)), device, arguments["workers"]
+    )
     loss, accuracy = evaluate_network(network, loader, device, amp=arguments["amp"], channels_last=channels_last)
     print_lines(
         f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})",
