@@ -28,7 +28,7 @@ _TOKEN = re.compile(
       | (?P<sign>[][(){},:=*])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _CONSTANTS: dict[str, Any] = {
     **{"None": None, "null": None, "True": True, "true": True, "False": False, "false": False},
@@ -179,7 +179,7 @@ def _evaluate(name: str, arguments: Sequence[Any], keywords: Mapping[str, Any]) 
 
 def _replace_escape(match: re.Match[str]) -> str:
     escaped = match[1]
-    return chr(int(escaped[1:], 16)) if len(escaped) == 5 else _ESCAPED.get(escaped, escaped)
+    return chr(int(escaped[1:], 16)) if len(escaped) > 1 else _ESCAPED.get(escaped, escaped)
 
 
 def read_literal(text: str) -> Any:

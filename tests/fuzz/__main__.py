@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 from unittest import mock
 
 import torch
@@ -106,8 +106,8 @@ def fuzz(seed: int, first: int, inputs: int, seconds: float, only: str | None = 
         folder = Path(name)
         with redirect_stdout(sys.stderr):
             targets.write_templates(folder / "templates")
-        patches = [mock.patch(function, accept) for function in long_functions]
-        patches.append(limit_evaluations())  # type: ignore[arg-type]
+        patches: list[Any] = [mock.patch(function, accept) for function in long_functions]
+        patches.append(limit_evaluations())
         patches.append(mock.patch("os.fsync", return_value=None))
         for patch in patches:
             patch.start()

@@ -226,7 +226,7 @@ def check_command(words: Sequence[str], box: Path) -> None:
     guard = list_content(box / "guard")
     os.chdir(box / "cwd")
     try:
-        code = main(words)
+        code: object = main(words)
     except SystemExit as end:  # help and version
         code = end.code
     finally:
