@@ -14,7 +14,17 @@ from zcpt._version import __version__
 from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch, Batches, DatasetBatches
 from zcpt.cost import Block, Cost
-from zcpt.errors import ConfigError, DataError, InfeasibleError, LostError, ProxyError, SpaceError, ZcptError
+from zcpt.errors import (
+    CallbackError,
+    ConfigError,
+    DataError,
+    InfeasibleError,
+    LostError,
+    ProxyError,
+    SpaceError,
+    StorageError,
+    ZcptError,
+)
 from zcpt.mixture import Mixture
 from zcpt.proxies import (
     Aggregate,
@@ -40,6 +50,7 @@ __all__ = [
     "Batches",
     "Block",
     "Callback",
+    "CallbackError",
     "Choice",
     "ConfigError",
     "Cost",
@@ -55,6 +66,7 @@ __all__ = [
     "SearchResult",
     "SearchSpace",
     "SpaceError",
+    "StorageError",
     "Supernet",
     "SupernetSpace",
     "WidthDepth",

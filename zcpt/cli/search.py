@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from zcpt.cli._options import (
     reload_data,
 )
 from zcpt.errors import ConfigError
+from zcpt.files import write_atomically
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import format_count, pluralize
 from zcpt.plot import draw_architecture
@@ -109,7 +111,9 @@ def run(args: argparse.Namespace) -> None:
     result = run_search(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
     if not ranks.is_main:
         return
-    draw_architecture(space, result.architecture).savefig(folder / "cells.png", dpi=120)
+    picture = io.BytesIO()
+    draw_architecture(space, result.architecture).savefig(picture, dpi=120)
+    write_atomically(folder / "cells.png", picture.getvalue())
     print_lines(*_format_result(space, result, bounds, folder))
     words = _make_training_command(args, space, config, data, folder)
     other = _describe_other_images(config, data)

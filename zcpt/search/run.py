@@ -71,6 +71,8 @@ def search(
         ZcptError: An argument cannot be used, and nothing has been written; or no candidate of a choice got a finite
             score, and the journal in ``run_dir`` records the scores. An error before the first decision leaves no new
             ``run_dir``.
+        StorageError: A file cannot be written; what was finished before is kept, and can be resumed.
+        CallbackError: A callback raised an error, which is the cause; the same holds.
         LostError: Another process of the search has died.
 
     Example:
