@@ -9,7 +9,7 @@ import torch
 
 from zcpt import ConfigError
 from zcpt.cli._options import pick_device
-from zcpt.devices import select_local_gpu
+from zcpt.devices import resolve_device, select_local_gpu
 
 
 @pytest.fixture
@@ -48,3 +48,16 @@ def test_a_device_that_was_named_is_that_of_all(
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert str(pick_device(name)) == (name or "cuda")
     assert len(taken) == own
+
+
+NO_DEVICES = "hpu privateuseone ipu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan meta gpu GPU tpu npu"
+
+
+@pytest.mark.parametrize("name", [*NO_DEVICES.split(), "cuda:-1", "cuda:", ":0", "0", "cuda:9" + "9" * 20, "", " cpu"])
+def test_a_device_that_cannot_be_used_is_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be used .*: try --device cpu"):
+        resolve_device(name)
+
+
+def test_the_number_of_a_cpu_has_no_meaning() -> None:
+    assert [str(resolve_device(name)) for name in ("cpu", "cpu:0", "cpu:3", "cpu:1000")] == ["cpu"] * 4
