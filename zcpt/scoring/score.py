@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from zcpt.batches import Batch, as_batch
-from zcpt.errors import ConfigError, ProxyError
+from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies import LayerProxy, Proxy, get_proxy, list_proxies
 from zcpt.scoring.evaluator import resolve_proxy, scoring_context
 from zcpt.scoring.plain import PlainEvaluator
 from zcpt.snapshot import preserve
+
+_log = logging.getLogger(__name__)
 
 
 def score(
@@ -25,6 +28,8 @@ def score(
     batch: Batch | tuple[Tensor, Tensor],
     proxies: str | Proxy | Iterable[str | Proxy],
     mixture: Mixture | None = None,
+    *,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> dict[str, float]:
     """Score any network by zero-cost proxies.
 
@@ -38,6 +43,8 @@ def score(
         batch: Images [B, C, H, W], normalised, and labels [B], on the network's device; a ``Batch`` also has a seed.
         proxies: Proxies, or their names (``zcpt list proxies``).
         mixture: Weights of a supernet's candidates. None for a discrete network, or a supernet with nothing decided.
+        on_error: What to do where a proxy cannot score this network or batch: ``"raise"`` the error, or ``"skip"`` the
+            proxy, with a warning in the log.
 
     Returns:
         Scores by the names of the proxies; nan or infinite where a proxy's definition gives that.
@@ -47,6 +54,8 @@ def score(
         ConfigError: ``net`` is no network, ``batch`` is no batch, or their types or devices differ.
         SpaceError: The mixture belongs to another supernet.
     """
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(describe_unknown_name("value of on_error", str(on_error), ("raise", "skip")))
     net, batch = _check_inputs(net, batch, mixture)
     requested = proxies if isinstance(proxies, Iterable) and not isinstance(proxies, str) else [proxies]
     resolved = [resolve_proxy(proxy) for proxy in requested]
@@ -57,10 +66,19 @@ def score(
         )
     scores: dict[str, float] = {}
     for proxy in resolved:
-        # The network is restored whatever the proxy does, so a proxy that changes it is no error here.
-        with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, proxy, batch_copy):
-            scores[proxy.name] = PlainEvaluator(net, proxy).score_mixtures([mixture], batch_copy).item()
+        try:
+            scores[proxy.name] = _score_by_one(net, proxy, batch, mixture)
+        except ProxyError as error:
+            if on_error == "raise":
+                raise
+            _log.warning("left out: %s", error)
     return scores
+
+
+def _score_by_one(net: nn.Module, proxy: Proxy, batch: Batch, mixture: Mixture | None) -> float:
+    # The network is restored whatever the proxy does, so a proxy that changes it is no error here.
+    with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, proxy, batch_copy):
+        return float(PlainEvaluator(net, proxy).score_mixtures([mixture], batch_copy))
 
 
 def score_layers(

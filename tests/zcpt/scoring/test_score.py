@@ -270,3 +270,34 @@ def test_terms_of_layers_add_up_to_the_score_and_the_network_is_left_unchanged()
     assert copy_state(model) == before
     with pytest.raises(ProxyError, match="proxy 'naswot' is no sum over layers: give one of fisher, grad_norm, grasp"):
         zcpt.score_layers(model, appendix.batch(), "naswot")
+
+
+def test_proxies_that_cannot_score_a_network_are_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    batch = torch.randn(8, 3, 8, 8), torch.arange(8) % 5
+    scores = zcpt.score(net, batch, ["naswot", "snip", CarelessProxy(), "swap"], on_error="skip")
+    assert scores == zcpt.score(net, batch, "snip")
+    assert [record.getMessage().partition("'")[2].partition("'")[0] for record in caplog.records] == [
+        "naswot",
+        "careless",
+        "swap",
+    ]
+    with pytest.raises(ProxyError, match="proxy 'naswot' compares how ReLUs switch"):
+        zcpt.score(net, batch, ["snip", "naswot"])
+    with pytest.raises(ConfigError, match="unknown value of on_error 'ignore'"):
+        zcpt.score(net, batch, "snip", on_error=cast(Any, "ignore"))
+
+
+def test_names_do_where_proxies_are_expected() -> None:
+    net, batch = appendix.network().eval(), appendix.batch()
+    expected = zcpt.score_mixtures(net, zcpt.get_proxy("naswot"), [None], batch)
+    assert torch.equal(zcpt.score_mixtures(net, "naswot", [None], batch), expected)
+    assert torch.equal(zcpt.score_mixtures(net, "naswot", [None], (batch.images, batch.labels)), expected)
+    with pytest.raises(ProxyError, match="did you mean 'naswot'"):
+        zcpt.score_mixtures(net, "nasvot", [None], batch)
+    with pytest.raises(ProxyError, match="aggregate 'vote' ranks several networks"):
+        zcpt.score_mixtures(net, "vote", [None], batch)
+    with pytest.raises(ProxyError, match="is no proxy: give names"):
+        zcpt.score_mixtures(net, cast(Any, zcpt.proxies.Swap), [None], batch)
+    with pytest.raises(ConfigError, match="mixtures must be a list, not NoneType"):
+        zcpt.score_mixtures(net, "naswot", cast(Any, None), batch)
