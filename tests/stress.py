@@ -160,11 +160,12 @@ def interrupt(count: int, words: list[Any], folder: Path, rng: random.Random) ->
         time.sleep(rng.uniform(0.1, duration))
         os.killpg(process.pid, signal.SIGINT)
         started = time.monotonic()
-        _, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=120)
         slowest = max(slowest, time.monotonic() - started)
         results["LEFT A PROCESS"] += bool(list_session(process.pid))
         results["TRACEBACK"] += "Traceback" in err
-        if process.returncode == 0:
+        is_finished = process.returncode == 0 or "run folder" in out or "report  " in out  # stopped at its exit
+        if is_finished:
             results["finished before"] += 1
         elif process.returncode == 130 and err.count("zcpt: stopped") == 1:
             results["stopped with a sentence"] += 1
@@ -172,7 +173,7 @@ def interrupt(count: int, words: list[Any], folder: Path, rng: random.Random) ->
             results["OTHER END"] += 1
             sys.stderr.write(f"{process.returncode}: {err}\n")
         way_on = re.search(r"To go on: (.*)$", err, re.MULTILINE)
-        results["LOST"] += way_on is None and (run / "journal").exists() and process.returncode != 0
+        results["LOST"] += way_on is None and (run / "journal").exists() and not is_finished
         if way_on:
             words_on = shlex.split(way_on[1])
             program = _start_program(words_on[words_on.index(words[0]) :], folder)

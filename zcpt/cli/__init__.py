@@ -65,6 +65,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
                 with raise_stopped():
                     code = args.run(args)
                 words = getattr(args, "next_words", None)  # as set by search --then-train
+            exit_on_next_signal()  # the command has finished, and only the end of the program is left
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         exit_on_next_signal()
