@@ -7,7 +7,7 @@ import yaml
 
 from zcpt import ConfigError, SpaceError
 from zcpt.errors import StorageError
-from zcpt.files import describe_yaml_error, parse_json, read_json, write_atomically
+from zcpt.files import describe_yaml_error, parse_json, read_json, read_text, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +74,8 @@ def test_a_json_document_that_cannot_be_read_is_refused_with_the_reason(text: st
 
 def test_a_json_document_with_a_byte_order_mark_is_read() -> None:
     assert parse_json("\ufeff[1]", "x") == parse_json("\ufeff[1]".encode(), "x") == [1]
+
+
+def test_a_device_is_no_text_file() -> None:
+    with pytest.raises(ConfigError, match="^/dev/zero cannot be read: it is a device, not a file.$"):
+        read_text(Path("/dev/zero"))
