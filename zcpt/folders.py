@@ -71,10 +71,27 @@ def _refuse_links(folder: Path) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink() and (entry.name == LOCK or entry.is_dir()):
-                raise ConfigError(
-                    f"{folder / entry.name} is a symbolic link, and zcpt writes only inside its run folder: replace "
-                    "the link by what it points to."
-                )
+                raise _make_link_error(folder / entry.name)
+
+
+def check_inside(path: Path, folder: Path) -> Path:
+    """Return a path below a run folder, which zcpt and not the user has chosen.
+
+    Raises:
+        ConfigError: A symbolic link lies between the two, so that files would be written elsewhere.
+    """
+    for part in (path, *path.parents):
+        if part == folder:
+            break
+        if part.is_symlink():
+            raise _make_link_error(part)
+    return path
+
+
+def _make_link_error(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is a symbolic link, and zcpt writes only inside its run folder: replace the link by what it points to."
+    )
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from zcpt.cli._options import (
     reload_data,
 )
 from zcpt.errors import ConfigError
+from zcpt.figures import encode_png
 from zcpt.files import write_atomically
 from zcpt.monitor import Progress, TensorBoard
 from zcpt.options import format_count, pluralize
@@ -111,9 +111,7 @@ def run(args: argparse.Namespace) -> None:
     result = run_search(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
     if not ranks.is_main:
         return
-    picture = io.BytesIO()
-    draw_architecture(space, result.architecture).savefig(picture, dpi=120)
-    write_atomically(folder / "cells.png", picture.getvalue())
+    write_atomically(folder / "cells.png", encode_png(draw_architecture(space, result.architecture), dpi=120))
     print_lines(*_format_result(space, result, bounds, folder))
     words = _make_training_command(args, space, config, data, folder)
     other = _describe_other_images(config, data)

@@ -30,6 +30,7 @@ from zcpt.cli._options import (
 )
 from zcpt.errors import ConfigError
 from zcpt.files import parse_json
+from zcpt.folders import check_inside
 from zcpt.options import format_count, pluralize
 from zcpt.printing import print_lines, quote_words
 from zcpt.search import read_run_data
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
         space, architecture, search_folder = read_architecture(args.arch, args.space)
         device = pick_device(args.device)
         data_of_search = _find_data_of_search(search_folder) if search_folder else None
+        search_folder = None if data_of_search is None else search_folder
         data = _load_data(args, data_of_search)
         recipe = args.recipe or get_default_recipe(data.name)
         options = {
@@ -90,10 +92,7 @@ def run(args: argparse.Namespace) -> None:
             **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
         }
         config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
-        default = make_run_path(space.name, data.name)
-        if search_folder and data_of_search is not None:
-            default = search_folder / "train" / recipe
-        folder = args.out or default
+        folder = args.out or _make_default_path(search_folder, space, data, recipe)
     args.run_folder = folder
     trained = train_architecture(
         space, architecture, data, config, folder, device=device, resume=args.resume is not None
@@ -108,6 +107,13 @@ def run(args: argparse.Namespace) -> None:
         f"run folder    {folder} (tensorboard --logdir {quoted})",
         f"next          {format_program()} evaluate {quoted}",
     )
+
+
+def _make_default_path(search_folder: Path | None, space: SearchSpace, data: ImageData, recipe: str) -> Path:
+    """Return the folder of a new training: inside that of its search, else in runs/."""
+    if search_folder is None:
+        return make_run_path(space.name, data.name)
+    return check_inside(search_folder / "train" / recipe, search_folder)
 
 
 def _find_data_of_search(folder: Path) -> dict[str, Any] | None:
@@ -147,7 +153,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
     epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
     fixed = ["arch", "space", "recipe", "dataset", *IMAGE_OPTIONS, "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
-    folder = find_training(args.resume, ARGUMENTS, "that was begun")
+    folder = check_inside(find_training(args.resume, ARGUMENTS, "that was begun"), args.resume)
     arguments = read_arguments(folder)
     data_of_run, device = arguments.pop("data"), arguments.pop("device")
     args.device = args.device or device

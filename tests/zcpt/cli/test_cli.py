@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -398,6 +399,28 @@ def test_a_full_disk_and_a_closed_pipe(capsys: pytest.CaptureFixture[str], monke
             code, _, err = run(capsys, "list")
         assert code == expected
         assert ("No space left on device" in err) == (expected == 2)
+
+
+def test_a_disk_that_fails_at_the_picture_of_the_cells_leaves_the_result(
+    cwd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target.name == "cells.png":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", fail)
+        code, _, err = run(capsys, "search", "--space", "nasbench201", "--out", "run", *QUICK, "--proposals", "1")
+    assert code == 2
+    assert "cells.png cannot be written: the disk is full" in err
+    assert "search --resume run" in err
+    assert not list((cwd / "run").glob("cells*"))
+    assert (cwd / "run" / "architecture.json").exists()
+    assert run(capsys, "search", "--resume", "run")[0] == 0
+    assert (cwd / "run" / "cells.png").exists()
 
 
 def test_a_checkpoint_of_another_architecture(run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:

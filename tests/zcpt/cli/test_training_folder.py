@@ -184,3 +184,18 @@ def test_a_killed_reader_of_images_and_a_broken_image_are_named() -> None:
         loader: Any = _Loader(error)
         with pytest.raises(kind, match=message):
             list(load_batches(loader, torch.device("cpu"), False))
+
+
+@pytest.mark.parametrize("name", ["train", "train/digits"])
+def test_a_link_in_the_folder_of_a_search_leads_no_training_out_of_it(
+    name: str, run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = shutil.copytree(run_folder, cwd / "run")
+    (search / name).rename(cwd / "elsewhere")
+    (search / name).symlink_to(cwd / "elsewhere")
+    before = content(cwd / "elsewhere")
+    for flags in (["--arch", search / "architecture.json"], ["--arch", search], ["--resume", search]):
+        code, _, error = run(capsys, "train", *flags, "--device", "cpu", "--epochs", "2")
+        assert code == 2
+        assert f"{search / name} is a symbolic link" in error
+    assert content(cwd / "elsewhere") == before
