@@ -60,7 +60,7 @@ def open_folder(folder: Path, protocol: dict[str, Any], growing: Sequence[str] =
         for key, value in current.items():
             if key in growing and _is_extension(before[key], value):
                 has_grown |= before[key] != value
-            elif before[key] != value:
+            elif before[key] != value and not (key == "images" and _are_same_images(before[key], value)):
                 difference = describe_difference(key, before[key], value)
                 if key not in _MAY_DIFFER:
                     raise ConfigError(f"{folder} belongs to another measurement: its {difference}. Give another --out.")
@@ -77,6 +77,11 @@ def open_folder(folder: Path, protocol: dict[str, Any], growing: Sequence[str] =
             # Before the work, so that an interrupted extension is resumed as one.
             write_atomically(folder / CONFIG, to_json_text({**before, **{key: current[key] for key in growing}}))
         yield Journal(folder / "journal")
+
+
+def _are_same_images(before: Any, now: Any) -> bool:
+    """Return whether two descriptions are of the same images, by the hash of a mini-batch: a folder may have moved."""
+    return isinstance(before, dict) and before.get("fingerprint") == now["fingerprint"]
 
 
 def _is_extension(before: Any, now: Any) -> bool:

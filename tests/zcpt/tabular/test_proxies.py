@@ -203,6 +203,16 @@ def test_proxies_are_added_to_a_finished_measurement_without_scoring_the_others_
     assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "whole")
 
 
+def test_a_measurement_is_resumed_with_images_that_have_moved(nb201: Path, pictures: Any, tmp_path: Path) -> None:
+    places = [DatasetBatches(pictures, num_classes=10, about={"dataset": f"folder:{name}"}) for name in "ab"]
+    run_measurement(nb201, places[0], tmp_path / "a", samples=3)
+    run_measurement(nb201, places[1], tmp_path / "a", samples=3)
+    negatives: Any = [(-image, label) for image, label in pictures]
+    others = DatasetBatches(negatives, num_classes=10, about=places[0].about)
+    with pytest.raises(zcpt.ConfigError, match="another measurement: its fingerprint is"):
+        run_measurement(nb201, others, tmp_path / "a", samples=3)
+
+
 def test_an_unknown_proxy_of_a_finished_measurement_is_named(nb201: Path, batches: Batches, tmp_path: Path) -> None:
     run_measurement(nb201, batches, tmp_path / "a", [Errors()], samples=3)
     with pytest.raises(
