@@ -100,9 +100,11 @@ def kill_and_resume(
         results["killed" if process.exitcode is None else "finished before"] += 1
         process.kill()
         process.join()
-        results["before the folder"] += not run.exists()
+        # A kill while the folder is made leaves one without settings, which the same command takes again.
+        has_settings = any((run / name).exists() for name in ("config.json", "args.yaml"))
+        results["before the settings"] += not has_settings
         try:
-            finish([words[0], "--resume", run] if run.exists() else [*words, "--out", run], folder / "log")
+            finish([words[0], "--resume", run] if has_settings else [*words, "--out", run], folder / "log")
             results["same result" if read(run) == expected else "OTHER RESULT"] += 1
         except (AssertionError, OSError) as error:
             results["NOT RESUMED"] += 1

@@ -15,6 +15,8 @@ import yaml
 
 from zcpt.errors import ConfigError, StorageError, ZcptError
 
+LOCK = ".lock"
+"""File that a process locks while it works in a folder. It stays there; the lock itself ends with the process."""
 PARTIAL = ".partial"
 """Ending of the name of a file while it is written."""
 
@@ -93,6 +95,12 @@ def read_run_file(path: Path) -> str:
     """Read a text file of a run folder; ConfigError if it is missing, no regular file, or cannot be read."""
     if path.exists() and not path.is_file():  # reading a named pipe would wait for ever
         raise ConfigError(f"{path} cannot be read: it is no regular file.")
+    is_unfinished = path.parent.is_dir() and {LOCK} <= set(os.listdir(path.parent)) <= {LOCK, path.name + PARTIAL}
+    if is_unfinished:
+        raise ConfigError(
+            f"{path} is missing: the command that made {path.parent} was killed before it wrote its settings, so start "
+            f"it again with --out {path.parent}."
+        )
     return read_text(path, f"{path.parent} is no run folder")
 
 

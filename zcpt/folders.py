@@ -11,10 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from zcpt.errors import ConfigError
-from zcpt.files import PARTIAL, describe_os_error, write_atomically
+from zcpt.files import LOCK, PARTIAL, describe_os_error, write_atomically
 
-LOCK = ".lock"
-"""File that a process locks while it works in a folder. It stays there; the lock itself ends with the process."""
 _ATTEMPTS = 5
 """Attempts to claim a folder that another process removes at the same moment."""
 

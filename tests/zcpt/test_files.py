@@ -7,7 +7,7 @@ import yaml
 
 from zcpt import ConfigError, SpaceError
 from zcpt.errors import StorageError
-from zcpt.files import describe_yaml_error, parse_json, read_json, read_text, write_atomically
+from zcpt.files import describe_yaml_error, parse_json, read_json, read_run_file, read_text, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +21,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StorageError, match=r"a.txt cannot be written: the disk is full: free space on it\.$"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_folder_without_settings_is_that_of_a_killed_command(tmp_path: Path) -> None:
+    for names, words in (
+        ((), "is no run folder"),
+        ((".lock",), "killed before it wrote its settings"),
+        (("x",), "no run"),
+    ):
+        for name in names:
+            (tmp_path / name).write_text("")
+        with pytest.raises(ConfigError, match=words):
+            read_run_file(tmp_path / "config.json")
 
 
 def test_the_error_of_damaged_json_names_the_file(tmp_path: Path) -> None:
