@@ -23,7 +23,7 @@ from train.evaluation import evaluate_network
 from train.loaders import EpochSampler, LabelledImages, build_test_loader, build_train_loader, load_batches
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
-from zcpt.devices import move_network
+from zcpt.devices import check_memory, move_network
 from zcpt.errors import ConfigError, DataError, describe_unknown_name
 from zcpt.options import pluralize
 from zcpt.seeding import derive_seed, use_seed
@@ -31,6 +31,8 @@ from zcpt.space import NetworkConfig, SearchSpace
 
 EpochMetrics = dict[str, float]
 """Losses, accuracies, learning rate and speed of an epoch: a line of ``summary.csv``."""
+_BYTES = 4
+"""Bytes of a weight, of its gradient, and of its momentum."""
 
 
 class Trainer:
@@ -65,6 +67,8 @@ class Trainer:
         self.network_config = NetworkConfig(
             config.channels, config.layers, len(data.classes), channels, (height, width)
         )
+        parameters = space.cost(architecture, self.network_config).params
+        check_memory(_BYTES * (2 + _has_momentum(config)) * parameters, device)
         with use_seed(derive_seed(config.seed, "weights")):
             network = space.build_network(architecture, self.network_config, auxiliary=config.auxiliary_weight > 0)
         self.network = move_network(network, device, config.channels_last)
@@ -185,6 +189,10 @@ class Trainer:
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         auxiliary_loss = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
         return logits, loss, loss + self.config.auxiliary_weight * auxiliary_loss
+
+
+def _has_momentum(config: TrainConfig) -> bool:
+    return config.optimizer in ("sgd", "nesterov", "momentum") and config.momentum > 0
 
 
 def _build_optimizer(network: nn.Module, config: TrainConfig) -> tuple[torch.optim.Optimizer, Scheduler | None]:

@@ -62,6 +62,17 @@ class Batches(Protocol):
         ...
 
 
+def check_batch_size(batches: Batches, size: int, flag: str = "--batch-size") -> None:
+    """Raise DataError if a mini-batch has more images than there are; ``flag`` is the one that sets its size."""
+    if size > len(batches):
+        # Only the batches of the command line name a data set.
+        half = ", one half of the training images (a search leaves out the other)" if "dataset" in batches.about else ""
+        raise DataError(
+            f"{flag} {size} is more than the {len(batches)} images to draw from{half}: use {flag} {len(batches)} or "
+            "less."
+        )
+
+
 class DatasetBatches:
     """Batches from a torch data set of pairs (image tensor [C, H, W], label), augmented by its own transform.
 

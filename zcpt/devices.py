@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
@@ -84,6 +86,15 @@ def get_device_name(device: torch.device) -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
+
+
+def check_memory(size: int, device: torch.device) -> None:
+    """Raise MemoryError if a processor's memory, or a limit of it, is less than this number of bytes.
+
+    Building a network that does not fit takes long: its weights are drawn one layer after another until memory ends.
+    """
+    if device.type == "cpu":
+        np.empty(min(size, sys.maxsize), np.uint8)  # takes addresses alone, as long as nothing is written to it
 
 
 def move_network(net: Net, device: torch.device, channels_last: bool = True) -> Net:

@@ -298,3 +298,13 @@ def test_a_loss_that_is_not_finite_stops_the_training(few: ImageData) -> None:
 def test_an_unknown_optimiser_is_refused(few: ImageData) -> None:
     with pytest.raises(ConfigError, match="unknown optimiser 'adamv': did you mean 'adam"):
         training(zcpt.get_space("nasbench201"), few, optimizer="adamv")
+
+
+def test_a_network_that_does_not_fit_into_memory_is_refused_before_it_is_built(
+    few: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = zcpt.get_space("nasbench201")
+    monkeypatch.setattr(space, "build_network", None)
+    config = settings(space, channels=100_000, layers=1_000)
+    with pytest.raises(MemoryError):
+        Trainer(space, random_architecture(space, 0), few, config, CPU)

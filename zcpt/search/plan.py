@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batch, Batches, as_batches, compute_fingerprint
+from zcpt.batches import Batch, Batches, as_batches, check_batch_size, compute_fingerprint
 from zcpt.devices import resolve_device, use_standard_settings
 from zcpt.errors import DataError
 from zcpt.options import format_flag
@@ -117,8 +117,6 @@ def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -
 def check_image_count(batches: Batches, config: SearchConfig) -> None:
     """Raise DataError if there are fewer images than the proxy needs or than a mini-batch holds."""
     uses: tuple[Use, ...] = ("operations", "validation") if config.proposals > 1 else ("operations",)
-    # Only the batches of the command line name a data set.
-    half = ", one half of the training images (a search leaves out the other)" if "dataset" in batches.about else ""
     for use in uses:
         criterion, name = config.criterion(use), BATCH_SIZES[use]
         if len(batches) < criterion.min_batch:
@@ -126,11 +124,7 @@ def check_image_count(batches: Batches, config: SearchConfig) -> None:
                 f"there are {len(batches)} images to draw from, and proxy '{criterion.name}' needs at least "
                 f"{criterion.min_batch}: give more training images."
             )
-        if getattr(config, name) > len(batches):
-            raise DataError(
-                f"{format_flag(name)} {getattr(config, name)} is more than the {len(batches)} images to draw from"
-                f"{half}: use {format_flag(name)} {len(batches)} or less."
-            )
+        check_batch_size(batches, getattr(config, name), format_flag(name))
 
 
 def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Batch) -> int | None:

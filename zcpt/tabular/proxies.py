@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zcpt.batches import Batch, Batches, compute_fingerprint
+from zcpt.batches import Batch, Batches, check_batch_size, compute_fingerprint
 from zcpt.devices import resolve_device
-from zcpt.errors import ConfigError, DataError, ProxyError
+from zcpt.errors import ConfigError, ProxyError
 from zcpt.files import read_json, write_atomically
 from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option, pluralize
@@ -98,8 +98,7 @@ def measure_proxies(
     """
     options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
     criteria = _check_proxies(proxies, options, folder)
-    if options.batch_size > len(batches):
-        raise DataError(f"--batch-size {options.batch_size} is more than the {len(batches)} images to draw from.")
+    check_batch_size(batches, options.batch_size)
     batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
     network_config = _make_network_config(table, batches, batch, options)
     data_set = choose_data_set(table, batches, options.accuracy_on)

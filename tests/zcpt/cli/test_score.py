@@ -63,7 +63,7 @@ def test_a_network_of_timm(capsys: pytest.CaptureFixture[str]) -> None:
         ("--model resnet10t --proxies snip,snip", "--proxies must name different proxies"),
         ("--model resnet10t --proxies ,", "--proxies must name different proxies"),
         ("--model resnet10t --batch-size 0", "--batch-size 0 is too small"),
-        ("--model resnet10t --batch-size 99999", "--batch-size 99999 is too large: use 719 or less"),
+        ("--model resnet10t --batch-size 99999", "is more than the 719 images to draw from, one half of the training"),
         ("--model resnet10t --seed -1", "--seed -1 is too small"),
         ("--model resnet10t --batch-size 1", "no proxy can score this network on these images"),
         ("--model resnet10t --dataset mnst", "unknown data set 'mnst'"),
