@@ -35,6 +35,8 @@ from zcpt.seeding import use_seed
 
 ANY_CLASSES = 2**31
 """Number of classes for data whose labels a network of the user's own defines."""
+_MANY_CLASSES = 100_000
+"""Number of classes that needs no justification: several times that of all of ImageNet."""
 
 
 class Batch(NamedTuple):
@@ -70,6 +72,20 @@ def check_batch_size(batches: Batches, size: int, flag: str = "--batch-size") ->
         raise DataError(
             f"{flag} {size} is more than the {len(batches)} images to draw from{half}: use {flag} {len(batches)} or "
             "less."
+        )
+
+
+def check_class_count(batches: Batches) -> None:
+    """Raise DataError if the images cannot have so many classes.
+
+    A few images have at most the classes of a larger data set that they are from. Beyond that a number is a mistake,
+    such as identifiers in place of labels, and gradients of its classifier would take minutes and gigabytes.
+    """
+    limit = max(_MANY_CLASSES, 2 * len(batches))  # one half of the images may have been kept back
+    if batches.num_classes > limit:
+        raise DataError(
+            f"{batches.num_classes} classes are more than {len(batches)} images can have, at most {limit}: number the "
+            "labels from 0 without gaps, and give their number as num_classes."
         )
 
 

@@ -17,8 +17,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+import zcpt
 from zcpt import ConfigError, DataError, DatasetBatches
-from zcpt.batches import Batch, as_batches, compute_fingerprint
+from zcpt.batches import Batch, as_batches, check_class_count, compute_fingerprint
 
 IMAGES, LABELS = torch.arange(20.0).reshape(20, 1, 1, 1), torch.arange(20) % 4
 
@@ -120,3 +121,21 @@ def test_a_fingerprint_tells_images_labels_and_order_apart() -> None:
     assert compute_fingerprint(batch) == compute_fingerprint(Batch(IMAGES.clone(), LABELS.clone()))
     others = [Batch(IMAGES + 1e-6, LABELS), Batch(IMAGES, LABELS + 1), Batch(IMAGES.flip(0), LABELS)]
     assert len({compute_fingerprint(other) for other in [batch, *others]}) == 4
+
+
+def test_a_class_count_that_no_images_can_have_is_refused() -> None:
+    check_class_count(as_batches((IMAGES, LABELS), 100_000))
+    for labels, given in ((LABELS, 100_001), (LABELS, 3_000_000), (LABELS + 2_999_990, None)):
+        batches = as_batches((IMAGES, labels), given)
+        with pytest.raises(DataError, match=f"{batches.num_classes} classes are more than 20 images can have, at most"):
+            check_class_count(batches)
+    with pytest.raises(DataError, match="3000000 classes"):
+        zcpt.search(
+            "nasbench201",
+            (IMAGES, LABELS),
+            proxy="snip",
+            num_classes=3_000_000,
+            batch_size=4,
+            proposals=1,
+            validation_batch_size=4,
+        )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batch, Batches, as_batches, check_batch_size, compute_fingerprint
+from zcpt.batches import Batch, Batches, as_batches, check_batch_size, check_class_count, compute_fingerprint
 from zcpt.devices import resolve_device, use_standard_settings
 from zcpt.errors import DataError
 from zcpt.options import format_flag
@@ -69,6 +69,7 @@ def plan_search(
         config = use_own_latency_table(run_dir, config)
     source = as_batches(batches, num_classes)
     check_image_count(source, config)
+    check_class_count(source)
     probe = source.draw(config.batch_size, seed=0)  # for the size of the images, and the fingerprint of their content
     network_config = build_network_config(config, probe, source.num_classes)
     space.check_network_config(network_config)
