@@ -8,9 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
+from zcpt.items import describe_value
 from zcpt.options import check_types, format_flag, option, parse_number
-from zcpt.proxies import Aggregate, Criterion, Use, get_components, get_criterion, resolve_auto
+from zcpt.printing import shorten
+from zcpt.proxies import (
+    Aggregate,
+    Criterion,
+    Proxy,
+    Use,
+    get_components,
+    get_criterion,
+    get_proxy,
+    list_aggregates,
+    list_proxies,
+    resolve_auto,
+)
 from zcpt.scoring import CriterionEvaluator, check_scores_operations, resolve_engine
 from zcpt.search.orders import ORDERS, get_order
 from zcpt.seeding import derive_seed
@@ -105,6 +118,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if isinstance(self.latency_table, os.PathLike):
             object.__setattr__(self, "latency_table", os.fspath(self.latency_table))
+        for name in ("proxy", "validation_proxy"):
+            _check_is_name(format_flag(name), getattr(self, name))
         check_types(self)
         # 'auto' is resolved here, so that run folders record a proxy that later versions cannot interpret differently.
         validation = self.validation_proxy or ("auto" if self.proxy == "auto" else "")
@@ -166,6 +181,26 @@ class SearchConfig:
         """
         parts = [part for use in BATCH_SIZES for part in get_components(self.criterion(use))]
         return " and ".join(sorted({resolve_engine(self.engine, part, self.max_memory) for part in parts}))
+
+
+def _check_is_name(flag: str, given: object) -> None:
+    """Raise ProxyError for a proxy that is given as an object or a class, which no run folder could record."""
+    if isinstance(given, str):
+        return
+    kind, name = (given if isinstance(given, type) else type(given)), getattr(given, "name", None)
+    if isinstance(name, str) and issubclass(kind, Proxy):
+        is_known, decorator = name in list_proxies() and type(get_proxy(name)) is kind, "register_proxy"
+    elif isinstance(name, str) and issubclass(kind, Aggregate):
+        is_known, decorator = name.partition(":")[0] in list_aggregates(), "register_aggregate"
+    else:
+        is_known, decorator, name = True, "", "naswot"
+    register = "" if is_known else f"register its class by zcpt.{decorator}({kind.__name__}), and "
+    example = "" if decorator else ", for example ('zcpt list proxies' lists all)"
+    raise ProxyError(
+        f"{flag} takes the name of a proxy, which the run folder records, not "
+        f"{f'class {kind.__name__}' if isinstance(given, type) else describe_value(given)}: {register}give "
+        f"{'its name ' if decorator else ''}'{shorten(name)}'{example}."
+    )
 
 
 def make_paper_settings(space: SearchSpace) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 import zcpt
 from zcpt import ConfigError, ProxyError
+from zcpt.proxies import Naswot
 from zcpt.search import SearchConfig, configure
 
 
@@ -59,6 +61,29 @@ def test_options_win_over_a_preset() -> None:
 def test_invalid_settings_are_refused(options: Any, error: Any, complaint: str) -> None:
     with pytest.raises(error, match=complaint):
         configure(zcpt.get_space("darts"), **options)
+
+
+class Unregistered(Naswot):
+    name = "mine"
+
+
+GIVEN = [
+    (Unregistered(), "not Unregistered: register its class by zcpt.register_proxy(Unregistered), and give its name"),
+    (Unregistered, "not class Unregistered: register its class by zcpt.register_proxy(Unregistered), and give its"),
+    (zcpt.get_proxy("naswot"), "not Naswot: give its name 'naswot'."),
+    (Naswot, "not class Naswot: give its name 'naswot'."),
+    (zcpt.get_aggregate("log_rank:naswot+snip"), "not LogRank: give its name 'log_rank:naswot+snip'."),
+    (None, "not None: give 'naswot', for example"),
+    (["naswot"], "not list: give 'naswot', for example"),
+    (len, "not builtin_function_or_method: give 'naswot', for example"),
+]
+
+
+@pytest.mark.parametrize("option", ["proxy", "validation_proxy"])
+@pytest.mark.parametrize(("given", "complaint"), GIVEN)
+def test_a_proxy_is_given_by_its_name(option: str, given: Any, complaint: str) -> None:
+    with pytest.raises(ProxyError, match=re.escape(complaint)):
+        configure(zcpt.get_space("nasbench201"), **{option: given})
 
 
 def test_an_unknown_preset_is_refused() -> None:
