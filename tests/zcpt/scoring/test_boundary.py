@@ -356,7 +356,12 @@ def forget(kind: str, name: str) -> None:
     registry._origins.pop(name, None)
 
 
-@pytest.mark.parametrize("what", [3, "naswot", nn.Flatten, lambda net: 1.0, Naswot()], ids=repr)
+@pytest.mark.parametrize(
+    "what",
+    [3, "naswot", nn.Flatten, lambda net: 1.0, Naswot()],
+    # A repr with an address would differ between the processes of pytest-xdist.
+    ids=["number", "name", "module", "function", "object"],
+)
 def test_only_classes_of_proxies_are_registered(what: Any) -> None:
     with pytest.raises(ProxyError, match=r"cannot be registered as a proxy: derive a class from zcpt.Proxy"):
         zcpt.register_proxy(what)
