@@ -64,14 +64,20 @@ class Batches(Protocol):
         ...
 
 
-def check_batch_size(batches: Batches, size: int, flag: str = "--batch-size") -> None:
-    """Raise DataError if a mini-batch has more images than there are; ``flag`` is the one that sets its size."""
-    if size > len(batches):
+def check_batch_sizes(batches: Batches, sizes: Mapping[str, int]) -> None:
+    """Raise DataError if mini-batches have more images than there are; ``sizes`` has their sizes by the flag.
+
+    One error names all of them: with few images, the defaults of several are too large.
+    """
+    large = {flag: size for flag, size in sizes.items() if size > len(batches)}
+    if large:
         # Only the batches of the command line name a data set.
         half = ", one half of the training images (a search leaves out the other)" if "dataset" in batches.about else ""
+        given = " and ".join(f"{flag} {size}" for flag, size in large.items())
+        remedy = " ".join(f"{flag} {len(batches)}" for flag in large)
         raise DataError(
-            f"{flag} {size} is more than the {len(batches)} images to draw from{half}: use {flag} {len(batches)} or "
-            "less."
+            f"{given} {'is' if len(large) == 1 else 'are'} more than the {len(batches)} images to draw from{half}: "
+            f"use {remedy} or less."
         )
 
 

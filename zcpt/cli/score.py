@@ -11,7 +11,7 @@ from torch import nn
 
 from train.data import ImageData, build_scoring_batches, get_default_recipe
 from train.recipe import make_train_config
-from zcpt.batches import Batch, check_batch_size
+from zcpt.batches import Batch, check_batch_sizes
 from zcpt.cli._architecture import read_architecture
 from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, pick_device, split_names
 from zcpt.devices import move_batch, move_network
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         network, described = _build_network(args, data)
     device = pick_device(args.device)
     batches = build_scoring_batches(data, args.seed)
-    check_batch_size(batches, args.batch_size)
+    check_batch_sizes(batches, {"--batch-size": args.batch_size})
     # Seeds as in 'zcpt benchmark proxies', whose scores these are.
     batch = move_batch(batches.draw(args.batch_size, derive_seed(args.seed, "batch")), device)
     network = move_network(network, device)

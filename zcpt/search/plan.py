@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from zcpt.batches import Batch, Batches, as_batches, check_batch_size, check_class_count, compute_fingerprint
+from zcpt.batches import Batch, Batches, as_batches, check_batch_sizes, check_class_count, compute_fingerprint
 from zcpt.devices import resolve_device, use_standard_settings
 from zcpt.errors import DataError
 from zcpt.options import format_flag
@@ -118,6 +118,7 @@ def build_network_config(config: SearchConfig, batch: Batch, num_classes: int) -
 def check_image_count(batches: Batches, config: SearchConfig) -> None:
     """Raise DataError if there are fewer images than the proxy needs or than a mini-batch holds."""
     uses: tuple[Use, ...] = ("operations", "validation") if config.proposals > 1 else ("operations",)
+    sizes: dict[str, int] = {}
     for use in uses:
         criterion, name = config.criterion(use), BATCH_SIZES[use]
         if len(batches) < criterion.min_batch:
@@ -125,7 +126,8 @@ def check_image_count(batches: Batches, config: SearchConfig) -> None:
                 f"there are {len(batches)} images to draw from, and proxy '{criterion.name}' needs at least "
                 f"{criterion.min_batch}: give more training images."
             )
-        check_batch_size(batches, getattr(config, name), format_flag(name))
+        sizes[format_flag(name)] = getattr(config, name)
+    check_batch_sizes(batches, sizes)
 
 
 def _estimate_memory(supernets: SupernetSource, config: SearchConfig, probe: Batch) -> int | None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zcpt.batches import Batch, Batches, check_batch_size, check_class_count, compute_fingerprint
+from zcpt.batches import Batch, Batches, check_batch_sizes, check_class_count, compute_fingerprint
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.files import read_json, write_atomically
@@ -98,7 +98,7 @@ def measure_proxies(
     """
     options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
     criteria = _check_proxies(proxies, options, folder)
-    check_batch_size(batches, options.batch_size)
+    check_batch_sizes(batches, {"--batch-size": options.batch_size})
     check_class_count(batches)
     batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
     network_config = _make_network_config(table, batches, batch, options)

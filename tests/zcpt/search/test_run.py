@@ -234,6 +234,9 @@ def test_a_folder_below_a_file_cannot_be_made(pictures: TensorDataset, tmp_path:
 def test_more_images_than_there_are_is_refused(pictures: TensorDataset) -> None:
     with pytest.raises(DataError, match="--batch-size 41 is more than the 40 images .* use --batch-size 40 or less"):
         run_small_search(zcpt.get_space("nasbench201"), pictures, batch_size=41)
+    both = "--batch-size 41 and --validation-batch-size 42 are more .* --batch-size 40 --validation-batch-size 40 or"
+    with pytest.raises(DataError, match=both):
+        run_small_search(zcpt.get_space("nasbench201"), pictures, proposals=2, batch_size=41, validation_batch_size=42)
 
 
 def test_batches_may_be_a_data_set_a_loader_or_tensors(pictures: TensorDataset) -> None:
