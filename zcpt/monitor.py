@@ -106,8 +106,8 @@ class TensorBoard(Callback):
         folder: Folder of the event files. Files of an interrupted run are replaced: the journal replays all events.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._space = space

@@ -48,6 +48,12 @@ def shown(run: Any, name: str = "") -> Any:
     return scalars, images, texts
 
 
+def test_the_folder_may_be_a_text(pictures: TensorDataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**OPTIONS, "layers": LAYERS["nasbench201"]}
+    zcpt.search("nasbench201", pictures, callbacks=[TensorBoard(str(tmp_path / "board"))], **options)
+    assert any((tmp_path / "board").glob("events*"))
+
+
 @pytest.mark.few_spaces
 def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
     space: SearchSpace, pictures: TensorDataset, tmp_path: Path
