@@ -101,7 +101,10 @@ def read_run_file(path: Path) -> str:
             f"{path} is missing: the command that made {path.parent} was killed before it wrote its settings, so start "
             f"it again with --out {path.parent}."
         )
-    return read_text(path, f"{path.parent} is no run folder")
+    hint = f"{path.parent} is no run folder"
+    if (path.parent / "config.json").is_file() or (path.parent / "args.yaml").is_file():
+        hint = f"the run of {path.parent} is of another kind or not finished (see 'zcpt show')"
+    return read_text(path, hint)
 
 
 def parse_json(text: str | bytes, source: object, *, hint: str = "", error: type[ZcptError] = ConfigError) -> Any:

@@ -35,6 +35,12 @@ def test_a_folder_without_settings_is_that_of_a_killed_command(tmp_path: Path) -
             read_run_file(tmp_path / "config.json")
 
 
+def test_a_run_without_the_file_is_of_another_kind_or_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="result.json is missing: the run of .* is of another kind or not finished"):
+        read_run_file(tmp_path / "result.json")
+
+
 def test_the_error_of_damaged_json_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(ConfigError, match="a.json is damaged"):
