@@ -70,10 +70,11 @@ def draw_scatter_plots(
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     every = np.array(accuracies, dtype=np.float64)
     drawn = every >= np.quantile(every, 1 - best)
+    size = float(np.clip(1500 / max(1, drawn.sum()), 5, 20))  # a few small points are hard to see
     for axis, (name, values) in zip(axes, scores.items(), strict=False):
         x, y = np.array(values, dtype=np.float64)[drawn], every[drawn]
         finite = np.isfinite(x)
-        axis.scatter(x[finite], y[finite], s=5, alpha=0.5, linewidths=0, color=_BLUE, rasterized=True)
+        axis.scatter(x[finite], y[finite], s=size, alpha=0.5, linewidths=0, color=_BLUE, rasterized=True)
         _set_scale(axis, x[finite])
         if not finite.all():
             edge = np.full((~finite).sum(), 0.02)
@@ -84,6 +85,7 @@ def draw_scatter_plots(
             fontsize=9 if len(name) <= _LINE_WIDTH else 7,
         )
         axis.tick_params(labelsize=7, labelleft=True)
+        axis.xaxis.get_offset_text().set_fontsize(7)  # the power of ten, which tick_params leaves as it is
     for axis in list(figure.axes)[len(scores) :]:
         axis.set_axis_off()
     figure.supxlabel("score", fontsize=9)
