@@ -89,8 +89,8 @@ def make_config_from(arguments: Mapping[str, Any], source: object, **changes: An
         raise ConfigError(f"the settings in {source} cannot be used: {error}") from None
 
 
-def extend_arguments(run_dir: Path, config: TrainConfig) -> None:
-    """Write the number of epochs to ``args.yaml`` if there are more than before.
+def update_arguments(run_dir: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
+    """Write the number of epochs to ``args.yaml`` if there are more than before, and where the images are now.
 
     Raises:
         ConfigError: There are fewer, or another setting has changed.
@@ -107,5 +107,6 @@ def extend_arguments(run_dir: Path, config: TrainConfig) -> None:
             f"--epochs {config.epochs} is less than the {before['epochs']} of {run_dir}: a training can only be "
             "extended. Train anew with another --out."
         )
-    if config.epochs > before["epochs"]:
-        write_atomically(path, format_arguments(config, before["device"], before["data"]))
+    moved = {**before["data"], "name": data["name"], "directory": data["directory"]}
+    if config.epochs > before["epochs"] or moved != before["data"]:
+        write_atomically(path, format_arguments(config, before["device"], moved))

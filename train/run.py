@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from train.arguments import ARGUMENTS, describe_data, extend_arguments, format_arguments, read_arguments
+from train.arguments import ARGUMENTS, describe_data, format_arguments, read_arguments, update_arguments
 from train.checkpoint import CHECKPOINT, WEIGHTS, TrainedNetwork, has_network_of, save_checkpoint, save_network
 from train.data import ImageData
 from train.loop import EpochMetrics, Trainer
@@ -145,7 +145,7 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
         raise ConfigError(
             f"{run_dir / CHECKPOINT} is missing, so the training cannot be resumed: train anew with another --out."
         )
-    extend_arguments(run_dir, trainer.config)
+    update_arguments(run_dir, trainer.config, now)
 
 
 def _is_rounded_alike(before: object, now: list[list[float]]) -> bool:

@@ -19,6 +19,8 @@ LOCK = ".lock"
 """File that a process locks while it works in a folder. It stays there; the lock itself ends with the process."""
 PARTIAL = ".partial"
 """Ending of the name of a file while it is written."""
+MAX_TEXT = 2**26
+"""Bytes of the longest text that is read: a hundred times those of the largest table of latencies or scores."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -73,16 +75,26 @@ def to_json_text(document: Any) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def read_text(path: Path, hint: str = "") -> str:
+def read_text(path: Path, hint: str = "", limit: int = MAX_TEXT) -> str:
     """Read a UTF-8 text file.
 
+    Args:
+        path: The file.
+        hint: What to give instead, for the message where it is missing.
+        limit: Most bytes that are read.
+
     Raises:
-        ConfigError: The file is missing (with the hint), or cannot be read as text.
+        ConfigError: The file is missing (with the hint), is too long, or cannot be read as text.
     """
     try:
         if path.is_char_device() or path.is_block_device():  # /dev/zero has no end
             raise ConfigError(f"{path} cannot be read: it is a device, not a file.")
-        return path.read_text(encoding="utf-8")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:  # also of a pipe, such as that of 'yes', which may have no end
+            raise ConfigError(f"{path} cannot be read: it has more than {limit // 2**20} MiB.")
+        # Line ends as in text mode; a byte order mark stays.
+        return content.decode().replace("\r\n", "\n").replace("\r", "\n")
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} is missing{hint and f': {hint}'}.") from None
     except OSError as error:

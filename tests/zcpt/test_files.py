@@ -1,6 +1,9 @@
 """Files and folders that are written completely or not at all."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -97,3 +100,27 @@ def test_a_json_document_with_a_byte_order_mark_is_read() -> None:
 def test_a_device_is_no_text_file() -> None:
     with pytest.raises(ConfigError, match="^/dev/zero cannot be read: it is a device, not a file.$"):
         read_text(Path("/dev/zero"))
+
+
+def test_a_text_without_end_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=write_for_ever, args=[tmp_path / "pipe"])
+    writer.start()
+    for name in ("sparse", "pipe"):
+        with pytest.raises(ConfigError, match=f"{name} cannot be read: it has more than 1 MiB"):
+            read_text(tmp_path / name, limit=2**20)
+    writer.join(10)
+    assert not writer.is_alive()
+
+
+def write_for_ever(path: Path) -> None:
+    with suppress(BrokenPipeError), open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(b"y\n" * 10_000)
+
+
+def test_a_text_has_the_line_ends_of_python(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
+    assert read_text(tmp_path / "a") == (tmp_path / "a").read_text(encoding="utf-8") == "\ufeffa\nb\nc\n"

@@ -12,6 +12,8 @@ from zcpt.errors import ConfigError
 from zcpt.files import describe_yaml_error, read_text
 from zcpt.options import format_flag
 
+_LIMIT = 2**20
+"""Bytes of the longest file of flags; YAML takes seconds for each MiB."""
 _TAG = "tag:yaml.org,2002:"
 _SETTINGS_OF_RUN = {"config.json": ("space", "search", "data"), "args.yaml": ("recipe", "data")}
 """Settings file in a run folder -> keys by which it is recognised."""
@@ -49,7 +51,7 @@ def _compose(path: Path) -> yaml.Node | None:
     Values are not converted, because YAML reads 1:30 as 90, 010 as 8 and 2024-13-45 as an error. Flags take the text.
     """
     try:
-        return yaml.compose(read_text(path, "give -c a YAML file of flags"), Loader=yaml.SafeLoader)
+        return yaml.compose(read_text(path, "give -c a YAML file of flags", _LIMIT), Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {describe_yaml_error(error)}.") from None
     except RecursionError:

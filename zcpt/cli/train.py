@@ -29,7 +29,7 @@ from zcpt.cli._options import (
     reload_data,
 )
 from zcpt.errors import ConfigError
-from zcpt.files import parse_json
+from zcpt.files import parse_json, read_run_file
 from zcpt.folders import check_inside
 from zcpt.options import format_count, pluralize
 from zcpt.printing import print_lines, quote_words
@@ -122,10 +122,11 @@ def _find_data_of_search(folder: Path) -> dict[str, Any] | None:
     Other programs write a config.json too: Hugging Face puts one beside every model. So only one with the entries of a
     search is taken. A damaged one is a search's if the search's journal lies beside it.
     """
+    path = folder / "config.json"
     try:
-        document = parse_json((folder / "config.json").read_bytes(), folder / "config.json")
-    except FileNotFoundError:
-        return None
+        if not path.exists():
+            return None
+        document = parse_json(read_run_file(path), path)
     except (OSError, ConfigError):
         document = None
     is_search = (
@@ -151,7 +152,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
     """Return folder, space, architecture, data and settings of the training to be resumed."""
     given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
     epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
-    fixed = ["arch", "space", "recipe", "dataset", *IMAGE_OPTIONS, "out", *given]
+    fixed = ["arch", "space", "recipe", *IMAGE_OPTIONS, "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
     folder = check_inside(find_training(args.resume, ARGUMENTS, "that was begun"), args.resume)
     arguments = read_arguments(folder)

@@ -54,17 +54,31 @@ def compute_score(proxy: Proxy, net: nn.Module, batch: Batch, mixture: Mixture |
 
 @contextmanager
 def explain_failure(proxy: Proxy, net: nn.Module) -> Iterator[None]:
-    """Turn an error that a proxy of the user raises into a ProxyError, with that error as its cause."""
+    """Turn an error that a proxy or a network of the user raises into a ProxyError, with that error as its cause."""
     try:
         yield
     except Exception as error:
-        if is_built_in(proxy) or isinstance(error, ZcptError | LostError) or is_out_of_memory(error):
+        if isinstance(error, ZcptError | LostError) or is_out_of_memory(error):
             raise
-        reason = describe_error(error, type(proxy).__module__)
+        if not is_built_in(proxy):
+            reason = describe_error(error, type(proxy).__module__)
+            raise ProxyError(
+                f"proxy '{proxy.name}' failed on {type(net).__name__}: {reason}. Mend {type(proxy).__name__}.score; "
+                "zcpt.testing.check_proxy tests it."
+            ) from error
+        foreign = next((module for module in net.modules() if not _is_ours(module)), None)
+        if foreign is None:
+            raise
+        reason = describe_error(error, type(foreign).__module__)
         raise ProxyError(
-            f"proxy '{proxy.name}' failed on {type(net).__name__}: {reason}. Mend {type(proxy).__name__}.score; "
-            "zcpt.testing.check_proxy tests it."
+            f"network {type(foreign).__name__} failed while proxy '{proxy.name}' scored it: {reason}. Mend the "
+            "network, or give another proxy."
         ) from error
+
+
+def _is_ours(module: nn.Module) -> bool:
+    """Return whether the class of a module is one of torch or zcpt, and not one of a user."""
+    return type(module).__module__.partition(".")[0] in ("torch", "zcpt", "darts_space", "mobilenet_space")
 
 
 @contextmanager

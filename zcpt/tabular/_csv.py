@@ -101,6 +101,8 @@ def check_table_path(path: Path) -> None:
         )
     if not path.exists():
         raise DataError(f"there is no table {path}: give the file of the benchmark with --table.")
+    if not path.is_file():  # a device such as /dev/zero has no end
+        raise DataError(f"{path} is a device or a pipe, no file: give the file of the benchmark with --table.")
 
 
 def _read_lines(path: Path) -> Iterator[str]:

@@ -49,3 +49,27 @@ def test_a_search_on_a_relative_folder_is_resumed_from_elsewhere_and_after_a_mov
     assert main(["search", "--resume", "../run", "--dataset", "folder:../moved"]) == 0
     assert main(["search", "--resume", "../run"]) == 0
     assert main(["replay", "../run", "--device", "cpu"]) == 0
+
+
+def test_a_training_is_resumed_on_images_that_were_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_pictures(Path("pics"), 0)
+    make_pictures(Path("others"), 1)
+    genotype = "|none~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|none~2|"
+    words = ["train", "--arch", genotype, "--space", "nasbench201", "--channels", "2", "--layers", "1"]
+    assert main([*words, "--epochs", "1", "--device", "cpu", "--dataset", "folder:pics", "--out", "run"]) == 0
+    Path("pics").rename("moved")
+    arguments, resume = Path("run/args.yaml"), ["train", "--resume", "run", "--epochs", "2"]
+    before = arguments.read_text()
+    capsys.readouterr()
+    assert main(resume) == 2
+    assert "If the images of the run have moved, say where with --dataset or --data-dir." in capsys.readouterr().err
+    for other, reason in (("folder:others", "its statistics is"), ("digits", "its name is folder:")):
+        assert main([*resume, "--dataset", other]) == 2
+        assert reason in capsys.readouterr().err
+    assert arguments.read_text() == before
+    assert main([*resume, "--dataset", "folder:moved"]) == 0
+    assert f"name: folder:{tmp_path / 'moved'}\n" in arguments.read_text()
+    assert main(["train", "--resume", "run"]) == 0

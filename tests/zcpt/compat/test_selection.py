@@ -144,7 +144,7 @@ def test_compilation_in_place_does_not_change_the_selection(
     assert capture_state(model) == before
 
 
-@pytest.mark.parametrize(("passes", "raised"), [(1, ConfigError), (4, BrokenError)])
+@pytest.mark.parametrize(("passes", "raised"), [(1, ConfigError), (4, zcpt.ProxyError)])
 def test_the_model_is_restored_after_its_forward_pass_failed(
     model: Any, passes: int, raised: type[Exception], pictures: TensorDataset
 ) -> None:
@@ -422,3 +422,50 @@ def test_progress_goes_to_the_log_where_there_is_no_terminal(
 def test_callbacks_of_other_kinds_are_refused(callbacks: Any, three_operations: None, pictures: TensorDataset) -> None:
     with pytest.raises(ConfigError, match=r"callbacks? must be"):
         zcpt.select(make_standin("darts"), pictures, callbacks=callbacks)
+
+
+class FailingGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> NoReturn:
+        raise BrokenError("no gradient")
+
+
+class Activation(nn.Module):
+    """An activation of a user that fails in a proxy, and not in the trial forward pass."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.calls = 0
+
+    def forward(self, value: Tensor) -> Tensor:
+        self.calls += 1
+        if self.kind == "forward" and self.calls > 3:
+            raise BrokenError("no activation")
+        if self.kind == "backward":
+            return FailingGradient.apply(value)
+        # The gradient of exp needs its result, which is changed in place.
+        return value.exp().mul_(2) if self.kind == "in place" else value
+
+
+@pytest.mark.parametrize(
+    ("kind", "proxy", "reason"),
+    [
+        ("forward", "meco", "BrokenError: no activation"),
+        ("forward", "snip", "BrokenError: no activation"),
+        ("backward", "snip", "BrokenError: no gradient"),
+        ("in place", "grad_norm", "RuntimeError: one of the variables needed for gradient computation"),
+    ],
+)
+def test_an_error_of_the_network_is_named_as_its_own(kind: str, proxy: str, reason: str, pictures: Any) -> None:
+    model = make_standin("darts")
+    model.stem.append(Activation(kind))
+    with pytest.raises(
+        zcpt.ProxyError, match=f"^network Network failed while proxy '{proxy}' scored it: {reason}"
+    ) as e:
+        zcpt.select(model, pictures, proxy=proxy, batch_size=4)
+    assert e.value.__cause__ is not None

@@ -452,3 +452,15 @@ def test_lists_of_numbers_are_values_of_an_aggregate() -> None:
             return [int(value) for value in scores[0]]
 
     assert Listed([zcpt.get_proxy("naswot")]).compute_values({"naswot": [1.0, 2.0]}) == [1.0, 2.0]
+
+
+def test_an_error_of_a_users_network_is_named_and_one_of_ours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Net(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            raise ZeroDivisionError("nothing to pool")
+
+    with pytest.raises(ProxyError, match=r"^network Net failed while proxy 'meco' .*: nothing to pool \(line \d+ of"):
+        zcpt.score_mixtures(Net(nn.Conv2d(3, 4, 3)), "meco", [None], BATCH)
+    monkeypatch.setattr("torch.nn.Conv2d.forward", raise_error(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        zcpt.score_mixtures(build_supernet(), "meco", [None], BATCH)

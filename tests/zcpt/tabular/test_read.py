@@ -17,6 +17,7 @@ import torch
 import zcpt
 from darts_space.nasbench1shot1 import NasBench1Shot1
 from tests.zcpt.tabular.conftest import RUNS, cells, write_csv
+from zcpt import DataError
 from zcpt.tabular import read_table
 
 CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
@@ -316,3 +317,9 @@ def test_published_optima_counts_and_means(
 
 def test_cells_are_different() -> None:
     assert len(set(cells(30))) == 30
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "nasbench-macro", "nasbench1shot1-1", "darts"])
+def test_a_device_without_end_is_no_table(space: str) -> None:
+    with pytest.raises(DataError, match="^/dev/zero is a device or a pipe, no file: give the file"):
+        read_table("/dev/zero", space)
