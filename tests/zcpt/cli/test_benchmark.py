@@ -91,7 +91,6 @@ def test_flags_from_yaml(cwd: Path, capsys: pytest.CaptureFixture[str], table: W
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["benchmark"], "unknown kind of benchmark ''"),
         (["benchmark", "proxys"], "unknown kind of benchmark 'proxys': did you mean 'proxies'?"),
         (["benchmark", "proxies"], "the following arguments are required: --table, --space, --out"),
         (["benchmark", "proxies", "--tabel", "x"], "required: --table"),
@@ -133,11 +132,12 @@ def test_mistakes_are_one_sentence_and_write_nothing(
     assert content(cwd) == before
 
 
-def test_help_of_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flags", [[], ["--help"]])
+def test_help_of_the_kinds(flags: Words, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run(capsys, "benchmark", "--help")
+        run(capsys, "benchmark", *flags)
     assert ended.value.code == 0
-    assert "benchmark proxies" in capsys.readouterr().out
+    assert "proxies   measure how well proxies rank networks" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(capsys, "benchmark", "search", "--help")
     shown = capsys.readouterr().out
