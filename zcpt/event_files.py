@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from matplotlib.figure import Figure
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog, SourceMetadata
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
 from zcpt.figures import encode_png
+from zcpt.files import open_file
 from zcpt.printing import escape_text
 
 _log = logging.getLogger(__name__)
 _counter = itertools.count()
+_WRITER = "zcpt.event_files"
+"""Mark of a writer in the first event of its file."""
+_HEAD = 200
+"""Bytes that hold the first event."""
 
 Setting = bool | int | float | str | None
 
@@ -54,6 +59,8 @@ class EventFiles:
     def remove_earlier(self, runs: Sequence[str]) -> None:
         """Remove the event files of an interrupted search, which writes all of its events again.
 
+        Files of other writers, such as a SummaryWriter of the user's, stay.
+
         Args:
             runs: Runs of the search; "" is the folder itself.
         """
@@ -61,7 +68,8 @@ class EventFiles:
             for run in runs:
                 folder = self.folder / run
                 for path in folder.glob("events.out.tfevents.*") if _is_inside(folder, self.folder) else ():
-                    path.unlink()
+                    if _is_ours(path):
+                        path.unlink()
         except OSError as error:
             self._fail(error)
 
@@ -126,10 +134,20 @@ class EventFiles:
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_counter)}"
         file = open(folder / name, "xb")  # noqa: SIM115  # closed by `close`
         self._files[run] = folder / name, file
-        _append(file, Event(wall_time=time.time(), file_version="brain.Event:2"))
+        source = SourceMetadata(writer=_WRITER)
+        _append(file, Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=source))
         if self.first_step is not None:
             start = SessionLog(status=SessionLog.START)
             _append(file, Event(wall_time=time.time(), step=self.first_step, session_log=start))
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether an event file was begun by ``EventFiles``; earlier versions of zcpt gave theirs no mark."""
+    try:
+        with open_file(path, os.O_RDONLY) as file:
+            return _WRITER.encode() in file.read(_HEAD)
+    except OSError:  # a link, a pipe, or no permission
+        return False
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

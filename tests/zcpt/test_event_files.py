@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from zcpt.event_files import EventFiles
 from zcpt.figures import Picture
@@ -119,16 +120,20 @@ def test_files_that_cannot_be_written_give_one_warning_and_the_run_goes_on(
     assert list((tmp_path / "elsewhere").glob("*")) == outside
 
 
-def test_only_the_runs_of_the_search_are_removed(tmp_path: Path) -> None:
-    names = [
-        "events.out.tfevents.1",
-        "mine/events.out.tfevents.1",
-        "lines/one/events.out.tfevents.1",
-        "lines/one/notes",
-    ]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("")
+def test_only_own_files_in_the_runs_of_the_search_are_removed(tmp_path: Path) -> None:
+    for run in ("", "mine", "lines/one"):
+        files = EventFiles(tmp_path / run, "")
+        files.add_scalar("loss", 1, 0)
+        files.close()
+        writer = SummaryWriter(tmp_path / run)
+        writer.add_scalar("mine", 1, 0)
+        writer.close()
+    (tmp_path / "lines" / "one" / "notes").write_text("")
+    (tmp_path / "lines" / "one" / "events.out.tfevents.2").write_text("")
+    (tmp_path / "lines" / "one" / "events.out.tfevents.3").symlink_to(next((tmp_path / "mine").glob("events*")))
     (tmp_path / "lines" / "two").symlink_to(tmp_path / "mine")
     EventFiles(tmp_path, "").remove_earlier(["", "lines/one", "lines/two", "lines/three"])
-    assert [name for name in names if (tmp_path / name).exists()] == [names[1], names[3]]
+    counts = {run: len(list((tmp_path / run).glob("events*"))) for run in ("", "mine", "lines/one")}
+    assert counts == {"": 1, "mine": 2, "lines/one": 3}
+    assert (tmp_path / "lines" / "one" / "notes").exists()
+    assert read(tmp_path).Tags()["scalars"] == ["mine"]
