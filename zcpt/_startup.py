@@ -121,7 +121,16 @@ def _report_failed_import(kind: type[BaseException], error: BaseException, trace
 
 
 def _report_failed_thread(failure: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None:
-    """End the program where a thread had too little memory: others wait for it for ever, as for one of TensorBoard."""
+    """Act on an error that Python would only print: a lack of memory in a thread, and a stop that was not raised.
+
+    A thread without memory is waited for by others for ever, so the program ends. The exception of a signal that arrives
+    in a destructor or a callback of a weak reference is dropped by Python, so the signal is sent again a little later.
+    """
+    if isinstance(failure.exc_value, Stopped):
+        again = threading.Timer(0.02, os.kill, (os.getpid(), failure.exc_value.number))
+        again.daemon = True
+        again.start()
+        return
     if is_out_of_memory(failure.exc_value):
         os.write(2, f"zcpt: {OUT_OF_MEMORY}.\n".encode())
         os._exit(2)

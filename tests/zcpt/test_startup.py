@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import zcpt
-from zcpt._startup import Stopped, raise_stopped
+from zcpt._startup import Stopped, _report_failed_thread, raise_stopped
 
 ROOT = Path(zcpt.__file__).parents[1]
 SITE = """
@@ -78,3 +79,21 @@ def test_a_signal_raises_in_the_block_and_the_handler_is_restored(number: signal
         signal.raise_signal(number)
     assert caught.value.number == number
     assert signal.getsignal(number) == before
+
+
+def test_a_stop_that_python_drops_is_sent_again() -> None:
+    """Let the handler raise in a destructor, whose exceptions Python only prints."""
+
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = sys.unraisablehook
+    sys.unraisablehook = _report_failed_thread
+    try:
+        with pytest.raises(Stopped) as stop, raise_stopped():
+            Dropping()
+            time.sleep(20)
+    finally:
+        sys.unraisablehook = before
+    assert stop.value.number == signal.SIGTERM
