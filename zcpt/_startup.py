@@ -123,8 +123,8 @@ def _report_failed_import(kind: type[BaseException], error: BaseException, trace
 def _report_failed_thread(failure: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None:
     """Act on an error that Python would only print: a lack of memory in a thread, and a stop that was not raised.
 
-    A thread without memory is waited for by others for ever, so the program ends. The exception of a signal that arrives
-    in a destructor or a callback of a weak reference is dropped by Python, so the signal is sent again a little later.
+    Others wait for ever for a thread without memory, so the program ends. Python drops the exception of a signal that
+    arrives in a destructor or in a callback of a weak reference, so the signal is sent again a little later.
     """
     if isinstance(failure.exc_value, Stopped):
         again = threading.Timer(0.02, os.kill, (os.getpid(), failure.exc_value.number))

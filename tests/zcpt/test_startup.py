@@ -88,12 +88,15 @@ def test_a_stop_that_python_drops_is_sent_again() -> None:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
+    def drop_and_wait() -> None:
+        Dropping()
+        time.sleep(20)
+
     before = sys.unraisablehook
     sys.unraisablehook = _report_failed_thread
     try:
         with pytest.raises(Stopped) as stop, raise_stopped():
-            Dropping()
-            time.sleep(20)
+            drop_and_wait()
     finally:
         sys.unraisablehook = before
     assert stop.value.number == signal.SIGTERM
