@@ -92,7 +92,7 @@ class _Reader:
         if token is None or depth > _MAX_DEPTH:
             self.fail()
         start, self.position = self.position, token.end()
-        if token["number"] and len(token["number"]) <= _MAX_DIGITS:
+        if token["number"] and len(token["number"].lstrip("-")) <= _MAX_DIGITS:
             return float(token["number"]) if re.search("[.eE]", token["number"]) else int(token["number"])
         if token["text"]:
             return _ESCAPE.sub(_replace_escape, token["text"][1:-1])
