@@ -100,3 +100,27 @@ def test_a_stop_that_python_drops_is_sent_again() -> None:
     finally:
         sys.unraisablehook = before
     assert stop.value.number == signal.SIGTERM
+
+
+WORKER = """
+import multiprocessing, time
+from pathlib import Path
+from zcpt._startup import block_interrupts
+if __name__ == "__main__":
+    with block_interrupts():
+        workers = [multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,)) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+    for worker in workers:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
+        print(int(status["SigBlk"], 16) >> 1 & 1)
+        worker.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the mask of a process is read from /proc")
+def test_ctrl_c_is_blocked_in_all_processes_that_are_started(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(WORKER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(zcpt.__file__).parents[1])}
+    done = subprocess.run([sys.executable, tmp_path / "start.py"], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr
