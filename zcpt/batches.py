@@ -164,7 +164,8 @@ def _check_pair(images: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
         torch.from_numpy(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
         for values in (images, labels)
     )
-    if images.ndim != 4 or not images.is_floating_point():
+    # Networks of vectors [B, features] can be scored too.
+    if images.ndim not in (2, 4) or not images.is_floating_point():
         raise ConfigError(f"the images must be a float tensor [B, C, H, W], normalised, not {describe_value(images)}.")
     if labels.shape not in (images.shape[:1], (*images.shape[:1], 1)):
         raise ConfigError(

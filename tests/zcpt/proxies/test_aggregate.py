@@ -192,7 +192,7 @@ def test_a_custom_aggregate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert zcpt.get_aggregate("worst:up+third").compute_values({UP: [1, 2, 3], THIRD: [3, 2, 1]}) == [1, 2, 1]
     assert "worst" in zcpt.list_aggregates()
     with pytest.raises(ProxyError, match="has no name"):
-        zcpt.register_aggregate(type("Nameless", (zcpt.Aggregate,), {}))
+        zcpt.register_aggregate(type("Nameless", (zcpt.Aggregate,), {"combine": Worst.combine}))
 
 
 def test_no_aggregate_has_the_name_of_a_proxy() -> None:

@@ -153,8 +153,9 @@ def test_scores_are_reproducible_and_the_network_is_unchanged(proxy: Proxy) -> N
 def test_the_network_is_unchanged_after_an_exception(proxy: Proxy) -> None:
     net = Small(fail=True).train()
     before = record_state(net)
-    with pytest.raises(ArithmeticError):
+    with pytest.raises(ProxyError, match="network Small failed") as error:
         compute_score(net, proxy)
+    assert isinstance(error.value.__cause__, ArithmeticError)
     assert_same(before, record_state(net))
 
 
