@@ -161,7 +161,7 @@ def test_a_supernet_that_cannot_be_is_refused_before_anything_is_written(
 ) -> None:
     Wrong.build = staticmethod(build)
     with pytest.raises(SpaceError, match=message):
-        zcpt.search(Wrong(), pictures, run_dir=tmp_path / "run", batch_size=4, validation_batch_size=4, num_classes=5)
+        zcpt.search(Wrong(), pictures, run_dir=tmp_path / "run", batch_size=4, validation_batch_size=4, num_classes=10)
     assert not (tmp_path / "run").exists()
 
 
