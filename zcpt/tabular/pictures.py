@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, SymmetricalLogLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from zcpt.figures import DIFFERENCES, MISSING, choose_text_colour, encode_png
 from zcpt.files import write_atomically
+from zcpt.plot import scale_importance
 from zcpt.tabular.measures import spearman
 
-PALETTE = "RdBu"
-"""Colour map from drop to keep. Red and blue, unlike red and green, are told apart with any colour vision."""
 MAX_BYTES = 100_000
 """Largest size of a picture file."""
 _BLUE, _ORANGE = "#2b5c8a", "#d08a2e"
@@ -34,10 +35,10 @@ def save_picture(figure: Figure, path: Path) -> None:
     Pictures lie beside their results in repositories, where matplotlib's true colours make them five times as large.
     """
     for dpi in (120, 90, 72, 60, 48):
-        image = io.BytesIO()
-        figure.savefig(image, dpi=dpi)
         compressed = io.BytesIO()
-        Image.open(image).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(compressed, "PNG", optimize=True)
+        Image.open(io.BytesIO(encode_png(figure, dpi)), formats=["PNG"]).convert("RGB").quantize(
+            64, dither=Image.Dither.NONE
+        ).save(compressed, "PNG", optimize=True)
         if len(compressed.getvalue()) <= MAX_BYTES:
             break
     write_atomically(path, compressed.getvalue())
@@ -159,6 +160,7 @@ def draw_heat_maps(
     Scores of different choices have different levels and units. A cell therefore shows the difference to the mean of
     its row, divided by the largest difference of the row, as a number and as a colour; ``-`` is no finite score.
     """
+    colours = colormaps[DIFFERENCES].with_extremes(bad=MISSING)
     columns = list(dict.fromkeys(name for names in candidates.values() for name in names))
     panel_columns = min(3, len(values))
     panel_rows = math.ceil(len(values) / panel_columns)
@@ -171,13 +173,13 @@ def draw_heat_maps(
     for axis, (name, rows) in zip(axes.flat, values.items(), strict=False):
         image = np.full((len(candidates), len(columns)), np.nan)
         for row, choice in enumerate(candidates):
-            scaled = _scale_to_largest(np.array([_to_float(value) for value in rows[choice]]))
+            scaled = scale_importance([_to_float(value) for value in rows[choice]])
             for candidate, value in zip(candidates[choice], scaled, strict=True):
                 column = columns.index(candidate)
                 image[row, column] = value
-                text, colour = ("-", "black") if np.isnan(value) else (f"{value:+.2f}", _get_ink(value))
+                text, colour = ("-", "black") if np.isnan(value) else (f"{value:+.2f}", choose_text_colour(value))
                 axis.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
-        heat_map = axis.imshow(image, cmap=PALETTE, vmin=-1, vmax=1, aspect="auto")
+        heat_map = axis.imshow(image, cmap=colours, vmin=-1, vmax=1, aspect="auto")
         axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor", fontsize=7)
         axis.set_yticks(range(len(candidates)), list(candidates), fontsize=7)
         axis.set_title(name, fontsize=9)
@@ -188,19 +190,6 @@ def draw_heat_maps(
     figure.supylabel("choice", fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _scale_to_largest(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the differences to the mean, divided by the largest of them; nan where a number is not finite."""
-    finite = np.isfinite(numbers)
-    differences = numbers - (numbers[finite].mean() if finite.any() else 0)
-    scaled = differences / max(np.abs(differences[finite]).max(initial=0), 1e-12)
-    return np.where(finite, scaled, np.nan)
-
-
-def _get_ink(value: float) -> str:
-    """Return the colour of a number that can be read on its cell."""
-    return "white" if abs(value) > 0.7 else "black"
 
 
 def _to_float(value: float | None) -> float:
