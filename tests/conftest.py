@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import threading
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -22,6 +24,17 @@ from zcpt.architecture import Architecture
 from zcpt.space import NetworkConfig, SearchSpace
 
 torch.set_num_threads(1)  # the same sums in the same order on every machine
+
+
+def restore_signals() -> None:
+    """Handle signals as on a terminal: nohup and a shell's ``&`` start programs, and theirs, with some ignored."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, handler)
+
+
+restore_signals()
 
 ONE_SHOT = ("nasbench1shot1-1", "nasbench1shot1-2", "nasbench1shot1-3")
 CHAINS = ("nasbench-macro", "proxyless")

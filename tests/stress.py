@@ -187,8 +187,6 @@ def interrupt(count: int, words: list[Any], folder: Path, rng: random.Random) ->
 
 
 def _start_program(words: list[Any], folder: Path) -> subprocess.Popen[str]:
-    # A shell starts programs in the background with Ctrl-C ignored, which they hand on to theirs.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "zcpt", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
