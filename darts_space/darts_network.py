@@ -155,7 +155,7 @@ class _Cell(nn.Module):
     def __init__(self, pairs: Pairs, plan: CellPlan) -> None:
         super().__init__()
         self.preprocess = nn.ModuleList(plan.build_preprocess(affine=True))
-        self.sources = tuple(source for _, source in pairs)
+        self.sources = [source for _, source in pairs]
         self.edges = nn.ModuleList(
             add_drop_path(OPERATIONS[operation].build(plan.channels, plan.stride(source), True))
             for operation, source in pairs
@@ -163,9 +163,13 @@ class _Cell(nn.Module):
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         nodes = [self.preprocess[0](before_last), self.preprocess[1](last)]
-        for first in range(0, len(self.edges), KEPT_INPUTS):
-            left, right = (self.edges[i](nodes[self.sources[i]]) for i in (first, first + 1))
-            nodes.append(left + right)
+        # Two edges enter each node. One loop over all, because torch.jit.script cannot index modules by a variable.
+        for index, edge in enumerate(self.edges):
+            output = edge(nodes[self.sources[index]])
+            if index % 2 == 0:
+                nodes.append(output)
+            else:
+                nodes[-1] = nodes[-1] + output
         return torch.cat(nodes[2:], dim=1)
 
 
@@ -184,9 +188,10 @@ class DartsNetwork(DropPathNetwork):
         self.auxiliary = AuxiliaryHead(auxiliary_channels, config.num_classes) if auxiliary else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        before_last = last = self.stem[0](images)
-        if len(self.stem) > 1:
-            last = self.stem[1](before_last)
+        before_last = last = images
+        for index, stem in enumerate(self.stem):
+            last = stem(last)
+            before_last = last if index == 0 else before_last
         auxiliary_input = last
         for index, cell in enumerate(self.cells):
             before_last, last = last, cell(before_last, last)

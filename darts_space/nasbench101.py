@@ -212,7 +212,9 @@ def _plan_cells(config: NetworkConfig) -> tuple[_StackedCell, ...]:
 class _Cell(nn.Module):
     def __init__(self, spec: CellSpec, plan: _StackedCell) -> None:
         super().__init__()
-        self.spec, self.widths = spec, spec.compute_widths(plan.in_channels, plan.out_channels)
+        # Lists, which torch.jit.script can index by a variable.
+        self.matrix = [list(row) for row in spec.matrix]
+        self.widths = list(spec.compute_widths(plan.in_channels, plan.out_channels))
         self.projections = nn.ModuleDict()
         self.operations = nn.ModuleDict()
         for vertex in range(1, spec.output + 1):
@@ -222,20 +224,33 @@ class _Cell(nn.Module):
                 self.operations[str(vertex)] = add_drop_path(build_operation(spec.ops[vertex], self.widths[vertex]))
 
     def forward(self, x: Tensor) -> Tensor:
-        values: dict[int, Tensor] = {}
-        for vertex in range(1, self.spec.output):
+        values = [x]
+        for operation in self.operations.values():
+            width = self.widths[len(values)]
             # A vertex is at least as wide as those that it feeds. They read its first channels only (NAS-Bench-101's
             # ``truncate``), and only the cell's input has projections.
-            terms = [values[source][:, : self.widths[vertex]] for source in self.spec.list_parents(vertex) if source]
-            terms += self._project(x, vertex)
-            values[vertex] = self.operations[str(vertex)](sum(terms[1:], terms[0]))
-        feeding = [values[source] for source in self.spec.list_parents(self.spec.output) if source]
-        terms = [torch.cat(feeding, dim=1)] if feeding else []
-        terms += self._project(x, self.spec.output)
-        return sum(terms[1:], terms[0])
+            terms = [value[:, :width] for value in self._list_feeding(values)]
+            values.append(operation(self._add_projection(terms, x, len(values))))
+        feeding = self._list_feeding(values)
+        return self._add_projection([torch.cat(feeding, dim=1)] if len(feeding) > 0 else [], x, len(values))
 
-    def _project(self, x: Tensor, vertex: int) -> list[Tensor]:
-        return [self.projections[str(vertex)](x)] if str(vertex) in self.projections else []
+    def _list_feeding(self, values: list[Tensor]) -> list[Tensor]:
+        """Return the values that the next vertex reads, without the cell's input."""
+        feeding: list[Tensor] = []
+        for source in range(1, len(values)):
+            if self.matrix[source][len(values)] == 1:
+                feeding.append(values[source])
+        return feeding
+
+    def _add_projection(self, terms: list[Tensor], x: Tensor, vertex: int) -> Tensor:
+        """Add up terms and the projection of the cell's input to a vertex, if it has one."""
+        for name, projection in self.projections.items():  # torch.jit.script cannot look up modules by a computed name
+            if int(name) == vertex:
+                terms.append(projection(x))
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
 
 
 class NasBench101Network(DropPathNetwork):
@@ -248,6 +263,7 @@ class NasBench101Network(DropPathNetwork):
         # Odd sizes are rounded up, as by TensorFlow's padding 'same'.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
+        self.pools_before = [has_pooling_before(index, config.layers) for index in range(config.layers)]
         self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
         # Two thirds into the network, as in DARTS.
         self.auxiliary_after = 2 * config.layers // 3
@@ -256,7 +272,7 @@ class NasBench101Network(DropPathNetwork):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         x, auxiliary_input = self.stem(images), images
         for index, cell in enumerate(self.cells):
-            x = cell(self.pool(x) if has_pooling_before(index, len(self.cells)) else x)
+            x = cell(self.pool(x) if self.pools_before[index] else x)
             auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         if self.auxiliary is None or not self.training:

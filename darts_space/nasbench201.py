@@ -119,15 +119,22 @@ class _Cell(nn.Module):
     def __init__(self, architecture: Architecture, channels: int) -> None:
         super().__init__()
         self.edges = nn.ModuleDict()
+        self.sources = [source for _, source in EDGES]
         for node, source in EDGES:
             operation = OPERATIONS[architecture[edge_name(node, source)]]
             self.edges[f"{node}_{source}"] = add_drop_path(operation.build(channels, 1, True))
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
-        for node in (1, 2, 3):
-            terms = [self.edges[f"{node}_{source}"](nodes[source]) for source in range(node)]
-            nodes.append(sum(terms[1:], terms[0]))
+        # The first edge into a node comes from node 0. One loop over all edges, because torch.jit.script cannot look up
+        # modules by a computed name.
+        for index, edge in enumerate(self.edges.values()):
+            source = self.sources[index]
+            output = edge(nodes[source])
+            if source == 0:
+                nodes.append(output)
+            else:
+                nodes[-1] = nodes[-1] + output
         return nodes[-1]
 
 

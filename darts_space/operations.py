@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,8 +30,10 @@ class ReLUConvBN(nn.Sequential):
 
     def forward(self, x: Tensor, blocked: bool = False) -> Tensor:
         """Apply the operation. ``blocked`` feeds it zeros, as NAS-Bench-201's published search does when masking."""
-        output: Tensor = super().forward(x * 0 if blocked else x)
-        return output
+        x = x * 0 if blocked else x
+        for module in self:  # not super().forward, which torch.jit.script does not know
+            x = module(x)
+        return x
 
     @staticmethod
     def cost(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Cost:
@@ -64,6 +67,15 @@ class SeparableConv(nn.Sequential):
         super().__init__(*layers)
 
 
+@torch.fx.wrap  # one node in graphs of torch.fx, which cannot trace a branch on the size
+def _pad_to_even(x: Tensor) -> Tensor:
+    """Add a row or column of zeros at the end of the sides of [B, C, H, W] that are odd."""
+    height, width = x.shape[2], x.shape[3]
+    if height % 2 == 0 and width % 2 == 0:
+        return x
+    return F.pad(x, (0, width % 2, 0, height % 2))
+
+
 class FactorizedReduce(nn.Module):
     """Halve height and width: two 1x1 convolutions of stride 2, the second one on the input shifted by a pixel.
 
@@ -79,10 +91,7 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(x)
-        height, width = x.shape[-2:]
-        if height % 2 or width % 2:  # otherwise the shifted input would give smaller maps
-            x = F.pad(x, (0, width % 2, 0, height % 2))
+        x = _pad_to_even(self.relu(x))  # otherwise the shifted input of odd sides would give smaller maps
         output: Tensor = self.norm(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], dim=1))
         return output
 

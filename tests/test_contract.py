@@ -233,6 +233,26 @@ def test_drop_path_drops_images_in_training_only(space: SearchSpace) -> None:
     torch.testing.assert_close(network(images), network(images))
 
 
+@pytest.mark.few_spaces
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+def test_networks_are_compiled_by_torchscript_and_traced_by_fx(space: SearchSpace) -> None:
+    if space.name == "toy":
+        pytest.skip("TorchScript needs the source of its operation in a file")
+    config = tiny_network_config(space, image_size=(16, 16))
+    network = space.build_network(random_architecture(space, 0, "noise"), config, auxiliary=True)
+    network.set_drop_path(0.3)
+    for training in (True, False):
+        network.train(training)
+        scripted, traced = torch.jit.script(network), torch.fx.symbolic_trace(network)
+        for size in (16, 15):  # the branches on odd sides belong to no size
+            images = torch.randn(3, 3, size, size)
+            outputs = []
+            for compiled in (network, scripted, traced):
+                torch.manual_seed(0)
+                outputs.append(compiled(images))
+            torch.testing.assert_close(outputs[1:], [outputs[0]] * 2, rtol=0, atol=0)
+
+
 def test_networks_do_not_share_state(space: SearchSpace) -> None:
     one, other = (space.build_network(random_architecture(space, s), tiny_network_config(space)) for s in (0, 1))
     without_dropout(other)

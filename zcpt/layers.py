@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,10 +13,10 @@ from zcpt.space import DiscreteNetwork
 class DropPath(nn.Module):
     """Drop path: in training, zero the output of an operation for some images, and scale it up for the others."""
 
-    probability: Tensor
-
     def __init__(self) -> None:
         super().__init__()
+        # Declared here and not in the class: torch.jit.script cannot read annotations of classes that are text.
+        self.probability: Tensor
         # A tensor, because torch.compile recompiles for every new value of a Python number, here in every epoch. Not
         # persistent, because it is a setting of the training and belongs in no checkpoint.
         self.register_buffer("probability", torch.zeros(()), persistent=False)
@@ -25,7 +26,8 @@ class DropPath(nn.Module):
             return x
         keep = 1 - self.probability
         # In float32 also under bf16: with its eight bits of precision the probability would be a different one.
-        uniform = torch.rand(len(x), 1, 1, 1, device=x.device, dtype=torch.float32)
+        # From a slice, because torch.fx cannot trace torch.rand of a batch size that it does not know.
+        uniform = torch.rand_like(x[:, :1, :1, :1], dtype=torch.float32)
         return x * ((uniform < keep) / keep).to(x.dtype)
 
 
@@ -61,6 +63,7 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
+@torch.fx.wrap  # one node in graphs of torch.fx, which cannot trace branches on the size
 def _pool_corners(x: Tensor) -> Tensor:
     """Pool [B, C, H, W] to [B, C, 2, 2]; 8x8 maps by windows of 5x5 with stride 3."""
     height, width = x.shape[-2:]

@@ -81,15 +81,18 @@ class Stochastic(nn.Module):
     numbers. Without a seed it draws from torch's generator, as in training.
     """
 
-    seed: int | None = None
-    """Seed of every forward pass; None draws from torch's generator."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed: int | None = None
+        """Seed of every forward pass; None draws from torch's generator."""
 
     def normal_like(self, x: Tensor) -> Tensor:
         """Draw standard normal numbers with the shape, dtype and device of ``x``."""
         if self.seed is None:
             return torch.randn_like(x)
-        generator = torch.Generator(x.device).manual_seed(self.seed)
-        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        else:  # noqa: RET505  # torch.jit.script leaves out this branch only, and it cannot compile generators
+            generator = torch.Generator(x.device).manual_seed(self.seed)
+            return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 _RENAMED = {"start": "initial_mixture", "live": "list_live_steps", "values": "compute_values"}

@@ -74,3 +74,16 @@ def test_a_blocked_convolution_is_fed_zeros() -> None:
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(operation(x, blocked=True), operation(torch.zeros_like(x)))
     assert Zero(1)(x).abs().sum() == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+@pytest.mark.parametrize(("name", "stride"), STRIDED)
+def test_operations_are_compiled_by_torchscript_and_traced_by_fx(name: str, stride: int) -> None:
+    operation = OPERATIONS[name].build(6, stride, True).eval()
+    scripted, traced = torch.jit.script(operation), torch.fx.symbolic_trace(operation)
+    for size in ((8, 8), (7, 8), (8, 7)):  # a traced branch on odd sides would be that of one size
+        outputs = []
+        for compiled in (operation, scripted, traced):
+            torch.manual_seed(0)
+            outputs.append(compiled(torch.randn(2, 6, *size)))
+        torch.testing.assert_close(outputs[1:], [outputs[0]] * 2, rtol=0, atol=0)
