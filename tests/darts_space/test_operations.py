@@ -79,7 +79,8 @@ def test_a_blocked_convolution_is_fed_zeros() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 @pytest.mark.parametrize(("name", "stride"), STRIDED)
 def test_operations_are_compiled_by_torchscript_and_traced_by_fx(name: str, stride: int) -> None:
-    operation = OPERATIONS[name].build(6, stride, True).eval()
+    # In a container, as in networks: traced alone, ``blocked`` would be an input too.
+    operation = nn.Sequential(OPERATIONS[name].build(6, stride, True)).eval()
     scripted, traced = torch.jit.script(operation), torch.fx.symbolic_trace(operation)
     for size in ((8, 8), (7, 8), (8, 7)):  # a traced branch on odd sides would be that of one size
         outputs = []
