@@ -33,6 +33,7 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
 }
 """Settings of torch that a proxy must leave as they are: how to read and how to write each."""
+_OWN_PACKAGES = ("zcpt", "darts_space", "mobilenet_space")
 
 
 def compute_score(proxy: Proxy, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
@@ -66,8 +67,9 @@ def explain_failure(proxy: Proxy, net: nn.Module) -> Iterator[None]:
                 f"proxy '{proxy.name}' failed on {type(net).__name__}: {reason}. Mend {type(proxy).__name__}.score; "
                 "zcpt.testing.check_proxy tests it."
             ) from error
-        foreign = next((module for module in net.modules() if not _is_ours(module)), None)
-        if foreign is None:
+        # A network of the user may consist of torch's modules only, one of ours has modules of ours.
+        foreign = next((module for module in net.modules() if not _is_from(module, *_OWN_PACKAGES, "torch")), net)
+        if _is_from(foreign, *_OWN_PACKAGES):
             raise
         reason = describe_error(error, type(foreign).__module__)
         raise ProxyError(
@@ -76,9 +78,9 @@ def explain_failure(proxy: Proxy, net: nn.Module) -> Iterator[None]:
         ) from error
 
 
-def _is_ours(module: nn.Module) -> bool:
-    """Return whether the class of a module is one of torch or zcpt, and not one of a user."""
-    return type(module).__module__.partition(".")[0] in ("torch", "zcpt", "darts_space", "mobilenet_space")
+def _is_from(module: nn.Module, *packages: str) -> bool:
+    """Return whether the class of a module is one of these packages."""
+    return type(module).__module__.partition(".")[0] in packages
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from zcpt.batches import Batch, as_batch
 from zcpt.errors import ConfigError, ProxyError, describe_unknown_name
 from zcpt.mixture import Mixture
 from zcpt.proxies import LayerProxy, Proxy, get_proxy, list_proxies
+from zcpt.scoring.boundary import explain_failure
 from zcpt.scoring.evaluator import resolve_proxy, scoring_context
 from zcpt.scoring.plain import PlainEvaluator
 from zcpt.snapshot import preserve
@@ -50,7 +51,8 @@ def score(
         Scores by the names of the proxies; nan or infinite where a proxy's definition gives that.
 
     Raises:
-        ProxyError: A proxy is unknown, is given twice, or cannot score this network or this batch.
+        ProxyError: A proxy is unknown, is given twice, or cannot score this network or this batch; or the network raises
+            an error of its own, which is the cause.
         ConfigError: ``net`` is no network, ``batch`` is no batch, or their types or devices differ.
         SpaceError: The mixture belongs to another supernet.
     """
@@ -77,7 +79,11 @@ def score(
 
 def _score_by_one(net: nn.Module, proxy: Proxy, batch: Batch, mixture: Mixture | None) -> float:
     # The network is restored whatever the proxy does, so a proxy that changes it is no error here.
-    with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, proxy, batch_copy):
+    with (
+        _preserve_inputs(net, batch) as batch_copy,
+        scoring_context(net, proxy, batch_copy),
+        explain_failure(proxy, net),
+    ):
         return float(PlainEvaluator(net, proxy).score_mixtures([mixture], batch_copy))
 
 
@@ -92,14 +98,18 @@ def score_layers(
         Terms by the names of the convolutions and linear layers that the proxy scores.
 
     Raises:
-        ProxyError: The proxy is no sum over layers.
+        ProxyError: The proxy is no sum over layers, or the network raises an error of its own.
     """
     net, batch = _check_inputs(net, batch, mixture)
     layer_proxy = resolve_proxy(proxy)
     if not isinstance(layer_proxy, LayerProxy):
         layer_proxies = [name for name in list_proxies() if isinstance(get_proxy(name), LayerProxy)]
         raise ProxyError(f"proxy '{layer_proxy.name}' is no sum over layers: give one of {', '.join(layer_proxies)}.")
-    with _preserve_inputs(net, batch) as batch_copy, scoring_context(net, layer_proxy, batch_copy):
+    with (
+        _preserve_inputs(net, batch) as batch_copy,
+        scoring_context(net, layer_proxy, batch_copy),
+        explain_failure(layer_proxy, net),
+    ):
         return layer_proxy.score_layers(net, batch_copy, mixture)
 
 

@@ -464,3 +464,34 @@ def test_an_error_of_a_users_network_is_named_and_one_of_ours_is_not(monkeypatch
     monkeypatch.setattr("torch.nn.Conv2d.forward", raise_error(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         zcpt.score_mixtures(build_supernet(), "meco", [None], BATCH)
+
+
+class _TooWide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.classifier = nn.Conv2d(3, 4, 3), nn.Linear(5, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.convolution(images).relu().mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("proxy", ["naswot", "synflow", "macs", "jacob_cov", "near", "zico"])
+@pytest.mark.parametrize("net", [_TooWide(), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(5, 10))])
+def test_score_names_an_error_of_a_network_with_its_cause(net: nn.Module, proxy: str) -> None:
+    named = f"^network {type(net).__name__} failed while proxy '{proxy}' scored it: RuntimeError: mat1 and mat2 .*"
+    with pytest.raises(ProxyError, match=named) as caught:
+        zcpt.score(net, BATCH, proxy)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert zcpt.score(net, BATCH, ["params", proxy], on_error="skip").keys() == {"params"}
+
+
+def test_score_layers_names_an_error_of_a_network() -> None:
+    with pytest.raises(ProxyError, match="^network _TooWide failed while proxy 'snip' scored it: RuntimeError: mat1"):
+        zcpt.score_layers(_TooWide(), BATCH, "snip")
+
+
+def test_score_passes_an_error_of_our_own_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.Conv2d.forward", raise_error(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        zcpt.score(build_supernet(), BATCH, "naswot")
