@@ -110,6 +110,15 @@ def test_the_worked_example_of_the_concepts_prints_what_the_page_shows(capsys: p
     assert capsys.readouterr().out == expected
 
 
+SPACES_WITH_SPELLINGS = ["darts", "nasbench201", "nasbench1shot1", "nasbench-macro", "proxyless"]
+
+
+@pytest.mark.parametrize("space", SPACES_WITH_SPELLINGS)
+def test_the_spellings_on_the_page_of_a_space_are_read(space: str) -> None:
+    ((_, code),) = read_blocks(f"docs/spaces/{space}.md", "python")
+    exec(code, {})
+
+
 @pytest.mark.usefixtures("in_new_folder")
 def test_the_tutorial_can_be_followed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import zcpt
