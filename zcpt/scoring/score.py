@@ -51,8 +51,8 @@ def score(
         Scores by the names of the proxies; nan or infinite where a proxy's definition gives that.
 
     Raises:
-        ProxyError: A proxy is unknown, is given twice, or cannot score this network or this batch; or the network raises
-            an error of its own, which is the cause.
+        ProxyError: A proxy is unknown, is given twice, or cannot score this network or this batch; or the network
+            raises an error of its own, which is the cause.
         ConfigError: ``net`` is no network, ``batch`` is no batch, or their types or devices differ.
         SpaceError: The mixture belongs to another supernet.
     """
