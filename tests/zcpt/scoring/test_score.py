@@ -86,8 +86,9 @@ def test_a_network_that_fails_is_left_unchanged(name: Any) -> None:
     if zcpt.get_proxy(name).norms == "none":
         zcpt.score(model, appendix.batch(), name)  # this proxy does not run the network
     else:
-        with pytest.raises(BrokenError):
+        with pytest.raises(zcpt.ProxyError) as caught:
             zcpt.score(model, appendix.batch(), name)
+        assert isinstance(caught.value.__cause__, BrokenError)
     assert copy_state(model) == before
 
 
