@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Graph, GraphModule
 
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, BlockPrice, count_parameters, measure_cost
@@ -147,6 +149,27 @@ def _extract_kept(net: Supernet, mixture: Mixture) -> Supernet:
     return body
 
 
+def _build_graph_module(body: Supernet, names: Sequence[str]) -> GraphModule:
+    """Return a supernet without choices as a module that computes the values of those names.
+
+    Its code is generated from the program, as if it were written by hand: exports and torch.fx read it, and cannot read
+    the loop over a program.
+    """
+    graph = Graph()
+    values = {Supernet.IMAGES: graph.placeholder("images")}
+    for step in body.program:
+        if isinstance(step, Fixed | Mixed):
+            values[step.out] = graph.call_module(step.out, (values[step.source],))
+            continue
+        sources = [values[source] for source in step.sources]
+        if isinstance(step, Concat):
+            values[step.out] = graph.call_function(torch.cat, (sources, 1))
+        else:
+            values[step.out] = reduce(lambda a, b: graph.call_function(operator.add, (a, b)), sources)
+    graph.output(tuple(values[name] for name in names))
+    return GraphModule(body, graph)
+
+
 class _SupernetPart(DropPathNetwork):
     """Discrete network that runs the kept part of a supernet.
 
@@ -158,16 +181,16 @@ class _SupernetPart(DropPathNetwork):
 
     def __init__(self, body: Supernet, classes: int, auxiliary_input: tuple[str, int] | None) -> None:
         super().__init__()
-        self.body = body
-        self.auxiliary_input, channels = auxiliary_input or ("", 0)
-        self.auxiliary = AuxiliaryHead(channels, classes) if auxiliary_input else None
+        logits = body.program[-1].out
+        self.body = _build_graph_module(body, (logits, auxiliary_input[0]) if auxiliary_input else (logits,))
+        self.auxiliary = AuxiliaryHead(auxiliary_input[1], classes) if auxiliary_input else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        values = self.body(images)
+        logits: Tensor = values[0]
         if self.auxiliary is None or not self.training:
-            logits: Tensor = self.body(images)
             return logits
-        logits, features = self.body.compute_values(images, (self.body.program[-1].out, self.auxiliary_input))
-        return logits, self.auxiliary(features)
+        return logits, self.auxiliary(values[1])
 
 
 @dataclass(frozen=True)
