@@ -241,7 +241,7 @@ def test_networks_are_compiled_by_torchscript_and_traced_by_fx(space: SearchSpac
     network.set_drop_path(0.3)
     for training in (True, False):
         network.train(training)
-        compiled = [torch.fx.symbolic_trace(network)]
+        compiled: list[Any] = [torch.fx.symbolic_trace(network)]
         if space.name != "toy":  # TorchScript needs the source of all operations, and that of 'toy' is in no file
             compiled.append(torch.jit.script(network))
         for size in (16, 15):  # a traced branch on odd sides would be that of one size
