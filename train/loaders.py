@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,37 @@ from zcpt.seeding import derive_seed
 
 LabelledImages = tuple[Tensor, Tensor]
 """Images [B, C, H, W] and labels [B]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's part of a global batch, on the device."""
+
+    images: Tensor
+    """Normalised images [b, C, H, W]."""
+    targets: Tensor
+    """What the loss compares with: classes [b], int64; or [b, classes], float, if images are mixed."""
+    labels: Tensor
+    """True classes [b], int64."""
+    size: int
+    """Number of images of the global batch."""
+
+
+class EpochLoader(Protocol):
+    """Loader of the images of an epoch. The images and their order are functions of the seed and the epoch alone."""
+
+    wait_seconds: float
+    """Seconds that the consumer has waited for images, from the first epoch on."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def load_epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield this process's parts of all batches of an epoch, counted from 0.
+
+        Training images are cut by ``Share``. Of N test images process r has the consecutive ones that
+        ``Share.find_part(N)`` names, so that results gathered by rank are in order; it may have none.
+        """
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
