@@ -37,6 +37,14 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 """Entries beside the settings, and what they must be."""
 
+_LATER = (
+    "optimizer_eps", "lr_base_size", "decay_all", "schedule_per", "warmup_epochs", "warmup_lr", "decay_epochs",
+    "decay_rate", "slow_epochs", "accumulate", "auxiliary_norm", "drop_path_schedule", "dropout", "crop", "crop_scale",
+    "color_jitter", "hue_jitter", "auto_augment", "random_erase", "mixup", "cutmix", "mixup_off_epochs",
+    "interpolation", "test_crop", "holdout", "ema", "ema_decay", "amp_dtype", "sync_bn", "grad_checkpointing",
+)  # fmt: skip
+"""Settings that files of 0.1.0 lack. Their defaults are what that version did, and must stay so."""
+
 
 def format_arguments(config: TrainConfig, device: str, data: Mapping[str, Any]) -> str:
     """Return the text of ``args.yaml``."""
@@ -62,15 +70,17 @@ def read_arguments(run_dir: Path) -> dict[str, Any]:
         ConfigError: The file is missing or damaged, or a newer version has settings that this one does not know.
     """
     path = run_dir / ARGUMENTS
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    arguments = require_keys(parse_yaml(read_run_file(path), path), [*names, *_KINDS], path)
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    written = parse_yaml(read_run_file(path), path)
+    required = [name for name in defaults if name not in _LATER]
+    arguments = {name: defaults[name] for name in _LATER} | require_keys(written, [*required, *_KINDS], path)
     for name, (kind, has_kind) in _KINDS.items():
         value = arguments
         for key in name.split("."):
             value = value[key]
         if not has_kind(value):
             raise ConfigError(f"{path} is damaged: its '{name}' must be {kind}, and is {shorten(repr(value))}.")
-    unknown = [name for name in arguments if name not in (*names, "device", "data")]
+    unknown = [name for name in arguments if name not in (*defaults, "device", "data")]
     if unknown:
         raise ConfigError(
             f"{path} has the setting '{shorten(str(unknown[0]))}', which this version of zcpt does not know: use the "

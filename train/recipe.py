@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -22,38 +23,86 @@ class TrainConfig:
     channels: int = option(36, "width: channels of the first cells", shown="the space's for the data set")
     layers: int = option(20, "depth, as the space counts it", shown="the space's for the data set")
     epochs: int = option(600, "passes over the training images")
-    batch_size: int = option(96, "images per mini-batch")
+    batch_size: int = option(96, "images per mini-batch, over all processes together")
     optimizer: str = option("momentum", "optimiser, by its name in timm; 'momentum' is SGD without Nesterov")
-    lr: float = option(0.025, "initial learning rate")
+    optimizer_eps: float = option(0.0, "epsilon of the optimiser; 0 takes that of timm")
+    lr: float = option(0.025, "highest learning rate")
+    lr_base_size: int = option(
+        0, "global batch for which --lr is stated: with another one it is scaled in proportion; 0 does not scale"
+    )
     momentum: float = option(0.9, "momentum of the optimiser")
-    weight_decay: float = option(3e-4, "weight decay, on all parameters")
-    schedule: Literal["cosine", "none"] = option("cosine", "schedule of the learning rate; none keeps it constant")
-    min_lr: float = option(0.0, "final learning rate of the schedule")
+    weight_decay: float = option(3e-4, "weight decay")
+    decay_all: bool = option(True, "decay biases and the parameters of norms too")
+    schedule: Literal["cosine", "linear", "step", "none"] = option(
+        "cosine",
+        "schedule of the learning rate: cosine or linear to --min-lr, step by --decay-rate, or none, which keeps it "
+        "constant",
+    )
+    schedule_per: Literal["epoch", "batch"] = option("epoch", "how often the learning rate is set")
+    min_lr: float = option(0.0, "final learning rate of the schedules cosine and linear")
+    warmup_epochs: int = option(0, "first epochs, in which the learning rate rises linearly from --warmup-lr")
+    warmup_lr: float = option(0.0, "learning rate at the beginning of the warm-up")
+    decay_epochs: float = option(1.0, "epochs after which the schedule 'step' multiplies by --decay-rate")
+    decay_rate: float = option(0.97, "factor of the schedule 'step'")
+    slow_epochs: int = option(
+        0, "last epochs of the schedule 'linear' that fall less steeply: 1/n of the last step in n epochs"
+    )
     clip_grad: float = option(5.0, "maximum norm of the gradient; 0 does not clip")
+    accumulate: int = option(1, "parts in which each process computes its share of a mini-batch, to save memory")
     label_smoothing: float = option(0.0, "label smoothing of the loss")
     auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no auxiliary head")
-    drop_path: float = option(0.2, "drop-path probability after the last epoch; it rises linearly from 0")
-    crop_padding: int = option(
-        4, "pixels of padding before random crops; 0 does not crop", shown="an eighth of the images' shorter side"
+    auxiliary_norm: bool = option(True, "normalise after the auxiliary head's last convolution")
+    drop_path: float = option(0.2, "drop-path probability, see --drop-path-schedule")
+    drop_path_schedule: Literal["ramp", "constant"] = option(
+        "ramp", "ramp: --drop-path rises linearly from 0 over the epochs; constant: the same in all epochs"
     )
+    dropout: float = option(0.0, "dropout probability before the classifier")
+    crop: Literal["pad", "resized", "none"] = option(
+        "pad", "random crops: of padded images, of a random area that is resized (ImageNet), or none"
+    )
+    crop_padding: int = option(
+        4,
+        "pixels of padding of --crop pad; 0 does not crop",
+        shown="an eighth of the images' shorter side",
+    )
+    crop_scale: float = option(0.08, "smallest share of a picture that --crop resized takes")
     flip: bool = option(True, "flip images horizontally at random")
+    color_jitter: float = option(0.0, "largest random change of brightness, contrast and saturation")
+    hue_jitter: float = option(0.0, "largest random change of the hue, as a share of the circle: 0 to 0.5")
+    auto_augment: str = option("", "random operations on pictures, in timm's spelling, such as rand-m9-mstd0.5")
+    random_erase: float = option(0.0, "probability with which a random rectangle is replaced by noise")
     cutout: int = option(
         16, "side of the square of Cutout in pixels; 0 turns Cutout off", shown="half the images' shorter side"
     )
+    mixup: float = option(0.0, "alpha of mixup, between the images of one process; 0 turns it off")
+    cutmix: float = option(0.0, "alpha of CutMix, likewise; with both, each batch has one or the other")
+    mixup_off_epochs: int = option(0, "last epochs without mixup and CutMix")
+    interpolation: Literal["bilinear", "bicubic"] = option("bilinear", "interpolation where pictures are resized")
+    test_crop: float = option(
+        1.0, "side of the centre crop of a test picture, as a share of the side to which it is resized"
+    )
+    holdout: float = option(
+        0.0, "share of the training images kept back, on which the best epoch is chosen; 0: the last epoch counts"
+    )
+    ema: bool = option(False, "average the weights over the steps (EMA), and measure and keep the averages")
+    ema_decay: float = option(0.9999, "decay of the averages in each step")
     seed: int = option(0, "seed of initial weights, order and augmentation")
     workers: int = option(
         0,
         "worker processes that read and augment images; 0 uses the main process",
         shown="0 on a CPU, else the number of cores, at most 8",
     )
-    amp: bool = option(False, "compute in bfloat16 under torch.autocast")
+    amp: bool = option(False, "compute in --amp-dtype under torch.autocast")
+    amp_dtype: Literal["bfloat16", "float16"] = option("bfloat16", "type of numbers of --amp")
+    sync_bn: bool = option(False, "compute the statistics of BatchNorm over the images of all processes")
+    grad_checkpointing: bool = option(False, "compute activations again in the backward pass, to save memory")
     channels_last: bool = option(False, "store images and weights in channels-last memory format")
     compile: bool = option(False, "compile the network with torch.compile")
 
     def __post_init__(self) -> None:
         check_types(self)
         # BatchNorms on 1x1 maps need two images.
-        for name, least in (("channels", 1), ("layers", 1), ("epochs", 1), ("batch_size", 2)):
+        for name, least in (("channels", 1), ("layers", 1), ("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least {least}."
@@ -64,6 +113,29 @@ class TrainConfig:
                 raise ConfigError(f"{format_flag(f.name)} {value} must not be negative.")
         if self.drop_path >= 1 or self.label_smoothing >= 1:
             raise ConfigError("--drop-path and --label-smoothing must be below 1.")
+        for names, is_right, rule in _RULES:
+            for name in names:
+                if not is_right(getattr(self, name)):
+                    raise ConfigError(f"{format_flag(name)} {getattr(self, name)} must be {rule}.")
+        for name in ("warmup_epochs", "slow_epochs"):
+            if 0 < self.epochs <= getattr(self, name):
+                raise ConfigError(
+                    f"{format_flag(name)} {getattr(self, name)} must be less than --epochs {self.epochs}."
+                )
+        if self.auto_augment and (self.color_jitter or self.hue_jitter):
+            raise ConfigError(
+                "--auto-augment changes colours itself: add --color-jitter 0 --hue-jitter 0, or leave it out."
+            )
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("dropout", "holdout", "ema_decay"), lambda value: value < 1, "below 1"),
+    (("test_crop", "crop_scale", "decay_rate"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    (("random_erase",), lambda value: value <= 1, "at most 1"),
+    (("hue_jitter",), lambda value: value <= 0.5, "at most 0.5"),
+    (("decay_epochs",), lambda value: value > 0, "above 0"),
+)
+"""Settings, the test that their values pass, and its words."""
 
 
 @dataclass(frozen=True)

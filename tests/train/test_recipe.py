@@ -54,6 +54,13 @@ def test_each_data_set_has_a_recipe() -> None:
         ({"drop_path": 1.0}, "--drop-path and --label-smoothing must be below 1"),
         ({"learning_rate": 0.1}, "unknown option of train 'learning_rate'"),
         ({"flip": 1}, "--flip takes a value of type bool"),
+        ({"dropout": 1.0}, "--dropout 1.0 must be below 1"),
+        ({"test_crop": 0.0}, "--test-crop 0.0 must be above 0 and at most 1"),
+        ({"random_erase": 1.5}, "--random-erase 1.5 must be at most 1"),
+        ({"hue_jitter": 0.6}, "--hue-jitter 0.6 must be at most 0.5"),
+        ({"accumulate": 0}, "--accumulate 0 is too small"),
+        ({"epochs": 5, "warmup_epochs": 5}, "--warmup-epochs 5 must be less than --epochs 5"),
+        ({"auto_augment": "rand-m9", "color_jitter": 0.4}, "--auto-augment changes colours itself"),
     ],
 )
 def test_what_cannot_be_used_is_refused(options: dict[str, Any], complaint: str) -> None:

@@ -38,13 +38,27 @@ from zcpt.space import SearchSpace
 
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
 _GROUPS = {
-    "network": ("channels", "layers", "auxiliary_weight"),
+    "network": ("channels", "layers", "auxiliary_weight", "auxiliary_norm"),
     "optimisation": (
-        "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "min_lr", "clip_grad",
-        "label_smoothing",
+        "epochs", "batch_size", "optimizer", "optimizer_eps", "lr", "lr_base_size", "momentum", "weight_decay",
+        "decay_all", "clip_grad", "ema", "ema_decay",
     ),
-    "augmentation and regularisation": ("crop_padding", "flip", "cutout", "drop_path"),
-    "computation": ("seed", "workers", "amp", "channels_last", "compile"),
+    "schedule of the learning rate": (
+        "schedule", "schedule_per", "min_lr", "warmup_epochs", "warmup_lr", "decay_epochs", "decay_rate",
+        "slow_epochs",
+    ),
+    "augmentation": (
+        "crop", "crop_padding", "crop_scale", "flip", "color_jitter", "hue_jitter", "auto_augment", "random_erase",
+        "cutout", "interpolation",
+    ),
+    "regularisation": (
+        "drop_path", "drop_path_schedule", "dropout", "label_smoothing", "mixup", "cutmix", "mixup_off_epochs",
+    ),
+    "measurement": ("test_crop", "holdout"),
+    "computation": (
+        "seed", "workers", "amp", "amp_dtype", "accumulate", "sync_bn", "grad_checkpointing", "channels_last",
+        "compile",
+    ),
 }  # fmt: skip
 
 
