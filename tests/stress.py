@@ -277,4 +277,4 @@ if __name__ == "__main__":
     import_all()
     with tempfile.TemporaryDirectory() as temporary:
         faults = find_faults(run_all(parse_counts(), Path(temporary)))
-    raise SystemExit("\n".join(faults))
+    raise SystemExit("\n".join(faults) or 0)
