@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,10 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_info
 from torchvision.transforms import v2
 
 from train.augment import build_normalisation, build_training_transform
+from train.distributed import SINGLE_SHARE, Share
 from train.images import ImageSet, Statistics, TransformedImages
 from train.recipe import TrainConfig
 from zcpt.devices import move_images
@@ -110,28 +112,82 @@ class EpochImages(Dataset[tuple[Tensor, int]]):
         return self.images[index]
 
 
+class _DataLoaderEpochs:
+    """``EpochLoader`` of a DataLoader of global batches.
+
+    Args:
+        loader: DataLoader.
+        count: Number of global batches of an epoch.
+        device: Device of the batches.
+        share: Part of this process in each batch.
+    """
+
+    def __init__(self, loader: DataLoader[Any], count: int, device: torch.device, share: Share) -> None:
+        self.loader = loader
+        self.count = count
+        self.device = device
+        self.share = share
+        self.wait_seconds = 0.0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def load_epoch(self, epoch: int) -> Iterator[Batch]:
+        if isinstance(self.loader.sampler, EpochSampler):
+            self.loader.sampler.epoch = epoch
+        batches = load_batches(self.loader, self.device, channels_last=False)
+        for _ in range(self.count):
+            start = time.perf_counter()
+            images, labels = next(batches)
+            part = self.share.find_part(len(labels))
+            own = slice(part.start, part.stop)
+            self.wait_seconds += time.perf_counter() - start
+            yield Batch(images[own], labels[own], labels[own], len(labels))
+
+
 def build_train_loader(
-    images: ImageSet, statistics: Statistics, config: TrainConfig, device: torch.device
-) -> DataLoader[Any]:
-    """Build the loader of shuffled and augmented training images; its sampler is an ``EpochSampler``."""
-    height, width = images[0][0].shape[-2:]
-    transform = build_training_transform(config, (height, width), statistics)
-    return DataLoader(
+    images: ImageSet,
+    statistics: Statistics,
+    config: TrainConfig,
+    image_size: tuple[int, int],
+    num_classes: int,
+    device: torch.device,
+    share: Share = SINGLE_SHARE,
+) -> EpochLoader:
+    """Build the loader of shuffled and augmented training images."""
+    transform = build_training_transform(config, image_size, statistics)
+    loader = DataLoader(
         EpochImages(TransformedImages(images, transform)),
         config.batch_size,
         sampler=EpochSampler(len(images), config.seed),
-        # A last batch of one image would have no variance for the BatchNorms on 1x1 maps.
-        drop_last=len(images) % config.batch_size == 1 and len(images) > 1,
         **_make_loader_options(config.workers, device),
     )
+    return _DataLoaderEpochs(loader, share.count_batches(len(images), config.batch_size), device, share)
+
+
+@dataclass(frozen=True)
+class TestOptions:
+    """Settings of a loader of test images where there is no ``TrainConfig``, which has them too."""
+
+    __test__ = False  # of pytest, which would take it for a test
+
+    batch_size: int = 256
+    workers: int = 0
 
 
 def build_test_loader(
-    images: ImageSet, statistics: Statistics, batch_size: int, device: torch.device, workers: int = 0
-) -> DataLoader[Any]:
+    images: ImageSet,
+    statistics: Statistics,
+    options: TestOptions | TrainConfig,
+    image_size: tuple[int, int],
+    device: torch.device,
+    share: Share = SINGLE_SHARE,
+) -> EpochLoader:
     """Build the loader of test images: in order, and normalised."""
     transform = v2.Compose(build_normalisation(statistics))
-    return DataLoader(TransformedImages(images, transform), batch_size, **_make_loader_options(workers, device))
+    part = Subset(TransformedImages(images, transform), share.find_part(len(images)))
+    loader: DataLoader[Any] = DataLoader(part, options.batch_size, **_make_loader_options(options.workers, device))
+    return _DataLoaderEpochs(loader, len(loader), device, SINGLE_SHARE)
 
 
 def _make_loader_options(workers: int, device: torch.device) -> dict[str, Any]:

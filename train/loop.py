@@ -15,15 +15,14 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from train.checkpoint import load_checkpoint, load_weights
 from train.data import ImageData
-from train.evaluation import evaluate_network
-from train.loaders import EpochSampler, LabelledImages, build_test_loader, build_train_loader, load_batches
+from train.evaluation import Predictions, evaluate_network
+from train.loaders import Batch, EpochLoader, build_test_loader, build_train_loader
 from train.recipe import TrainConfig
 from zcpt.architecture import Architecture
-from zcpt.devices import check_memory, move_network
+from zcpt.devices import check_memory, move_images, move_network
 from zcpt.errors import ConfigError, DataError, describe_unknown_name
 from zcpt.options import pluralize
 from zcpt.seeding import derive_seed, use_seed
@@ -77,6 +76,8 @@ class Trainer:
         self.optimizer, self.schedule = _build_optimizer(network, config)
         self.history: list[EpochMetrics] = []
         """Metrics of all finished epochs."""
+        self.predictions: Predictions | None = None
+        """Predictions for the test images in the last epoch that this process has run."""
         self.on_batch: Callable[[], object] = lambda: None
         """Function that is called after each training batch."""
 
@@ -86,16 +87,16 @@ class Trainer:
         return len(self.history)
 
     @cached_property
-    def train_loader(self) -> DataLoader[Any]:
+    def train_loader(self) -> EpochLoader:
         """Loader of the training images, kept for all epochs so that its workers are started once."""
-        return build_train_loader(self.data.train, self.data.statistics, self.config, self.device)
+        size, classes = self.network_config.image_size, self.network_config.num_classes
+        return build_train_loader(self.data.train, self.data.statistics, self.config, size, classes, self.device)
 
     @cached_property
-    def test_loader(self) -> DataLoader[Any]:
+    def test_loader(self) -> EpochLoader:
         """Loader of the test images, likewise."""
-        return build_test_loader(
-            self.data.test, self.data.statistics, self.config.batch_size, self.device, self.config.workers
-        )
+        size = self.network_config.image_size
+        return build_test_loader(self.data.test, self.data.statistics, self.config, size, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next epoch depends on."""
@@ -127,19 +128,19 @@ class Trainer:
         self.network.set_drop_path(drop_path)
         loss, accuracy = self._train_epoch()
         seconds = time.perf_counter() - start
-        test_loss, test_accuracy = evaluate_network(
+        self.predictions = evaluate_network(
             self.network,
             self.test_loader,
             self.device,
-            amp=self.config.amp,
+            amp_dtype=torch.bfloat16 if self.config.amp else None,
             channels_last=self.config.channels_last,
         )
         metrics = {
             "epoch": epoch,
             "train_loss": loss,
             "train_accuracy": accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            "test_loss": self.predictions.loss,
+            "test_accuracy": self.predictions.accuracy,
             "lr": self.optimizer.param_groups[0]["lr"],
             "drop_path": drop_path,
             "seconds": seconds,
@@ -153,7 +154,8 @@ class Trainer:
         self.compiled.train()
         # Kept as tensors until the end: reading a number would make the host wait for the device in every batch.
         losses, hits, sizes = [], [], []
-        for images, labels in self.load_train_batches():
+        for batch in self.load_train_batches():
+            images, labels = move_images(batch.images, self.device, self.config.channels_last), batch.targets
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp):
                 logits, loss, total = self._compute_loss(images, labels)
             self.optimizer.zero_grad()
@@ -171,12 +173,9 @@ class Trainer:
             raise ConfigError(f"the loss is {mean} in epoch {self.epoch}: try {remedy}.")
         return mean, 100 * int(torch.stack(hits).sum()) / sum(sizes)
 
-    def load_train_batches(self) -> Iterator[LabelledImages]:
+    def load_train_batches(self) -> Iterator[Batch]:
         """Yield the batches of the next epoch, shuffled, augmented and on the device."""
-        sampler = self.train_loader.sampler
-        assert isinstance(sampler, EpochSampler)
-        sampler.epoch = self.epoch
-        yield from load_batches(self.train_loader, self.device, self.config.channels_last)
+        yield from self.train_loader.load_epoch(self.epoch)
 
     def _compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the logits, the loss of the main head, and the loss to minimise."""

@@ -1,25 +1,20 @@
-"""What a trained network gets wrong: predictions for all images, and pictures of them."""
+"""Pictures and tables of what a trained network gets wrong."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
+from train.evaluation import Predictions
 from train.images import ImageSet
-from train.loaders import load_batches
 from zcpt.figures import MISSING, Picture, draw_plain_text
 from zcpt.printing import escape_text
-from zcpt.space import DiscreteNetwork
 
 _MAX_NUMBERS = 20
 """Largest number of classes for which the confusion picture has numbers."""
@@ -27,52 +22,6 @@ _MAX_NAMES = 60
 """Largest number of classes for which it has names."""
 _NAME_LENGTH = 18
 """Letters of a class name that a picture shows."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions of a network for N images, in their order."""
-
-    labels: Tensor
-    """True classes [N]."""
-    predicted: Tensor
-    """Predicted classes [N]."""
-    confidence: Tensor
-    """Softmax probability of the predicted class [N]."""
-    losses: Tensor
-    """Cross-entropy of each image [N]."""
-
-    def count_confusions(self, classes: int) -> NDArray[np.int64]:
-        """Return the number of images by true class (row) and predicted class (column)."""
-        cells = self.labels * classes + self.predicted
-        return np.asarray(torch.bincount(cells, minlength=classes**2).reshape(classes, classes).numpy())
-
-    def find_worst(self, count: int) -> list[int]:
-        """Return the indices of the wrong predictions with the highest loss, the worst first."""
-        wrong = (self.labels != self.predicted).nonzero().flatten()
-        order = self.losses[wrong].nan_to_num(nan=math.inf).argsort(descending=True, stable=True)
-        return [int(index) for index in wrong[order[:count]]]
-
-
-def predict_images(
-    network: DiscreteNetwork,
-    loader: DataLoader[Any],
-    device: torch.device,
-    *,
-    amp: bool = False,
-    channels_last: bool = False,
-) -> Predictions:
-    """Predict the classes of all images of a loader in evaluation mode; the arguments are those of evaluation."""
-    network.eval()
-    parts: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
-        for images, labels in load_batches(loader, device, channels_last):
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                logits = cast(Tensor, network(images)).float()
-            confidence, predicted = logits.softmax(1).max(1)
-            losses = F.cross_entropy(logits, labels, reduction="none")
-            parts.append(tuple(tensor.cpu() for tensor in (labels, predicted, confidence, losses)))
-    return Predictions(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 @draw_plain_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from train.loop import EpochMetrics, Trainer
-from train.mistakes import describe_confusions, draw_confusion, draw_mistakes, predict_images
+from train.mistakes import describe_confusions, draw_confusion, draw_mistakes
 from zcpt.event_files import EventFiles
 from zcpt.progress import show_progress
 
@@ -66,10 +66,8 @@ class TrainingMonitor:
 
     def log_mistakes(self) -> None:
         """Show which classes of the test images the network confuses, and its worst mistakes."""
-        trainer, config, data = self.trainer, self.trainer.config, self.trainer.data
-        predictions = predict_images(
-            trainer.network, trainer.test_loader, trainer.device, amp=config.amp, channels_last=config.channels_last
-        )
+        trainer, data, predictions = self.trainer, self.trainer.data, self.trainer.predictions
+        assert predictions is not None
         counts = predictions.count_confusions(len(data.classes))
         step = trainer.epoch - 1
         confusion = draw_confusion(counts, data.classes, "test images: true and predicted classes")

@@ -17,7 +17,7 @@ from tests.conftest import LAYERS, random_architecture
 from train.augment import build_training_transform
 from train.data import ImageData
 from train.images import InMemoryImages, TransformedImages
-from train.loaders import build_test_loader, build_train_loader, load_batches
+from train.loaders import TestOptions, build_test_loader, build_train_loader, load_batches
 from train.loop import Trainer
 from train.recipe import TrainConfig, make_train_config
 from zcpt.seeding import derive_seed
@@ -70,9 +70,9 @@ def test_order_and_augmentation_are_those_of_a_loader_made_for_each_epoch(worker
         torch.manual_seed(epoch)
         expected = load_epoch_with_new_loader(config, epoch)
         assert len(batches) == len(expected) == 5
-        for (images, labels), (expected_images, expected_labels) in zip(batches, expected, strict=True):
-            assert torch.equal(images, expected_images)
-            assert torch.equal(labels, expected_labels)
+        for batch, (expected_images, expected_labels) in zip(batches, expected, strict=True):
+            assert torch.equal(batch.images, expected_images)
+            assert torch.equal(batch.labels, expected_labels)
 
 
 class Noise(InMemoryImages):
@@ -86,15 +86,12 @@ class Noise(InMemoryImages):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kept_workers_draw_the_numbers_that_fresh_ones_draw(workers: int) -> None:
     config = make_config(workers, crop_padding=0, cutout=0)
-    kept, fresh = (build_train_loader(Noise(torch.empty(9), torch.empty(9)), STATISTICS, config, CPU) for _ in range(2))
-    list(kept)
-    epochs = []
-    for loader in (kept, fresh):
-        loader.sampler.epoch = 1  # type: ignore[attr-defined]
-        epochs.append(torch.cat([images for images, _ in loader]))
+    noise = Noise(torch.empty(9), torch.empty(9))
+    kept, fresh = (build_train_loader(noise, STATISTICS, config, (1, 3), 10, CPU) for _ in range(2))
+    list(kept.load_epoch(0))
+    epochs = [torch.cat([batch.images for batch in loader.load_epoch(1)]) for loader in (kept, fresh)]
     assert torch.equal(*epochs)
-    kept.sampler.epoch = 2  # type: ignore[attr-defined]
-    assert not torch.equal(epochs[0], torch.cat([images for images, _ in kept]))
+    assert not torch.equal(epochs[0], torch.cat([batch.images for batch in kept.load_epoch(2)]))
 
 
 def test_workers_live_for_all_epochs() -> None:
@@ -106,21 +103,11 @@ def test_workers_live_for_all_epochs() -> None:
     assert len(children) >= 4  # two for training and two for test images
 
 
-def test_the_test_images_are_loaded_with_the_settings_of_the_training() -> None:
-    trainer = make_trainer(make_config(2, channels_last=True))
-    loader = trainer.test_loader
-    assert (loader.num_workers, loader.persistent_workers, loader.batch_size) == (2, True, 4)
-    wide = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    color = build_test_loader(InMemoryImages(wide, torch.zeros(4)), ((0.5,) * 3, (1.0,) * 3), 4, CPU)
-    ((images, _),) = load_batches(color, CPU, channels_last=True)
-    assert images.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_the_order_of_test_images_is_that_of_the_set() -> None:
     images = make_images(10)
     for workers in (0, 2):
-        batches = list(build_test_loader(images, STATISTICS, 4, CPU, workers))
-        assert torch.cat([labels for _, labels in batches]).tolist() == images.labels
+        batches = build_test_loader(images, STATISTICS, TestOptions(4, workers), (8, 8), CPU).load_epoch(0)
+        assert torch.cat([batch.labels for batch in batches]).tolist() == images.labels
 
 
 def test_loaders_leave_the_global_generator_alone() -> None:
@@ -128,8 +115,8 @@ def test_loaders_leave_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(())
     torch.manual_seed(0)
-    list(build_train_loader(make_images(), STATISTICS, config, CPU))
-    list(build_test_loader(make_images(), STATISTICS, 4, CPU, 1))
+    list(build_train_loader(make_images(), STATISTICS, config, (8, 8), 3, CPU).load_epoch(0))
+    list(build_test_loader(make_images(), STATISTICS, TestOptions(4, 1), (8, 8), CPU).load_epoch(0))
     assert torch.equal(torch.rand(()), expected)
 
 
@@ -149,10 +136,10 @@ def test_batches_are_pinned_for_a_gpu_and_copied_without_waiting(kind: str, monk
     gpu = torch.device("cuda:0")
     images = make_images()
     if kind == "train":
-        loader = build_train_loader(images, STATISTICS, make_config(), gpu)
+        loader = build_train_loader(images, STATISTICS, make_config(), (8, 8), 3, gpu)
     else:
-        loader = build_test_loader(images, STATISTICS, 4, gpu)
-    assert loader.pin_memory
+        loader = build_test_loader(images, STATISTICS, TestOptions(4), (8, 8), gpu)
+    assert loader.loader.pin_memory  # type: ignore[attr-defined]
     batch: Any = Copied(), Copied()
     list(load_batches([batch], gpu, channels_last=True))  # type: ignore[arg-type]  # stands for the loader
     assert all(tensor.copies[0] == {"non_blocking": True} for tensor in batch)

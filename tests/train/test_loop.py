@@ -22,7 +22,7 @@ from train.checkpoint import TrainedNetwork, load_network
 from train.data import ImageData, load_data
 from train.evaluation import evaluate_network
 from train.images import InMemoryImages
-from train.loaders import build_test_loader
+from train.loaders import TestOptions, build_test_loader
 from train.loop import EpochMetrics, Trainer
 from train.recipe import TrainConfig, make_train_config
 from train.run import train_architecture
@@ -80,7 +80,8 @@ def test_an_epoch_is_the_recipe_step_by_step(few: ImageData) -> None:
         plain.history = [{}] * epoch
         for group in optimizer.param_groups:
             group["lr"] = 0.025 * (1 + math.cos(math.pi * epoch / 4)) / 2
-        for images, labels in plain.load_train_batches():
+        for batch in plain.load_train_batches():
+            images, labels = batch.images, batch.labels
             logits, auxiliary = network(images)
             loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
             optimizer.zero_grad()
@@ -101,7 +102,8 @@ def test_every_value_of_the_recipe_is_used(few: ImageData) -> None:
     network = plain.network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.4, weight_decay=0.01)
     torch.manual_seed(zcpt.seeding.derive_seed(0, "epoch", 0))
-    for images, labels in plain.load_train_batches():
+    for batch in plain.load_train_batches():
+        images, labels = batch.images, batch.labels
         logits, auxiliary = network(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=0.3)
         loss = loss + 0.7 * F.cross_entropy(auxiliary, labels, label_smoothing=0.3)
@@ -166,8 +168,8 @@ def test_compiled_training_is_the_plain_one(few: ImageData) -> None:
 
 def test_a_last_batch_of_one_image_is_left_out_and_no_other(few: ImageData) -> None:
     space = zcpt.get_space("nasbench201")
-    assert [len(labels) for _, labels in training(space, few).load_train_batches()] == [32, 32, 32]
-    assert [len(labels) for _, labels in training(space, few, batch_size=40).load_train_batches()] == [40, 40, 17]
+    assert [len(batch.labels) for batch in training(space, few).load_train_batches()] == [32, 32, 32]
+    assert [len(batch.labels) for batch in training(space, few, batch_size=40).load_train_batches()] == [40, 40, 17]
 
 
 def test_the_folder_holds_what_the_design_promises(finished: Finished) -> None:
@@ -202,9 +204,10 @@ def test_the_saved_network_classifies_as_the_trained_one(finished: Finished, few
     )
     images = torch.randn(6, 1, 8, 8)
     torch.testing.assert_close(loaded.network(images), trained.network.eval()(images))
-    loss, accuracy = evaluate_network(loaded.network, build_test_loader(few.test, loaded.statistics, 7, CPU), CPU)
-    assert accuracy == trained.about["test_accuracy"]
-    assert loss == pytest.approx(float(rows(run)[-1]["test_loss"]), rel=1e-5)
+    loader = build_test_loader(few.test, loaded.statistics, TestOptions(7), (8, 8), CPU)
+    found = evaluate_network(loaded.network, loader, CPU)
+    assert found.accuracy == trained.about["test_accuracy"]
+    assert found.loss == pytest.approx(float(rows(run)[-1]["test_loss"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("epochs_done", [0, 1, 2, 3])

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from train.evaluation import Predictions
 from train.images import InMemoryImages
-from train.mistakes import Predictions, describe_confusions, draw_confusion, draw_mistakes, shorten_name
+from train.mistakes import describe_confusions, draw_confusion, draw_mistakes, shorten_name
 from zcpt.figures import encode_png
 
 
 def predictions(labels: list[int], predicted: list[int], losses: list[float]) -> Predictions:
     return Predictions(
-        torch.tensor(labels), torch.tensor(predicted), torch.full((len(labels),), 0.5), torch.tensor(losses)
+        torch.tensor(labels),
+        torch.tensor(predicted),
+        torch.full((len(labels),), 0.5),
+        torch.tensor(losses),
+        torch.ones(len(labels), dtype=torch.bool),
     )
 
 

@@ -7,11 +7,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from train.arguments import read_arguments
 from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
 from train.data import ImageData
 from train.evaluation import evaluate_network
-from train.loaders import build_test_loader
+from train.loaders import TestOptions, build_test_loader
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training
 from zcpt.cli._options import (
@@ -54,12 +56,13 @@ def run(args: argparse.Namespace) -> None:
     data = _load_data(args, arguments["data"], trained)
     channels_last = arguments["channels_last"]
     network = move_network(trained.network, device, channels_last)
-    loader = build_test_loader(
-        data.test, trained.statistics, min(args.batch_size, len(data.test)), device, arguments["workers"]
-    )
-    loss, accuracy = evaluate_network(network, loader, device, amp=arguments["amp"], channels_last=channels_last)
+    options = TestOptions(min(args.batch_size, len(data.test)), arguments["workers"])
+    loader = build_test_loader(data.test, trained.statistics, options, trained.network_config.image_size, device)
+    amp_dtype = getattr(torch, arguments["amp_dtype"]) if arguments["amp"] else None
+    found = evaluate_network(network, loader, device, amp_dtype=amp_dtype, channels_last=channels_last)
     print_lines(
-        f"test accuracy {accuracy:.2f} % on the {len(data.test)} test images of {data.name} (loss {loss:.4f})",
+        f"test accuracy {found.accuracy:.2f} % on the {len(data.test)} test images of {data.name} "
+        f"(loss {found.loss:.4f})",
         f"architecture  {trained.space.format(trained.architecture)}",
     )
 
