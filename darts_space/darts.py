@@ -109,6 +109,7 @@ class Darts(SearchSpace):
     search_size = WidthDepth(16, 8)
     train_size = WidthDepth(36, 20)
     small_size = WidthDepth(16, 5)
+    imagenet_size = WidthDepth(48, 14)
     published = PublishedSettings(batch_size=64, alpha_draw="run")
     nodes: tuple[int, ...] = NODES
     """Intermediate nodes of a cell. Only subclasses without networks and costs may change it: these use ``NODES``."""

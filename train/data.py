@@ -27,6 +27,7 @@ from train.images import (
     compute_statistics,
 )
 from train.pictures import ValueScale, measure_scale
+from train.recipe import suggest_recipe
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
 from zcpt.items import describe_value
@@ -255,8 +256,8 @@ class DatasetEntry:
     """One line for ``zcpt list``."""
     load: Callable[[str, Path | None, bool], ImageData]
     """Function (name, data_dir, download) -> data set."""
-    recipe: str = "cifar"
-    """Training recipe for this data set if the user names none."""
+    recipe: str = ""
+    """Training recipe for this data set if the user names none; if empty, the size of its images decides."""
 
 
 DATASETS: Registry[DatasetEntry] = Registry(
@@ -267,7 +268,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
         "digits": DatasetEntry(
             "1,797 handwritten digits 8x8, embedded in scikit-learn, split 80/20", _load_digits, "digits"
         ),
-        **{name: DatasetEntry(summary, _load_torchvision) for name, (_, summary, _) in _TORCHVISION.items()},
+        **{name: DatasetEntry(summary, _load_torchvision, "cifar") for name, (_, summary, _) in _TORCHVISION.items()},
         "folder:PATH": DatasetEntry(
             "pictures of your own in PATH/CLASS/, or PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/",
             _load_folder,
@@ -278,13 +279,18 @@ DatasetLoader = Callable[[Path, bool], ImageData]
 """Function (data_dir, download) -> data set."""
 
 
-def get_default_recipe(name: str) -> str:
-    """Return the training recipe for a data set if the user names none."""
+def choose_recipe(data: ImageData) -> str:
+    """Return the training recipe for a data set if the user names none: its own, or the one for its images."""
+    return get_named_recipe(data.name) or suggest_recipe(data.image_shape[1:])
+
+
+def get_named_recipe(name: str) -> str:
+    """Return the training recipe that a data set names by itself; empty if the size of its images decides."""
     name = name_dataset(name)
-    return "cifar" if name.startswith("folder:") else DATASETS[name].recipe
+    return "" if name.startswith("folder:") else DATASETS[name].recipe
 
 
-def register_dataset(name: str, recipe: str = "cifar") -> Callable[[DatasetLoader], DatasetLoader]:
+def register_dataset(name: str, recipe: str = "") -> Callable[[DatasetLoader], DatasetLoader]:
     """Register the decorated function as the loader of ``--dataset NAME``.
 
     The function takes the folder of ``--data-dir`` and whether to download missing files (``--download``). The first
@@ -295,7 +301,7 @@ def register_dataset(name: str, recipe: str = "cifar") -> Callable[[DatasetLoade
 
     Args:
         name: Name of the data set.
-        recipe: Training recipe for this data set if the user names none.
+        recipe: Training recipe for this data set if the user names none; if empty, the size of its images decides.
 
     Raises:
         DataError: The name is taken.

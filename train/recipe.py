@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.files import parse_yaml, read_text
 from zcpt.options import check_types, format_flag, option
 from zcpt.space import SearchSpace, WidthDepth
 
@@ -19,7 +21,7 @@ class TrainConfig:
         ConfigError: A value has the wrong type or is out of range.
     """
 
-    recipe: str = option("cifar", "name of a set of values: cifar or digits")
+    recipe: str = option("cifar", "name of a set of values, as 'zcpt list recipes' shows them")
     channels: int = option(36, "width: channels of the first cells", shown="the space's for the data set")
     layers: int = option(20, "depth, as the space counts it", shown="the space's for the data set")
     epochs: int = option(600, "passes over the training images")
@@ -140,36 +142,93 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Named set of values of ``TrainConfig``."""
+    """Named set of values of ``TrainConfig``: a file in ``train/recipes``, or one of the user's."""
 
+    name: str
     summary: str
     """One line for ``zcpt list``."""
     values: dict[str, Any]
     """Values that differ from the defaults."""
+    cost: str = ""
+    """Rough cost in words, for ``zcpt list``."""
+    size: str = "train"
+    """Width and depth: the space's size of this name, such as ``search_size``."""
     image_side: int = 32
     """Side of the images, in pixels, for which crop_padding and cutout are stated; they grow with the images."""
+    image_size: int = 0
+    """Largest side of the images, in pixels; larger pictures are brought to it. 0: any."""
 
 
-RECIPES = {
-    "cifar": Recipe("the DARTS recipe for CIFAR-10 and similar data: 600 epochs, Cutout, drop path", {}),
-    "digits": Recipe(
-        "a minute or two on a CPU for 8x8 digits",
-        {
-            "epochs": 30,
-            "flip": False,
-            "crop_padding": 1,
-            "cutout": 2,
-            "drop_path": 0.05,
-            "channels_last": True,
-        },
-        image_side=8,
-    ),
-}
+_FOLDER = Path(__file__).parent / "recipes"
+_KEYS: dict[str, type] = {
+    "summary": str, "cost": str, "size": str, "image_side": int, "image_size": int, "values": dict
+}  # fmt: skip
+"""Keys of a file of a recipe, and the types of their values."""
+_SIZES = ("search", "train", "small", "imagenet")
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the recipes, DARTS' first."""
+    return sorted((path.stem for path in _FOLDER.glob("*.yaml")), key=lambda name: (name != "cifar", name))
+
+
+def read_recipe(name: str) -> Recipe:
+    """Read a recipe by its name, or from a YAML file of the user, which has the form of those in ``train/recipes``.
+
+    Raises:
+        ConfigError: There is no such recipe, or the file is damaged or has unknown keys.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        path = Path(name).expanduser()
+    elif name in list_recipes():
+        path = _FOLDER / f"{name}.yaml"
+    else:
+        raise ConfigError(
+            f"{describe_unknown_name('recipe', name, list_recipes(), 'zcpt list recipes')}, or give FILE.yaml"
+        )
+    document = parse_yaml(read_text(path), path)
+    if not isinstance(document, dict) or not isinstance(document.get("values"), dict):
+        raise ConfigError(f"{path} is no recipe: it must have the key 'values', with settings such as 'epochs: 100'.")
+    for key, value in document.items():
+        if key not in _KEYS:
+            raise ConfigError(f"{path}: {describe_unknown_name('key', str(key), _KEYS)}.")
+        if type(value) is not _KEYS[key]:
+            raise ConfigError(f"{path}: '{key}' takes a value of type {_KEYS[key].__name__}, not {value!r}.")
+    recipe = Recipe(path.stem, **{"summary": "", **document})
+    if recipe.size not in _SIZES or recipe.image_side < 1 or recipe.image_size < 0:
+        raise ConfigError(
+            f"{path}: size must be {', '.join(_SIZES)}, image_side at least 1, and image_size at least 0."
+        )
+    names = [f.name for f in fields(TrainConfig) if f.name not in ("recipe", "channels", "layers")]
+    for key in recipe.values:
+        if key not in names:
+            raise ConfigError(f"{path}: {describe_unknown_name('setting', str(key), names)}.")
+    _check_values(recipe, path)
+    return recipe
+
+
+def describe_recipe(recipe: Recipe) -> tuple[str, ...]:
+    """Return the row of a recipe in ``zcpt list recipes``: a text for each column."""
+    return str(_get_value(recipe, "epochs")), str(_get_value(recipe, "batch_size")), recipe.summary, recipe.cost
+
+
+def _check_values(recipe: Recipe, path: Path) -> None:
+    try:
+        TrainConfig(**recipe.values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def suggest_recipe(image_size: tuple[int, int]) -> str:
+    """Return the name of the recipe for images of this height and width, where the data set names none."""
+    side = min(image_size)
+    # DARTS' networks reduce CIFAR's 32 pixels to 8; its ImageNet recipe takes areas of pictures, which must be large.
+    return "digits" if side <= 12 else "cifar-fast" if side <= 48 else "imagenet"
 
 
 def make_train_config(
     space: SearchSpace,
-    recipe: str,
+    recipe: str | Recipe,
     dataset: str = "cifar10",
     image_size: tuple[int, int] | None = None,
     **options: Any,
@@ -178,7 +237,7 @@ def make_train_config(
 
     Args:
         space: Space that gives the default width and depth.
-        recipe: One of ``RECIPES``.
+        recipe: A recipe, or its name or file for ``read_recipe``.
         dataset: Data set, which width and depth depend on.
         image_size: Height and width of the images, which crops and Cutout depend on; None is that of the recipe.
         options: Fields of ``TrainConfig`` that take precedence over recipe and space.
@@ -186,26 +245,39 @@ def make_train_config(
     Raises:
         ConfigError: A name is unknown, or a value is out of range.
     """
-    if recipe not in RECIPES:
-        raise ConfigError(describe_unknown_name("recipe", recipe, RECIPES, "zcpt list recipes"))
+    if isinstance(recipe, str):
+        recipe = read_recipe(recipe)
     size = _choose_width_depth(space, recipe, dataset)
-    values = {"channels": size.channels, "layers": size.layers, **RECIPES[recipe].values}
-    values |= {**_scale_augmentation(RECIPES[recipe], image_size), **options}
+    values = {"channels": size.channels, "layers": size.layers, **recipe.values}
+    values |= {**_scale_augmentation(recipe, image_size), **_shorten_phases(recipe, options), **options}
     names = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in names:
             raise ConfigError(describe_unknown_name("option of train", name, names))
-    return TrainConfig(recipe=recipe, **values)
+    return TrainConfig(recipe=recipe.name, **values)
+
+
+def _get_value(recipe: Recipe, name: str) -> Any:
+    return recipe.values.get(name, TrainConfig.__dataclass_fields__[name].default)
 
 
 def _scale_augmentation(recipe: Recipe, image_size: tuple[int, int] | None) -> dict[str, int]:
     """Return the recipe's pixels of crops and Cutout for images of this size."""
     if image_size is None:
         return {}
-    stated = {f.name: recipe.values.get(f.name, f.default) for f in fields(TrainConfig)}
+    stated = {name: _get_value(recipe, name) for name in ("crop_padding", "cutout")}
     scale = min(image_size) / recipe.image_side  # the search's crops are scaled and rounded in the same way
     most = min(image_size) - 1
-    return {name: min(max(1, round(scale * stated[name])), most) for name in ("crop_padding", "cutout")}
+    return {name: min(max(1, round(scale * pixels)), most) for name, pixels in stated.items() if pixels}
+
+
+def _shorten_phases(recipe: Recipe, options: dict[str, Any]) -> dict[str, int]:
+    """Return the recipe's numbers of first and last epochs, in proportion if the user gives fewer epochs."""
+    epochs, given = _get_value(recipe, "epochs"), options.get("epochs")
+    if type(given) is not int or not 0 < given < epochs:
+        return {}
+    names = ("warmup_epochs", "slow_epochs", "mixup_off_epochs")
+    return {name: min(round(_get_value(recipe, name) * given / epochs), given - 1) for name in names}
 
 
 def check_augmentation(config: TrainConfig, image_size: tuple[int, int]) -> None:
@@ -219,9 +291,9 @@ def check_augmentation(config: TrainConfig, image_size: tuple[int, int]) -> None
             )
 
 
-def _choose_width_depth(space: SearchSpace, recipe: str, dataset: str) -> WidthDepth:
-    if recipe == "digits":
-        return space.small_size
+def _choose_width_depth(space: SearchSpace, recipe: Recipe, dataset: str) -> WidthDepth:
     # The published experiments train on CIFAR-100 and SVHN at the width and depth of the search (Zela et al.,
     # arXiv 1909.09656).
-    return space.search_size if dataset in ("cifar100", "svhn") else space.train_size
+    name = "search" if recipe.size == "train" and dataset in ("cifar100", "svhn") else recipe.size
+    size: WidthDepth = getattr(space, f"{name}_size", space.train_size)
+    return size

@@ -151,6 +151,8 @@ class SearchSpace(ABC):
     """Default width and depth of the network that is trained on CIFAR-10."""
     small_size: ClassVar[WidthDepth]
     """Default width and depth for small images such as the embedded digits."""
+    imagenet_size: ClassVar[WidthDepth]
+    """Default width and depth of the network that is trained on ImageNet. If a space lacks it: ``train_size``."""
     published: ClassVar[PublishedSettings]
     """Settings of the published experiments, for ``preset="paper"``."""
 

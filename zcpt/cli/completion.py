@@ -7,7 +7,7 @@ import sys
 from typing import get_args, get_type_hints
 
 from train.data import DATASETS
-from train.recipe import RECIPES, TrainConfig
+from train.recipe import TrainConfig, list_recipes
 from zcpt.cli._parser import build_command_parser, list_commands, list_flags
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.proxies import list_aggregates, list_proxies
@@ -50,7 +50,7 @@ def _list_values() -> dict[str, list[str]]:
         "--validation-proxy": proxies,
         "--order": list(ORDERS),
         "--preset": list(PRESETS),
-        "--recipe": list(RECIPES),
+        "--recipe": list_recipes(),
         "--device": ["cpu", "cuda"],
     }
     for settings in (SearchConfig, TrainConfig):

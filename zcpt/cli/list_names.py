@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from train.data import DATASETS
-from train.recipe import RECIPES
+from train.recipe import describe_recipe, list_recipes, read_recipe
 from zcpt.errors import ConfigError, describe_unknown_name
 from zcpt.printing import print_lines
 from zcpt.proxies import Aggregate, Need, Proxy, get_aggregate_class, get_proxy, list_aggregates, list_proxies
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(describe_unknown_name("kind", args.kind, tables))
     for kind, table in tables.items():
         if args.kind in (None, kind):
-            columns = _PROXY_COLUMNS if kind == "proxies" else ()
+            columns = _COLUMNS.get(kind, ())
             print_lines(*_align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
 
 
@@ -48,7 +48,7 @@ def _make_tables() -> dict[str, dict[str, tuple[str, ...]]]:
         "aggregates": {name: (_get_summary(get_aggregate_class(name)),) for name in list_aggregates()},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
         "presets": {name: (preset.summary,) for name, preset in PRESETS.items()},
-        "recipes": {name: (recipe.summary,) for name, recipe in RECIPES.items()},
+        "recipes": {name: describe_recipe(read_recipe(name)) for name in list_recipes()},
         "datasets": {name: (entry.summary,) for name, entry in DATASETS.items()},
     }
 
@@ -57,7 +57,11 @@ def _get_summary(entry: SearchSpace | Proxy | type[Aggregate]) -> str:
     return entry.summary or get_docstring_summary(entry if isinstance(entry, type) else type(entry))
 
 
-_PROXY_COLUMNS = ("better", "cost", "norms", "needs", "measures")
+_COLUMNS = {
+    "proxies": ("better", "cost", "norms", "needs", "measures"),
+    "recipes": ("epochs", "batch", "for", "rough cost"),
+}
+"""Kind -> headings of its columns, where there are several."""
 
 
 def describe_proxy(proxy: Proxy) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from train.data import ImageData, build_scoring_batches, get_default_recipe
+from train.data import ImageData, build_scoring_batches, choose_recipe
 from train.recipe import make_train_config
 from zcpt.batches import Batch, check_batch_sizes
 from zcpt.cli._architecture import read_architecture
@@ -93,7 +93,7 @@ def _build_network(args: argparse.Namespace, data: ImageData) -> tuple[nn.Module
     channels, *image_size = data.image_shape
     if args.model is None:
         space, architecture, _ = read_architecture(args.arch, args.space)
-        default = make_train_config(space, get_default_recipe(data.name), data.name)
+        default = make_train_config(space, choose_recipe(data), data.name)
         width, depth = args.channels or default.channels, args.layers or default.layers
         config = NetworkConfig(width, depth, len(data.classes), channels, (image_size[0], image_size[1]))
         space.check_network_config(config)

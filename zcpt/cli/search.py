@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from train.data import ImageData, build_scoring_batches, get_default_recipe
+from train.data import ImageData, build_scoring_batches, choose_recipe, get_named_recipe
 from train.images import IMAGE_OPTIONS
 from train.recipe import make_train_config
 from zcpt.cli._options import (
@@ -94,12 +94,11 @@ def run(args: argparse.Namespace) -> None:
     else:
         space = get_space(args.space or "darts")
         name = "digits" if args.dataset is None else args.dataset
-        trained = make_train_config(space, get_default_recipe(name), name)
-        train_size = {"train_channels": trained.channels, "train_layers": trained.layers}
         # Before the data are read, which can take long, so that a wrong option is reported at once.
-        config = configure(space, args.preset, **{**train_size, **get_given_options(args, SearchConfig)})
+        config = _configure(args, space, get_named_recipe(name) or "cifar-fast", name)
         with ranks.main_first():  # the first process downloads, the others then find the files
             data = load_given_data(args)
+        config = _configure(args, space, choose_recipe(data), data.name)
         # The default name contains the time, which differs between processes: all use that of the first one.
         folder, device_name = ranks.gather(args.out or make_run_path(space.name, data.name))[0], args.device
     device = pick_device(device_name)
@@ -217,6 +216,13 @@ def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetCheck
     ]
 
 
+def _configure(args: argparse.Namespace, space: SearchSpace, recipe: str, dataset: str) -> SearchConfig:
+    """Return the settings of a new search; the network to train has the width and depth of the recipe."""
+    trained = make_train_config(space, recipe, dataset)
+    size = {"train_channels": trained.channels, "train_layers": trained.layers}
+    return configure(space, args.preset, **{**size, **get_given_options(args, SearchConfig)})
+
+
 def _describe_other_images(config: SearchConfig, data: ImageData) -> str:
     """Describe the images that the network is for, if they are not those of the search; else return ''."""
     _, height, width = data.image_shape
@@ -235,7 +241,7 @@ def _make_training_command(
 ) -> list[str]:
     """Return the words of the command that trains the architecture, or that resumes its training."""
     device = ["--device", args.device] if args.device else []
-    recipe = get_default_recipe(data.name)
+    recipe = choose_recipe(data)
     if args.then_train and (folder / "train" / recipe / "args.yaml").exists():
         return ["train", "--resume", str(folder / "train" / recipe), *device]
     words = ["train", "--arch", str(folder / "architecture.json")]

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from train.arguments import ARGUMENTS, make_config_from, read_arguments
-from train.data import ImageData, get_default_recipe
+from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
-from train.recipe import RECIPES, TrainConfig, make_train_config
+from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
 from train.run import train_architecture
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training, read_architecture, read_run_architecture
@@ -73,8 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", metavar="NAME", help="search space of the architecture")
     parser.add_argument(
         "--recipe",
-        metavar="|".join(RECIPES),
-        help="values of the flags below, which show those of cifar (default: digits for digits, else cifar)",
+        metavar="NAME|FILE",
+        help=f"values of the flags below, which show those of cifar: {', '.join(list_recipes())}, or a YAML file "
+        "(default: that of the data set, else by the size of the images)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="new folder (default: train/RECIPE in the folder of the search)"
@@ -100,13 +101,14 @@ def run(args: argparse.Namespace) -> None:
         data_of_search = _find_data_of_search(search_folder) if search_folder else None
         search_folder = None if data_of_search is None else search_folder
         data = _load_data(args, data_of_search)
-        recipe = args.recipe or get_default_recipe(data.name)
+        recipe = read_recipe(args.recipe or choose_recipe(data))
+        data = _limit_image_size(data, recipe, args)
         options = {
             "workers": _choose_workers(device),
             **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
         }
         config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
-        folder = args.out or _make_default_path(search_folder, space, data, recipe)
+        folder = args.out or _make_default_path(search_folder, space, data, recipe.name)
     args.run_folder = folder
     trained = train_architecture(
         space, architecture, data, config, folder, device=device, resume=args.resume is not None
@@ -121,6 +123,14 @@ def run(args: argparse.Namespace) -> None:
         f"run folder    {folder} (tensorboard --logdir {quoted})",
         f"next          {format_program()} evaluate {quoted}",
     )
+
+
+def _limit_image_size(data: ImageData, recipe: Recipe, args: argparse.Namespace) -> ImageData:
+    """Return the data with images no larger than the recipe says, unless the user says how large."""
+    side = recipe.image_size
+    if not side or args.image_size is not None or min(data.image_shape[1:]) <= side:
+        return data
+    return data.resize((side, side))
 
 
 def _make_default_path(search_folder: Path | None, space: SearchSpace, data: ImageData, recipe: str) -> Path:

@@ -40,9 +40,9 @@ def test_a_flat_folder_is_searched_trained_on_and_evaluated_with_one_split_and_s
     assert any("6 pictures of them are the test part: 30 %" in record.getMessage() for record in caplog.records)
     size = "--epochs 1 --channels 2 --layers 1 --batch-size 8 --device cpu"
     assert main(f"train --arch run/architecture.json {size}".split()) == 0
-    data = yaml.safe_load((Path("run") / "train" / "cifar" / "args.yaml").read_text())
+    data = yaml.safe_load((Path("run") / "train" / "digits" / "args.yaml").read_text())
     assert {name: data["data"][name] for name in kept} == kept
-    assert (data["crop_padding"], data["cutout"]) == (1, 4)
+    assert (data["crop_padding"], data["cutout"]) == (1, 2)
     capsys.readouterr()
     assert main(["evaluate", "run"]) == 0
     answer = capsys.readouterr().out.splitlines()[0]
