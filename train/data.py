@@ -25,6 +25,7 @@ from train.images import (
     Statistics,
     TransformedImages,
     compute_statistics,
+    load_into_memory,
 )
 from train.pictures import ValueScale, measure_scale
 from train.recipe import suggest_recipe
@@ -98,11 +99,7 @@ class ImageData:
     def in_memory(self) -> ImageData:
         """Return the same data with all pictures decoded or resized now, as training needs them in every epoch."""
 
-        def load(train: bool) -> ImageSet:
-            images = self._get_part(train)
-            return images.decode_all() if isinstance(images, FolderImages | ResizedImages) else images
-
-        return replace(self, load=load)
+        return replace(self, load=lambda train: load_into_memory(self._get_part(train)))
 
     def resize(self, size: tuple[int, int]) -> ImageData:
         """Return the same data with images of this height and width, scaled to cover it and cropped at the centre."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -94,6 +94,14 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+
+
+@runtime_checkable
+class DecodableImages(Protocol):
+    """Image set that can be decoded as a whole."""
+
+    def decode_all(self) -> ImageSet:
+        """Return the images in memory if they fit into ``MAX_MEMORY``, else this set."""
 
 
 class InMemoryImages(Dataset[tuple[Tensor, int]]):
@@ -213,6 +221,14 @@ class ResizedImages(Dataset[tuple[Tensor, int]]):
             return self
         images, labels = zip(*(self[i] for i in range(len(self))), strict=True)
         return InMemoryImages(torch.stack(images), torch.tensor(labels))
+
+
+def load_into_memory(images: ImageSet) -> ImageSet:
+    """Return the images as ``InMemoryImages`` if they are of this project's kinds and fit into ``MAX_MEMORY``.
+
+    Those of registered data sets are returned as they are, because reading them again may give other images.
+    """
+    return images.decode_all() if isinstance(images, DecodableImages) else images
 
 
 def compute_statistics(images: ImageSet, name: str, max_images: int = 10_000) -> Statistics:

@@ -1,29 +1,29 @@
-"""DataLoaders of training and test images, with worker processes that live as long as the loader."""
+"""Loaders of training and test images: where images come from, in which order, and how they are augmented."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset, get_worker_info
-from torchvision.transforms import v2
+from timm.data import Mixup
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from train.augment import build_normalisation, build_training_transform
+from train.augment import BatchAugmentation, build_normalisation
 from train.distributed import SINGLE_SHARE, Share
-from train.images import ImageSet, Statistics, TransformedImages
+from train.images import ImageSet, InMemoryImages, Statistics, load_into_memory
 from train.recipe import TrainConfig
-from zcpt.devices import move_images
 from zcpt.errors import LostError, ZcptError
-from zcpt.seeding import derive_seed
+from zcpt.seeding import derive_seed, use_seed
 
 LabelledImages = tuple[Tensor, Tensor]
-"""Images [B, C, H, W] and labels [B]."""
+"""Images [B, C, H, W], uint8, and labels [B]."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class Batch:
     images: Tensor
     """Normalised images [b, C, H, W]."""
     targets: Tensor
-    """What the loss compares with: classes [b], int64; or [b, classes], float, if images are mixed."""
+    """What the loss compares with: classes [b], int64; or [b, classes], float, if images are mixed.
+
+    Label smoothing is left to the loss: ``cross_entropy`` smooths both kinds.
+    """
     labels: Tensor
     """True classes [b], int64."""
     size: int
@@ -57,114 +60,6 @@ class EpochLoader(Protocol):
         """
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled order of an epoch, as (seed of the workers, index of the image).
-
-    Order and seed depend on (seed, epoch) alone. The numbers are those of a ``DataLoader(shuffle=True)`` that is made
-    anew for each epoch, which trainings used before workers were kept.
-
-    Args:
-        size: Number of images.
-        seed: Seed of the training.
-    """
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self.seed = seed
-        self.epoch = 0
-        """Epoch whose order comes next; set it before each iteration."""
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
-        # A DataLoader draws the seed of its workers first, and then the order, from its generator.
-        worker_seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
-        for index in torch.randperm(self.size, generator=generator).tolist():
-            yield worker_seed, index
-
-
-class EpochImages(Dataset[tuple[Tensor, int]]):
-    """Augmented images, indexed by the pairs of ``EpochSampler``.
-
-    At the first image of an epoch, a kept worker process seeds its generators as a new one would. So augmentation does
-    not depend on earlier epochs, and a resumed training uses the same images. Without workers the main process
-    augments; it seeds its own generator at the start of an epoch.
-    """
-
-    def __init__(self, images: TransformedImages) -> None:
-        self.images = images
-        self._worker_seed: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
-        worker_seed, index = item
-        worker = get_worker_info()
-        if worker is not None and worker_seed != self._worker_seed:
-            self._worker_seed = worker_seed
-            seed = worker_seed + worker.id
-            random.seed(seed)
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # for registered data sets that use the global generator
-        return self.images[index]
-
-
-class _DataLoaderEpochs:
-    """``EpochLoader`` of a DataLoader of global batches.
-
-    Args:
-        loader: DataLoader.
-        count: Number of global batches of an epoch.
-        device: Device of the batches.
-        share: Part of this process in each batch.
-    """
-
-    def __init__(self, loader: DataLoader[Any], count: int, device: torch.device, share: Share) -> None:
-        self.loader = loader
-        self.count = count
-        self.device = device
-        self.share = share
-        self.wait_seconds = 0.0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def load_epoch(self, epoch: int) -> Iterator[Batch]:
-        if isinstance(self.loader.sampler, EpochSampler):
-            self.loader.sampler.epoch = epoch
-        batches = load_batches(self.loader, self.device, channels_last=False)
-        for _ in range(self.count):
-            start = time.perf_counter()
-            images, labels = next(batches)
-            part = self.share.find_part(len(labels))
-            own = slice(part.start, part.stop)
-            self.wait_seconds += time.perf_counter() - start
-            yield Batch(images[own], labels[own], labels[own], len(labels))
-
-
-def build_train_loader(
-    images: ImageSet,
-    statistics: Statistics,
-    config: TrainConfig,
-    image_size: tuple[int, int],
-    num_classes: int,
-    device: torch.device,
-    share: Share = SINGLE_SHARE,
-) -> EpochLoader:
-    """Build the loader of shuffled and augmented training images."""
-    transform = build_training_transform(config, image_size, statistics)
-    loader = DataLoader(
-        EpochImages(TransformedImages(images, transform)),
-        config.batch_size,
-        sampler=EpochSampler(len(images), config.seed),
-        **_make_loader_options(config.workers, device),
-    )
-    return _DataLoaderEpochs(loader, share.count_batches(len(images), config.batch_size), device, share)
-
-
 @dataclass(frozen=True)
 class TestOptions:
     """Settings of a loader of test images where there is no ``TrainConfig``, which has them too."""
@@ -175,45 +70,112 @@ class TestOptions:
     workers: int = 0
 
 
-def build_test_loader(
-    images: ImageSet,
-    statistics: Statistics,
-    options: TestOptions | TrainConfig,
-    image_size: tuple[int, int],
-    device: torch.device,
-    share: Share = SINGLE_SHARE,
-) -> EpochLoader:
-    """Build the loader of test images: in order, and normalised."""
-    transform = v2.Compose(build_normalisation(statistics))
-    part = Subset(TransformedImages(images, transform), share.find_part(len(images)))
-    loader: DataLoader[Any] = DataLoader(part, options.batch_size, **_make_loader_options(options.workers, device))
-    return _DataLoaderEpochs(loader, len(loader), device, SINGLE_SHARE)
+class ImageSource(Protocol):
+    """Images that are taken by their indices."""
+
+    index_device: torch.device
+    """Device on which the indices are needed."""
+
+    def load(self, batches: Sequence[Tensor], epoch: int) -> Iterator[LabelledImages]:
+        """Yield the images of each batch of indices [b] and their labels, on the device."""
 
 
-def _make_loader_options(workers: int, device: torch.device) -> dict[str, Any]:
-    return {
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
-        "pin_memory": device.type == "cuda",
-        # A loader draws a seed for its workers. Without a generator of its own it would advance torch's global one.
-        "generator": torch.Generator(),
-    }
+class MemorySource:
+    """Images that lie in the memory of the device."""
+
+    def __init__(self, images: InMemoryImages, device: torch.device) -> None:
+        self.index_device = device
+        self.images = images.images.to(device)
+        self.labels = torch.tensor(images.labels, dtype=torch.int64, device=device)
+
+    def load(self, batches: Sequence[Tensor], epoch: int) -> Iterator[LabelledImages]:
+        """Yield the images and labels of each batch of indices."""
+        for indices in batches:
+            yield self.images[indices], self.labels[indices]
 
 
-def load_batches(loader: DataLoader[Any], device: torch.device, channels_last: bool) -> Iterator[LabelledImages]:
-    """Yield all batches of a loader, moved to the device.
+class ReadingSource:
+    """Images that are read one by one, by worker processes that live as long as the source.
 
-    Raises:
-        LostError: A worker process was killed.
-        ZcptError: An image cannot be used.
+    Each image is read under random numbers of its own, those of (seed, epoch, index of the image).
+
+    Args:
+        images: Images of one size.
+        seed: Seed of the training.
+        workers: Number of processes; 0 reads in this one.
+        device: Device to which the images are copied.
     """
-    for images, labels in _name_errors(loader):
-        # From pinned memory the copies run while the device computes; from other memory non_blocking has no effect.
-        moved = images.to(device, non_blocking=True)
-        yield move_images(moved, device, channels_last), labels.to(device, non_blocking=True)
+
+    def __init__(self, images: ImageSet, seed: int, workers: int, device: torch.device) -> None:
+        self.index_device = torch.device("cpu")
+        self.device = device
+        self._batches = _IndexBatches()
+        self.loader: DataLoader[Any] = DataLoader(
+            _SeededImages(images, seed),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            # A loader draws a seed for its workers. Without a generator of its own it would advance torch's global one.
+            generator=torch.Generator(),
+        )
+
+    def load(self, batches: Sequence[Tensor], epoch: int) -> Iterator[LabelledImages]:
+        """Yield the images and labels of each batch of indices.
+
+        Raises:
+            LostError: A worker process was killed.
+            ZcptError: An image cannot be used.
+        """
+        self._batches.batches, self._batches.epoch = batches, epoch
+        for images, labels in name_worker_errors(self.loader):
+            # From pinned memory the copies run while the device computes; otherwise non_blocking has no effect.
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
-def _name_errors(loader: DataLoader[Any]) -> Iterator[LabelledImages]:
+class _IndexBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index), the batch sampler of a DataLoader; set both before each iteration."""
+
+    def __init__(self) -> None:
+        self.batches: Sequence[Tensor] = ()
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for indices in self.batches:
+            yield [(self.epoch, index) for index in indices.tolist()]
+
+
+class _SeededImages(Dataset[tuple[Tensor, int]]):
+    """Images by (epoch, index), read under random numbers that depend on both and the seed alone."""
+
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = item
+        with _use_global_seeds(derive_seed(self.seed, "image", epoch, index)):
+            return self.images[index]
+
+
+@contextmanager
+def _use_global_seeds(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python for a block; transforms of timm draw from all three."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        with use_seed(seed):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def name_worker_errors(loader: DataLoader[Any]) -> Iterator[LabelledImages]:
     """Yield the batches, and raise the errors of worker processes as what they are."""
     try:
         yield from loader
@@ -230,3 +192,167 @@ def _name_errors(loader: DataLoader[Any]) -> Iterator[LabelledImages]:
             "a process that reads images was killed, perhaps because memory ran out: close other programs, or train "
             "with fewer --workers or a smaller --batch-size. All finished epochs are on disk."
         ) from error
+
+
+class BatchMixup:
+    """Mixup and CutMix of the images of a batch by timm; targets are [b, classes].
+
+    Args:
+        config: Settings.
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+        self.config = config
+        self.num_classes = num_classes
+        self._mix = Mixup(config.mixup, config.cutmix, label_smoothing=0.0, num_classes=num_classes)
+
+    def is_used(self, epoch: int) -> bool:
+        """Return whether the images of this epoch are mixed."""
+        is_on = self.config.mixup > 0 or self.config.cutmix > 0
+        return is_on and epoch < self.config.epochs - self.config.mixup_off_epochs
+
+    def __call__(self, images: Tensor, labels: Tensor, epoch: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Mix images [b, C, H, W]; the shares depend on (seed, epoch, batch). An odd last image stays as it is."""
+        even = len(images) // 2 * 2
+        targets = nn.functional.one_hot(labels, self.num_classes).float()
+        if even:
+            with _use_global_seeds(derive_seed(self.config.seed, "mixup", epoch, batch)):
+                # A copy, because timm mixes in place; it draws its shares from the global generator of NumPy.
+                mixed, mixed_targets = self._mix(images[:even].clone(), labels[:even])
+            images = torch.cat([mixed, images[even:]])
+            targets = torch.cat([mixed_targets, targets[even:]])
+        return images, targets
+
+
+class _TimedLoader:
+    """Loader that measures how long its consumer waits."""
+
+    def __init__(self) -> None:
+        self.wait_seconds = 0.0
+
+    def load_epoch(self, epoch: int) -> Iterator[Batch]:
+        batches = self._load(epoch)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.wait_seconds += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def _load(self, epoch: int) -> Iterator[Batch]:
+        raise NotImplementedError
+
+
+class TrainLoader(_TimedLoader):
+    """``EpochLoader`` of shuffled and augmented training images.
+
+    Args:
+        source: Images.
+        count: Number of images.
+        augmentation: Augmentation of a batch.
+        mixup: Mixup of a batch.
+        config: Settings.
+        share: Part of this process in each batch.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        count: int,
+        augmentation: BatchAugmentation,
+        mixup: BatchMixup,
+        config: TrainConfig,
+        share: Share,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.count = count
+        self.augmentation = augmentation
+        self.mixup = mixup
+        self.config = config
+        self.share = share
+
+    def __len__(self) -> int:
+        return self.share.count_batches(self.count, self.config.batch_size)
+
+    def _load(self, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "order", epoch))
+        order = torch.randperm(self.count, generator=generator).to(self.source.index_device)
+        whole = order.split(self.config.batch_size)[: len(self)]
+        parts = [self.share.find_part(len(indices)) for indices in whole]
+        own = [indices[part.start : part.stop] for indices, part in zip(whole, parts, strict=True)]
+        self.augmentation.start_epoch(epoch)
+        for number, (images, labels) in enumerate(self.source.load(own, epoch)):
+            images = self.augmentation(images, own[number])
+            targets = labels
+            if self.mixup.is_used(epoch):
+                images, targets = self.mixup(images, labels, epoch, number)
+            yield Batch(images, targets, labels, len(whole[number]))
+
+
+class TestLoader(_TimedLoader):
+    """``EpochLoader`` of test images: in order, and normalised."""
+
+    __test__ = False  # of pytest
+
+    def __init__(self, source: ImageSource, part: range, batch_size: int, statistics: Statistics) -> None:
+        super().__init__()
+        self.source = source
+        indices = torch.arange(part.start, part.stop, device=source.index_device)
+        self.batches = indices.split(batch_size) if part else ()
+        self.normalise = nn.Sequential(*build_normalisation(statistics))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def _load(self, epoch: int) -> Iterator[Batch]:
+        for images, labels in self.source.load(self.batches, epoch):
+            yield Batch(self.normalise(images), labels, labels, len(labels))
+
+
+def build_train_loader(
+    images: ImageSet,
+    statistics: Statistics,
+    config: TrainConfig,
+    image_size: tuple[int, int],
+    num_classes: int,
+    device: torch.device,
+    share: Share = SINGLE_SHARE,
+) -> EpochLoader:
+    """Build the loader of shuffled and augmented training images.
+
+    Args:
+        images: Images.
+        statistics: Mean and standard deviation of the channels.
+        config: Settings.
+        image_size: Height and width of the images that the network gets.
+        num_classes: Number of classes.
+        device: Device of the batches.
+        share: Part of this process in each batch.
+    """
+    source = _open_source(images, config.seed, config.workers, device)
+    augmentation = BatchAugmentation(config, image_size, statistics, len(images), device)
+    return TrainLoader(source, len(images), augmentation, BatchMixup(config, num_classes), config, share)
+
+
+def build_test_loader(
+    images: ImageSet,
+    statistics: Statistics,
+    options: TestOptions | TrainConfig,
+    image_size: tuple[int, int],
+    device: torch.device,
+    share: Share = SINGLE_SHARE,
+) -> EpochLoader:
+    """Build the loader of test images: in order, and normalised; the arguments are those of training images."""
+    source = _open_source(images, 0, options.workers, device)
+    return TestLoader(source, share.find_part(len(images)), options.batch_size, statistics)
+
+
+def _open_source(images: ImageSet, seed: int, workers: int, device: torch.device) -> ImageSource:
+    """Return the source of images: memory if they fit, else worker processes."""
+    loaded = load_into_memory(images)
+    if isinstance(loaded, InMemoryImages):
+        return MemorySource(loaded, device)
+    return ReadingSource(loaded, seed, workers, device)

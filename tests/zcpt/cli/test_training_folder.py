@@ -15,7 +15,7 @@ import yaml
 
 from tests.zcpt.cli.conftest import content, run
 from train.checkpoint import load_network
-from train.loaders import load_batches
+from train.loaders import name_worker_errors
 from zcpt.errors import DataError, LostError
 
 
@@ -183,7 +183,7 @@ def test_a_killed_reader_of_images_and_a_broken_image_are_named() -> None:
     ):
         loader: Any = _Loader(error)
         with pytest.raises(kind, match=message):
-            list(load_batches(loader, torch.device("cpu"), False))
+            list(name_worker_errors(loader))
 
 
 @pytest.mark.parametrize("name", ["train", "train/digits"])
