@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from darts_space.genotype import KINDS, Pairs
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
 from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, norm_cost
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.layers import add_drop_path
 from zcpt.space import NetworkConfig
+from zcpt.staged_network import StagedNetwork, run_checkpointed
 
 NODES = (2, 3, 4, 5)
 """Intermediate nodes. Nodes 0 and 1 are the outputs of the two preceding cells, the earlier one first."""
@@ -173,7 +174,7 @@ class _Cell(nn.Module):
         return torch.cat(nodes[2:], dim=1)
 
 
-class DartsNetwork(DropPathNetwork):
+class DartsNetwork(StagedNetwork):
     """Discrete network of a normal and a reduction cell."""
 
     def __init__(self, cells: Mapping[str, Pairs], config: NetworkConfig, auxiliary: bool) -> None:
@@ -182,21 +183,23 @@ class DartsNetwork(DropPathNetwork):
         plans = plan_cells(config, channels)
         self.stem = build_stem(config, channels)
         self.cells = nn.ModuleList(_Cell(cells[plan.kind], plan) for plan in plans)
-        self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
-        self.auxiliary_after = 2 * config.layers // 3
-        auxiliary_channels = plans[self.auxiliary_after].out_channels
-        self.auxiliary = AuxiliaryHead(auxiliary_channels, config.num_classes) if auxiliary else None
+        levels = [("stem.0", channels, 4), ("stem.1", channels, 8)] if len(self.stem) == 2 else [("stem", channels, 1)]
+        for index, plan in enumerate(plans):
+            reduction = levels[-1][2] * (2 if plan.kind == "reduce" else 1)
+            levels.append((f"cells.{index}", plan.out_channels, reduction))
+        self._add_head(levels, config.num_classes, len(self.stem) + 2 * config.layers // 3, auxiliary)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward_blocks(self, images: Tensor, kept: list[int]) -> tuple[Tensor, list[Tensor]]:
+        outputs: list[Tensor] = []
         before_last = last = images
         for index, stem in enumerate(self.stem):
             last = stem(last)
             before_last = last if index == 0 else before_last
-        auxiliary_input = last
-        for index, cell in enumerate(self.cells):
-            before_last, last = last, cell(before_last, last)
-            auxiliary_input = last if index == self.auxiliary_after else auxiliary_input
-        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
-        if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(auxiliary_input)
+            if index in kept:
+                outputs.append(last)
+        for index, cell in enumerate(self.cells, len(self.stem)):
+            output = run_checkpointed(cell, before_last, last) if self.grad_checkpointing else cell(before_last, last)
+            before_last, last = last, output
+            if index in kept:
+                outputs.append(last)
+        return last, outputs

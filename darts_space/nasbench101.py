@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from zcpt.cost import Block, Cost, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
 from zcpt.errors import NotationError, SpaceError, describe_unknown_name
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.layers import add_drop_path
 from zcpt.notation import clean_text, find_calls, find_literal, pick_single
 from zcpt.printing import shorten
 from zcpt.space import NetworkConfig
+from zcpt.staged_network import StagedNetwork, run_checkpointed
 
 OPERATIONS = ("maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu")
 INPUT, OUTPUT = "input", "output"
@@ -253,7 +254,7 @@ class _Cell(nn.Module):
         return total
 
 
-class NasBench101Network(DropPathNetwork):
+class NasBench101Network(StagedNetwork):
     """Discrete network of a pruned cell: stem, three stacks of cells with poolings between them, linear classifier."""
 
     def __init__(self, spec: CellSpec, config: NetworkConfig, auxiliary: bool) -> None:
@@ -264,20 +265,21 @@ class NasBench101Network(DropPathNetwork):
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.cells = nn.ModuleList(_Cell(spec, plan) for plan in plans)
         self.pools_before = [has_pooling_before(index, config.layers) for index in range(config.layers)]
-        self.classifier = nn.Linear(plans[-1].out_channels, config.num_classes)
+        levels = [("stem", config.channels, 1)]
+        for index, plan in enumerate(plans):
+            levels.append((f"cells.{index}", plan.out_channels, levels[-1][2] * (2 if self.pools_before[index] else 1)))
         # Two thirds into the network, as in DARTS.
-        self.auxiliary_after = 2 * config.layers // 3
-        self.auxiliary = AuxiliaryHead(plans[-1].out_channels, config.num_classes) if auxiliary else None
+        self._add_head(levels, config.num_classes, 1 + 2 * config.layers // 3, auxiliary)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x, auxiliary_input = self.stem(images), images
+    def forward_blocks(self, images: Tensor, kept: list[int]) -> tuple[Tensor, list[Tensor]]:
+        x = self.stem(images)
+        outputs: list[Tensor] = [x] if 0 in kept else []
         for index, cell in enumerate(self.cells):
-            x = cell(self.pool(x) if self.pools_before[index] else x)
-            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
-        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
-        if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(auxiliary_input)
+            x = self.pool(x) if self.pools_before[index] else x
+            x = run_checkpointed(cell, x) if self.grad_checkpointing else cell(x)
+            if index + 1 in kept:
+                outputs.append(x)
+        return x, outputs
 
 
 def fixed_blocks(config: NetworkConfig) -> Iterator[Block]:

@@ -13,10 +13,11 @@ from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
 from zcpt.architecture import Architecture, Choice
 from zcpt.cost import Block, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
 from zcpt.errors import NotationError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.layers import add_drop_path
 from zcpt.notation import clean_text, pick_single, read_literal
 from zcpt.printing import shorten
 from zcpt.space import CellGraph, NetworkConfig, PublishedSettings, SearchSpace, WidthDepth
+from zcpt.staged_network import StagedNetwork, run_checkpointed
 from zcpt.supernet import Supernet
 
 # In the order of the published search space. Unlike in DARTS, 'none' can be kept: the benchmark has trained cells
@@ -107,7 +108,7 @@ def _build_stem(config: NetworkConfig) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(config.channels))
 
 
-def _build_norm(last: _SkeletonPart) -> nn.Module:
+def _build_norm(last: _SkeletonPart) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm2d(last.out_channels), nn.ReLU())
 
 
@@ -138,38 +139,38 @@ class _Cell(nn.Module):
         return nodes[-1]
 
 
-class NasBench201Network(DropPathNetwork):
+class NasBench201Network(StagedNetwork):
     """Discrete network of a cell: three stages with a residual block between them."""
 
     def __init__(self, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
         super().__init__()
+        parts = list(_list_parts(config))
         self.stem = _build_stem(config)
         self.blocks = nn.ModuleList(
-            _Cell(architecture, block.out_channels)
-            if block.is_cell
-            else _ResidualBlock(block.in_channels, block.out_channels)
-            for block in _list_parts(config)
+            _Cell(architecture, part.out_channels)
+            if part.is_cell
+            else _ResidualBlock(part.in_channels, part.out_channels)
+            for part in parts
         )
-        channels = config.channels * 2 ** (STAGES - 1)
-        self.head = _build_head(channels)
-        self.classifier = nn.Linear(channels, config.num_classes)
+        self.head = _build_norm(parts[-1])
+        levels = [("stem", config.channels, 1)]
+        for part in parts:
+            levels.append((part.name, part.out_channels, levels[-1][2] * (1 if part.is_cell else 2)))
         # Two thirds into the network, as in DARTS.
-        self.auxiliary_after = (STAGES - 1) * (config.layers + 1) - 1
-        self.auxiliary = AuxiliaryHead(channels, config.num_classes) if auxiliary else None
+        self._add_head(levels, config.num_classes, (STAGES - 1) * (config.layers + 1), auxiliary)
 
     def list_blocks(self) -> list[nn.Module]:
         """Return the cells and residual blocks, for proxies that compare what blocks do: all cells, also of skips."""
         return list(self.blocks)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x, auxiliary_input = self.stem(images), images
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
-        logits: Tensor = self.classifier(self.head(x))
-        if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(auxiliary_input)
+    def forward_blocks(self, images: Tensor, kept: list[int]) -> tuple[Tensor, list[Tensor]]:
+        x = self.stem(images)
+        outputs: list[Tensor] = [x] if 0 in kept else []
+        for index, block in enumerate(self.blocks, 1):
+            x = run_checkpointed(block, x) if self.grad_checkpointing else block(x)
+            if index in kept:
+                outputs.append(x)
+        return self.head(x), outputs
 
 
 class NasBench201(SearchSpace):
@@ -213,7 +214,7 @@ class NasBench201(SearchSpace):
 
     def build_network(
         self, architecture: Architecture, config: NetworkConfig, *, auxiliary: bool = False
-    ) -> DropPathNetwork:
+    ) -> NasBench201Network:
         self.check(architecture)
         return NasBench201Network(architecture, config, auxiliary)
 

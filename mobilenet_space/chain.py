@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from mobilenet_space.blocks import (
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, classifier_block
 from zcpt.errors import SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork
 from zcpt.space import CellGraph, NetworkConfig, SearchSpace
+from zcpt.staged_network import StagedNetwork, run_checkpointed
 from zcpt.supernet import Supernet
 
 
@@ -92,7 +93,7 @@ def _build_head(skeleton: Skeleton, activation: Activation) -> nn.Sequential:
     return nn.Sequential(_conv_block(skeleton.last, 1, activation).build(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-class ChainNetwork(DropPathNetwork):
+class ChainNetwork(StagedNetwork):
     """Discrete network of a chain space."""
 
     def __init__(self, space: ChainSpace, architecture: Architecture, config: NetworkConfig, auxiliary: bool) -> None:
@@ -103,23 +104,24 @@ class ChainNetwork(DropPathNetwork):
             OPERATIONS[architecture[choice.name]].build(layer, space.activation, True)
             for choice, layer in zip(space.choices, skeleton.layers, strict=True)
         )
-        self.head = _build_head(skeleton, space.activation)
-        self.dropout = nn.Dropout(space.dropout)
-        self.classifier = nn.Linear(skeleton.features, config.num_classes)
+        self.head = nn.Sequential(_conv_block(skeleton.last, 1, space.activation).build())
+        before = (skeleton.stem, *skeleton.fixed_layers)
+        levels = [("stem", before[-1].out_channels, math.prod(layer.stride for layer in before))]
+        for index, layer in enumerate(skeleton.layers):
+            levels.append((f"layers.{index}", layer.out_channels, levels[-1][2] * layer.stride))
         # Two thirds into the network, as in DARTS.
-        self.auxiliary_after = 2 * len(skeleton.layers) // 3
-        auxiliary_channels = skeleton.layers[self.auxiliary_after].out_channels
-        self.auxiliary = AuxiliaryHead(auxiliary_channels, config.num_classes) if auxiliary else None
+        auxiliary_after = 1 + 2 * len(skeleton.layers) // 3
+        self._add_head(levels, config.num_classes, auxiliary_after, auxiliary, features=skeleton.features)
+        self.set_dropout(space.dropout)
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = auxiliary_input = self.stem(images)
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            auxiliary_input = x if index == self.auxiliary_after else auxiliary_input
-        logits: Tensor = self.classifier(self.dropout(self.head(x)))
-        if self.auxiliary is None or not self.training:
-            return logits
-        return logits, self.auxiliary(auxiliary_input)
+    def forward_blocks(self, images: Tensor, kept: list[int]) -> tuple[Tensor, list[Tensor]]:
+        x = self.stem(images)
+        outputs: list[Tensor] = [x] if 0 in kept else []
+        for index, layer in enumerate(self.layers, 1):
+            x = run_checkpointed(layer, x) if self.grad_checkpointing else layer(x)
+            if index in kept:
+                outputs.append(x)
+        return self.head(x), outputs
 
 
 @lru_cache(maxsize=16)

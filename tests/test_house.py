@@ -26,7 +26,7 @@ LAYERS = (
     "zcpt.supernet",
     "zcpt.space",
     "zcpt.layers zcpt.latency zcpt.space_registry",
-    "zcpt.supernet_space zcpt.cell_pictures",
+    "zcpt.staged_network zcpt.supernet_space zcpt.cell_pictures",
     "zcpt.proxies",
     "zcpt.scoring",
     "zcpt.search",

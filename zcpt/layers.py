@@ -55,7 +55,7 @@ class AuxiliaryHead(nn.Module):
         super().__init__()
         self.reduce = nn.Sequential(nn.Conv2d(channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True))
         self.features = nn.Sequential(nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU(inplace=True))
-        self.classifier = nn.Linear(768, num_classes)
+        self.classifier: nn.Module = nn.Linear(768, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(self.reduce(_pool_corners(F.relu(x))))
