@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import Graph, GraphModule, Tracer
+from torch.fx import Graph, GraphModule, Node, Tracer
 
 from zcpt.errors import ConfigError
 from zcpt.layers import DropPath
@@ -191,13 +191,15 @@ def _trace(module: nn.Module) -> Graph:
     finally:
         module.train(is_training)
     # torch.fx makes inputs of such arguments, and asserts that they have the values that they were traced with.
-    for check in [node for node in graph.nodes if node.target is torch._assert]:
-        comparison = check.args[0]
-        graph.erase_node(check)
-        graph.erase_node(comparison)
-    for node in [node for node in graph.nodes if node.op == "placeholder"][len(parameters) - len(defaults) :]:
-        graph.erase_node(node)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    _erase_with_users(graph, inputs[len(parameters) - len(defaults) :])
     return graph
+
+
+def _erase_with_users(graph: Graph, nodes: Iterable[Node]) -> None:
+    for node in nodes:
+        _erase_with_users(graph, list(node.users))
+        graph.erase_node(node)
 
 
 def _list_steps(module: nn.Module, path: str) -> Iterator[str]:

@@ -132,9 +132,11 @@ read_image_size = partial(_read_value, parse_image_size)
 """Reader of a flag: 224, or 160x224."""
 
 
-def add_data_arguments(command: argparse.ArgumentParser, image_flags: Sequence[str] = IMAGE_OPTIONS) -> None:
-    """Add the flags for the data set, its images, and the device."""
-    parser = command.add_argument_group("images and device")
+def add_data_arguments(
+    command: argparse.ArgumentParser, image_flags: Sequence[str] = IMAGE_OPTIONS, *, has_device: bool = True
+) -> None:
+    """Add the flags for the data set, its images, and the device unless the command has none."""
+    parser = command.add_argument_group("images and device" if has_device else "images")
     parser.add_argument(
         "--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn, or the folder of your pictures"
     )
@@ -162,6 +164,8 @@ def add_data_arguments(command: argparse.ArgumentParser, image_flags: Sequence[s
     for name in image_flags:
         read, metavar, text = helps[name]
         parser.add_argument(format_flag(name), type=read, metavar=metavar, help=text)
+    if not has_device:
+        return
     parser.add_argument(
         "--device",
         help="torch device: cpu, cuda, cuda:1 ... (default: cuda if available); with torchrun, cuda is another GPU for "

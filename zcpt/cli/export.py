@@ -1,0 +1,181 @@
+"""``zcpt export``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from train.arguments import ARGUMENTS, read_arguments
+from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.data import ImageData
+from train.export import FORMATS, Classify, ExportTask, check_packages, export_network, make_task
+from train.images import ImageSet
+from train.loaders import build_test_loader
+from train.onnx_files import make_onnx_classifier, quantize_onnx
+from zcpt.cli._architecture import find_training
+from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, read_image_size, reload_data
+from zcpt.errors import ConfigError, DataError
+from zcpt.printing import print_lines
+
+_log = logging.getLogger(__name__)
+_BATCH_SIZE = 64
+_INT8 = ".int8.onnx"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="RUN",
+        help="folder of a training, or of a search with one training, or a model.safetensors",
+    )
+    formats = "; ".join(f"{name}: {format.summary}" for name, format in FORMATS.items())
+    parser.add_argument("--format", choices=list(FORMATS), default="onnx", help=f"{formats} (default: onnx)")
+    help_out = "file to write (default: 'exported' with the ending of the format, in the folder of the training)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=help_out)
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="export the normalisation too: the network takes values from 0 to 1 (default: --no-normalize)",
+    )
+    help_size = "pixels per side of its images, or height and width as 160x224 (default: those of the training)"
+    parser.add_argument("--export-size", type=read_image_size, metavar="INT|HxW", help=help_size)
+    parser.add_argument(
+        "--int8",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="write a second ONNX file that computes with 8-bit integers, and measure the accuracy of both",
+    )
+    parser.add_argument(
+        "--calibration-images",
+        type=parse_integer,
+        metavar="INT",
+        default=512,
+        help="training images from which --int8 takes the ranges of the activations (default: 512)",
+    )
+    add_data_arguments(parser, ("validation_split", "split_seed"), has_device=False)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the network, compare it with that of the training, and print what was written."""
+    format = FORMATS[args.format]
+    if args.int8 and args.format != "onnx":
+        raise ConfigError(f"--int8 quantises ONNX files: give --format onnx, not {args.format}.")
+    if args.calibration_images < 1:
+        raise ConfigError(f"--calibration-images {args.calibration_images} is too small: it must be at least 1.")
+    check_packages(format.packages, f"--format {args.format}")
+    weights = args.source
+    if not weights.is_file():
+        weights = find_training(args.source, WEIGHTS, "that is finished") / WEIGHTS
+    trained = load_network(weights)
+    task = make_task(trained, normalize=args.normalize, image_size=args.export_size)
+    files = format.list_files(_choose_path(args, weights.parent))
+    for file in (*files, files[0].with_suffix(_INT8)) if args.int8 else files:
+        if file.exists():
+            raise ConfigError(f"{file} exists already: give another file with --out, or delete it.")
+    data = _load_data(args, weights.parent, trained, task)
+    images = (batch for batch, _ in islice(_load_batches(data.test, task), 1)) if data else ()
+    comparison = export_network(task, args.format, files[0], images)
+    _, channels, height, width = task.images.shape
+    print_lines(
+        *(f"file          {file} ({_format_size(file)})" for file in files),
+        f"input         images [batch, {channels}, {height}, {width}]: {task.description['input']}",
+        f"difference    at most {comparison.difference:.2g} on {comparison.random_images} random and "
+        f"{comparison.real_images} test images, whose logits reach {comparison.largest_logit:.1f}",
+    )
+    if args.int8 and data:
+        _quantize(files[0], data, task, args.calibration_images)
+
+
+def _format_size(file: Path) -> str:
+    kilobytes = file.stat().st_size / 1e3
+    return f"{kilobytes / 1e3:.1f} MB" if kilobytes >= 1e3 else f"{kilobytes:.1f} kB"
+
+
+def _choose_path(args: argparse.Namespace, folder: Path) -> Path:
+    """Return the path of the main file; ConfigError if it cannot be written."""
+    suffix = FORMATS[args.format].suffixes[0]
+    path: Path = args.out or folder / f"exported{suffix}"
+    if path.suffix != suffix:
+        raise ConfigError(f"--out {path} must end in {suffix}, as files of --format {args.format} do.")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}.")
+    return path
+
+
+def _load_data(args: argparse.Namespace, folder: Path, trained: TrainedNetwork, task: ExportTask) -> ImageData | None:
+    """Load the images on which the exported network is compared, at its size; None where there are none.
+
+    Raises:
+        ConfigError: --int8 needs them, and there are none.
+        DataError: The data set that was named cannot be read, or is of other classes or channels.
+    """
+    try:
+        if (folder / ARGUMENTS).exists():
+            data = reload_data(read_arguments(folder)["data"], args)
+        elif args.dataset is not None:
+            data = load_given_data(args)
+        else:
+            raise DataError(f"{folder} does not say on which images it was trained.")
+        if not len(data.test):
+            raise DataError(f"{data.name} has no test images.")
+    except DataError as error:
+        if args.dataset is not None:
+            raise
+        if args.int8:
+            raise ConfigError(f"--int8 needs images: {error} Name them with --dataset.") from None
+        _log.warning(f"the exported network is compared on random images alone: {error}")
+        return None
+    channels, config = data.test[0][0].shape[0], trained.network_config
+    if channels != config.in_channels or (args.int8 and data.classes != trained.classes):
+        raise DataError(
+            f"the network was trained for {config.num_classes} classes of {config.in_channels}-channel images, and "
+            f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
+        )
+    size = (task.images.shape[2], task.images.shape[3])
+    return data if tuple(data.test[0][0].shape[1:]) == size else data.resize(size)
+
+
+def _load_batches(images: ImageSet, task: ExportTask) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images as the exported network takes them, with labels."""
+    # Values from 0 to 1 are what normalising with mean 0 and deviation 1 leaves.
+    channels = task.images.shape[1]
+    plain = ((0.0,) * channels, (1.0,) * channels)
+    statistics = plain if task.takes_plain_images else task.trained.statistics
+    yield from build_test_loader(images, statistics, _BATCH_SIZE, torch.device("cpu"))
+
+
+def _quantize(path: Path, data: ImageData, task: ExportTask, count: int) -> None:
+    """Write the network with 8-bit integers beside its ONNX file, and print the accuracy of both."""
+    target = path.with_suffix(_INT8)
+    quantize_onnx(path, target, _draw_batches(data.train, task, count))
+    before, after = (_measure_accuracy(make_onnx_classifier(file), data, task) for file in (path, target))
+    print_lines(
+        f"int8          {target} ({_format_size(target)}), calibrated on {min(count, len(data.train))} training images",
+        f"accuracy      {before:.2f} % before, {after:.2f} % as int8, on {len(data.test)} test images of {data.name}",
+    )
+
+
+def _draw_batches(images: ImageSet, task: ExportTask, count: int) -> Iterator[Tensor]:
+    """Yield batches of images that are drawn without repetition; the same ones each time."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count].tolist()
+    drawn: Subset[tuple[Tensor, int]] = Subset(cast(Dataset[tuple[Tensor, int]], images), order)
+    yield from (batch for batch, _ in _load_batches(drawn, task))
+
+
+def _measure_accuracy(classify: Classify, data: ImageData, task: ExportTask) -> float:
+    """Return the accuracy in percent on the test images."""
+    correct = sum(
+        int((classify(images).argmax(1) == labels).sum()) for images, labels in _load_batches(data.test, task)
+    )
+    return 100 * correct / len(data.test)
