@@ -320,9 +320,12 @@ def _write_python(task: ExportTask, path: Path) -> None:
 
 
 def _load_python(path: Path) -> Classify:
-    module: dict[str, Any] = {"__file__": str(path), "__name__": "exported_network"}
-    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module)
-    classify: Classify = module["load_network"]()
+    spec = importlib.util.spec_from_file_location("exported_network", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classify: Classify = module.load_network()
     return classify
 
 

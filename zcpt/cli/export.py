@@ -18,7 +18,7 @@ from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
 from train.data import ImageData
 from train.export import FORMATS, Classify, ExportTask, check_packages, export_network, make_task
 from train.images import ImageSet
-from train.loaders import build_test_loader
+from train.loaders import TestOptions, build_test_loader
 from train.onnx_files import make_onnx_classifier, quantize_onnx
 from zcpt.cli._architecture import find_training
 from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, read_image_size, reload_data
@@ -149,10 +149,11 @@ def _load_data(args: argparse.Namespace, folder: Path, trained: TrainedNetwork, 
 def _load_batches(images: ImageSet, task: ExportTask) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images as the exported network takes them, with labels."""
     # Values from 0 to 1 are what normalising with mean 0 and deviation 1 leaves.
-    channels = task.images.shape[1]
+    _, channels, height, width = task.images.shape
     plain = ((0.0,) * channels, (1.0,) * channels)
     statistics = plain if task.takes_plain_images else task.trained.statistics
-    yield from build_test_loader(images, statistics, _BATCH_SIZE, torch.device("cpu"))
+    loader = build_test_loader(images, statistics, TestOptions(_BATCH_SIZE), (height, width), torch.device("cpu"))
+    yield from ((batch.images, batch.labels) for batch in loader.load_epoch(0))
 
 
 def _quantize(path: Path, data: ImageData, task: ExportTask, count: int) -> None:
