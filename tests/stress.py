@@ -77,7 +77,8 @@ def read_search(run: Path) -> Any:
 def read_training(run: Path) -> Any:
     """Return everything of a training's result except times."""
     header, *rows = (line.split(",") for line in (run / "summary.csv").read_text().splitlines())
-    summary = [[value for name, value in zip(header, row, strict=True) if "second" not in name] for row in rows]
+    measured = [i for i, name in enumerate(header) if "second" in name or name == "memory_mb"]
+    summary = [[value for i, value in enumerate(row) if i not in measured] for row in rows]
     state = torch.load(run / "last.pt", weights_only=True)
     weights = {name: tensor.tolist() for name, tensor in state["network"].items()}
     return summary, weights, (run / "model.safetensors").stat().st_size

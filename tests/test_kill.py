@@ -51,7 +51,8 @@ def journal(run: Any) -> Any:
 
 def summary(run: Any) -> Any:
     header, *rows = (line.split(",") for line in (run / "summary.csv").read_text().splitlines())
-    return [[value for name, value in zip(header, row, strict=True) if "second" not in name] for row in rows]
+    measured = [i for i, name in enumerate(header) if "second" in name or name == "memory_mb"]
+    return [[value for i, value in enumerate(row) if i not in measured] for row in rows]
 
 
 def count_bytes(folder: Any) -> Any:

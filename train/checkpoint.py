@@ -24,6 +24,8 @@ from zcpt.space_registry import get_space
 
 CHECKPOINT = "last.pt"
 WEIGHTS = "model.safetensors"
+BEST = "best.safetensors"
+"""Network of the epoch that was best on the training images kept back."""
 _AUXILIARY = "auxiliary."
 _METADATA_KEYS = ("architecture", "shape.image_size", "statistics", "classes", "about")
 
@@ -75,12 +77,14 @@ def _check_kinds(state: dict[str, Any], path: Path) -> None:
     has_rows = (
         isinstance(rows, list)
         and len(rows) > 0
-        and all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows)
+        # Later versions measure more: the first rows of a resumed training may lack columns.
+        and all(isinstance(row, dict) and {"epoch", "train_loss", "test_accuracy"} <= row.keys() for row in rows)
         and all(isinstance(value, int | float) for row in rows for value in row.values())
-        and {"epoch", "train_loss", "test_accuracy"} <= rows[0].keys()
         and [row["epoch"] for row in rows] == list(range(len(rows)))
     )
-    for name, is_right in (("network", has_weights), ("rows", has_rows)):
+    count = state.get("processes", 1)
+    has_processes = type(count) is int and count > 0
+    for name, is_right in (("network", has_weights), ("rows", has_rows), ("processes", has_processes)):
         if not is_right:
             raise ConfigError(f"{path} is damaged: its '{name}' is not what a training writes.")
 

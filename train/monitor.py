@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from types import TracebackType
 
-from train.loop import EpochMetrics, Trainer
+from train.loop import Trainer
+from train.metrics import EpochMetrics
 from train.mistakes import describe_confusions, draw_confusion, draw_mistakes
 from zcpt.event_files import EventFiles
 from zcpt.progress import show_progress
@@ -56,7 +57,7 @@ class TrainingMonitor:
         epoch = int(metrics["epoch"])
         for name, value in metrics.items():
             if name not in ("epoch", "seconds"):
-                tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_")) else f"train/{name}"
+                tag = name.replace("_", "/", 1) if name.startswith(("train_", "test_", "holdout_")) else f"train/{name}"
                 self.files.add_scalar(tag, value, epoch)
         text = (
             f"epoch {epoch + 1}/{self.trainer.config.epochs}, loss {metrics['train_loss']:.3f}, "

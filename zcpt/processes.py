@@ -1,4 +1,4 @@
-"""Processes that share one search: their ranks, and the exchange of results and failures between them.
+"""Processes that share a search or a training: their ranks, and the exchange of results and failures between them.
 
 All messages are small and on the CPU, so a separate gloo group carries them, whatever the devices are and whichever
 backend the caller's own group has.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -15,6 +16,7 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from zcpt.errors import ConfigError, LostError, ZcptError, is_out_of_memory
@@ -23,13 +25,14 @@ _TIMEOUT = timedelta(days=1)
 """Timeout of an exchange. A process that dies is detected at once by its closed connections; the timeout is for a
 machine that vanishes without closing them. It must be longer than a proposal takes, since a rank that has finished
 its own blocks until the others have."""
-_LOST = "another process of the search was lost, or torchrun was stopped"
+LOST = "another process was lost, or torchrun was stopped"
+"""Message of a LostError, without what to do."""
 
 Value = TypeVar("Value")
 
 
 class ProcessGroup:
-    """Processes that share a search. The base class is a group of a single process."""
+    """Processes that share a search or a training. The base class is a group of a single process."""
 
     rank = 0
     size = 1
@@ -62,6 +65,15 @@ class ProcessGroup:
         yield
         if self.is_main:
             self.gather(None)
+
+    @contextmanager
+    def leave_on_error(self) -> Iterator[None]:
+        """Leave the group at an error inside the block, where the other processes exchange tensors of their own.
+
+        They would never join an exchange of errors; they detect the closed connection when this process ends. It
+        prints its error, whatever its rank.
+        """
+        yield
 
     def barrier(self) -> None:
         """Wait for all ranks, including those that failed."""
@@ -99,13 +111,26 @@ class _DistributedGroup(ProcessGroup):
             self._has_left = True
             raise
         except Exception as error:
-            if not self._error_is_shared:
+            if not self._error_is_shared and not self._has_left:
                 self._error_is_shared = True
                 self._exchange(make_portable(error, f"process {self.rank}"), None)
             raise
         except BaseException:
             # Ctrl-C: leave without an exchange, which could block for long; the others detect the closed connection.
             self._has_left = True
+            raise
+
+    @contextmanager
+    def leave_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self._has_left = True
+            if not self.is_main and isinstance(error, Exception) and not isinstance(error, LostError):
+                text = str(error) if isinstance(error, ZcptError) else "".join(traceback.format_exception(error))
+                assert sys.__stderr__ is not None
+                sys.__stderr__.write(f"process {self.rank}: {text}\n")
+                sys.__stderr__.flush()
             raise
 
     def barrier(self) -> None:
@@ -118,7 +143,7 @@ class _DistributedGroup(ProcessGroup):
             dist.all_gather_object(outcomes, (failure, value), group=self.group)
         except RuntimeError as error:
             self._has_left = True
-            raise LostError(f"{_LOST}.") from error
+            raise LostError(f"{LOST}.") from error
         return outcomes
 
 
@@ -166,7 +191,8 @@ def join_torchrun() -> Iterator[ProcessGroup]:
             stack.enter_context(redirect_stdout(devnull))
             stack.enter_context(redirect_stderr(devnull))
         try:
-            dist.init_process_group("gloo")
+            # Tensors of a training on GPUs go by NCCL, which connects when the first of them does.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise ConfigError(
@@ -193,4 +219,4 @@ def join_torchrun() -> Iterator[ProcessGroup]:
 
 def _raise_lost(number: int, frame: FrameType | None) -> NoReturn:
     """Handle SIGTERM, which torchrun sends after it has lost a process."""
-    raise LostError(f"{_LOST}.")
+    raise LostError(f"{LOST}.")

@@ -12,7 +12,7 @@ def test_parts_are_consecutive_and_cover_the_batch(world: int, size: int) -> Non
     parts = [share.find_part(size) for share in shares]
     assert [position for part in parts for position in part] == list(range(size))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert sum(share.compute_weight(size) for share in shares) / world == pytest.approx(1)
+    assert sum(share.compute_weight(len(share.find_part(size)), size) for share in shares) / world == pytest.approx(1)
 
 
 def test_a_last_batch_without_two_images_for_each_process_is_left_out() -> None:

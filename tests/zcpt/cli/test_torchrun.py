@@ -163,7 +163,7 @@ def test_a_killed_process_ends_all_with_a_sentence(alone: Path, cwd: Path) -> No
     assert second[0] is None
     assert first[0] == 1
     assert first[2].splitlines()[-1] == (
-        "zcpt: another process of the search was lost, or torchrun was stopped; finished work is on disk, and "
+        "zcpt: another process was lost, or torchrun was stopped; finished work is on disk, and "
         "--resume run continues with any number of processes."
     )
     assert [code for code, _, _ in join_torchrun(3, cwd, "search", "--resume", "run")] == [0, 0, 0]

@@ -1,0 +1,29 @@
+"""Part of the training images that is kept back, to choose an epoch by images that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Subset
+
+from train.images import ImageSet, InMemoryImages
+from zcpt.seeding import derive_seed
+
+
+def split_holdout(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet | None]:
+    """Split images at random into those to train on and those that are kept back; None if ``share`` is 0."""
+    if not share:
+        return images, None
+    generator = torch.Generator().manual_seed(derive_seed(seed, "holdout"))
+    order = torch.randperm(len(images), generator=generator)
+    count = max(1, round(share * len(images)))
+    kept_back, trained = (sorted(part.tolist()) for part in (order[:count], order[count:]))
+    return select_images(images, trained), select_images(images, kept_back)
+
+
+def select_images(images: ImageSet, indices: Sequence[int]) -> ImageSet:
+    """Return the images of these indices."""
+    if isinstance(images, InMemoryImages):
+        return InMemoryImages(images.images[indices], torch.tensor(images.labels)[indices])
+    return Subset(images, indices)  # type: ignore[arg-type]  # torch's Dataset declares no length
