@@ -14,20 +14,20 @@ import torch.distributed as dist
 from torchvision import datasets
 
 from train.augment import build_scoring_transform
-from train.folder import FolderImages, PictureFolder
+from train.folder import PictureFolder
 from train.images import (
     DEFAULT_OPTIONS,
     ImageOptions,
     ImageSet,
     InMemoryImages,
     RegisteredImages,
-    ResizedImages,
     Statistics,
     TransformedImages,
+    change_view,
     compute_statistics,
     load_into_memory,
 )
-from train.pictures import ValueScale, measure_scale
+from train.pictures import ValueScale, View, measure_scale
 from train.recipe import suggest_recipe
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
@@ -105,10 +105,7 @@ class ImageData:
         """Return the same data with images of this height and width, scaled to cover it and cropped at the centre."""
 
         def load(train: bool) -> ImageSet:
-            images = self._get_part(train)
-            if isinstance(images, FolderImages):
-                return FolderImages(images.samples, size, images.scale)
-            return ResizedImages(images, size)
+            return change_view(self._get_part(train), View(size))
 
         return replace(self, load=load, options=replace(self.options, image_size=size))
 

@@ -7,12 +7,22 @@ import statistics
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from train.images import DEFAULT_OPTIONS, MAX_MEMORY, ImageOptions, ImageSet, InMemoryImages
 from train.layout import Samples, read_layout
-from train.pictures import PictureHeader, ValueScale, decode_picture, measure_scale, read_header, read_values
+from train.pictures import (
+    PictureHeader,
+    ValueScale,
+    View,
+    decode_picture,
+    measure_scale,
+    read_header,
+    read_picture,
+    read_values,
+)
 from zcpt.errors import DataError
 from zcpt.progress import show_progress
 
@@ -55,26 +65,25 @@ class PictureFolder:
 
     def load_images(self, train: bool) -> FolderImages:
         """Load the training or the test part."""
-        return FolderImages(self._samples[train], self.image_size, self.scale)
+        return FolderImages(self._samples[train], View(self.image_size), self.scale)
 
 
 class FolderImages(Dataset[tuple[Tensor, int]]):
     """Pictures that are decoded on access to RGB and brought to one size.
 
-    A picture of another size is scaled to cover the size and cropped at the centre. Decoded pictures are kept in memory
-    if all of them fit into 2 GiB.
+    Decoded pictures are kept in memory if all of them fit into 2 GiB.
 
     Args:
         samples: Path and label of each picture.
-        size: Height and width of the images.
+        view: How they are brought to one size.
         scale: Scale of pictures of more than 8 bits.
     """
 
-    def __init__(self, samples: Samples, size: tuple[int, int], scale: ValueScale | None = None) -> None:
+    def __init__(self, samples: Samples, view: View, scale: ValueScale | None = None) -> None:
         self.samples = samples
-        self.size = size
+        self.view = view
         self.scale = scale or ValueScale()
-        self.fits_in_memory = len(samples) * 3 * size[0] * size[1] <= MAX_MEMORY
+        self.fits_in_memory = len(samples) * 3 * view.size[0] * view.size[1] <= MAX_MEMORY
         self._decoded: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -84,18 +93,27 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         image = self._decoded.get(index)
         if image is None:
-            image = decode_picture(path, self.size, self.scale)
+            image = decode_picture(path, self.view, self.scale)
             if self.fits_in_memory:
                 self._decoded[index] = image
         return image, label
+
+    def read_picture(self, index: int) -> tuple[Image.Image, int]:
+        """Read a picture at its own size; return it with its label."""
+        path, label = self.samples[index]
+        return read_picture(path, self.scale), label
+
+    def change_view(self, view: View) -> FolderImages:
+        """Return the same pictures, brought to one size in another way."""
+        return self if view == self.view else FolderImages(self.samples, view, self.scale)
 
     def decode_all(self) -> ImageSet:
         """Decode all pictures now if they fit into 2 GiB, so that worker processes share them; else return ``self``."""
         if not self.fits_in_memory:
             return self
-        images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
+        images = torch.empty(len(self), 3, *self.view.size, dtype=torch.uint8)
         for index, (path, _) in enumerate(show_progress(self.samples, "reading pictures", leave=False)):
-            images[index] = decode_picture(path, self.size, self.scale)
+            images[index] = decode_picture(path, self.view, self.scale)
         return InMemoryImages(images, torch.tensor([label for _, label in self.samples]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
 
-from train.pictures import ValueScale, convert_to_rgb, cover_and_crop
+from train.pictures import ValueScale, View, convert_to_rgb
 from zcpt.errors import ConfigError, DataError
 from zcpt.items import count_items, describe_value, read_item, read_label
 from zcpt.progress import show_progress
@@ -97,8 +98,14 @@ class ImageSet(Protocol):
 
 
 @runtime_checkable
-class DecodableImages(Protocol):
-    """Image set that can be decoded as a whole."""
+class PictureSet(Protocol):
+    """Image set whose images come from pictures of other sizes."""
+
+    def read_picture(self, index: int, /) -> tuple[Image.Image, int]:
+        """Return a picture at its own size, and its label."""
+
+    def change_view(self, view: View, /) -> ImageSet:
+        """Return the same set with images that are cut out of the pictures in this way."""
 
     def decode_all(self) -> ImageSet:
         """Return the images in memory if they fit into ``MAX_MEMORY``, else this set."""
@@ -201,26 +208,84 @@ class TransformedImages(Dataset[tuple[Tensor, int]]):
 
 
 class ResizedImages(Dataset[tuple[Tensor, int]]):
-    """Image set whose images are brought to one size on access: scaled to cover it, and cropped at the centre."""
+    """Image set whose images are brought to one size on access."""
 
-    def __init__(self, images: ImageSet, size: tuple[int, int]) -> None:
+    def __init__(self, images: ImageSet, view: View) -> None:
         self.images = images
-        self.size = size
+        self.view = view
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = self.images[index]
-        return cover_and_crop(image, self.size), label
+        return self.view.cut(image), label
+
+    def read_picture(self, index: int) -> tuple[Image.Image, int]:
+        """Return an image at its own size as a picture, and its label."""
+        return read_picture(self.images, index)
+
+    def change_view(self, view: View) -> ImageSet:
+        """Return the images at another size."""
+        return change_view(self.images, view)
 
     def decode_all(self) -> ImageSet:
         """Resize all images now if they fit into memory, as training needs them in every epoch."""
         channels = len(self[0][0]) if len(self) else 0
-        if not channels or len(self) * channels * self.size[0] * self.size[1] > MAX_MEMORY:
+        if not channels or len(self) * channels * self.view.size[0] * self.view.size[1] > MAX_MEMORY:
             return self
         images, labels = zip(*(self[i] for i in range(len(self))), strict=True)
         return InMemoryImages(torch.stack(images), torch.tensor(labels))
+
+
+class SelectedImages(Dataset[tuple[Tensor, int]]):
+    """Some images of a picture set, in the order of their indices."""
+
+    def __init__(self, images: ImageSet, indices: Sequence[int]) -> None:
+        self.images = images
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[self.indices[index]]
+
+    def read_picture(self, index: int) -> tuple[Image.Image, int]:
+        """Return a picture at its own size, and its label."""
+        return read_picture(self.images, self.indices[index])
+
+    def change_view(self, view: View) -> ImageSet:
+        """Return the same images at another size."""
+        return SelectedImages(change_view(self.images, view), self.indices)
+
+    def decode_all(self) -> ImageSet:
+        """Return the images in memory if the whole set can be kept there."""
+        loaded = load_into_memory(self.images)
+        return select_images(loaded, self.indices) if isinstance(loaded, InMemoryImages) else self
+
+
+def select_images(images: ImageSet, indices: Sequence[int]) -> ImageSet:
+    """Return the images with these indices, in their order."""
+    if isinstance(images, InMemoryImages):
+        return InMemoryImages(images.images[indices], torch.tensor(images.labels)[indices])
+    return SelectedImages(images, indices)
+
+
+def read_picture(images: ImageSet, index: int) -> tuple[Image.Image, int]:
+    """Return an image of a set as a picture, at its own size if that is known, and its label."""
+    if isinstance(images, PictureSet):
+        return images.read_picture(index)
+    image, label = images[index]
+    return F.to_pil_image(image), label
+
+
+def change_view(images: ImageSet, view: View) -> ImageSet:
+    """Return the images brought to a size in this way."""
+    if isinstance(images, PictureSet):
+        return images.change_view(view)
+    is_plain = view.crop == 1 and len(images) > 0 and images[0][0].shape[-2:] == view.size
+    return images if is_plain else ResizedImages(images, view)
 
 
 def load_into_memory(images: ImageSet) -> ImageSet:
@@ -228,7 +293,7 @@ def load_into_memory(images: ImageSet) -> ImageSet:
 
     Those of registered data sets are returned as they are, because reading them again may give other images.
     """
-    return images.decode_all() if isinstance(images, DecodableImages) else images
+    return images.decode_all() if isinstance(images, PictureSet) else images
 
 
 def compute_statistics(images: ImageSet, name: str, max_images: int = 10_000) -> Statistics:

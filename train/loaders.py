@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.augment import BatchAugmentation, build_normalisation
 from train.distributed import SINGLE_SHARE, Share
-from train.images import ImageSet, InMemoryImages, Statistics, load_into_memory
+from train.images import ImageSet, InMemoryImages, Statistics, change_view, load_into_memory
+from train.pictures import View
 from train.recipe import TrainConfig
+from train.transforms import TransformedPictures, has_picture_transforms
 from zcpt.errors import LostError, ZcptError
 from zcpt.seeding import derive_seed, use_seed
 
@@ -68,6 +70,8 @@ class TestOptions:
 
     batch_size: int = 256
     workers: int = 0
+    test_crop: float = 1.0
+    interpolation: str = "bilinear"
 
 
 class ImageSource(Protocol):
@@ -331,7 +335,14 @@ def build_train_loader(
         num_classes: Number of classes.
         device: Device of the batches.
         share: Part of this process in each batch.
+
+    Raises:
+        ConfigError: The transforms of pictures cannot be used.
     """
+    if config.crop != "resized":
+        images = load_into_memory(change_view(images, View(image_size, interpolation=config.interpolation)))
+    if has_picture_transforms(config):
+        images = TransformedPictures(images, config, image_size, statistics)
     source = _open_source(images, config.seed, config.workers, device)
     augmentation = BatchAugmentation(config, image_size, statistics, len(images), device)
     return TrainLoader(source, len(images), augmentation, BatchMixup(config, num_classes), config, share)
@@ -346,13 +357,13 @@ def build_test_loader(
     share: Share = SINGLE_SHARE,
 ) -> EpochLoader:
     """Build the loader of test images: in order, and normalised; the arguments are those of training images."""
+    images = load_into_memory(change_view(images, View(image_size, options.test_crop, options.interpolation)))
     source = _open_source(images, 0, options.workers, device)
     return TestLoader(source, share.find_part(len(images)), options.batch_size, statistics)
 
 
 def _open_source(images: ImageSet, seed: int, workers: int, device: torch.device) -> ImageSource:
-    """Return the source of images: memory if they fit, else worker processes."""
-    loaded = load_into_memory(images)
-    if isinstance(loaded, InMemoryImages):
-        return MemorySource(loaded, device)
-    return ReadingSource(loaded, seed, workers, device)
+    """Return the source of images: memory or worker processes."""
+    if isinstance(images, InMemoryImages):
+        return MemorySource(images, device)
+    return ReadingSource(images, seed, workers, device)

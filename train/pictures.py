@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from zcpt.errors import DataError
@@ -55,6 +56,32 @@ _TRANSPOSITIONS = {
 _DAMAGED_EXIF = (SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, struct.error)
 _MAX_ASPECT = 16
 """Longer pictures are cropped before they are scaled, which would else take memory without bound."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image of any size is brought to one size: scaled to cover it, and cropped at the centre."""
+
+    size: tuple[int, int]
+    """Height and width of the result."""
+    crop: float = 1.0
+    """Sides of the crop as a share of the scaled image's: 0.875 scales to 256 for a crop of 224."""
+    interpolation: str = "bilinear"
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Bring an image [C, H, W], uint8, to the size, keeping its proportions."""
+        if tuple(image.shape[-2:]) == self.size and self.crop == 1:
+            return image
+        aspect = _MAX_ASPECT * -(-max(self.size) // min(self.size))
+        longest = [side * aspect for side in image.shape[-2:]]
+        image = F.center_crop(image, [min(image.shape[-2], longest[1]), min(image.shape[-1], longest[0])])
+        wanted = [side / self.crop for side in self.size]
+        scale = max(wanted[0] / image.shape[-2], wanted[1] / image.shape[-1])
+        covering = [max(self.size[i], round(scale * image.shape[i - 2])) for i in (0, 1)]
+        mode = InterpolationMode(self.interpolation)
+        resized = F.resize(image, covering, interpolation=mode, antialias=True)
+        cropped: Tensor = F.center_crop(resized, list(self.size))
+        return cropped
 
 
 @dataclass(frozen=True)
@@ -129,15 +156,11 @@ def read_values(path: str) -> NDArray[np.generic]:
         return _decode_values(picture, path, _is_deep(picture))
 
 
-def decode_picture(path: str, size: tuple[int, int], scale: ValueScale) -> Tensor:
-    """Decode a picture to an image [3, H, W], uint8.
-
-    A picture of another size is scaled to cover the size and cropped at the centre. Transparent pictures are laid on
-    white.
+def read_picture(path: str, scale: ValueScale) -> Image.Image:
+    """Read a picture: upright, RGB, at its own size; transparent pictures are laid on white.
 
     Args:
         path: File of the picture.
-        size: Height and width of the image.
         scale: Scale of pictures of more than 8 bits.
 
     Raises:
@@ -152,7 +175,12 @@ def decode_picture(path: str, size: tuple[int, int], scale: ValueScale) -> Tenso
         picture = convert_to_rgb(picture)
         if orientation in _TRANSPOSITIONS:
             picture = picture.transpose(_TRANSPOSITIONS[orientation])
-        return cover_and_crop(F.pil_to_tensor(picture), size)
+        return picture
+
+
+def decode_picture(path: str, view: View, scale: ValueScale) -> Tensor:
+    """Decode a picture to an image [3, H, W], uint8; the arguments and errors are those of ``read_picture``."""
+    return view.cut(F.pil_to_tensor(read_picture(path, scale)))
 
 
 @contextmanager
@@ -218,17 +246,3 @@ def convert_to_rgb(picture: Image.Image) -> Image.Image:
             ground.alpha_composite(layer)
             return ground.convert("RGB")
     return picture.convert("RGB")
-
-
-def cover_and_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale an image [C, H, W], keeping its proportions, until it covers ``size``, and crop it at the centre."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    aspect = _MAX_ASPECT * -(-max(size) // min(size))
-    longest = [side * aspect for side in image.shape[-2:]]
-    image = F.center_crop(image, [min(image.shape[-2], longest[1]), min(image.shape[-1], longest[0])])
-    scale = max(size[0] / image.shape[-2], size[1] / image.shape[-1])
-    covering = [max(size[i], round(scale * image.shape[i - 2])) for i in (0, 1)]
-    resized = F.resize(image, covering, antialias=True)
-    cropped: Tensor = F.center_crop(resized, list(size))
-    return cropped

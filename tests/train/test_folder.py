@@ -13,7 +13,7 @@ from torch import Tensor
 from train.data import load_data
 from train.folder import FolderImages
 from train.images import InMemoryImages
-from train.pictures import ValueScale, decode_picture
+from train.pictures import ValueScale, View, decode_picture
 from zcpt import DataError
 
 
@@ -69,16 +69,16 @@ def test_a_picture_is_scaled_to_cover_the_size_and_cut_at_the_centre(tmp_path: P
     path = tmp_path / "train" / "a" / "wide.png"
     path.parent.mkdir(parents=True)
     Image.fromarray(wide).save(path)
-    images = FolderImages([(str(path), 0)], (10, 10))
+    images = FolderImages([(str(path), 0)], View((10, 10)))
     assert images[0][0].min() == 255
 
 
 def test_pictures_are_decoded_on_access_and_kept_if_all_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
 
-    def count_and_decode(path: str, size: tuple[int, int], scale: ValueScale) -> Tensor:
+    def count_and_decode(path: str, view: View, scale: ValueScale) -> Tensor:
         decoded.append(path)
-        return decode_picture(path, size, scale)
+        return decode_picture(path, view, scale)
 
     monkeypatch.setattr("train.folder.decode_picture", count_and_decode)
     images = load_data(f"folder:{folder}").train

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as F
 
 from train.data import load_data
 from train.folder import FolderImages
 from train.pictures import (
     PICTURE_SUFFIXES,
     ValueScale,
-    cover_and_crop,
+    View,
     decode_picture,
     measure_scale,
     read_header,
@@ -39,7 +40,7 @@ def save(path: Path, picture: Image.Image, **options: Any) -> str:
 
 
 def decode(path: str, scale: ValueScale | None = None) -> np.ndarray[Any, Any]:
-    return decode_picture(path, read_header(path).size, scale or ValueScale()).permute(1, 2, 0).numpy()
+    return decode_picture(path, View(read_header(path).size), scale or ValueScale()).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("suffix", PICTURE_SUFFIXES)
@@ -141,7 +142,7 @@ def test_damaged_bytes_raise_nothing_else(tmp_path: Path) -> None:
         path.write_bytes(content[: generator.choice((len(content), generator.randrange(len(content))))])
         try:
             header = read_header(str(path))
-            assert decode_picture(str(path), (10, 12), ValueScale()).shape == (3, 10, 12)
+            assert decode_picture(str(path), View((10, 12)), ValueScale()).shape == (3, 10, 12)
             if header.is_deep:
                 read_values(str(path))
         except DataError:
@@ -270,7 +271,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (2, 3000), (1, 1)])
 @pytest.mark.parametrize("size", [(8, 8), (4, 16)])
 def test_long_pictures_are_cropped_in_little_memory(shape: tuple[int, int], size: tuple[int, int]) -> None:
-    assert cover_and_crop(torch.zeros(3, *shape, dtype=torch.uint8), size).shape == (3, *size)
+    assert View(size).cut(torch.zeros(3, *shape, dtype=torch.uint8)).shape == (3, *size)
 
 
 def test_a_folder_of_floating_point_pictures_is_scaled_as_one(tmp_path: Path) -> None:
@@ -303,3 +304,16 @@ def test_colour_tiffs_of_which_the_upper_bits_tell_nothing_are_refused(tmp_path:
     assert read_header(str(tmp_path / "a" / "0.tif")).is_cut
     with pytest.raises(DataError, match="are colour TIFFs that use the lower ones of 16 bits"):
         load_data(str(tmp_path))
+
+
+def test_a_view_scales_a_picture_beyond_its_crop() -> None:
+    """As the usual test pictures of ImageNet: 256 pixels, of which the centre has 224."""
+    ramp = torch.linspace(0, 255, 500).round().to(torch.uint8).expand(3, 400, 500)
+    ours = View((224, 224), 0.875).cut(ramp)
+    usual = F.center_crop(F.resize(ramp, [256], antialias=True), [224, 224])
+    assert torch.equal(ours, usual)
+    assert int(ours.max()) - int(ours.min()) < int(View((224, 224)).cut(ramp).max()) - int(
+        View((224, 224)).cut(ramp).min()
+    )
+    noise = torch.randint(0, 256, (3, 30, 40), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert not torch.equal(View((20, 20)).cut(noise), View((20, 20), interpolation="bicubic").cut(noise))

@@ -95,6 +95,12 @@ def parse_integer(text: str) -> int:
     return number
 
 
+def read_number(text: str) -> float:
+    """Read the value of a flag as a number with a unit, such as 300k."""
+    number: float = _read_value(parse_number, text)
+    return number
+
+
 def split_names(text: str) -> list[str]:
     """Split a,b,c."""
     return [name for name in text.split(",") if name]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
 from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
 from train.run import train_architecture
+from train.sizing import Budget, find_width_depth
 from zcpt.architecture import Architecture
 from zcpt.cli._architecture import find_training, read_architecture, read_run_architecture
 from zcpt.cli._options import (
@@ -25,17 +28,19 @@ from zcpt.cli._options import (
     load_given_data,
     make_run_path,
     pick_device,
+    read_number,
     refuse_flags_of_resumed_run,
     reload_data,
 )
 from zcpt.errors import ConfigError
 from zcpt.files import parse_json, read_run_file
 from zcpt.folders import check_inside
-from zcpt.options import format_count, pluralize
+from zcpt.options import format_count, format_flag, pluralize
 from zcpt.printing import print_lines, quote_words
 from zcpt.search import read_run_data
-from zcpt.space import SearchSpace
+from zcpt.space import NetworkConfig, SearchSpace
 
+_log = logging.getLogger(__name__)
 _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other settings
 _GROUPS = {
     "network": ("channels", "layers", "auxiliary_weight", "auxiliary_norm"),
@@ -86,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="resume this training, or the one in the folder of a search, with its own settings",
     )
+    budgets = parser.add_argument_group("budgets, from which width and depth follow")
+    for name, metavar, noun in (("max_params", "300k", "parameters"), ("max_macs", "600M", "MACs")):
+        budgets.add_argument(
+            format_flag(name), type=read_number, metavar=metavar, help=f"largest number of {noun} of the network"
+        )
     add_data_arguments(parser)
     add_options(parser, TrainConfig, skip=_SEPARATE_FLAGS, groups=_GROUPS)
 
@@ -108,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
             **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
         }
         config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
+        config = _fit_budget(space, architecture, data, config, args)
         folder = args.out or _make_default_path(search_folder, space, data, recipe.name)
     args.run_folder = folder
     trained = train_architecture(
@@ -123,6 +134,22 @@ def run(args: argparse.Namespace) -> None:
         f"run folder    {folder} (tensorboard --logdir {quoted})",
         f"next          {format_program()} evaluate {quoted}",
     )
+
+
+def _fit_budget(
+    space: SearchSpace, architecture: Architecture, data: ImageData, config: TrainConfig, args: argparse.Namespace
+) -> TrainConfig:
+    """Return the settings with the width and depth for the budgets; what the user gives of the two stays."""
+    budget = Budget(args.max_params, args.max_macs)
+    if budget == Budget():
+        return config
+    channels, height, width = data.image_shape
+    usual = NetworkConfig(config.channels, config.layers, len(data.classes), channels, (height, width))
+    size = find_width_depth(
+        space, architecture, usual, budget, getattr(args, "channels", None), getattr(args, "layers", None)
+    )
+    _log.info(f"{budget.describe()} gives C={size.channels}, {space.describe_layers(size.layers)}")
+    return replace(config, channels=size.channels, layers=size.layers)
 
 
 def _limit_image_size(data: ImageData, recipe: Recipe, args: argparse.Namespace) -> ImageData:
@@ -176,7 +203,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
     """Return folder, space, architecture, data and settings of the training to be resumed."""
     given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
     epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
-    fixed = ["arch", "space", "recipe", *IMAGE_OPTIONS, "out", *given]
+    fixed = ["arch", "space", "recipe", "max_params", "max_macs", *IMAGE_OPTIONS, "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
     folder = check_inside(find_training(args.resume, ARGUMENTS, "that was begun"), args.resume)
     arguments = read_arguments(folder)
