@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zcpt.cost import Block
 from zcpt.devices import get_device_name, move_images, move_network
@@ -91,9 +92,6 @@ def measure_latency(
         batch_size: Images of a batch.
         repeats: Measurements of each block; the table has their median.
     """
-    blocks = {block.key: block for block in space.all_blocks(network_config)}
-    bar: Iterable[Block] = show_progress(blocks.values(), "blocks")
-    times = {block.key: _measure_block(block, device, batch_size, repeats) for block in bar}
     about = {
         "device": str(device),
         "name": get_device_name(device),
@@ -105,21 +103,30 @@ def measure_latency(
         "space": space.name,
         "shape": asdict(network_config),
     }
-    return LatencyTable(about, times)
+    return LatencyTable(about, measure_blocks(space.all_blocks(network_config), device, batch_size, repeats))
 
 
-def _measure_block(block: Block, device: torch.device, batch_size: int, repeats: int) -> float:
-    module = move_network(block.build(), device).eval()
-    images = move_images(torch.randn(batch_size, block.in_channels, *block.input_size), device)
+def measure_blocks(blocks: Iterable[Block], device: torch.device, batch_size: int, repeats: int) -> dict[str, float]:
+    """Measure each distinct block alone, and return its milliseconds by ``Block.key``."""
+    times = {}
+    for key, block in show_progress({block.key: block for block in blocks}.items(), "blocks"):
+        module = move_network(block.build(), device).eval()
+        images = torch.randn(batch_size, block.in_channels, *block.input_size)
+        times[key] = measure_milliseconds(module, move_images(images, device), repeats)
+    return times
+
+
+def measure_milliseconds(function: Callable[[Tensor], Any], images: Tensor, repeats: int) -> float:
+    """Measure a module or function on a batch: the median of repeats, without gradients, in milliseconds."""
     # Devices compute asynchronously: without waiting, the clock would measure the launches only.
-    synchronize = _get_synchronize(device)
+    synchronize = _get_synchronize(images.device)
     times = []
     with torch.inference_mode():
         for repeat in range(_WARM_UP + repeats):
             synchronize()
             started = time.perf_counter()
             for _ in range(_FORWARD_PASSES):
-                module(images)
+                function(images)
             synchronize()
             if repeat >= _WARM_UP:
                 times.append((time.perf_counter() - started) / _FORWARD_PASSES * 1e3)

@@ -11,6 +11,7 @@ import pytest
 from tests.train.test_export import HAS_ONNX
 from tests.zcpt.cli.conftest import run
 from train.checkpoint import load_network
+from zcpt import ConfigError
 
 
 @pytest.fixture
@@ -78,3 +79,41 @@ def test_mistakes_are_named(training: Path, tmp_path: Path, capsys: pytest.Captu
         assert (code, out) == (2, "")
         assert complaint in err
     assert not list(training.glob("exported*"))
+
+
+def test_a_network_is_measured_beside_the_sum_over_its_operations(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Half a millisecond for each of the 23 operations, and 10 ms for the whole network.
+    monkeypatch.setattr("zcpt.cli.latency.measure_blocks", lambda blocks, *_: {block.key: 0.5 for block in blocks})
+    monkeypatch.setattr("zcpt.cli.latency.measure_milliseconds", lambda *_: 10.0)
+    monkeypatch.setattr("zcpt.cli.latency.check_packages", refuse_packages)
+    words = ["latency", "--network", training, "--device", "cpu", "--repeats", "1"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    network = load_network(training / "model.safetensors")
+    count = len(list(network.space.blocks(network.architecture, network.network_config)))
+    table, measured = out.splitlines()
+    assert table == f"table         {count / 2:.3g} ms: the sum of {count} operations, each measured alone"
+    difference = 10 * (count / 2 - 10)
+    assert measured.startswith("network       10 ms by torch on ")
+    assert measured.endswith(f"1 image at a time: the table is {difference:.1f} % above it")
+    for flag, complaint in (
+        (["--channels", "4"], "--channels is for tables: leave it out with --network"),
+        (["--latency-table", tmp_path / "none.json"], "none.json is missing"),
+    ):
+        assert complaint in run(capsys, *words, *flag)[2]
+    assert "give --out FILE, the table to write, or --network RUN" in run(capsys, "latency")[2]
+    assert "--latency-table goes with --network RUN" in run(capsys, "latency", "--latency-table", "a.json")[2]
+
+
+def refuse_packages(packages: object, what: str) -> None:
+    raise ConfigError(f"{what} needs a package")
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="the packages of zcpt[export] are not installed")
+@pytest.mark.slow
+def test_the_exported_network_is_measured_too(training: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "latency", "--network", training, "--device", "cpu", "--repeats", "2")
+    assert code == 0
+    assert re.fullmatch(r"exported      \S+ ms by ONNX Runtime: the table is .* it", out.splitlines()[-1])
