@@ -25,7 +25,6 @@ from train.images import (
     TransformedImages,
     change_view,
     compute_statistics,
-    load_into_memory,
 )
 from train.pictures import ValueScale, View, measure_scale
 from train.recipe import suggest_recipe
@@ -95,11 +94,6 @@ class ImageData:
             raise DataError(f"{self.name} has no images.")
         channels, height, width = images[0][0].shape
         return channels, height, width
-
-    def in_memory(self) -> ImageData:
-        """Return the same data with all pictures decoded or resized now, as training needs them in every epoch."""
-
-        return replace(self, load=lambda train: load_into_memory(self._get_part(train)))
 
     def resize(self, size: tuple[int, int]) -> ImageData:
         """Return the same data with images of this height and width, scaled to cover it and cropped at the centre."""

@@ -113,7 +113,8 @@ class FolderImages(Dataset[tuple[Tensor, int]]):
             return self
         images = torch.empty(len(self), 3, *self.view.size, dtype=torch.uint8)
         for index, (path, _) in enumerate(show_progress(self.samples, "reading pictures", leave=False)):
-            images[index] = decode_picture(path, self.view, self.scale)
+            image = self._decoded.pop(index, None)  # of which one copy is enough
+            images[index] = decode_picture(path, self.view, self.scale) if image is None else image
         return InMemoryImages(images, torch.tensor([label for _, label in self.samples]))
 
 

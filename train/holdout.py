@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch.utils.data import Subset
 
-from train.images import ImageSet, InMemoryImages
+from train.images import ImageSet, select_images
 from zcpt.seeding import derive_seed
 
 
@@ -20,10 +17,3 @@ def split_holdout(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, 
     count = max(1, round(share * len(images)))
     kept_back, trained = (sorted(part.tolist()) for part in (order[:count], order[count:]))
     return select_images(images, trained), select_images(images, kept_back)
-
-
-def select_images(images: ImageSet, indices: Sequence[int]) -> ImageSet:
-    """Return the images of these indices."""
-    if isinstance(images, InMemoryImages):
-        return InMemoryImages(images.images[indices], torch.tensor(images.labels)[indices])
-    return Subset(images, indices)  # type: ignore[arg-type]  # torch's Dataset declares no length

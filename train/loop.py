@@ -70,7 +70,7 @@ class Trainer:
     ) -> None:
         self.space = space
         self.architecture = architecture
-        self.data = data.in_memory()
+        self.data = data
         self.config = config
         self.device = device
         self.processes = processes

@@ -72,6 +72,7 @@ def train_architecture(
         raise DataError(f"{data.name} has no test images: at least 1 is needed.")
     if not resume:
         check_augmentation(config, trainer.network_config.image_size)
+        _ = trainer.train_loader, trainer.test_loader  # damaged pictures are found before there is a run folder
     # In this order: `propagate_errors` ends with an exchange, so rank 0 holds the lock until all have finished.
     with _open_run_folder(run_dir, trainer, resume), processes.propagate_errors():
         try:

@@ -24,7 +24,7 @@ from train.data import (
     load_data,
     register_dataset,
 )
-from train.images import ImageSet
+from train.images import ImageSet, load_into_memory
 from train.layout import Part, read_part
 from zcpt import DataError
 
@@ -101,9 +101,10 @@ class FakeTorchvision:
 
 def use_everything(data: ImageData) -> None:
     """Access all that commands access, in the way of a search and of a training."""
-    for view in (data, data.in_memory(), data.in_memory()):
-        _ = view.classes, view.image_shape, view.statistics
-        assert len(view.train) >= len(view.test) >= 1
+    _ = data.classes, data.image_shape, data.statistics
+    for part in (data.train, data.test):
+        assert load_into_memory(part) is load_into_memory(part)
+    assert len(data.train) >= len(data.test) >= 1
 
 
 @pytest.mark.parametrize("download", [False, True])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from train.data import load_data
 from train.folder import FolderImages
-from train.images import InMemoryImages
+from train.images import InMemoryImages, load_into_memory
 from train.pictures import ValueScale, View, decode_picture
 from zcpt import DataError
 
@@ -96,12 +96,12 @@ def test_in_memory_decodes_all_pictures_at_once_unless_they_are_too_many(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_data(f"folder:{folder}")
-    stored = data.in_memory().train
+    stored = load_into_memory(data.train)
     assert isinstance(stored, InMemoryImages)
     assert [label for _, label in (stored[i] for i in range(8))] == [0] * 4 + [1] * 4
     assert all(torch.equal(stored[i][0], data.train[i][0]) for i in range(8))
     monkeypatch.setattr("train.folder.MAX_MEMORY", 8 * 3 * 120 - 1)
-    large = load_data(f"folder:{folder}").in_memory().train
+    large = load_into_memory(load_data(f"folder:{folder}").train)
     assert isinstance(large, FolderImages)
     assert large[5][1] == 1
 
@@ -109,7 +109,7 @@ def test_in_memory_decodes_all_pictures_at_once_unless_they_are_too_many(
 def test_a_picture_of_absurd_size_is_named_in_the_error(folder: Path) -> None:
     Image.new("1", (20000, 20000)).save(folder / "train" / "cat" / "huge.png")
     with pytest.raises(DataError, match="huge.png cannot be read"):
-        _ = load_data(f"folder:{folder}").in_memory().train
+        _ = load_into_memory(load_data(f"folder:{folder}").train)
 
 
 def test_one_class_is_not_enough(tmp_path: Path) -> None:

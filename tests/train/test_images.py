@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from train.data import DATASETS, ImageData, load_data, register_dataset
-from train.images import ImageOptions, InMemoryImages, compute_statistics
+from train.images import ImageOptions, InMemoryImages, compute_statistics, load_into_memory
 from zcpt import DataError
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -98,7 +98,7 @@ def test_parts_that_are_no_data_sets_are_named(tmp_path: Path) -> None:
 def test_images_are_brought_to_a_given_size() -> None:
     data = load([(COLOUR, 0), (GREY[..., None].repeat(3, 2), 1)], image_size=(4, 6))
     assert data.image_shape == (3, 4, 6)
-    assert torch.equal(data.in_memory().train[1][0], data.train[1][0])
+    assert torch.equal(load_into_memory(data.train)[1][0], data.train[1][0])
     assert data.options.to_document() == {"image_size": "4x6"}
 
 
