@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import nn
 
@@ -49,10 +50,10 @@ def _build_choices() -> Iterator[Choice]:
             index += 1
 
 
-def _scale_width(published: int, channels: int) -> int:
+def _scale_width(published: int, channels: int, stem_channels: int) -> int:
     """Return a published width scaled in proportion to the stem's, rounded to a multiple of eight as in MobileNets."""
     # Half of eight is added, then the rest cut off. In integers, so that no float decides between two multiples.
-    return max(8, (published * channels + 4 * STEM_CHANNELS) // (8 * STEM_CHANNELS) * 8)
+    return max(8, (published * channels + 4 * stem_channels) // (8 * stem_channels) * 8)
 
 
 def _draw_published_weights(net: nn.Module) -> None:
@@ -78,19 +79,25 @@ class Proxyless(ChainSpace):
     published = PublishedSettings(batch_size=64, alpha_draw="run", validation_batch_size=256)
     choices = tuple(_build_choices())
     stages = STAGES
+    stem_channels: ClassVar[int] = STEM_CHANNELS
+    first_channels: ClassVar[int] = FIRST_CHANNELS
+    head_channels: ClassVar[int] = HEAD_CHANNELS
     activation = nn.ReLU6
     dropout = 0.2
 
     def skeleton(self, config: NetworkConfig) -> Skeleton:
+        def scale(published: int) -> int:
+            return _scale_width(published, config.channels, self.stem_channels)
+
         stem_stride, first_stride = (2, STAGES[0].stride) if min(config.image_size) >= IMAGENET_FROM else (1, 1)
         strides = (first_stride, *(stage.stride for stage in STAGES[1:]))
         stem = Layer(config.in_channels, config.channels, stem_stride, config.image_size)
-        first = stem.build_next(_scale_width(FIRST_CHANNELS, config.channels))
+        first = stem.build_next(scale(self.first_channels))
         stages = [
-            Stage(_scale_width(stage.channels, config.channels), stage.layers, stride)
-            for stage, stride in zip(STAGES, strides, strict=True)
+            Stage(scale(stage.channels), stage.layers, stride)
+            for stage, stride in zip(self.stages, strides, strict=True)
         ]
-        return Skeleton(stem, (first,), build_stage_layers(first, stages), _scale_width(HEAD_CHANNELS, config.channels))
+        return Skeleton(stem, (first,), build_stage_layers(first, stages), scale(self.head_channels))
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
         net = super().build_supernet(config)
