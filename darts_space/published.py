@@ -43,7 +43,7 @@ NASBENCH201_CELLS = {
     # Dong and Yang, NAS-Bench-201, ICLR 2020: the most accurate cell on each data set (mean over seeds, test images).
     "best_c10": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
     "best_c100": "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
-    "best_imagenet16": "|nor_conv_1x1~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+    "best_in16": "|nor_conv_1x1~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
 }
 """Published cells of NAS-Bench-201."""
 
@@ -52,7 +52,5 @@ def get_genotype(name: str) -> str:
     """Return a published cell as DARTS writes it, ``Genotype(...)``; SpaceError for an unknown name."""
     if name not in _GENOTYPES:
         raise SpaceError(describe_unknown_name("cell", name, _GENOTYPES))
-    normal, reduce = (
-        tuple((_SHORT[pair[:2]], int(pair[3:])) for pair in edges.split()) for edges in _GENOTYPES[name]
-    )
+    normal, reduce = (tuple((_SHORT[pair[:2]], int(pair[3:])) for pair in edges.split()) for edges in _GENOTYPES[name])
     return write_genotype({"normal": normal, "reduce": reduce})

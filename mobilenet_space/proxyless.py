@@ -78,7 +78,7 @@ class Proxyless(ChainSpace):
     small_size = WidthDepth(16, 21)
     published = PublishedSettings(batch_size=64, alpha_draw="run", validation_batch_size=256)
     choices = tuple(_build_choices())
-    stages = STAGES
+    stages: ClassVar[tuple[Stage, ...]] = STAGES
     stem_channels: ClassVar[int] = STEM_CHANNELS
     first_channels: ClassVar[int] = FIRST_CHANNELS
     head_channels: ClassVar[int] = HEAD_CHANNELS

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mobilenet_space.chain import Stage
 from mobilenet_space.proxyless import STAGES, Proxyless
+from zcpt.space import WidthDepth
 
 
 def _widen(*channels: int) -> tuple[Stage, ...]:
@@ -15,6 +16,7 @@ def _widen(*channels: int) -> tuple[Stage, ...]:
 class ProxylessCpu(Proxyless):
     """Proxyless space with the widths of ProxylessNAS' network for CPUs."""
 
+    train_size = WidthDepth(40, 21)
     stem_channels, first_channels, head_channels = 40, 24, 1432
     stages = _widen(32, 48, 88, 104, 216, 360)
 
@@ -22,6 +24,7 @@ class ProxylessCpu(Proxyless):
 class ProxylessMobile(Proxyless):
     """Proxyless space with the widths of ProxylessNAS' network for phones."""
 
+    train_size = WidthDepth(32, 21)
     stem_channels, first_channels, head_channels = 32, 16, 1280
     stages = _widen(32, 40, 80, 96, 192, 320)
 
@@ -29,6 +32,7 @@ class ProxylessMobile(Proxyless):
 class ProxylessMobile14(Proxyless):
     """Proxyless space with the widths of ProxylessNAS' network for phones, 1.4 times as wide."""
 
+    train_size = WidthDepth(48, 21)
     stem_channels, first_channels, head_channels = 48, 24, 1792
     stages = _widen(40, 56, 112, 136, 256, 448)
 

@@ -37,6 +37,7 @@ LAYERS = (
     "darts_space mobilenet_space train",
     "zcpt.compat",
     "zcpt.cli",
+    "zcpt.timm",
     "zcpt.__main__",
     "benchmarks scripts",
 )
