@@ -26,7 +26,7 @@ LAYERS = (
     "zcpt.supernet",
     "zcpt.space",
     "zcpt.layers zcpt.latency zcpt.space_registry",
-    "zcpt.staged_network zcpt.supernet_space zcpt.cell_pictures",
+    "zcpt.architecture_files zcpt.staged_network zcpt.supernet_space zcpt.cell_pictures",
     "zcpt.proxies",
     "zcpt.scoring",
     "zcpt.search",

@@ -21,8 +21,8 @@ from tests.fuzz.mutate import draw_token, mutate_bytes, mutate_file, mutate_text
 from train.checkpoint import load_network
 from train.data import load_data
 from zcpt.architecture import Architecture
+from zcpt.architecture_files import read_architecture
 from zcpt.cli import main
-from zcpt.cli._architecture import read_architecture
 from zcpt.cli._parser import build_command_parser, list_commands, list_flags
 from zcpt.errors import ZcptError
 from zcpt.files import to_json_text

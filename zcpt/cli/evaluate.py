@@ -15,7 +15,7 @@ from train.data import ImageData
 from train.evaluation import evaluate_network
 from train.loaders import TestOptions, build_test_loader
 from zcpt.architecture import Architecture
-from zcpt.cli._architecture import find_training
+from zcpt.architecture_files import find_training
 from zcpt.cli._options import (
     add_data_arguments,
     parse_integer,

@@ -20,7 +20,7 @@ from train.export import FORMATS, Classify, ExportTask, check_packages, export_n
 from train.images import ImageSet
 from train.loaders import TestOptions, build_test_loader
 from train.onnx_files import make_onnx_classifier, quantize_onnx
-from zcpt.cli._architecture import find_training
+from zcpt.architecture_files import find_training
 from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, read_image_size, reload_data
 from zcpt.errors import ConfigError, DataError
 from zcpt.printing import print_lines

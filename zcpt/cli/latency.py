@@ -11,7 +11,7 @@ import torch
 
 from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
 from train.export import FORMATS, Classify, check_packages, export_network, make_task
-from zcpt.cli._architecture import find_training
+from zcpt.architecture_files import find_training
 from zcpt.cli._options import format_program, parse_integer, pick_device, read_image_size
 from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError

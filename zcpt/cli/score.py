@@ -11,8 +11,8 @@ from torch import nn
 
 from train.data import ImageData, build_scoring_batches, choose_recipe
 from train.recipe import make_train_config
+from zcpt.architecture_files import read_architecture
 from zcpt.batches import Batch, check_batch_sizes
-from zcpt.cli._architecture import read_architecture
 from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, pick_device, split_names
 from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name

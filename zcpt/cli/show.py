@@ -13,7 +13,7 @@ from typing import Any
 from train.arguments import ARGUMENTS, read_arguments
 from train.recipe import TrainConfig
 from train.run import SUMMARY
-from zcpt.cli._architecture import ARCHITECTURE, read_run_architecture
+from zcpt.architecture_files import ARCHITECTURE, read_run_architecture
 from zcpt.cli._options import format_program
 from zcpt.errors import ConfigError
 from zcpt.files import describe_os_error, open_file, parse_json, read_json, read_run_file

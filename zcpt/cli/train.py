@@ -18,7 +18,7 @@ from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, r
 from train.run import train_architecture
 from train.sizing import Budget, find_width_depth
 from zcpt.architecture import Architecture
-from zcpt.cli._architecture import find_training, read_architecture, read_run_architecture
+from zcpt.architecture_files import find_training, read_architecture, read_run_architecture
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,

@@ -13,7 +13,7 @@ from torch import nn
 
 from darts_space.published import DARTS_CELLS, NASBENCH201_CELLS, get_genotype
 from mobilenet_space.published import NASBENCH_MACRO, PROXYLESS
-from zcpt.cli._architecture import read_architecture
+from zcpt.architecture_files import read_architecture
 from zcpt.errors import ConfigError, ZcptError
 from zcpt.space import DiscreteNetwork, SearchSpace, WidthDepth
 from zcpt.space_registry import get_space

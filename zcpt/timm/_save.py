@@ -11,7 +11,7 @@ from timm.models._hub import generate_readme
 
 from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
 from zcpt._version import __version__
-from zcpt.cli._architecture import find_training
+from zcpt.architecture_files import find_training
 from zcpt.files import write_atomically
 
 _USAGE = """```python

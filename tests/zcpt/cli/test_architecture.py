@@ -16,7 +16,7 @@ from tests.darts_space.test_genotype import DARTS_V2
 from tests.zcpt.cli.conftest import content, run
 from tests.zcpt.test_notation import BEST_201
 from zcpt import ConfigError, SpaceError, ZcptError
-from zcpt.cli._architecture import read_architecture
+from zcpt.architecture_files import read_architecture
 from zcpt.files import to_json_text
 
 ARCHITECTURE = zcpt.get_space("nasbench201").parse(BEST_201)

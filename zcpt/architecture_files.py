@@ -1,4 +1,4 @@
-"""Architectures and trainings that the command line names: by a file, a run folder, or the text itself."""
+"""Architectures and trainings that a user names: by a file, a run folder, or the text itself."""
 
 from __future__ import annotations
 
