@@ -35,6 +35,7 @@ from train.task import AuxiliaryTask
 from zcpt.architecture import Architecture
 from zcpt.devices import check_memory, move_images, move_network
 from zcpt.errors import ConfigError, DataError
+from zcpt.layers import remove_auxiliary_norm
 from zcpt.options import pluralize
 from zcpt.processes import SINGLE_PROCESS, ProcessGroup
 from zcpt.seeding import derive_seed, use_seed
@@ -110,6 +111,8 @@ class Trainer:
             network = self.space.build_network(
                 self.architecture, self.network_config, auxiliary=config.auxiliary_weight > 0
             )
+        if not config.auxiliary_norm:
+            remove_auxiliary_norm(network)
         network = move_network(network, self.device, config.channels_last)
         share_random_layers(network, self.part)
         if config.sync_bn and self.share.world > 1:

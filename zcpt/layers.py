@@ -63,6 +63,13 @@ class AuxiliaryHead(nn.Module):
         return logits
 
 
+def remove_auxiliary_norm(network: nn.Module) -> None:
+    """Remove the BatchNorm after the auxiliary head's last convolution, which DARTS' ImageNet network does not have."""
+    for module in network.modules():
+        if isinstance(module, AuxiliaryHead):
+            module.features[1] = nn.Identity()
+
+
 @torch.fx.wrap  # one node in graphs of torch.fx, which cannot trace branches on the size
 def _pool_corners(x: Tensor) -> Tensor:
     """Pool [B, C, H, W] to [B, C, 2, 2]; 8x8 maps by windows of 5x5 with stride 3."""

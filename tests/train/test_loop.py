@@ -116,6 +116,17 @@ def test_every_value_of_the_recipe_is_used(few: ImageData) -> None:
     assert ours.run_epoch()["lr"] == pytest.approx(0.02 + 0.08 / 2)
 
 
+def test_the_auxiliary_head_has_a_last_norm_or_none(few: ImageData) -> None:
+    space = zcpt.get_space("darts")
+    names = [
+        set(training(space, few, auxiliary_weight=0.4, auxiliary_norm=norm).network.state_dict())
+        for norm in (True, False)
+    ]
+    removed = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert names[0] - names[1] == {f"auxiliary.features.1.{name}" for name in removed}
+    assert names[1] < names[0]
+
+
 def test_amp_computes_in_bfloat16(few: ImageData) -> None:
     for amp, dtype in ((False, torch.float32), (True, torch.bfloat16)):
         run = training(zcpt.get_space("nasbench201"), few, epochs=1, amp=amp)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from zcpt.layers import DropPath, _pool_corners
+from zcpt.layers import AuxiliaryHead, DropPath, _pool_corners, remove_auxiliary_norm
 
 
 def test_the_auxiliary_head_scales_its_windows() -> None:
@@ -26,3 +26,12 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
     assert sorted(outputs[:, 0].unique().tolist()) == pytest.approx([0, 1 / 0.7])
     assert outputs.mean().item() == pytest.approx(1, abs=0.02)
     assert torch.equal(drop.eval()(torch.ones(5, 1, 1, 1)), torch.ones(5, 1, 1, 1))
+
+
+def test_the_norm_of_the_auxiliary_head_can_be_removed() -> None:
+    head = AuxiliaryHead(8, 10)
+    with_norm = {name for name, _ in head.named_parameters()}
+    remove_auxiliary_norm(nn.ModuleList([head]))
+    # DARTS' AuxiliaryHeadImageNet: ReLU, pooling, convolution, BatchNorm, ReLU, convolution, ReLU.
+    assert with_norm - {name for name, _ in head.named_parameters()} == {"features.1.weight", "features.1.bias"}
+    assert head(torch.randn(2, 8, 7, 7)).shape == (2, 10)
