@@ -253,6 +253,22 @@ def test_networks_are_compiled_by_torchscript_and_traced_by_fx(space: SearchSpac
             torch.testing.assert_close(outputs[1:], outputs[:1] * len(compiled), rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_features_are_extracted_by_torchvision_and_networks_quantised_by_torch() -> None:
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    space, images = zcpt.get_space("nasbench201"), torch.randn(16, 3, 16, 16)
+    config = tiny_network_config(space, image_size=(16, 16))
+    network: Any = space.build_network(random_architecture(space, 0), config, auxiliary=True)
+    assert create_feature_extractor(network, ["blocks.0"])(images)["blocks.0"].shape == (16, 4, 16, 16)
+    prepared = prepare_fx(network.eval(), get_default_qconfig_mapping(), (images,))
+    prepared(images)
+    logits = network(images)
+    assert (convert_fx(prepared)(images) - logits).abs().max() < 0.1 * logits.abs().max()
+
+
 def test_networks_do_not_share_state(space: SearchSpace) -> None:
     one, other = (space.build_network(random_architecture(space, s), tiny_network_config(space)) for s in (0, 1))
     without_dropout(other)

@@ -20,6 +20,8 @@ SMALL = {
     "search": "--channels 4 --layers 1 --proposals 2 --validation-batches 2 --batch-size 8 --validation-batch-size 8",
     "train": "--channels 4 --epochs 1 --batch-size 300",
     "evaluate": "",
+    "export": "",
+    "latency": "--repeats 1",
 }
 """Flags that are appended to documented commands; the last one of a name wins."""
 
@@ -141,6 +143,25 @@ def test_the_tutorial_can_be_followed(capsys: pytest.CaptureFixture[str], monkey
             answer = capsys.readouterr().out
     assert " keeps " in printed
     assert "predicted" in printed
+
+
+@pytest.mark.slow
+def test_the_page_on_exports_can_be_followed(
+    in_new_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.syspath_prepend(in_new_folder)
+    answer = ""
+    for language, text in read_blocks("docs/export.md", "bash", "text", "python"):
+        if language == "python":
+            exec(text, {})
+            assert len(ast.literal_eval(capsys.readouterr().out)) == 5
+        elif language == "text":
+            assert read_labels(text) == read_labels(answer)
+        else:
+            _, command, *words = shlex.split(text)
+            assert main([command, *words, *SMALL[command].split()]) == 0
+            answer = capsys.readouterr().out
 
 
 def read_readme_example() -> tuple[list[str], str]:

@@ -116,8 +116,21 @@ def measure_blocks(blocks: Iterable[Block], device: torch.device, batch_size: in
     return times
 
 
-def measure_milliseconds(function: Callable[[Tensor], Any], images: Tensor, repeats: int) -> float:
-    """Measure a module or function on a batch: the median of repeats, without gradients, in milliseconds."""
+def measure_milliseconds(
+    function: Callable[[Tensor], Any], images: Tensor, repeats: int, passes: int = _FORWARD_PASSES
+) -> float:
+    """Measure a module or function on a batch, without gradients.
+
+    Args:
+        function: The module or function.
+        images: Its input, on the device.
+        repeats: Measurements.
+        passes: Forward passes of one measurement. One suffices for a whole network, and then fewer measurements are
+            disturbed by other programs.
+
+    Returns:
+        Median of the measurements, in milliseconds for one pass.
+    """
     # Devices compute asynchronously: without waiting, the clock would measure the launches only.
     synchronize = _get_synchronize(images.device)
     times = []
@@ -125,11 +138,11 @@ def measure_milliseconds(function: Callable[[Tensor], Any], images: Tensor, repe
         for repeat in range(_WARM_UP + repeats):
             synchronize()
             started = time.perf_counter()
-            for _ in range(_FORWARD_PASSES):
+            for _ in range(passes):
                 function(images)
             synchronize()
             if repeat >= _WARM_UP:
-                times.append((time.perf_counter() - started) / _FORWARD_PASSES * 1e3)
+                times.append((time.perf_counter() - started) / passes * 1e3)
     return median(times)
 
 

@@ -39,6 +39,8 @@ _NUMBERS = {
 _DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20, "space": "darts", "image_size": (32, 32)}
 _OF_SPACES = ("space", "image_size", "channels", "layers", "in_channels", "classes", "out")
 """Settings that a trained network has, or that it does not need."""
+_PASSES = 5
+"""Forward passes of a network for each measurement of an operation."""
 PROMISED = 5.0
 """Percent by which the sum over a table may differ from the network without a remark."""
 
@@ -124,11 +126,12 @@ def _measure_network(args: argparse.Namespace) -> None:
     print_lines(f"table         {expected:.3g} ms: the sum of {len(blocks)} operations, {source}")
     exported = _export_to_memory(trained) if device.type == "cpu" else None
     network = move_network(trained.network, device)
-    found = measure_milliseconds(network, move_images(images, device), args.repeats)
+    repeats = _PASSES * args.repeats
+    found = measure_milliseconds(network, move_images(images, device), repeats, passes=1)
     where = f"{get_device_name(device)}, {pluralize(args.batch_size, 'image')} at a time"
     print_lines(f"network       {found:.3g} ms by torch on {where}: {_describe_difference(expected, found)}")
     if exported is not None:
-        found = measure_milliseconds(exported, images, args.repeats)
+        found = measure_milliseconds(exported, images, repeats, passes=1)
         print_lines(f"exported      {found:.3g} ms by ONNX Runtime: {_describe_difference(expected, found)}")
 
 

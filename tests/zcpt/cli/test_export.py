@@ -86,7 +86,7 @@ def test_a_network_is_measured_beside_the_sum_over_its_operations(
 ) -> None:
     # Half a millisecond for each of the 23 operations, and 10 ms for the whole network.
     monkeypatch.setattr("zcpt.cli.latency.measure_blocks", lambda blocks, *_: {block.key: 0.5 for block in blocks})
-    monkeypatch.setattr("zcpt.cli.latency.measure_milliseconds", lambda *_: 10.0)
+    monkeypatch.setattr("zcpt.cli.latency.measure_milliseconds", lambda *_, passes: 10.0 / passes)
     monkeypatch.setattr("zcpt.cli.latency.check_packages", refuse_packages)
     words = ["latency", "--network", training, "--device", "cpu", "--repeats", "1"]
     code, out, _ = run(capsys, *words)
