@@ -57,6 +57,10 @@ class AuxiliaryHead(nn.Module):
         self.features = nn.Sequential(nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU(inplace=True))
         self.classifier: nn.Module = nn.Linear(768, num_classes)
 
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifier by one with fresh weights; 0 classes leave an identity."""
+        self.classifier = build_classifier(768, num_classes, next(self.parameters()))
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(self.reduce(_pool_corners(F.relu(x))))
         logits: Tensor = self.classifier(x.flatten(1))
@@ -68,6 +72,13 @@ def remove_auxiliary_norm(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, AuxiliaryHead):
             module.features[1] = nn.Identity()
+
+
+def build_classifier(features: int, num_classes: int, like: Tensor) -> nn.Module:
+    """Return a linear layer with fresh weights, of the device and dtype of ``like``; an identity for no classes."""
+    if not num_classes:
+        return nn.Identity()
+    return nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
 
 
 @torch.fx.wrap  # one node in graphs of torch.fx, which cannot trace branches on the size

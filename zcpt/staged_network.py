@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from zcpt.errors import ConfigError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, build_classifier
 
 Level = tuple[str, int, int]
 """Block of a network: path of its module, channels of its output, and by how much its output is smaller."""
@@ -138,7 +138,7 @@ class StagedNetwork(DropPathNetwork):
         self.num_classes = num_classes
         self.classifier = build_classifier(self.head_hidden_size, num_classes, weight)
         if self.auxiliary is not None:
-            self.auxiliary.classifier = build_classifier(768, num_classes, weight)
+            self.auxiliary.reset_classifier(num_classes)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
@@ -188,13 +188,6 @@ def build_global_pool(name: str) -> nn.Module:
     except AssertionError:
         raise ConfigError(f"global_pool must be 'avg', 'max', 'avgmax', 'catavgmax' or '', not {name!r}.") from None
     return pool
-
-
-def build_classifier(features: int, num_classes: int, like: Tensor) -> nn.Module:
-    """Return a linear layer with fresh weights, of the device and dtype of ``like``; an identity for no classes."""
-    if not num_classes:
-        return nn.Identity()
-    return nn.Linear(features, num_classes, device=like.device, dtype=like.dtype)
 
 
 def take_indices(count: int, indices: int | Sequence[int] | None) -> list[int]:

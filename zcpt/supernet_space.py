@@ -16,7 +16,7 @@ from torch.fx import Graph, GraphModule
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, BlockPrice, count_parameters, measure_cost
 from zcpt.errors import NotationError, SpaceError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path, build_classifier
 from zcpt.mixture import Mixture
 from zcpt.notation import clean_text
 from zcpt.printing import shorten
@@ -56,9 +56,10 @@ class SupernetSpace(SearchSpace):
     ) -> DropPathNetwork:
         self.check(architecture)
         self.check_network_config(config)
-        auxiliary_input = _find_auxiliary_input(self, architecture, config) if auxiliary else None
-        net = self.build_supernet(config)
-        return _SupernetPart(_extract_kept(net, _decide_all(net, architecture)), config.num_classes, auxiliary_input)
+        auxiliary_input = _find_auxiliary_input(self, architecture, config) if auxiliary else ""
+        net, shapes = self.build_supernet(config), _analyze_supernet(self, config).shapes
+        body = _extract_kept(net, _decide_all(net, architecture))
+        return _SupernetPart(body, config.num_classes, shapes, auxiliary_input)
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
         self.check(architecture)
@@ -176,21 +177,76 @@ class _SupernetPart(DropPathNetwork):
     Args:
         body: The kept part, a supernet without choices.
         classes: Number of classes.
-        auxiliary_input: Name and channels of the value that the auxiliary head reads; None adds no head.
+        shapes: Shape of every value of the supernet for one image, by name.
+        auxiliary_input: Name of the maps that the auxiliary head reads; an empty name adds no head.
     """
 
-    def __init__(self, body: Supernet, classes: int, auxiliary_input: tuple[str, int] | None) -> None:
+    def __init__(self, body: Supernet, classes: int, shapes: Mapping[str, torch.Size], auxiliary_input: str) -> None:
         super().__init__()
         logits = body.program[-1].out
-        self.body = _build_graph_module(body, (logits, auxiliary_input[0]) if auxiliary_input else (logits,))
-        self.auxiliary = AuxiliaryHead(auxiliary_input[1], classes) if auxiliary_input else None
+        self.auxiliary_input = auxiliary_input
+        maps, self.head = _find_head(body, shapes)
+        # The head reads the maps alone, so that it can be run on maps from elsewhere.
+        self.body = _build_graph_module(body, [name for name in (logits, maps or logits, auxiliary_input) if name])
+        linear = [name for name, module in self.body.named_modules() if isinstance(module, nn.Linear)]
+        self.classifier_path = linear[-1] if linear and self.head and linear[-1].startswith(self.head[-1]) else ""
+        self.num_classes = classes
+        self.num_features = shapes[maps][1] if maps else 0
+        self.auxiliary = AuxiliaryHead(shapes[auxiliary_input][1], classes) if auxiliary_input else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         values = self.body(images)
         logits: Tensor = values[0]
         if self.auxiliary is None or not self.training:
             return logits
-        return logits, self.auxiliary(values[1])
+        return logits, self.auxiliary(values[2])
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        if not self.head:
+            raise self._build_missing_error("forward_features")
+        maps: Tensor = self.body(images)[1]
+        return maps
+
+    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
+        if not self.head:
+            raise self._build_missing_error("forward_head")
+        inputs: list[Tensor] = []
+        classifier = self.get_classifier() if pre_logits else nn.Identity()
+        with classifier.register_forward_pre_hook(lambda module, given: inputs.append(given[0])):
+            for name in self.head:
+                maps = self.body.get_submodule(name)(maps)
+        return inputs[0] if pre_logits else maps
+
+    def get_classifier(self) -> nn.Module:
+        if not self.classifier_path:
+            raise self._build_missing_error("get_classifier")
+        return self.body.get_submodule(self.classifier_path)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if global_pool not in (None, "avg"):
+            raise self._build_missing_error(f"global_pool={global_pool!r}")
+        classifier: Any = self.get_classifier()
+        if isinstance(classifier, nn.Linear):
+            self.head_hidden_size = classifier.in_features
+        new = build_classifier(self.head_hidden_size, num_classes, next(self.parameters()))
+        self.body.set_submodule(self.classifier_path, new)
+        self.num_classes = num_classes
+        if self.auxiliary is not None:
+            self.auxiliary.reset_classifier(num_classes)
+
+
+def _find_head(body: Supernet, shapes: Mapping[str, torch.Size]) -> tuple[str, list[str]]:
+    """Return the name of the last maps, and of the modules behind them; nothing if more than modules follow them."""
+    steps = {step.out: step for step in body.program}
+    name, head = body.program[-1].out, list[str]()
+    while name in shapes and len(shapes[name]) != 4:
+        step = steps[name]
+        if not isinstance(step, Fixed):
+            break
+        head.insert(0, name)
+        name = step.source
+    is_map = name in shapes and len(shapes[name]) == 4 and name != Supernet.IMAGES
+    return (name, head) if is_map and head else ("", [])
 
 
 @dataclass(frozen=True)
@@ -268,12 +324,11 @@ def _build_module(space: SearchSpace, config: NetworkConfig, path: str, is_flat:
     return nn.Sequential(nn.Flatten(), module) if is_flat else module
 
 
-def _find_auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> tuple[str, int]:
-    """Return the name and channels of the feature maps two thirds into the network, as in DARTS."""
+def _find_auxiliary_input(space: SearchSpace, architecture: Architecture, config: NetworkConfig) -> str:
+    """Return the name of the feature maps two thirds into the network, as in DARTS."""
     analysis = _analyze_supernet(space, config)
     live = [step.out for step, _ in analysis.net.list_live_steps(_decide_all(analysis.net, architecture))]
     maps = [name for name in live if len(analysis.shapes[name]) == 4]
     if not maps:
         raise SpaceError(f"networks of space '{space.name}' have no feature maps for an auxiliary head: leave it out.")
-    name = maps[2 * len(maps) // 3]
-    return name, analysis.shapes[name][1]
+    return maps[2 * len(maps) // 3]

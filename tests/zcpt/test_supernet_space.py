@@ -176,3 +176,43 @@ def test_the_auxiliary_head_reads_the_maps_two_thirds_in() -> None:
     logits, auxiliary = network(torch.randn(3, 3, 8, 8))
     assert logits.shape == auxiliary.shape == (3, 5)
     assert network.auxiliary_input == "node"  # of images, stem, first, second, node and out, without the images
+
+
+def test_networks_have_the_methods_of_timm_models() -> None:
+    network: Any = GRAPH.build_network(architecture(), SHAPE, auxiliary=True).eval()
+    images = torch.randn(2, 3, 8, 8)
+    maps = network.forward_features(images)
+    assert maps.shape == (2, network.num_features, 4, 4)
+    assert torch.equal(network.forward_head(maps), network(images))
+    features = network.forward_head(maps, pre_logits=True)
+    assert torch.equal(network.get_classifier()(features), network(images))
+    network.reset_classifier(0)
+    assert torch.equal(network(images), features)
+    network.reset_classifier(7)
+    logits, auxiliary = network.train()(images)
+    assert logits.shape == auxiliary.shape == (2, 7)
+    for missing in (
+        lambda: network.set_dropout(0.1),
+        lambda: network.set_grad_checkpointing(),
+        lambda: network.reset_classifier(7, "max"),
+    ):
+        with pytest.raises(SpaceError, match="_SupernetPart has no .*: the author of its search space may add it"):
+            missing()
+
+
+def test_a_head_that_is_no_module_is_said_to_be_missing() -> None:
+    class TwoHeads(Graph):
+        name = "two-heads"
+
+        def build_supernet(self, shape: Any) -> Any:
+            net = super().build_supernet(shape)
+            other = net.fixed("other", nn.Linear(8, shape.num_classes), "features")
+            net.sum("sum", ["classifier", other])
+            return net
+
+    space = TwoHeads()
+    network: Any = space.build_network(zcpt.Architecture("two-heads", architecture().kept), SHAPE)
+    assert network(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+    for call in (network.get_classifier, lambda: network.forward_features(torch.randn(2, 3, 8, 8))):
+        with pytest.raises(SpaceError, match="has no (get_classifier|forward_features)"):
+            call()
