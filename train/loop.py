@@ -113,6 +113,10 @@ class Trainer:
             )
         if not config.auxiliary_norm:
             remove_auxiliary_norm(network)
+        if config.dropout:
+            network.set_dropout(config.dropout)
+        if config.grad_checkpointing:
+            network.set_grad_checkpointing()
         network = move_network(network, self.device, config.channels_last)
         share_random_layers(network, self.part)
         if config.sync_bn and self.share.world > 1:

@@ -58,7 +58,9 @@ class TrainConfig:
     drop_path_schedule: Literal["ramp", "constant"] = option(
         "ramp", "ramp: --drop-path rises linearly from 0 over the epochs; constant: the same in all epochs"
     )
-    dropout: float = option(0.0, "dropout probability before the classifier")
+    dropout: float = option(
+        0.0, "dropout probability before the classifier; 0 keeps that of the space", shown="0.2 for proxyless, else 0"
+    )
     crop: Literal["pad", "resized", "none"] = option(
         "pad", "random crops: of padded images, of a random area that is resized (ImageNet), or none"
     )
