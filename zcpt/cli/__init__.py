@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
 
             while words is not None and not code:
                 args = parse(words)
-                if ranks.size > 1 and args.command != "search":
+                if ranks.size > 1 and args.command not in ("search", "train"):
                     raise ConfigError(f"'zcpt {args.command}' runs in one process: start it without torchrun.")
                 args.ranks, args.words = ranks, words
                 with raise_stopped():

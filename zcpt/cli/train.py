@@ -37,6 +37,7 @@ from zcpt.files import parse_json, read_run_file
 from zcpt.folders import check_inside
 from zcpt.options import format_count, format_flag, pluralize
 from zcpt.printing import print_lines, quote_words
+from zcpt.processes import ProcessGroup
 from zcpt.search import read_run_data
 from zcpt.space import NetworkConfig, SearchSpace
 
@@ -102,27 +103,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, and print the test accuracy and the command that measures it again."""
-    if args.resume:
-        folder, space, architecture, data, config = _load_run(args)
-        device = pick_device(args.device)
-    else:
-        space, architecture, search_folder = read_architecture(args.arch, args.space)
-        device = pick_device(args.device)
-        data_of_search = _find_data_of_search(search_folder) if search_folder else None
-        search_folder = None if data_of_search is None else search_folder
-        data = _load_data(args, data_of_search)
-        recipe = read_recipe(args.recipe or choose_recipe(data))
-        data = _limit_image_size(data, recipe, args)
-        options = {
-            "workers": _choose_workers(device),
-            **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
-        }
-        config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
-        config = _fit_budget(space, architecture, data, config, args)
-        folder = args.out or _make_default_path(search_folder, space, data, recipe.name)
-    args.run_folder = folder
+    ranks: ProcessGroup = args.ranks
+    with ranks.main_first():  # the first process downloads, the others then find the files
+        folder, space, architecture, data, config = _load_run(args) if args.resume else _prepare_run(args)
+    # The default name contains the time, which differs between processes: all use that of the first one.
+    args.run_folder = folder = ranks.gather(folder)[0]
     trained = train_architecture(
-        space, architecture, data, config, folder, device=device, resume=args.resume is not None
+        space,
+        architecture,
+        data,
+        config,
+        folder,
+        device=pick_device(args.device),
+        resume=args.resume is not None,
+        processes=ranks,
     )
     cost = space.cost(architecture, trained.network_config)
     epochs = pluralize(config.epochs, "epoch")
@@ -134,6 +128,27 @@ def run(args: argparse.Namespace) -> None:
         f"run folder    {folder} (tensorboard --logdir {quoted})",
         f"next          {format_program()} evaluate {quoted}",
     )
+
+
+def _prepare_run(
+    args: argparse.Namespace,
+) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
+    """Return folder, space, architecture, data and settings of a new training."""
+    space, architecture, search_folder = read_architecture(args.arch, args.space)
+    device = pick_device(args.device)
+    data_of_search = _find_data_of_search(search_folder) if search_folder else None
+    search_folder = None if data_of_search is None else search_folder
+    data = _load_data(args, data_of_search)
+    recipe = read_recipe(args.recipe or choose_recipe(data))
+    data = _limit_image_size(data, recipe, args)
+    options = {
+        "workers": _choose_workers(device),
+        **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
+    }
+    config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
+    config = _fit_budget(space, architecture, data, config, args)
+    folder = args.out or _make_default_path(search_folder, space, data, recipe.name)
+    return folder, space, architecture, data, config
 
 
 def _fit_budget(

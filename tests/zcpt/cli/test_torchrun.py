@@ -100,7 +100,7 @@ def test_all_processes_use_one_folder_named_after_the_time(cwd: Path) -> None:
         ([*SEARCH, "--propsals", "3"], "unknown flag '--propsals': did you mean '--proposals'?"),
         ([*SEARCH, "--batch-size", "100000"], "--batch-size 100000 is more than the"),
         ([*SEARCH, "--max-macs", "1k"], "--max-macs 1k cannot be met"),
-        (["train", "--arch", "a.json"], "'zcpt train' runs in one process: start it without torchrun."),
+        (["evaluate", "run"], "'zcpt evaluate' runs in one process: start it without torchrun."),
     ],
 )
 def test_a_mistake_is_reported_once(words: list[str], sentence: str, cwd: Path) -> None:
