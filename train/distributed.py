@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zcpt.errors import LostError, is_out_of_memory
 from zcpt.layers import DropPath
 from zcpt.processes import LOST, ProcessGroup
+from zcpt.seeding import use_seed
 
 MIN_IMAGES = 2
 """Fewest images of a process in a training batch: the BatchNorms on 1x1 maps need two."""
@@ -121,7 +123,8 @@ class _SyncBatchNorm(_BatchNorm):
         if not self.training:
             output: Tensor = super().forward(x)
             return output
-        values = x.float()  # the sums of many bf16 numbers would be coarse
+        is_half = x.dtype in (torch.bfloat16, torch.float16)
+        values = x.float() if is_half else x  # the sums of many bf16 numbers would be coarse
         dims = [0, *range(2, x.ndim)]
         shape = [1, -1, *[1] * (x.ndim - 2)]
         local = x.numel() // x.shape[1]
@@ -162,6 +165,22 @@ def synchronize_norms(network: nn.Module, device: torch.device) -> nn.Module:
         return converted
     _replace_layers(network, _BatchNorm, _SyncBatchNorm)
     return network
+
+
+def has_unused_weights(network: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Return whether some weights get no gradient, as behind 'none' operations.
+
+    Args:
+        network: Network in the state in which it is trained; a copy of it is run.
+        image_shape: Channels, height and width of the images.
+    """
+    trial = copy.deepcopy(network).train()
+    with use_seed(0):
+        outputs = trial(torch.zeros(MIN_IMAGES, *image_shape, device=next(trial.parameters()).device))
+        torch.stack(
+            [output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        ).sum().backward()
+    return any(weight.grad is None for weight in trial.parameters())
 
 
 def _replace_layers(network: nn.Module, kind: type[Any], build: Callable[[Any], nn.Module]) -> None:

@@ -20,6 +20,7 @@ from train.distributed import (
     MIN_IMAGES,
     BatchPart,
     Share,
+    has_unused_weights,
     name_lost_processes,
     share_random_layers,
     synchronize_norms,
@@ -132,8 +133,12 @@ class Trainer:
             task.compile()
         if self.share.world > 1:
             device_ids = [self.device] if self.device.type == "cuda" else None
-            # The statistics of BatchNorm are averaged after each epoch instead of being sent before each batch.
-            task.prepare_distributed(device_ids=device_ids, broadcast_buffers=False, find_unused_parameters=True)
+            task.prepare_distributed(
+                device_ids=device_ids,
+                # The statistics of BatchNorm are averaged after each epoch instead of being sent before each batch.
+                broadcast_buffers=False,
+                find_unused_parameters=has_unused_weights(self.network, self.data.image_shape),
+            )
         return task
 
     @property

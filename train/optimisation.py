@@ -85,7 +85,7 @@ class Schedule:
             return
         step = epoch * self.batches + batch if self.per_batch else epoch
         left = self.total - step
-        if left < self.slow:
+        if self.slow and left <= self.slow:
             self.timm.update_groups([rate * left / self.slow for rate in self._get_rates(self.total - self.slow - 1)])
         elif self.per_batch:
             self.timm.step_update(step)

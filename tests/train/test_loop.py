@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 import zcpt
 from tests.conftest import LAYERS, random_architecture
-from train.checkpoint import TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, load_network, save_checkpoint
 from train.data import ImageData, load_data
 from train.evaluation import evaluate_network
 from train.images import InMemoryImages
-from train.loaders import TestOptions, build_test_loader
+from train.loaders import Batch, TestOptions, build_test_loader
 from train.loop import Trainer
-from train.metrics import EpochMetrics
+from train.metrics import EpochMetrics, EpochSums
 from train.recipe import TrainConfig, make_train_config
 from train.run import train_architecture
 from zcpt import ConfigError
@@ -322,3 +322,123 @@ def test_a_network_that_does_not_fit_into_memory_is_refused_before_it_is_built(
     config = settings(space, channels=100_000, layers=1_000)
     with pytest.raises(MemoryError):
         Trainer(space, random_architecture(space, 0), few, config, CPU)
+
+
+def train_plainly(trainer: Trainer, batch: Batch, parts: int = 1) -> torch.optim.Optimizer:
+    """Take the first step of a training with nothing but torch; the gradients stay."""
+    network = trainer.network.train()
+    network.set_drop_path(0.0)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
+    for images, labels in zip(batch.images.tensor_split(parts), batch.labels.tensor_split(parts), strict=True):
+        logits, auxiliary = network(images)
+        loss = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(auxiliary, labels)
+        (loss * len(labels) / len(batch.labels)).backward()
+    return optimizer
+
+
+def take_step(trainer: Trainer) -> Batch:
+    """Train on the first batch of an epoch."""
+    batch = next(trainer.load_train_batches())
+    torch.manual_seed(0)
+    trainer.task.train()
+    trainer._train_batch(batch, EpochSums())
+    return batch
+
+
+def test_a_batch_in_parts_gives_the_mean_gradient(few: ImageData) -> None:
+    options = {"accumulate": 3, "clip_grad": 0.0, "drop_path": 0.0}
+    ours, plain = (training(zcpt.get_space("darts"), few, **options) for _ in range(2))
+    batch = take_step(ours)
+    train_plainly(plain, batch, parts=3).step()
+    for one, other in zip(ours.network.parameters(), plain.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_of_weights_is_measured_kept_and_resumed(few: ImageData, tmp_path: Path) -> None:
+    space = zcpt.get_space("nasbench201")
+    run = training(space, few, ema=True, ema_decay=0.5)
+    weight = next(run.network.parameters()).detach().clone()
+    for step in (1, 2, 3):
+        take_step(run)
+        run.task.update_ema(step=step)
+        decay = min(0.5, 1 - step ** (-2 / 3))  # the average rises to its decay; timm counts from the first update
+        weight = decay * weight + (1 - decay) * next(run.network.parameters()).detach()
+    average = next(run.measured_network.parameters())
+    torch.testing.assert_close(average, weight)
+    assert not torch.equal(average, next(run.network.parameters()))
+    trained = train_architecture(
+        space, random_architecture(space, 0), few, settings(space, ema=True, epochs=1), tmp_path / "run"
+    )
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    kept = load_network(tmp_path / "run" / "model.safetensors").network.state_dict()
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, state["ema"][name]), name
+        assert torch.equal(tensor, trained.network.state_dict()[name]), name
+    resumed = training(space, few, ema=True, epochs=2)
+    resumed.load_checkpoint(tmp_path / "run" / "last.pt")
+    for name, tensor in resumed.measured_network.state_dict().items():
+        assert torch.equal(tensor, state["ema"][name]), name
+
+
+def test_the_best_epoch_is_chosen_by_images_that_are_kept_back(few: ImageData, tmp_path: Path) -> None:
+    space = zcpt.get_space("nasbench201")
+    config = settings(space, holdout=0.25, epochs=3)
+    trainer = Trainer(space, random_architecture(space, 0), few, config, CPU)
+    assert trainer.holdout_images is not None
+    assert (len(trainer.train_images), len(trainer.holdout_images)) == (73, 24)
+    train_architecture(space, random_architecture(space, 0), few, config, tmp_path / "run")
+    accuracies = [float(row["holdout_accuracy"]) for row in rows(tmp_path / "run")]
+    best = load_network(tmp_path / "run" / "best.safetensors")
+    assert best.about["holdout_accuracy"] == max(accuracies)
+    assert best.about["epochs"] == accuracies.index(max(accuracies)) + 1
+    last = load_network(tmp_path / "run" / "model.safetensors")
+    assert last.about["test_accuracy"] == float(rows(tmp_path / "run")[-1]["test_accuracy"])
+
+
+def test_float16_scales_the_loss_and_is_resumed(few: ImageData, tmp_path: Path) -> None:
+    space = zcpt.get_space("nasbench201")
+    run = training(space, few, amp=True, amp_dtype="float16", epochs=2)
+    run.run_epoch()
+    scale = run.stepper.scaler.get_scale()
+    assert scale > 1
+    save_checkpoint(tmp_path / "last.pt", run.state_dict())
+    resumed = training(space, few, amp=True, amp_dtype="float16", epochs=2)
+    resumed.load_checkpoint(tmp_path / "last.pt")
+    assert resumed.run_epoch()["train_loss"] == run.run_epoch()["train_loss"]
+
+
+def test_checkpointing_gives_the_same_gradients_and_is_used(few: ImageData) -> None:
+    space = zcpt.get_space("nasbench201")
+    plain, checkpointed = (training(space, few, grad_checkpointing=value) for value in (False, True))
+    counts = []
+    for run in (plain, checkpointed):
+        calls: list[int] = []
+        blocks = [m for name, m in run.network.named_modules() if name.startswith("blocks.") and name.count(".") == 1]
+        for block in blocks:
+            block.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        take_step(run)
+        counts.append(len(calls))
+    assert counts[1] > counts[0] > 0
+    for one, other in zip(plain.network.parameters(), checkpointed.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_drop_path_may_be_constant(few: ImageData) -> None:
+    run = training(zcpt.get_space("nasbench201"), few, drop_path=0.2, drop_path_schedule="constant")
+    assert [run.run_epoch()["drop_path"] for _ in range(2)] == [0.2, 0.2]
+
+
+def test_dropout_is_that_of_the_settings(few: ImageData) -> None:
+    for name, options, expected in (("darts", {"dropout": 0.4}, 0.4), ("proxyless", {}, 0.2)):
+        dropout = training(zcpt.get_space(name), few, **options).network.get_submodule("dropout")
+        assert isinstance(dropout, torch.nn.Dropout)
+        assert dropout.p == expected
+
+
+def test_the_accuracy_of_each_class_is_written(finished: Finished, few: ImageData) -> None:
+    with open(finished[0] / "classes.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table] == list("0123456789")
+    assert sum(int(row["images"]) for row in table) == 40
+    accuracy = 100 * sum(int(row["correct"]) for row in table) / 40
+    assert accuracy == pytest.approx(finished[1].about["test_accuracy"])
