@@ -206,6 +206,9 @@ def run_checkpointed(block: nn.Module, *inputs: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         output: Tensor = block(*inputs)
         return output
+    if torch.compiler.is_compiling():  # a compiled block computes statistics once, and takes no context_fn
+        compiled: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+        return compiled
     contexts = nullcontext(), _keep_statistics(block)
     recomputed: Tensor = checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: contexts)
     return recomputed

@@ -115,6 +115,22 @@ def test_gradient_checkpointing_stores_less_and_changes_nothing(network: Any) ->
         assert one.grad is None or torch.equal(one.grad, other.grad)
 
 
+@pytest.mark.slow
+def test_gradient_checkpointing_is_compiled() -> None:
+    plain = build("nasbench201").train()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.set_grad_checkpointing()
+    images = torch.randn(4, 3, 16, 16)
+    for network, function in ((plain, plain), (checkpointed, torch.compile(checkpointed, backend="aot_eager"))):
+        network.set_drop_path(0.3)
+        torch.manual_seed(0)
+        function(images).sum().backward()
+    for one, other in zip(plain.state_dict().values(), checkpointed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
 def test_dropout_drops_inputs_of_the_classifier(network: Any) -> None:
     maps = torch.ones(4, network.num_features, 2, 2)
     network.set_dropout(0.5)
