@@ -44,7 +44,8 @@ def export(space: SearchSpace, name: str, folder: Path, **options: Any) -> tuple
     """Export a network in a format, and check how much it differs."""
     if name == "onnx" and not HAS_ONNX:
         pytest.skip("the packages of zcpt[export] are not installed")
-    task = make_task(make_trained(space), **options)
+    config = {"image_size": options["image_size"]} if "image_size" in options else {}
+    task = make_task(make_trained(space, **config), **options)
     path = folder / f"net work{FORMATS[name].suffixes[0]}"
     comparison = export_network(task, name, path, [torch.rand(5, *task.images.shape[1:])])
     assert comparison.difference < 1e-5
@@ -64,6 +65,13 @@ def test_every_space_is_exported_to_every_format(
     export(space, name, tmp_path, normalize=normalize)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("space_name", ["darts", "proxyless"])
+def test_networks_of_large_odd_images_are_exported(space_name: str, name: str, tmp_path: Path) -> None:
+    export(zcpt.get_space(space_name), name, tmp_path, image_size=(129, 131))
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_files_are_read_back_at_every_batch_size(name: str, tmp_path: Path) -> None:
     task, path = export(zcpt.get_space("nasbench201"), name, tmp_path)
@@ -76,7 +84,9 @@ def test_files_are_read_back_at_every_batch_size(name: str, tmp_path: Path) -> N
 
 @pytest.mark.few_spaces
 def test_each_kind_of_space_is_exported_at_another_size(space: SearchSpace, tmp_path: Path) -> None:
-    export(space, "torchscript", tmp_path, normalize=True, image_size=(9, 16))
+    task = make_task(make_trained(space), normalize=True, image_size=(9, 16))
+    assert export_network(task, "torchscript", tmp_path / "net.torchscript").is_equal
+    assert task.images.shape == (2, 3, 9, 16)
 
 
 def test_normalisation_is_exported(tmp_path: Path) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
 
 from train.arguments import ARGUMENTS, read_arguments
 from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
 from train.data import ImageData
 from train.export import FORMATS, Classify, ExportTask, check_packages, export_network, make_task
-from train.images import ImageSet
+from train.images import ImageSet, select_images
 from train.loaders import TestOptions, build_test_loader
 from train.onnx_files import make_onnx_classifier, quantize_onnx
 from zcpt.architecture_files import find_training
@@ -84,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         if file.exists():
             raise ConfigError(f"{file} exists already: give another file with --out, or delete it.")
     data = _load_data(args, weights.parent, trained, task)
-    images = (batch for batch, _ in islice(_load_batches(data.test, task), 1)) if data else ()
+    images = _load_images(data.test, task, range(min(_BATCH_SIZE, len(data.test)))) if data else ()
     comparison = export_network(task, args.format, files[0], images)
     _, channels, height, width = task.images.shape
     print_lines(
@@ -142,8 +139,12 @@ def _load_data(args: argparse.Namespace, folder: Path, trained: TrainedNetwork, 
             f"the network was trained for {config.num_classes} classes of {config.in_channels}-channel images, and "
             f"{data.name} has {len(data.classes)} of {channels}: give another --dataset."
         )
-    size = (task.images.shape[2], task.images.shape[3])
-    return data if tuple(data.test[0][0].shape[1:]) == size else data.resize(size)
+    return data
+
+
+def _load_images(images: ImageSet, task: ExportTask, indices: Sequence[int]) -> Iterator[Tensor]:
+    """Yield batches of the images with these indices, as the exported network takes them."""
+    yield from (batch for batch, _ in _load_batches(select_images(images, indices), task))
 
 
 def _load_batches(images: ImageSet, task: ExportTask) -> Iterator[tuple[Tensor, Tensor]]:
@@ -159,19 +160,14 @@ def _load_batches(images: ImageSet, task: ExportTask) -> Iterator[tuple[Tensor, 
 def _quantize(path: Path, data: ImageData, task: ExportTask, count: int) -> None:
     """Write the network with 8-bit integers beside its ONNX file, and print the accuracy of both."""
     target = path.with_suffix(_INT8)
-    quantize_onnx(path, target, _draw_batches(data.train, task, count))
+    # The same images each time.
+    drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:count].tolist()
+    quantize_onnx(path, target, _load_images(data.train, task, drawn))
     before, after = (_measure_accuracy(make_onnx_classifier(file), data, task) for file in (path, target))
     print_lines(
-        f"int8          {target} ({_format_size(target)}), calibrated on {min(count, len(data.train))} training images",
+        f"int8          {target} ({_format_size(target)}), calibrated on {len(drawn)} training images",
         f"accuracy      {before:.2f} % before, {after:.2f} % as int8, on {len(data.test)} test images of {data.name}",
     )
-
-
-def _draw_batches(images: ImageSet, task: ExportTask, count: int) -> Iterator[Tensor]:
-    """Yield batches of images that are drawn without repetition; the same ones each time."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count].tolist()
-    drawn: Subset[tuple[Tensor, int]] = Subset(cast(Dataset[tuple[Tensor, int]], images), order)
-    yield from (batch for batch, _ in _load_batches(drawn, task))
 
 
 def _measure_accuracy(classify: Classify, data: ImageData, task: ExportTask) -> float:
