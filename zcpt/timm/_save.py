@@ -79,6 +79,9 @@ def _describe_model(trained: TrainedNetwork, name: str, license: str) -> dict[st
     """Return the model card as timm's ``generate_readme`` takes it."""
     cost = trained.space.cost(trained.architecture, trained.network_config)
     height, width = trained.network_config.image_size
+    training = {key: value for key, value in trained.about.items() if isinstance(value, str | int | float)}
+    if "dataset" in training:  # without the folders of this machine, because cards are published
+        training["dataset"] = Path(training["dataset"]).name
     details = {
         "Search space": trained.space.name,
         "Architecture": f"`{trained.space.format(trained.architecture)}`",
@@ -86,7 +89,7 @@ def _describe_model(trained: TrainedNetwork, name: str, license: str) -> dict[st
         "MACs": f"{cost.macs:,}",
         "Image size": f"{height} x {width}",
         "Classes": ", ".join(trained.classes[:20]) + (" ..." if len(trained.classes) > 20 else ""),
-        "Training": {key: value for key, value in trained.about.items() if isinstance(value, str | int | float)},
+        "Training": training,
     }
     return {
         "tags": ["image-classification", "timm", "neural-architecture-search", "zcpt"],

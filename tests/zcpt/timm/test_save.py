@@ -29,7 +29,7 @@ def trained(tmp_path: Path) -> TrainedNetwork:
     space = zcpt.get_space("nasbench201")
     architecture = random_architecture(space, 0)
     network = space.build_network(architecture, CONFIG)
-    about = {"epochs": 1, "test_accuracy": 0.5}
+    about = {"epochs": 1, "test_accuracy": 0.5, "dataset": "folder:/home/me/insects"}
     found = TrainedNetwork(network, space, architecture, CONFIG, STATISTICS, ("ant", "bee", "cat"), about)
     (tmp_path / "run").mkdir()
     save_network(tmp_path / "run" / "model.safetensors", found)
@@ -73,6 +73,8 @@ def test_the_model_card_says_what_it_is(trained: TrainedNetwork, tmp_path: Path)
     assert "# Model card for ants-and-bees" in card
     assert trained.space.format(trained.architecture) in card
     assert "test_accuracy: 0.5" in card
+    assert "dataset: insects\n" in card
+    assert "/home/me" not in card + (tmp_path / "ants-and-bees" / "config.json").read_text()
     assert 'timm.create_model("hf-hub:OWNER/ants-and-bees", pretrained=True)' in card
 
 
