@@ -81,7 +81,7 @@ def _describe_model(trained: TrainedNetwork, name: str, license: str) -> dict[st
     height, width = trained.network_config.image_size
     training = {key: value for key, value in trained.about.items() if isinstance(value, str | int | float)}
     if "dataset" in training:  # without the folders of this machine, because cards are published
-        training["dataset"] = Path(training["dataset"]).name
+        training["dataset"] = Path(str(training["dataset"])).name
     details = {
         "Search space": trained.space.name,
         "Architecture": f"`{trained.space.format(trained.architecture)}`",
