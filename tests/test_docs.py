@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.test_house import LAYERS
+from train.recipe import describe_recipe, list_recipes, read_recipe
 from zcpt.cli import main
+from zcpt.cli._parser import parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -162,6 +164,34 @@ def test_the_page_on_exports_can_be_followed(
             _, command, *words = shlex.split(text)
             assert main([command, *words, *SMALL[command].split()]) == 0
             answer = capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["docs/training.md", "docs/imagenet.md"])
+def test_the_commands_of_a_page_have_flags_that_exist(page: str) -> None:
+    commands = re.findall(
+        r"(?:^|-m )(zcpt \w+ .*)$", "\n".join(text for _, text in read_blocks(page, "bash", "text")), re.M
+    )
+    assert len(commands) >= 4
+    for command in commands:
+        parse(shlex.split(command.replace("$WORDS", "").replace("[FLAGS]", ""))[1:])
+
+
+@pytest.mark.usefixtures("in_new_folder")
+def test_the_example_of_the_page_on_training_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    ((_, commands),) = read_blocks("docs/training.md", "bash")
+    for line in commands.splitlines():
+        _, command, *words = shlex.split(line)
+        small = ["--epochs", "1", "--batch-size", "300"] if command == "train" else []
+        assert main([command, *words, *small]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    (_, recipe), *_ = read_blocks("docs/training.md", "yaml")
+    Path("mine.yaml").write_text(recipe)
+    assert read_recipe("mine.yaml").values["epochs"] == 120
+
+
+def test_the_page_on_training_shows_the_recipes() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (\d+) \|", (ROOT / "docs" / "training.md").read_text(), re.M)
+    assert {row[0]: row[1:] for row in rows} == {n: describe_recipe(read_recipe(n))[:2] for n in list_recipes()}
 
 
 def read_readme_example() -> tuple[list[str], str]:
