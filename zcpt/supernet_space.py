@@ -234,6 +234,10 @@ class _SupernetPart(DropPathNetwork):
         if self.auxiliary is not None:
             self.auxiliary.reset_classifier(num_classes)
 
+    def prune_intermediate_layers(self, *args: Any, **options: Any) -> list[int]:
+        """Raise SpaceError: timm calls this method for ``features_only``, which needs blocks in a row."""
+        raise self._build_missing_error("features_only")
+
 
 def _find_head(body: Supernet, shapes: Mapping[str, torch.Size]) -> tuple[str, list[str]]:
     """Return the name of the last maps, and of the modules behind them; nothing if more than modules follow them."""

@@ -195,6 +195,7 @@ def test_networks_have_the_methods_of_timm_models() -> None:
         lambda: network.set_dropout(0.1),
         lambda: network.set_grad_checkpointing(),
         lambda: network.reset_classifier(7, "max"),
+        network.prune_intermediate_layers,
     ):
         with pytest.raises(SpaceError, match="_SupernetPart has no .*: the author of its search space may add it"):
             missing()
