@@ -56,15 +56,25 @@ def run(args: argparse.Namespace) -> None:
     data = _load_data(args, arguments["data"], trained)
     channels_last = arguments["channels_last"]
     network = move_network(trained.network, device, channels_last)
-    options = TestOptions(min(args.batch_size, len(data.test)), arguments["workers"])
+    options = TestOptions(
+        min(args.batch_size, len(data.test)),
+        arguments["workers"],
+        arguments["test_crop"],
+        arguments["interpolation"],
+    )
     loader = build_test_loader(data.test, trained.statistics, options, trained.network_config.image_size, device)
     amp_dtype = getattr(torch, arguments["amp_dtype"]) if arguments["amp"] else None
     found = evaluate_network(network, loader, device, amp_dtype=amp_dtype, channels_last=channels_last)
     print_lines(
         f"test accuracy {found.accuracy:.2f} % on the {len(data.test)} test images of {data.name} "
-        f"(loss {found.loss:.4f})",
+        f"({_format_top5(found.top5, len(trained.classes))}loss {found.loss:.4f})",
         f"architecture  {trained.space.format(trained.architecture)}",
     )
+
+
+def _format_top5(top5: float, classes: int) -> str:
+    """Return the top-5 accuracy with a comma behind it; empty for so few classes that it tells little."""
+    return f"top-5 {top5:.2f} %, " if classes > 10 else ""
 
 
 def _load_data(args: argparse.Namespace, about: dict[str, Any], trained: TrainedNetwork) -> ImageData:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from train.arguments import ARGUMENTS, make_config_from, read_arguments
+from train.checkpoint import TrainedNetwork
 from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
 from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
@@ -123,11 +124,17 @@ def run(args: argparse.Namespace) -> None:
     quoted = quote_words([str(folder)])
     print_lines(
         f"test accuracy {trained.about['test_accuracy']:.2f} % after "
-        f"{'the last of ' if config.epochs > 1 else ''}{epochs}",
+        f"{'the last of ' if config.epochs > 1 else ''}{epochs}{_format_top5(trained)}",
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs",
         f"run folder    {folder} (tensorboard --logdir {quoted})",
         f"next          {format_program()} evaluate {quoted}",
     )
+
+
+def _format_top5(trained: TrainedNetwork) -> str:
+    """Return the top-5 accuracy; empty for so few classes that it tells little, and for files that lack it."""
+    top5 = trained.about.get("test_top5")
+    return "" if top5 is None or len(trained.classes) <= 10 else f", top-5 {top5:.2f} %"
 
 
 def _prepare_run(

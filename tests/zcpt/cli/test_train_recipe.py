@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -80,3 +82,24 @@ def test_recipes_are_listed_with_epochs_batch_and_cost(capsys: Output) -> None:
     heading, cifar, *_ = out.splitlines()
     assert heading.split() == ["recipes", "epochs", "batch", "for", "rough", "cost"]
     assert re.fullmatch(r"  cifar +600 +96 +DARTS' recipe for CIFAR-10, exactly +1\.5 GPU days.*", cifar)
+
+
+def test_the_measurement_is_repeated_with_the_crop_of_the_training(cwd: Path, capsys: Output) -> None:
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in map(str, range(12)):
+            Path("pics", part, label).mkdir(parents=True)
+            for i in range(2):
+                pixels = generator.integers(0, 256, (14, 14, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(Path("pics", part, label, f"{i}.png"))
+    Path("mine.yaml").write_text("values: {batch_size: 8, test_crop: 0.5, interpolation: bicubic}\n")
+    code, out, _ = run(capsys, *WORDS, *SMALL, "--recipe", "mine.yaml", "--dataset", "pics")
+    assert code == 0
+    accuracies = re.match(r"test accuracy ([\d.]+) % after 1 epoch, top-5 ([\d.]+) %", out)
+    code, out, _ = run(capsys, "evaluate", "t")
+    again = re.match(r"test accuracy ([\d.]+) % on the 24 .* \(top-5 ([\d.]+) %, loss ([\d.]+)\)", out)
+    assert accuracies
+    assert again
+    assert accuracies.groups() == again.groups()[:2]
+    (row,) = csv.DictReader(Path("t", "summary.csv").read_text().splitlines())
+    assert float(again[3]) == pytest.approx(float(row["test_loss"]), abs=1e-4)
