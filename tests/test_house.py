@@ -53,8 +53,8 @@ FORBIDDEN = {
     "zcpt.compat": frozenset({"mobilenet_space", "train", "zcpt.tabular", "zcpt.baselines"}),
 }
 """Rooms that a room must not import although they are on a lower layer."""
-LAZY = {("zcpt", "zcpt.compat")}
-"""Imports inside a function that point up: ``zcpt.select`` is loaded on first use."""
+LAZY = {("zcpt", "zcpt.compat"), ("zcpt", "train")}
+"""Imports inside a function that point up: ``zcpt.select`` and ``zcpt.load`` are loaded on first use."""
 ENTRANCES = METHOD - {"zcpt.tabular"}
 """Packages that other rooms import by their public names only, not by their modules."""
 

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from train.images import Statistics
+from train.preprocessing import DEFAULT_PREPROCESSING, PictureTransform, Preprocessing
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError, SpaceError, ZcptError
 from zcpt.files import parse_json, require_keys, write_atomically
@@ -43,6 +44,13 @@ class TrainedNetwork:
     classes: tuple[str, ...]
     about: dict[str, Any]
     """Test accuracy, epochs, data set and versions."""
+    preprocessing: Preprocessing = DEFAULT_PREPROCESSING
+    """Settings of its test images."""
+
+    @property
+    def transform(self) -> PictureTransform:
+        """Transform from a picture to the image [C, H, W] that the network takes."""
+        return PictureTransform(self.network_config.image_size, self.statistics, self.preprocessing)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -110,6 +118,7 @@ def save_network(path: Path, trained: TrainedNetwork) -> None:
         "statistics": trained.statistics,
         "classes": trained.classes,
         "about": trained.about,
+        "preprocessing": trained.preprocessing.to_document(),
     }
     write_atomically(path, save(weights, {"format": "pt", "zcpt": json.dumps(metadata)}))
 
@@ -139,7 +148,19 @@ def load_network(path: Path) -> TrainedNetwork:
     network = space.build_network(architecture, network_config)
     load_weights(network, weights, path)
     network.eval()
-    return TrainedNetwork(network, space, architecture, network_config, statistics, classes, metadata["about"])
+    preprocessing = _read_preprocessing(metadata, path)
+    about = metadata["about"]
+    return TrainedNetwork(network, space, architecture, network_config, statistics, classes, about, preprocessing)
+
+
+def _read_preprocessing(metadata: dict[str, Any], path: Path) -> Preprocessing:
+    """Read the settings of test images, which files of 0.1.0 lack."""
+    if "preprocessing" not in metadata:
+        return DEFAULT_PREPROCESSING
+    try:
+        return Preprocessing.from_document(metadata["preprocessing"])
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: its 'preprocessing' cannot be used: {error}.") from None
 
 
 def _check_size(

@@ -26,7 +26,7 @@ from train.images import (
     change_view,
     compute_statistics,
 )
-from train.pictures import ValueScale, View, measure_scale
+from train.pictures import DEFAULT_SCALE, ValueScale, View, measure_scale
 from train.recipe import suggest_recipe
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
@@ -70,6 +70,8 @@ class ImageData:
     """How the images are read, with which the same images are read again."""
     notes: tuple[str, ...] = ()
     """Sentences on what was found and how it is used."""
+    scale: ValueScale = DEFAULT_SCALE
+    """Scale of pictures of more than 8 bits."""
 
     @cached_property
     def train(self) -> ImageSet:
@@ -156,7 +158,14 @@ def load_data(
     if name.startswith("folder:"):
         _refuse_files(name, data_dir, download)
         folder = PictureFolder(Path(name.removeprefix("folder:")), options)
-        data = ImageData(folder.classes, folder.load_images, name, options=folder.options, notes=folder.notes)
+        data = ImageData(
+            folder.classes,
+            folder.load_images,
+            name,
+            options=folder.options,
+            notes=folder.notes,
+            scale=folder.scale,
+        )
     else:
         if (options.validation_split, options.split_seed) != (None, None) and not options.is_optional:
             raise ConfigError(

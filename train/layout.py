@@ -224,7 +224,7 @@ def _check_classes(train: Part) -> list[str]:
     """Return the classes of the training part; DataError if there are none, only one, or an empty one."""
     folder, classes = train.folder.absolute(), train.classes
     empty = [name for name, paths in train.pictures.items() if not paths]
-    skipped = _describe_left_out(train.left_out)
+    skipped = describe_left_out(train.left_out)
     if not classes and train.loose:
         raise DataError(
             f"{folder} holds {pluralize(train.loose, 'picture')} and no folders of classes: put the pictures of each "
@@ -315,7 +315,7 @@ def _explain_missing_part(root: Path) -> DataError:
 
 
 def _describe_part(part: Part) -> str:
-    skipped = _describe_left_out(part.left_out)
+    skipped = describe_left_out(part.left_out)
     loose = f"; {pluralize(part.loose, 'picture')} outside the classes left out" if part.loose else ""
     return (
         f"found {pluralize(part.count(), 'picture')} of {pluralize(len(part.classes), 'class', 'classes')} in "
@@ -323,7 +323,7 @@ def _describe_part(part: Part) -> str:
     )
 
 
-def _describe_left_out(left_out: Counter[str]) -> str | None:
+def describe_left_out(left_out: Counter[str]) -> str | None:
     """Return '3 .txt, 1 Thumbs.db', the most frequent ones first; None if nothing was left out."""
     return _list([f"{count} {kind}" for kind, count in left_out.most_common()]) if left_out else None
 

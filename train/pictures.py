@@ -109,6 +109,9 @@ class ValueScale:
         return scaled.clip(0, 255).astype(np.uint8)
 
 
+DEFAULT_SCALE = ValueScale()
+
+
 def measure_scale(pictures: Iterable[NDArray[np.generic]]) -> ValueScale:
     """Measure the scale of a sample of pictures: integers by their bits; floats to 1, to 255, or by their range."""
     scale, ranges = ValueScale(), {False: [np.inf, -np.inf], True: [np.inf, -np.inf]}
@@ -167,15 +170,20 @@ def read_picture(path: str, scale: ValueScale) -> Image.Image:
         DataError: The picture cannot be decoded.
     """
     with _open_picture(path) as picture:
-        is_deep = _is_deep(picture)  # unknown once the picture is decoded, which reading the orientation may do
-        orientation = 1 if picture.format == "TIFF" else _read_orientation(type(picture).getexif, picture)
-        if is_deep:
-            values = scale.to_uint8(_decode_values(picture, path, is_deep))
-            picture = Image.fromarray(values[..., 0] if values.shape[2:] == (1,) else values)
-        picture = convert_to_rgb(picture)
-        if orientation in _TRANSPOSITIONS:
-            picture = picture.transpose(_TRANSPOSITIONS[orientation])
-        return picture
+        return convert_picture(picture, scale, path)
+
+
+def convert_picture(picture: Image.Image, scale: ValueScale, path: str = "") -> Image.Image:
+    """Convert an open picture as ``read_picture`` does; ``path`` is its file, if it comes from one."""
+    is_deep = _is_deep(picture)  # unknown once the picture is decoded, which reading the orientation may do
+    orientation = 1 if picture.format == "TIFF" else _read_orientation(type(picture).getexif, picture)
+    if is_deep:
+        values = scale.to_uint8(_decode_values(picture, path, is_deep))
+        picture = Image.fromarray(values[..., 0] if values.shape[2:] == (1,) else values)
+    picture = convert_to_rgb(picture)
+    if orientation in _TRANSPOSITIONS:
+        picture = picture.transpose(_TRANSPOSITIONS[orientation])
+    return picture
 
 
 def decode_picture(path: str, view: View, scale: ValueScale) -> Tensor:
@@ -197,7 +205,8 @@ def _open_picture(path: str) -> Iterator[Image.Image]:
         known = ", ".join(name for name in formats)
         raise _make_decoding_error(path, f"it is none of {known}, or damaged") from error
     except Exception as error:  # decoders raise errors of any kind
-        raise _make_decoding_error(path, str(error) or type(error).__name__) from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise _make_decoding_error(path, reason) from error
 
 
 def _make_decoding_error(path: str, reason: str) -> DataError:
@@ -228,7 +237,7 @@ def _has_16_bits(picture: Image.Image) -> bool:
 
 
 def _decode_values(picture: Image.Image, path: str, is_deep: bool) -> NDArray[np.generic]:
-    if picture.format == "PNG" and is_deep and not picture.mode.startswith("I"):
+    if path and picture.format == "PNG" and is_deep and not picture.mode.startswith("I"):
         decoded = decode_image(read_file(path), ImageReadMode.UNCHANGED)
         return np.asarray(decoded.permute(1, 2, 0))
     values: NDArray[np.generic] = np.asarray(picture)

@@ -18,6 +18,7 @@ from train.data import ImageData
 from train.loop import Trainer
 from train.metrics import EpochMetrics
 from train.monitor import TrainingMonitor
+from train.preprocessing import Preprocessing
 from train.recipe import TrainConfig, check_augmentation
 from zcpt.architecture import Architecture
 from zcpt.devices import resolve_device
@@ -168,6 +169,7 @@ def _describe_trained(trainer: Trainer) -> TrainedNetwork:
         trainer.data.statistics,
         trainer.data.classes,
         about,
+        Preprocessing(trainer.config.test_crop, trainer.config.interpolation, trainer.data.scale),
     )
 
 

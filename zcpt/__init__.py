@@ -9,7 +9,7 @@ network = space.network(result.architecture, channels=36, layers=20, num_classes
 
 from typing import TYPE_CHECKING
 
-import zcpt._startup  # noqa: F401  # first, to answer Ctrl-C while the rest is imported
+from zcpt import _startup  # first, to answer Ctrl-C while the rest is imported
 from zcpt._version import __version__
 from zcpt.architecture import Architecture, Choice
 from zcpt.batches import Batch, Batches, DatasetBatches
@@ -78,6 +78,7 @@ __all__ = [
     "list_aggregates",
     "list_proxies",
     "list_spaces",
+    "load",
     "register_aggregate",
     "register_proxy",
     "register_space",
@@ -90,15 +91,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from train.predict import load
     from zcpt.compat import select
 else:
 
     def __getattr__(name: str) -> object:
-        """Import ``select`` on first use, since it needs search spaces; and return the names of version 0.1."""
+        """Import ``select`` and ``load`` on first use, for spaces and training; and return the names of version 0.1."""
         if name == "select":
             from zcpt.compat import select
 
             return select
+        if name == "load":
+            _startup.check_packages()
+            from train.predict import load
+
+            return load
         from zcpt._deprecated import DEPRECATED, load_deprecated
 
         if name in DEPRECATED:

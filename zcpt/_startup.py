@@ -6,6 +6,7 @@ this module first. It changes nothing where zcpt is imported by another program.
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from zcpt.errors import OUT_OF_MEMORY, is_out_of_memory
+from zcpt.errors import OUT_OF_MEMORY, ConfigError, is_out_of_memory
 
 _SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
 _Handler = Callable[[int, "FrameType | None"], None]
@@ -148,3 +149,14 @@ if _IS_PROGRAM:
     _set_handlers(_exit_while_importing)
     sys.excepthook = _report_failed_import
     sys.unraisablehook = threading.excepthook = _report_failed_thread
+
+
+def check_packages() -> None:
+    """Raise ConfigError if another module ``train``, such as a train.py in the current folder, hides zcpt's package."""
+    spec = importlib.util.find_spec("train")
+    ours = Path(__file__).resolve().parents[1] / "train" / "__init__.py"
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
+        problem = "is missing" if spec is None else f"is hidden by {spec.origin or 'a folder of that name'}"
+        raise ConfigError(
+            f"zcpt's package 'train' {problem}: run the command from another folder, or as the installed 'zcpt'."
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import signal
@@ -12,8 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import zcpt
-from zcpt._startup import Stopped, exit_on_next_signal, exit_without_waiting, raise_stopped
+from zcpt._startup import Stopped, check_packages, exit_on_next_signal, exit_without_waiting, raise_stopped
 from zcpt.errors import OUT_OF_MEMORY, ConfigError, LostError, StorageError, ZcptError, is_out_of_memory
 from zcpt.printing import escape_text, quote_words
 from zcpt.processes import ProcessGroup, join_torchrun
@@ -53,7 +51,7 @@ def _run(arguments: Sequence[str], ranks: ProcessGroup) -> int:
     try:
         with ranks.propagate_errors():
             _check_address_space()
-            _check_packages()
+            check_packages()
             _check_words(arguments)
             from zcpt.cli._parser import parse
 
@@ -178,14 +176,3 @@ def _check_words(words: Sequence[str]) -> None:
     for word in words:
         if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
             raise ConfigError(f"'{word}' is not valid UTF-8: rename the file or folder, or give another one.")
-
-
-def _check_packages() -> None:
-    """Raise ConfigError if another module ``train``, such as a train.py in the current folder, hides zcpt's package."""
-    spec = importlib.util.find_spec("train")
-    ours = Path(zcpt.__file__).resolve().parents[1] / "train" / "__init__.py"
-    if spec is None or spec.origin is None or Path(spec.origin).resolve() != ours:
-        problem = "is missing" if spec is None else f"is hidden by {spec.origin or 'a folder of that name'}"
-        raise ConfigError(
-            f"zcpt's package 'train' {problem}: run the command from another folder, or as the installed 'zcpt'."
-        )

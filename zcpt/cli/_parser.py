@@ -24,6 +24,7 @@ _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training"),
     "train": ("zcpt.cli.train", "train the network of an architecture"),
     "evaluate": ("zcpt.cli.evaluate", "measure the test accuracy of a trained network"),
+    "predict": ("zcpt.cli.predict", "name the most probable classes of pictures"),
     "export": ("zcpt.cli.export", "write a trained network for other programs: ONNX, torch.export, Python ..."),
     "replay": ("zcpt.cli.replay", "repeat a finished search and compare all decisions"),
     "benchmark proxies": (

@@ -60,8 +60,8 @@ def save_model(run: str | Path, directory: str | Path, *, license: str = "other"
         "input_size": (config.in_channels, *config.image_size),
         "mean": mean,
         "std": std,
-        "crop_pct": trained.about.get("test_crop", 1.0) or 1.0,
-        "interpolation": trained.about.get("interpolation", "bilinear"),
+        "crop_pct": trained.preprocessing.test_crop,
+        "interpolation": trained.preprocessing.interpolation,
     }
     save_for_hf(
         model,
