@@ -175,12 +175,31 @@ def has_unused_weights(network: nn.Module, image_shape: tuple[int, int, int]) ->
         image_shape: Channels, height and width of the images.
     """
     trial = copy.deepcopy(network).train()
-    with use_seed(0):
-        outputs = trial(torch.zeros(MIN_IMAGES, *image_shape, device=next(trial.parameters()).device))
-        torch.stack(
-            [output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
-        ).sum().backward()
+    _run_backward(trial, image_shape)
     return any(weight.grad is None for weight in trial.parameters())
+
+
+def settle_buckets(network: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Run one backward pass of a DistributedDataParallel network, and leave no trace in it.
+
+    After its first backward pass DistributedDataParallel sorts the gradients anew into buckets. With three processes or
+    more, sums have another order of terms then, so a resumed training would differ by rounding from an uninterrupted
+    one unless both have sorted them before their first batch.
+    """
+    before = [buffer.clone() for buffer in network.buffers()]
+    _run_backward(network.train(), image_shape)
+    with torch.no_grad():
+        for buffer, value in zip(network.buffers(), before, strict=True):
+            buffer.copy_(value)
+    network.zero_grad()
+
+
+def _run_backward(network: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Compute the gradients of the sum of all outputs for black images."""
+    with use_seed(0):
+        outputs = network(torch.zeros(MIN_IMAGES, *image_shape, device=next(network.parameters()).device))
+        sums = [output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+        torch.stack(sums).sum().backward()
 
 
 def _replace_layers(network: nn.Module, kind: type[Any], build: Callable[[Any], nn.Module]) -> None:

@@ -22,6 +22,7 @@ from train.distributed import (
     Share,
     has_unused_weights,
     name_lost_processes,
+    settle_buckets,
     share_random_layers,
     synchronize_norms,
 )
@@ -139,6 +140,7 @@ class Trainer:
                 broadcast_buffers=False,
                 find_unused_parameters=has_unused_weights(self.network, self.data.image_shape),
             )
+            settle_buckets(task.trainable_module, self.data.image_shape)
         return task
 
     @property

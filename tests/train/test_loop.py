@@ -442,3 +442,18 @@ def test_the_accuracy_of_each_class_is_written(finished: Finished, few: ImageDat
     assert sum(int(row["images"]) for row in table) == 40
     accuracy = 100 * sum(int(row["correct"]) for row in table) / 40
     assert accuracy == pytest.approx(finished[1].about["test_accuracy"])
+
+
+def test_channels_last_is_the_layout_of_images_and_weights(few: ImageData) -> None:
+    for value in (False, True):
+        run = training(zcpt.get_space("nasbench201"), few, channels_last=value)
+        seen: list[bool] = []
+        weight = next(w for w in run.network.parameters() if w.ndim == 4 and min(w.shape) > 1)
+
+        def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], seen: list[bool] = seen) -> None:
+            seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+        run.network.get_submodule("blocks.0").register_forward_pre_hook(check)
+        take_step(run)
+        assert weight.is_contiguous(memory_format=torch.channels_last) == value
+        assert seen == [value]

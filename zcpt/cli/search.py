@@ -87,8 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Search, and print the architecture and the command that trains it."""
     ranks: ProcessGroup = args.ranks
-    if args.then_train and ranks.size > 1:
-        raise ConfigError("--then-train trains in one process: leave it out here, and run 'zcpt train' afterwards.")
     if args.resume:
         folder, space, data, config, device_name = _load_run(args)
     else:
@@ -108,16 +106,18 @@ def run(args: argparse.Namespace) -> None:
     announcement = _Announcement(f"{_format_plan(plan, data, ranks)}{_format_limits(plan)}; run folder {folder}")
     args.run_folder = folder
     result = run_search(plan, [announcement, Progress(), TensorBoard(folder / "tensorboard")], ranks)
+    # An exchange: once a process has begun to train, the others would find the folder of that training.
+    words = ranks.gather(_make_training_command(args, space, config, data, folder))[0]
+    if args.then_train:
+        args.next_words = words
     if not ranks.is_main:
         return
     write_atomically(folder / "cells.png", encode_png(draw_architecture(space, result.architecture), dpi=120))
     print_lines(*_format_result(space, result, bounds, folder))
-    words = _make_training_command(args, space, config, data, folder)
     other = _describe_other_images(config, data)
     if args.then_train:
         if other:
             _log.warning(f"{other}; the training uses {data.name}")
-        args.next_words = words
     elif other:
         # The budgets are for images that the search has not seen, so only the user knows where they are.
         size = ["--image-size", str(config.train_image_size)] if config.train_image_size else []

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import zcpt.cli.search
 from tests.test_kill import summary
+from tests.zcpt.cli.conftest import QUICK as SEARCH
 from tests.zcpt.cli.test_torchrun import find_ranks, join_torchrun, torchrun
 from train.checkpoint import load_network
 from zcpt.cli import main
@@ -44,6 +46,20 @@ def test_a_mistake_is_reported_once(flags: list[str], sentence: str, cwd: Path) 
     assert first[0] == 2
     assert first[2].startswith(sentence)
     assert not (cwd / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_search_and_its_training_share_their_processes(cwd: Path) -> None:
+    search = ["search", "--space", "nasbench201", "--proxy", "hashed", *SEARCH, "--train-channels", "2", "--then-train"]
+    make = zcpt.cli.search._make_training_command
+
+    def before(rank: int) -> None:
+        zcpt.cli.search._make_training_command = lambda *args: [*make(*args), "--epochs", "1"]
+
+    first, second = join_torchrun(2, cwd, *search, "--out", "run", before=before)
+    assert (first[0], second) == (0, (0, "", "")), first[2]
+    assert "test accuracy" in first[1]
+    assert (cwd / "run" / "train" / "digits" / "model.safetensors").exists()
 
 
 @pytest.fixture(scope="module")
