@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -199,13 +199,14 @@ class StateCopy:
     def __init__(self, model: nn.Module, others: Mapping[str, Tensor] | None = None) -> None:
         self._model = model
         self._others = others or {}
-        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in self._list_tensors().items()}
-        self._modes = [(module, module.training) for module in model.modules()]
-        self._flags = self._list_flags()
+        modules = list(model.named_modules())
+        tensors, self._flags = self._list_state(modules)
+        self._tensors = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors.items()}
+        self._modes = [(module, module.training) for _, module in modules]
 
     def find_change(self) -> str:
         """Return the name of the first thing that has changed, e.g. "'stem.0.weight'"; empty if nothing has."""
-        tensors, flags = self._list_tensors(), self._list_flags()
+        tensors, flags = self._list_state(self._model.named_modules())
         for name in (*self._tensors, *tensors):
             tensor, content = self._tensors.get(name, (None, None))
             if tensor is None or content is None or tensors.get(name) is not tensor or not _is_equal(tensor, content):
@@ -224,23 +225,28 @@ class StateCopy:
         for module, training in self._modes:
             module.training = training
 
-    def _list_tensors(self) -> dict[str, Tensor]:
-        parameters = {f"'{name}'": parameter for name, parameter in self._model.named_parameters()}
-        buffers = {f"'{name}'": buffer for name, buffer in self._model.named_buffers()}
-        gradients = {f"the gradient of {name}": p.grad for name, p in parameters.items() if p.grad is not None}
-        return {**parameters, **buffers, **gradients, **self._others}
-
-    def _list_flags(self) -> dict[str, Any]:
+    def _list_state(self, modules: Iterable[tuple[str, nn.Module]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and flags by name, in the order in which changes are looked for."""
+        parameters: dict[str, Tensor] = {}
+        buffers: dict[str, Tensor] = {}
         flags: dict[str, Any] = {}
-        for name, module in self._model.named_modules():
+        seen: set[int] = set()
+        # One walk for all: named_parameters and named_buffers walk through the modules again, and a network of
+        # thousands of modules would take longer to walk through than to score by a cheap proxy.
+        for path, module in modules:
+            owner = f"'{path}'" if path else "the network"
             hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-            owner = f"'{name}'" if name else "the network"
             flags[f"the training mode of {owner}"] = module.training
             flags[f"the hooks of {owner}"] = tuple(map(len, hooks))
             flags[f"the method forward of {owner}"] = vars(module).get("forward")
-        for name, parameter in self._model.named_parameters():
-            flags[f"requires_grad of '{name}'"] = parameter.requires_grad
-        return flags
+            for registered, found in ((module._parameters, parameters), (module._buffers, buffers)):
+                for name, tensor in registered.items():
+                    if tensor is not None and id(tensor) not in seen:  # shared ones have the first of their names
+                        seen.add(id(tensor))
+                        found[f"'{path}.{name}'" if path else f"'{name}'"] = tensor
+        flags |= {f"requires_grad of {name}": parameter.requires_grad for name, parameter in parameters.items()}
+        gradients = {f"the gradient of {name}": p.grad for name, p in parameters.items() if p.grad is not None}
+        return {**parameters, **buffers, **gradients, **self._others}, flags
 
 
 def _is_equal(tensor: Tensor, content: Tensor) -> bool:
