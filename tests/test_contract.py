@@ -25,8 +25,10 @@ from zcpt.space import SearchSpace
 SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3, "validation_inits": 2, "channels": 4}
 
 
-SLOW = {"proxyless"}
-"""Spaces whose supernet is so deep that a proposal with a real proxy takes ten seconds."""
+SLOW = ("darts", "proxyless")
+"""Spaces whose supernet is so large that a proposal with a real proxy takes seconds."""
+OTHER_PRESETS = [pytest.param(preset, marks=pytest.mark.few_spaces) for preset in PRESETS]
+"""The presets: the settings without any are tried on every space, those of a preset on one of each kind."""
 
 
 def search_and_resume(space: SearchSpace, pictures: TensorDataset, folder: Path, **options: Any) -> Any:
@@ -60,12 +62,21 @@ def test_two_proposals_validation_and_resume(
     check_choice(search_and_resume(space, pictures, tmp_path / "run", proposals=2, order=order, proxy="hashed"))
 
 
-@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize("preset", [None, *OTHER_PRESETS])
 def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(
     space: SearchSpace, preset: str | None, pictures: TensorDataset, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"proxy": "hashed"} if space.name in SLOW else {}
     search_and_resume(space, pictures, tmp_path / "run", proposals=1, preset=preset, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", SLOW, indirect=True)
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_a_proposal_of_a_large_supernet_with_a_real_proxy(
+    space: SearchSpace, preset: str | None, pictures: TensorDataset, tmp_path: Path
+) -> None:
+    search_and_resume(space, pictures, tmp_path / "run", proposals=1, preset=preset)
 
 
 @pytest.mark.parametrize("preset", [None, *PRESETS])
@@ -91,7 +102,10 @@ def test_text_round_trip(space: SearchSpace) -> None:
         assert space.parse(space.format(architecture)) == architecture
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 32), (33, 47), (5, 5), (1, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [(9, 7), (1, 1), *(pytest.param(s, marks=pytest.mark.few_spaces) for s in ((8, 8), (32, 32), (33, 47), (5, 5)))],
+)
 @pytest.mark.parametrize("auxiliary", [False, True])
 def test_networks_train_and_classify_at_any_image_size(space: SearchSpace, size: Any, auxiliary: bool) -> None:
     shape = tiny_network_config(space, image_size=size, in_channels=1, num_classes=7)
@@ -175,7 +189,9 @@ def test_the_cheapest_is_the_cheapest_of_all(space: SearchSpace) -> None:
         assert totals[found] == min(totals.values())
 
 
-@pytest.mark.parametrize("name", ["nasbench201", "nasbench-macro", "nasbench1shot1-1"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("nasbench201", marks=pytest.mark.slow), "nasbench-macro", "nasbench1shot1-1"]
+)
 def test_the_cheapest_of_a_whole_space(name: str) -> None:
     space = zcpt.get_space(name)
     shape, generator = tiny_network_config(space, channels=8), torch.Generator().manual_seed(1)

@@ -239,8 +239,17 @@ STRUCK: dict[str, tuple[Callable[[], Any], dict[str, set[str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(STRUCK))
-@pytest.mark.parametrize("shares", ["equal", "alpha"])
+BOTH_SHARES = ("a weight of 0", "SGAS")
+"""A network whose alpha has weights of 0 and one that decides beside its alpha: the rest takes alpha as these do."""
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        *((name, "equal") for name in STRUCK),
+        *(pytest.param(name, "alpha", marks=[pytest.mark.slow] * (name not in BOTH_SHARES)) for name in STRUCK),
+    ],
+)
 def test_operations_that_the_network_itself_weighs_with_0_are_no_candidates(
     name: str, shares: Any, three_operations: None, pictures: TensorDataset, caplog: pytest.LogCaptureFixture
 ) -> None:

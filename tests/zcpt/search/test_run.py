@@ -49,6 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, pictures: TensorDataset) 
     return Runs()
 
 
+@pytest.mark.few_spaces
 def test_the_run_folder_holds_all_files(space: SearchSpace, finished: Any) -> None:
     run = finished[space.name]
     config = json.loads((run / "config.json").read_text())
@@ -125,6 +126,7 @@ def test_a_search_stopped_anywhere_ends_the_same(
     assert content(run) == content(whole)
 
 
+@pytest.mark.few_spaces
 def test_resuming_a_finished_search_changes_nothing(
     space: SearchSpace, finished: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
