@@ -139,7 +139,12 @@ class Terminal:
 
 @pytest.mark.parametrize(
     ("space", "order"),
-    [("darts-s2", "random"), ("nasbench201", "random"), ("nasbench201", "global-op-iter")],
+    [
+        ("darts-s2", "random"),
+        ("nasbench201", "random"),
+        ("nasbench201", "global-op-iter"),
+        pytest.param("darts-s2", "global-op-iter", marks=pytest.mark.slow),
+    ],
     indirect=["space"],
 )
 def test_bars_reach_100_percent_also_after_a_resume(

@@ -240,7 +240,7 @@ STRUCK: dict[str, tuple[Callable[[], Any], dict[str, set[str]]]] = {
 
 
 BOTH_SHARES = ("a weight of 0", "SGAS")
-"""A network whose alpha has weights of 0 and one that decides beside its alpha: the rest takes alpha as these do."""
+"""Networks that are tried with both shares: one whose alpha has weights of 0, and one that decides beside its alpha."""
 
 
 @pytest.mark.parametrize(
