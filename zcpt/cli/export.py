@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> None:
         if file.exists():
             raise ConfigError(f"{file} exists already: give another file with --out, or delete it.")
     data = _load_data(args, weights.parent, trained, task)
-    images = _load_images(data.test, task, range(min(_BATCH_SIZE, len(data.test)))) if data else ()
+    options = _read_test_options(weights.parent)
+    compared = range(min(_BATCH_SIZE, len(data.test))) if data else ()
+    images = _load_images(data.test, task, options, compared) if data else ()
     comparison = export_network(task, args.format, files[0], images)
     _, channels, height, width = task.images.shape
     print_lines(
@@ -91,7 +93,15 @@ def run(args: argparse.Namespace) -> None:
         f"{comparison.real_images} test images, whose logits reach {comparison.largest_logit:.1f}",
     )
     if args.int8 and data:
-        _quantize(files[0], data, task, args.calibration_images)
+        _quantize(files[0], data, task, options, args.calibration_images)
+
+
+def _read_test_options(folder: Path) -> TestOptions:
+    """Return how the training in a folder cut its test images; the defaults where a file lies alone."""
+    if not (folder / ARGUMENTS).exists():
+        return TestOptions(_BATCH_SIZE)
+    settings = read_arguments(folder)
+    return TestOptions(_BATCH_SIZE, test_crop=settings["test_crop"], interpolation=settings["interpolation"])
 
 
 def _format_size(file: Path) -> str:
@@ -142,37 +152,37 @@ def _load_data(args: argparse.Namespace, folder: Path, trained: TrainedNetwork, 
     return data
 
 
-def _load_images(images: ImageSet, task: ExportTask, indices: Sequence[int]) -> Iterator[Tensor]:
+def _load_images(images: ImageSet, task: ExportTask, options: TestOptions, indices: Sequence[int]) -> Iterator[Tensor]:
     """Yield batches of the images with these indices, as the exported network takes them."""
-    yield from (batch for batch, _ in _load_batches(select_images(images, indices), task))
+    yield from (batch for batch, _ in _load_batches(select_images(images, indices), task, options))
 
 
-def _load_batches(images: ImageSet, task: ExportTask) -> Iterator[tuple[Tensor, Tensor]]:
+def _load_batches(images: ImageSet, task: ExportTask, options: TestOptions) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images as the exported network takes them, with labels."""
     # Values from 0 to 1 are what normalising with mean 0 and deviation 1 leaves.
     _, channels, height, width = task.images.shape
     plain = ((0.0,) * channels, (1.0,) * channels)
     statistics = plain if task.takes_plain_images else task.trained.statistics
-    loader = build_test_loader(images, statistics, TestOptions(_BATCH_SIZE), (height, width), torch.device("cpu"))
+    loader = build_test_loader(images, statistics, options, (height, width), torch.device("cpu"))
     yield from ((batch.images, batch.labels) for batch in loader.load_epoch(0))
 
 
-def _quantize(path: Path, data: ImageData, task: ExportTask, count: int) -> None:
+def _quantize(path: Path, data: ImageData, task: ExportTask, options: TestOptions, count: int) -> None:
     """Write the network with 8-bit integers beside its ONNX file, and print the accuracy of both."""
     target = path.with_suffix(_INT8)
     # The same images each time.
     drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:count].tolist()
-    quantize_onnx(path, target, _load_images(data.train, task, drawn))
-    before, after = (_measure_accuracy(make_onnx_classifier(file), data, task) for file in (path, target))
+    quantize_onnx(path, target, _load_images(data.train, task, options, drawn))
+    before, after = (_measure_accuracy(make_onnx_classifier(file), data, task, options) for file in (path, target))
     print_lines(
         f"int8          {target} ({_format_size(target)}), calibrated on {len(drawn)} training images",
         f"accuracy      {before:.2f} % before, {after:.2f} % as int8, on {len(data.test)} test images of {data.name}",
     )
 
 
-def _measure_accuracy(classify: Classify, data: ImageData, task: ExportTask) -> float:
+def _measure_accuracy(classify: Classify, data: ImageData, task: ExportTask, options: TestOptions) -> float:
     """Return the accuracy in percent on the test images."""
     correct = sum(
-        int((classify(images).argmax(1) == labels).sum()) for images, labels in _load_batches(data.test, task)
+        int((classify(images).argmax(1) == labels).sum()) for images, labels in _load_batches(data.test, task, options)
     )
     return 100 * correct / len(data.test)
