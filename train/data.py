@@ -27,6 +27,7 @@ from train.images import (
     compute_statistics,
 )
 from train.pictures import DEFAULT_SCALE, ValueScale, View, measure_scale
+from train.readers import READERS, ReaderSet, has_reader
 from train.recipe import suggest_recipe
 from zcpt.batches import DatasetBatches
 from zcpt.errors import ConfigError, DataError, ZcptError, describe_error
@@ -113,18 +114,21 @@ class ImageData:
 def name_dataset(name: str) -> str:
     """Return the full name of a data set: a path of a folder, with or without 'folder:', becomes 'folder:/PATH'.
 
-    A name of ``DATASETS`` is never taken for a folder.
+    So does the path of 'tar:PATH'. A name of ``DATASETS`` or of a reader of timm is never taken for a folder.
 
     Raises:
         DataError: The path is empty, or begins with the home of an unknown user.
     """
-    path = name.removeprefix("folder:")
+    if has_reader(name) and not name.startswith("tar:"):
+        return name
+    kind = "tar" if name.startswith("tar:") else "folder"
+    path = name.removeprefix(f"{kind}:")
     if path == name and "/" not in name and (not name or name in DATASETS or not _is_folder(name)):
         return name
     if not path:
-        raise DataError("folder: names no folder: give the folder of your pictures as folder:PATH.")
+        raise DataError(f"{kind}: names no folder: give the folder of your pictures as {kind}:PATH.")
     try:
-        return f"folder:{Path(path).expanduser().absolute()}"
+        return f"{kind}:{Path(path).expanduser().absolute()}"
     except RuntimeError as error:
         raise DataError(f"{name} cannot be found: {error}") from None
 
@@ -166,6 +170,9 @@ def load_data(
             notes=folder.notes,
             scale=folder.scale,
         )
+    elif has_reader(name):
+        found = ReaderSet(name, data_dir, download, options)
+        data = ImageData(found.classes, found.load_images, name, data_dir, options=found.options, notes=found.notes)
     else:
         if (options.validation_split, options.split_seed) != (None, None) and not options.is_optional:
             raise ConfigError(
@@ -270,6 +277,7 @@ DATASETS: Registry[DatasetEntry] = Registry(
             "pictures of your own in PATH/CLASS/, or PATH/train/CLASS/ and PATH/test/CLASS/ or PATH/val/CLASS/",
             _load_folder,
         ),
+        **{name: DatasetEntry(summary, _load_folder) for name, summary in READERS.items()},
     },
 )
 DatasetLoader = Callable[[Path, bool], ImageData]
@@ -284,7 +292,7 @@ def choose_recipe(data: ImageData) -> str:
 def get_named_recipe(name: str) -> str:
     """Return the training recipe that a data set names by itself; empty if the size of its images decides."""
     name = name_dataset(name)
-    return "" if name.startswith("folder:") else DATASETS[name].recipe
+    return "" if name.startswith("folder:") or has_reader(name) else DATASETS[name].recipe
 
 
 def register_dataset(name: str, recipe: str = "") -> Callable[[DatasetLoader], DatasetLoader]:

@@ -56,7 +56,8 @@ class PictureFolder:
         self.classes = layout.classes
         self._samples = {True: layout.train, False: layout.test}
         headers = _read_headers(layout.train or layout.test)
-        self.image_size, reason = _choose_image_size(list(headers.values()), options.image_size)
+        sizes = [header.size for header in headers.values()]
+        self.image_size, reason = choose_image_size(sizes, options.image_size)
         self.scale, about_scale = _choose_scale(headers)
         share, seed = (layout.split.share, layout.split.seed) if layout.split else (None, None)
         self.options = ImageOptions(options.image_size, share, seed)
@@ -124,9 +125,8 @@ def _read_headers(samples: Samples) -> dict[str, PictureHeader]:
     return {path: read_header(path) for path, _ in show_progress(picked, "measuring pictures", leave=False)}
 
 
-def _choose_image_size(headers: list[PictureHeader], given: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
+def choose_image_size(sizes: list[tuple[int, int]], given: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
     """Return height and width of the images, and the sentence that gives the reason."""
-    sizes = [header.size for header in headers]
     if given:
         return given, f"the images have {given[0]}x{given[1]} pixels, as --image-size says"
     if len(set(sizes)) == 1:

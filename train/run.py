@@ -185,7 +185,7 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
     """Load the checkpoint of a run folder, after a check that the data are the same."""
     before, now = read_arguments(run_dir)["data"], describe_data(trainer.data)
     for key in ("name", "train_images", "test_images", "statistics"):  # the directory may have been moved
-        is_moved = key == "name" and all(str(data[key]).startswith("folder:") for data in (before, now))
+        is_moved = key == "name" and all(str(data[key]).startswith(("folder:", "tar:")) for data in (before, now))
         is_rounded = key == "statistics" and _is_rounded_alike(before[key], now[key])
         if before[key] != now[key] and not is_moved and not is_rounded:
             raise ConfigError(

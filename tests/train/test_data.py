@@ -26,6 +26,7 @@ from train.data import (
 )
 from train.images import ImageSet, load_into_memory
 from train.layout import Part, read_part
+from train.readers import READERS
 from zcpt import DataError
 
 
@@ -218,4 +219,4 @@ def test_scoring_batches_are_normalised_augmented_and_repeatable() -> None:
 
 
 def test_every_data_set_is_listed() -> None:
-    assert {*DATASETS} - {"parity"} == {"digits", "cifar10", "cifar100", "svhn", "folder:PATH"}
+    assert {*DATASETS} - {"parity"} == {"digits", "cifar10", "cifar100", "svhn", "folder:PATH", *READERS}
