@@ -25,6 +25,8 @@ from zcpt.space_registry import get_space
 
 CHECKPOINT = "last.pt"
 WEIGHTS = "model.safetensors"
+INITIAL = "initial.safetensors"
+"""Network that the training started from (``zcpt train --from``)."""
 BEST = "best.safetensors"
 """Network of the epoch that was best on the training images kept back."""
 _AUXILIARY = "auxiliary."
@@ -216,6 +218,37 @@ def _read_classes_and_statistics(
             f"{pluralize(config.in_channels, 'channel')}."
         )
     return tuple(classes), (tuple(mean), tuple(std))
+
+
+def transfer_weights(trained: TrainedNetwork, network: DiscreteNetwork, classes: tuple[str, ...]) -> None:
+    """Copy the weights of a trained network to one that is to be trained on.
+
+    The classifier is copied if the classes are the same; else it keeps its initial weights, as the auxiliary head does.
+
+    Args:
+        trained: Trained network.
+        network: Network of the same architecture, width and depth.
+        classes: Classes of ``network``.
+
+    Raises:
+        ConfigError: The networks differ in more than classifier and auxiliary head, as those for small and for large
+            images do.
+    """
+    own, given = network.state_dict(), trained.network.state_dict()
+    last = trained.network.get_classifier()
+    prefix = next(f"{name}." for name, module in trained.network.named_modules() if module is last)
+    copied = {
+        name: weight for name, weight in given.items() if classes == trained.classes or not name.startswith(prefix)
+    }
+    for name, weight in copied.items():
+        if name not in own or own[name].shape != weight.shape:
+            height, width = trained.network_config.image_size
+            raise ConfigError(
+                f"the trained network is for other images, of {height}x{width} pixels and "
+                f"{pluralize(trained.network_config.in_channels, 'channel')}: its {name} does not fit. Add "
+                f"--image-size {height}x{width}, or images of as many channels."
+            )
+    network.load_state_dict({**own, **copied})
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from timm.utils import distribute_bn
 from torch import Tensor
 
-from train.checkpoint import load_checkpoint, load_weights
+from train.checkpoint import TrainedNetwork, load_checkpoint, load_weights, transfer_weights
 from train.data import ImageData
 from train.distributed import (
     MIN_IMAGES,
@@ -60,6 +60,7 @@ class Trainer:
         config: Settings.
         device: Device to train on; with several processes, that of this one.
         processes: Processes that share the training.
+        initial: Trained network whose weights the network starts from.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Trainer:
         config: TrainConfig,
         device: torch.device,
         processes: ProcessGroup = SINGLE_PROCESS,
+        initial: TrainedNetwork | None = None,
     ) -> None:
         self.space = space
         self.architecture = architecture
@@ -85,7 +87,7 @@ class Trainer:
             config.channels, config.layers, len(data.classes), channels, (height, width)
         )
         self.part = BatchPart()
-        self.network = self._build_network()
+        self.network = self._build_network(initial)
         self.optimizer = build_optimizer(self.network, config)
         self.stepper = Stepper(self.network, self.optimizer, config, device)
         self.task = self._build_task()
@@ -105,7 +107,7 @@ class Trainer:
         if self.config.batch_size < least:
             raise ConfigError(f"--batch-size {self.config.batch_size} is too small: {needed}.")
 
-    def _build_network(self) -> DiscreteNetwork:
+    def _build_network(self, initial: TrainedNetwork | None) -> DiscreteNetwork:
         config = self.config
         parameters = self.space.cost(self.architecture, self.network_config).params
         check_memory(_BYTES * (2 + _has_momentum(config) + config.ema) * parameters, self.device)
@@ -115,6 +117,8 @@ class Trainer:
             )
         if not config.auxiliary_norm:
             remove_auxiliary_norm(network)
+        if initial is not None:
+            transfer_weights(initial, network, self.data.classes)
         if config.dropout:
             network.set_dropout(config.dropout)
         if config.grad_checkpointing:

@@ -7,13 +7,24 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from train.arguments import ARGUMENTS, describe_data, format_arguments, read_arguments, update_arguments
-from train.checkpoint import BEST, CHECKPOINT, WEIGHTS, TrainedNetwork, has_network_of, save_checkpoint, save_network
+from train.checkpoint import (
+    BEST,
+    CHECKPOINT,
+    INITIAL,
+    WEIGHTS,
+    TrainedNetwork,
+    has_network_of,
+    load_network,
+    save_checkpoint,
+    save_network,
+)
 from train.data import ImageData
 from train.loop import Trainer
 from train.metrics import EpochMetrics
@@ -46,6 +57,7 @@ def train_architecture(
     device: str | torch.device = "cpu",
     resume: bool = False,
     processes: ProcessGroup = SINGLE_PROCESS,
+    initial: Path | None = None,
 ) -> TrainedNetwork:
     """Train the network of an architecture, and write settings, checkpoints and results to ``run_dir``.
 
@@ -62,20 +74,29 @@ def train_architecture(
         resume: Continue the training in ``run_dir``. ``config`` is that of the training, perhaps with more epochs: the
             learning rate then follows the schedule of the new length from the next epoch on.
         processes: Processes that share the training (``zcpt.processes``); all of them call this function.
+        initial: File of a trained network of the same architecture, width and depth, to start from with its weights
+            and its normalisation of images. The run folder gets a copy, which ``resume`` uses.
 
     Raises:
         ZcptError: The input is invalid, and nothing is written; or the training failed, and ``run_dir`` has the
             checkpoint of the last finished epoch.
         LostError: Another process has died.
     """
-    trainer = Trainer(space, architecture, data, config, resolve_device(device), processes)
+    if resume and (run_dir / INITIAL).exists():
+        initial = run_dir / INITIAL
+    start = load_network(initial) if initial else None
+    if start is not None:
+        # The weights expect images normalised as before.
+        data = replace(data, known_statistics=start.statistics)
+    trainer = Trainer(space, architecture, data, config, resolve_device(device), processes, start)
     if not len(trainer.data.test):
         raise DataError(f"{data.name} has no test images: at least 1 is needed.")
     if not resume:
         check_augmentation(config, trainer.network_config.image_size)
         _ = trainer.train_loader, trainer.test_loader  # damaged pictures are found before there is a run folder
     # In this order: `propagate_errors` ends with an exchange, so rank 0 holds the lock until all have finished.
-    with _open_run_folder(run_dir, trainer, resume), processes.propagate_errors():
+    first_files = None if resume else _make_first_files(trainer, initial)
+    with _open_run_folder(run_dir, trainer, first_files), processes.propagate_errors():
         try:
             processes.gather(None)  # after this exchange the run folder exists for all
             if resume:
@@ -93,11 +114,13 @@ def train_architecture(
         return trained
 
 
-def _open_run_folder(run_dir: Path, trainer: Trainer, resume: bool) -> AbstractContextManager[object]:
-    """Create or lock the run folder on rank 0."""
+def _open_run_folder(
+    run_dir: Path, trainer: Trainer, files: Mapping[str, str | bytes] | None
+) -> AbstractContextManager[object]:
+    """Create the run folder with its first files, or without files lock the one that is there, on rank 0."""
     if not trainer.processes.is_main:
         return nullcontext()
-    return lock_folder(run_dir) if resume else create_folder(run_dir, _make_first_files(trainer))
+    return lock_folder(run_dir) if files is None else create_folder(run_dir, files)
 
 
 def _add_remedy(error: LostError, run_dir: Path) -> LostError:
@@ -173,9 +196,11 @@ def _describe_trained(trainer: Trainer) -> TrainedNetwork:
     )
 
 
-def _make_first_files(trainer: Trainer) -> dict[str, str]:
+def _make_first_files(trainer: Trainer, initial: Path | None) -> dict[str, str | bytes]:
     """Return the files of a new run folder by name; the last one marks a complete folder."""
     return {
+        # A copy, because a training that is killed in its first epoch starts from it again.
+        **({INITIAL: initial.read_bytes()} if initial else {}),
         "architecture.json": to_json_text(trainer.architecture.to_json()),
         ARGUMENTS: format_arguments(trainer.config, str(trainer.device), describe_data(trainer.data)),
     }

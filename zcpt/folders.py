@@ -93,7 +93,7 @@ def _make_link_error(path: Path) -> ConfigError:
 
 
 @contextmanager
-def create_folder(path: Path, files: Mapping[str, str], taken: str = "") -> Iterator[NewFolder]:
+def create_folder(path: Path, files: Mapping[str, str | bytes], taken: str = "") -> Iterator[NewFolder]:
     """Claim a run folder, write its first files, and hold its lock.
 
     Of several processes that want the same folder one gets it, because the lock comes first. A kill leaves a folder
@@ -113,15 +113,15 @@ def create_folder(path: Path, files: Mapping[str, str], taken: str = "") -> Iter
         is_new = _claim(path, files, taken, stack)
         folder = NewFolder(path.absolute(), is_new, tuple(files))
         try:
-            for name, text in files.items():
-                write_atomically(path / name, text)
+            for name, content in files.items():
+                write_atomically(path / name, content)
         except BaseException:
             folder.withdraw()
             raise
         yield folder
 
 
-def _claim(path: Path, files: Mapping[str, str], taken: str, stack: ExitStack) -> bool:
+def _claim(path: Path, files: Mapping[str, str | bytes], taken: str, stack: ExitStack) -> bool:
     """Make a folder if there is none, and lock it for the duration of ``stack``; return whether it is new."""
     for _ in range(_ATTEMPTS):
         try:
@@ -151,7 +151,7 @@ def _make_folder(path: Path) -> bool:
     return True
 
 
-def _check_unclaimed(path: Path, files: Mapping[str, str], taken: str) -> None:
+def _check_unclaimed(path: Path, files: Mapping[str, str | bytes], taken: str) -> None:
     """Raise ConfigError unless a folder is empty, or was left by a process that was killed while it made the folder."""
     *first, last = files
     # A killed process leaves its lock file, perhaps some of the files, but not yet the last one.

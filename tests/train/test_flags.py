@@ -160,6 +160,7 @@ ELSEWHERE = {
     "max_macs": ("zcpt/cli/test_train_recipe.py", "test_a_budget_chooses_width_and_depth"),
     "image_size": ("zcpt/cli/test_train_recipe.py", "test_large_pictures_are_brought_to_the_size_of_the_recipe"),
     "arch": ("zcpt/cli/test_train_recipe.py", "WORDS"),
+    "from": ("zcpt/cli/test_finetune.py", "test_the_weights_are_those_of_the_trained_network"),
     "space": ("zcpt/cli/test_train_recipe.py", "WORDS"),
     "out": ("zcpt/cli/test_train_recipe.py", "WORDS"),
     "dataset": ("zcpt/cli/test_train_recipe.py", "test_large_pictures_are_brought_to_the_size_of_the_recipe"),

@@ -36,7 +36,8 @@ _NUMBERS = {
     "batch_size": "images at a time (default: 1)",
     "repeats": "measurements of each operation; the median is kept (default: 20)",
 }
-_DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20, "space": "darts", "image_size": (32, 32)}
+DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20, "space": "darts", "image_size": (32, 32)}
+"""Settings of a table that are not given; the parser leaves them out, so that --network can refuse those that are."""
 _OF_SPACES = ("space", "image_size", "channels", "layers", "in_channels", "classes", "out")
 """Settings that a trained network has, or that it does not need."""
 _PASSES = 5
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--latency-table goes with --network RUN, the network that is compared with the table.")
     elif args.out is None:
         raise ConfigError("give --out FILE, the table to write, or --network RUN, a network to measure.")
-    for name, value in _DEFAULTS.items():
+    for name, value in DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.network is None:

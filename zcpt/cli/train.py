@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from train.arguments import ARGUMENTS, make_config_from, read_arguments
-from train.checkpoint import TrainedNetwork
+from train.checkpoint import TrainedNetwork, load_network
 from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
+from train.predict import find_weights
 from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
 from train.run import train_architecture
 from train.sizing import Budget, find_width_depth
@@ -79,10 +80,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--space", metavar="NAME", help="search space of the architecture")
     parser.add_argument(
+        "--from",
+        type=Path,
+        metavar="RUN",
+        help="start from the trained network of this run folder or model.safetensors, with its architecture, width, "
+        "depth and image size; other classes get a new classifier",
+    )
+    parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
         help=f"values of the flags below, which show those of cifar: {', '.join(list_recipes())}, or a YAML file "
-        "(default: that of the data set, else by the size of the images)",
+        "(default: finetune with --from, else that of the data set, else by the size of the images)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="new folder (default: train/RECIPE in the folder of the search)"
@@ -107,6 +115,8 @@ def run(args: argparse.Namespace) -> None:
     ranks: ProcessGroup = args.ranks
     with ranks.main_first():  # the first process downloads, the others then find the files
         folder, space, architecture, data, config = _load_run(args) if args.resume else _prepare_run(args)
+    source = getattr(args, "from")  # 'args.from' is no Python
+    initial = find_weights(source) if source else None
     # The default name contains the time, which differs between processes: all use that of the first one.
     args.run_folder = folder = ranks.gather(folder)[0]
     trained = train_architecture(
@@ -118,6 +128,7 @@ def run(args: argparse.Namespace) -> None:
         device=pick_device(args.device),
         resume=args.resume is not None,
         processes=ranks,
+        initial=initial,
     )
     cost = space.cost(architecture, trained.network_config)
     epochs = pluralize(config.epochs, "epoch")
@@ -141,6 +152,8 @@ def _prepare_run(
     args: argparse.Namespace,
 ) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
     """Return folder, space, architecture, data and settings of a new training."""
+    if getattr(args, "from"):
+        return _prepare_finetuning(args, getattr(args, "from"))
     space, architecture, search_folder = read_architecture(args.arch, args.space)
     device = pick_device(args.device)
     data_of_search = _find_data_of_search(search_folder) if search_folder else None
@@ -156,6 +169,30 @@ def _prepare_run(
     config = _fit_budget(space, architecture, data, config, args)
     folder = args.out or _make_default_path(search_folder, space, data, recipe.name)
     return folder, space, architecture, data, config
+
+
+def _prepare_finetuning(
+    args: argparse.Namespace, source: Path
+) -> tuple[Path, SearchSpace, Architecture, ImageData, TrainConfig]:
+    """Return folder, space, architecture, data and settings of a training that starts from a trained network."""
+    given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
+    of_network = ["arch", "space", "channels", "layers", "max_params", "max_macs"]
+    refused = [name for name in of_network if getattr(args, name, None) is not None]
+    if refused:
+        raise ConfigError(
+            f"{format_flag(refused[0])} cannot be given with --from: {source} says architecture, width and depth."
+        )
+    start = load_network(find_weights(source))
+    args.image_size = args.image_size or start.network_config.image_size
+    data = load_given_data(args)
+    recipe = read_recipe(args.recipe or "finetune")
+    size = {"channels": start.network_config.channels, "layers": start.network_config.layers}
+    options = {"workers": _choose_workers(pick_device(args.device)), **given, **size}
+    config = make_train_config(start.space, recipe, data.name, data.image_shape[1:], **options)
+    classifier = "with its classifier" if data.classes == start.classes else "with a new classifier"
+    _log.info(f"starting from {source}, {classifier} for {pluralize(len(data.classes), 'class', 'classes')}")
+    folder = args.out or make_run_path(start.space.name, data.name)
+    return folder, start.space, start.architecture, data, config
 
 
 def _fit_budget(
@@ -225,7 +262,7 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, Architecture
     """Return folder, space, architecture, data and settings of the training to be resumed."""
     given = get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS)
     epochs = {"epochs": given.pop("epochs")} if "epochs" in given else {}  # more of them extend the training
-    fixed = ["arch", "space", "recipe", "max_params", "max_macs", *IMAGE_OPTIONS, "out", *given]
+    fixed = ["arch", "space", "from", "recipe", "max_params", "max_macs", *IMAGE_OPTIONS, "out", *given]
     refuse_flags_of_resumed_run(args, fixed)
     folder = check_inside(find_training(args.resume, ARGUMENTS, "that was begun"), args.resume)
     arguments = read_arguments(folder)
