@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -314,6 +314,30 @@ class TestLoader(_TimedLoader):
     def _load(self, epoch: int) -> Iterator[Batch]:
         for images, labels in self.source.load(self.batches, epoch):
             yield Batch(self.normalise(images), labels, labels, len(labels))
+
+
+class RelabelledLoader:
+    """``EpochLoader`` of images whose classes are those of another data set, in another order or fewer of them.
+
+    Args:
+        loader: Loader of the images.
+        classes: Number of each of its classes in the other data set.
+    """
+
+    def __init__(self, loader: EpochLoader, classes: Sequence[int]) -> None:
+        self.loader = loader
+        self.classes = torch.tensor(classes)
+        self.wait_seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def load_epoch(self, epoch: int) -> Iterator[Batch]:
+        """Yield all batches, with the numbers of the other data set as labels."""
+        for batch in self.loader.load_epoch(epoch):
+            self.wait_seconds = self.loader.wait_seconds
+            labels = self.classes.to(batch.labels.device)[batch.labels]
+            yield replace(batch, labels=labels, targets=labels)
 
 
 def build_train_loader(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class Trainer:
         config: Settings.
         device: Device to train on; with several processes, that of this one.
         processes: Processes that share the training.
-        initial: Trained network whose weights the network starts from.
+        initial: Trained network that the training starts from, with its weights and its normalisation of images.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Trainer:
     ) -> None:
         self.space = space
         self.architecture = architecture
-        self.data = data
+        # Initial weights expect images that are normalised as before.
+        self.data = data if initial is None else replace(data, known_statistics=initial.statistics)
         self.config = config
         self.device = device
         self.processes = processes

@@ -7,7 +7,6 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,29 +81,24 @@ def train_architecture(
             checkpoint of the last finished epoch.
         LostError: Another process has died.
     """
-    if resume and (run_dir / INITIAL).exists():
-        initial = run_dir / INITIAL
+    copy = run_dir / INITIAL
+    initial = copy if resume and copy.exists() else initial
     start = load_network(initial) if initial else None
-    if start is not None:
-        # The weights expect images normalised as before.
-        data = replace(data, known_statistics=start.statistics)
     trainer = Trainer(space, architecture, data, config, resolve_device(device), processes, start)
     if not len(trainer.data.test):
         raise DataError(f"{data.name} has no test images: at least 1 is needed.")
     if not resume:
         check_augmentation(config, trainer.network_config.image_size)
         _ = trainer.train_loader, trainer.test_loader  # damaged pictures are found before there is a run folder
-    # In this order: `propagate_errors` ends with an exchange, so rank 0 holds the lock until all have finished.
     first_files = None if resume else _make_first_files(trainer, initial)
+    # In this order: `propagate_errors` ends with an exchange, so rank 0 holds the lock until all have finished.
     with _open_run_folder(run_dir, trainer, first_files), processes.propagate_errors():
         try:
             processes.gather(None)  # after this exchange the run folder exists for all
             if resume:
                 _load_run_folder(run_dir, trainer)
-            if processes.is_main:
-                _log.info(f"{_format_announcement(trainer)}; run folder {run_dir}")
-            if trainer.epoch < config.epochs:
-                _train_epochs(run_dir, trainer)
+            _log_start(run_dir, trainer)
+            _train_epochs(run_dir, trainer)
         except LostError as error:
             raise _add_remedy(error, run_dir) from error
         trained = _describe_trained(trainer)
@@ -131,7 +125,10 @@ def _add_remedy(error: LostError, run_dir: Path) -> LostError:
 
 
 def _train_epochs(run_dir: Path, trainer: Trainer) -> None:
+    """Train for the epochs that are left; a finished training has none."""
     processes = trainer.processes
+    if trainer.epoch >= trainer.config.epochs:
+        return
     with ExitStack() as stack:
         stack.enter_context(_keep_random_state(trainer.device))
         monitor = stack.enter_context(TrainingMonitor(run_dir, trainer)) if processes.is_main else None
@@ -165,13 +162,16 @@ def _keep_random_state(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
-def _format_announcement(trainer: Trainer) -> str:
+def _log_start(run_dir: Path, trainer: Trainer) -> None:
+    """Say on rank 0 what is trained, and where."""
+    if not trainer.processes.is_main:
+        return
     config, number = trainer.config, trainer.processes.size
     processes = f" in {number} processes" if number > 1 else ""
-    return (
+    _log.info(
         f"training {trainer.space.format(trainer.architecture)} on {trainer.data.name} by recipe {config.recipe}, "
         f"on {trainer.device}{processes}: C={config.channels}, {trainer.space.describe_layers(config.layers)}, "
-        f"{pluralize(config.epochs, 'epoch')}"
+        f"{pluralize(config.epochs, 'epoch')}; run folder {run_dir}"
     )
 
 

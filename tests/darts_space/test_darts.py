@@ -93,7 +93,7 @@ def test_identities_are_not_dropped_and_other_operations_are() -> None:
 
 def test_the_auxiliary_head_of_darts_pools_its_8x8_maps_to_2x2() -> None:
     network: Any = DARTS.network(DARTS.parse(genotype("C10_0")), channels=36, layers=20, auxiliary=True)
-    assert network.auxiliary_after == 13
+    assert network.auxiliary_after == 14  # cell 13: the stem is block 0
     # DARTS: 1x1 to 128, BN, 2x2 to 768, BN, linear; its input has 4 * 4 * 36 channels
     published = 576 * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + 768 * 10 + 10
     assert sum(p.numel() for p in network.auxiliary.parameters()) == published
