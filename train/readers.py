@@ -48,6 +48,16 @@ _MEASURED = 100
 """Pictures that are read to choose the common size."""
 
 
+def _is_missing_split(error: Exception, split: str) -> bool:
+    """Return whether a library says that a data set has no split of this name.
+
+    There is no class of error for it: datasets and tensorflow-datasets raise "Unknown split 'test'", timm's webdataset
+    reader "split test not found in info", torchvision "Unknown value 'test' for argument split".
+    """
+    text = str(error).lower()
+    return "split" in text and split in text and ("unknown" in text or "not found" in text)
+
+
 def has_reader(name: str) -> bool:
     """Return whether timm reads the data set of this name."""
     return name.startswith("tar:") or (name.partition("/")[0] in {"torch", *_PACKAGES} and "/" in name)
@@ -94,16 +104,22 @@ class ReaderSet:
         else:
             share, seed = 0.2 if options.validation_split is None else options.validation_split, options.split_seed or 0
             whole = cache(lambda: self._read(train))
-            kept = _draw_test_part(labels or [0] * len(train), share, seed)
+            if labels is None:  # a stream is read now: its length may be missing or wrong, and its labels are unknown
+                stream = whole()
+                assert isinstance(stream, InMemoryImages)
+                labels = stream.labels
+            kept = _draw_test_part(labels, share, seed)
             self._load = lambda is_train: select_images(whole(), [i for i, k in enumerate(kept) if k != is_train])
             self.notes += (
                 f"{pluralize(sum(kept), 'picture')} of {len(kept)} are the test part: {100 * share:g} % of each class "
                 f"(--validation-split), drawn by --split-seed {seed}",
             )
         if not self.classes:  # a stream tells them by its labels alone
-            loaded = self._load(True)
-            assert isinstance(loaded, InMemoryImages)
-            self.classes = tuple(map(str, range(max(loaded.labels) + 1)))
+            if labels is None:
+                loaded = self._load(True)
+                assert isinstance(loaded, InMemoryImages)
+                labels = loaded.labels
+            self.classes = tuple(map(str, range(max(labels) + 1)))
         if len(self.classes) < 2:
             raise DataError(f"{name} has one class only: at least 2 are needed.")
         self.options = ImageOptions(options.image_size, share, seed)
@@ -120,7 +136,7 @@ class ReaderSet:
             raise ConfigError(f"--dataset {self.name} needs the folder of the shards: give it with --data-dir.")
 
     def _open(self, train: bool) -> Any:
-        """Open a part; return None if a test part is missing."""
+        """Open a part; return None if there is no test part. A damaged one is an error, never split anew in silence."""
         if self.prefix == "tar":
             root = _find_tar(Path(self.name.removeprefix("tar:")), train)
             return root and self._call(lambda: ImageDataset(root, ReaderImageInTar(str(root))))
@@ -130,6 +146,8 @@ class ReaderSet:
                 return self._create(split)
             except Exception as error:  # of any library
                 failure = failure or error
+                if not train and not _is_missing_split(error, split):
+                    raise self._describe(error) from error
         if train:
             assert failure is not None
             raise self._describe(failure) from failure

@@ -124,6 +124,36 @@ class Stream:
             yield Image.new("RGB", (8 + index % 2, 6), (index, 0, 0)), index % 3
 
 
+@pytest.mark.parametrize(
+    ("message", "has_test_part"),
+    [
+        ("Unknown split 'SPLIT'. Should be one of ['train'].", False),  # datasets, tensorflow-datasets
+        ("split SPLIT not found in info (dict_keys(['train']))", False),  # timm's reader of webdataset
+        ("Unknown value 'SPLIT' for argument split. Valid values are ('train',).", False),  # torchvision
+        ("the shard SPLIT-3.tar ends unexpectedly", True),
+        ("Dataset not found or corrupted. You can use download=True to download it", True),
+    ],
+)
+def test_a_damaged_test_part_is_no_missing_one(
+    message: str, has_test_part: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def create(name: str, split: str, **options: Any) -> Stream:
+        if split != "train":
+            raise RuntimeError(message.replace("SPLIT", split))
+        return Stream(10)
+
+    monkeypatch.setattr("train.readers.create_dataset", create)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    if has_test_part:
+        with pytest.raises(DataError, match="wds/colours cannot be read"):
+            load_data("wds/colours", tmp_path)
+    else:
+        data = load_data("wds/colours", tmp_path)
+        assert (len(data.train), len(data.test)) == (7, 3)  # one of each class is a test picture
+        data = load_data("wds/colours", tmp_path, options=ImageOptions(validation_split=1))
+        assert (data.classes, len(data.test)) == (("0", "1", "2"), 10)
+
+
 def test_streams_are_read_into_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def create(name: str, split: str, **options: Any) -> Stream:
         if split == "validation":
