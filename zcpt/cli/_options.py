@@ -144,10 +144,12 @@ def add_data_arguments(
     """Add the flags for the data set, its images, and the device unless the command has none."""
     parser = command.add_argument_group("images and device" if has_device else "images")
     parser.add_argument(
-        "--dataset", metavar="NAME", help="digits, cifar10, cifar100, svhn, or the folder of your pictures"
+        "--dataset",
+        metavar="NAME",
+        help="digits, cifar10, cifar100, svhn, the folder of your pictures, or a name of 'zcpt list datasets'",
     )
     parser.add_argument(
-        "--data-dir", type=Path, metavar="PATH", help="folder of torchvision's data sets (default: data)"
+        "--data-dir", type=Path, metavar="PATH", help="folder of the files of named data sets (default: data)"
     )
     parser.add_argument(
         "--download",
