@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import runpy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -320,12 +321,8 @@ def _write_python(task: ExportTask, path: Path) -> None:
 
 
 def _load_python(path: Path) -> Classify:
-    spec = importlib.util.spec_from_file_location("exported_network", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    classify: Classify = module.load_network()
+    # Not by an import, which would leave a __pycache__ beside the user's file.
+    classify: Classify = runpy.run_path(str(path))["load_network"]()
     return classify
 
 
