@@ -16,6 +16,7 @@ from torch import nn
 from train.images import Statistics
 from train.preprocessing import DEFAULT_PREPROCESSING, PictureTransform, Preprocessing
 from zcpt.architecture import Architecture
+from zcpt.architecture_files import find_training
 from zcpt.errors import ConfigError, SpaceError, ZcptError
 from zcpt.files import parse_json, require_keys, write_atomically
 from zcpt.options import format_count, pluralize
@@ -123,6 +124,19 @@ def save_network(path: Path, trained: TrainedNetwork) -> None:
         "preprocessing": trained.preprocessing.to_document(),
     }
     write_atomically(path, save(weights, {"format": "pt", "zcpt": json.dumps(metadata)}))
+
+
+def find_weights(path: str | Path) -> Path:
+    """Return the file of a trained network.
+
+    Args:
+        path: The file itself, the folder of a training, or that of a search with one training.
+
+    Raises:
+        ConfigError: There are several trainings, or none.
+    """
+    given = Path(path)
+    return given if given.is_file() else find_training(given, WEIGHTS, "that is finished") / WEIGHTS
 
 
 def load_network(path: Path) -> TrainedNetwork:

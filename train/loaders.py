@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -229,7 +230,7 @@ class BatchMixup:
         return images, targets
 
 
-class _TimedLoader:
+class _TimedLoader(ABC):
     """Loader that measures how long its consumer waits."""
 
     def __init__(self) -> None:
@@ -245,8 +246,9 @@ class _TimedLoader:
                 return
             yield batch
 
+    @abstractmethod
     def _load(self, epoch: int) -> Iterator[Batch]:
-        raise NotImplementedError
+        """Yield the batches of an epoch."""
 
 
 class TrainLoader(_TimedLoader):

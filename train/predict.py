@@ -13,9 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.layout import list_pictures
-from zcpt.architecture_files import find_training
 from zcpt.errors import DataError
 
 TOP = 5
@@ -39,19 +38,6 @@ class Prediction:
             return {"picture": self.picture, "error": self.error}
         found = zip(self.classes, self.probabilities, strict=True)
         return {"picture": self.picture, "predictions": [{"class": c, "probability": p} for c, p in found]}
-
-
-def find_weights(path: str | Path) -> Path:
-    """Return the file of a trained network.
-
-    Args:
-        path: The file itself, the folder of a training, or that of a search with one training.
-
-    Raises:
-        ConfigError: There are several trainings, or none.
-    """
-    given = Path(path)
-    return given if given.is_file() else find_training(given, WEIGHTS, "that is finished") / WEIGHTS
 
 
 def load(path: str | Path) -> TrainedNetwork:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from train.arguments import read_arguments
-from train.checkpoint import TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.data import ImageData
 from train.evaluation import Predictions, evaluate_network
 from train.loaders import RelabelledLoader, TestOptions, build_test_loader
-from train.predict import find_weights
 from zcpt.architecture import Architecture
 from zcpt.cli._options import (
     add_data_arguments,
@@ -61,9 +59,8 @@ def run(args: argparse.Namespace) -> None:
     data = _load_data(args, arguments["data"], trained)
     channels_last = arguments["channels_last"]
     network = move_network(trained.network, device, channels_last)
-    options = TestOptions(
-        min(args.batch_size, len(data.test)), arguments["workers"], arguments["test_crop"], arguments["interpolation"]
-    )
+    cut = trained.preprocessing
+    options = TestOptions(min(args.batch_size, len(data.test)), arguments["workers"], cut.test_crop, cut.interpolation)
     loader = build_test_loader(data.test, trained.statistics, options, trained.network_config.image_size, device)
     found = evaluate_network(
         network,
@@ -81,12 +78,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_arguments(weights: Path, trained: TrainedNetwork, args: argparse.Namespace) -> dict[str, Any]:
-    """Read the settings of the training beside the weights; a file alone has those of its images only."""
+    """Read the settings of the training beside the weights; a file alone has none."""
     if args.folder.is_file():
         if args.dataset is None:
             raise ConfigError(f"{args.folder} does not say on which images to measure: add --dataset.")
         about: dict[str, Any] = {"channels_last": False, "workers": 0, "amp": False, "amp_dtype": "bfloat16"}
-        return {**about, "data": {}, **asdict(trained.preprocessing)}
+        return {**about, "data": {}}
     path = weights.parent / "architecture.json"
     if trained.architecture != Architecture.from_json(read_run_file(path), str(path)):
         raise ConfigError(f"{weights} holds another architecture than {path}: one of the two files was replaced.")

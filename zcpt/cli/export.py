@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from train.arguments import ARGUMENTS, read_arguments
-from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.data import ImageData
 from train.export import FORMATS, Classify, ExportTask, check_packages, export_network, make_task
 from train.images import ImageSet, select_images
 from train.loaders import TestOptions, build_test_loader
 from train.onnx_files import make_onnx_classifier, quantize_onnx
-from zcpt.architecture_files import find_training
 from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, read_image_size, reload_data
 from zcpt.errors import ConfigError, DataError
 from zcpt.printing import print_lines
@@ -71,9 +70,7 @@ def run(args: argparse.Namespace) -> None:
     if args.calibration_images < 1:
         raise ConfigError(f"--calibration-images {args.calibration_images} is too small: it must be at least 1.")
     check_packages(format.packages, f"--format {args.format}")
-    weights = args.source
-    if not weights.is_file():
-        weights = find_training(args.source, WEIGHTS, "that is finished") / WEIGHTS
+    weights = find_weights(args.source)
     trained = load_network(weights)
     task = make_task(trained, normalize=args.normalize, image_size=args.export_size)
     files = format.list_files(_choose_path(args, weights.parent))
@@ -81,7 +78,8 @@ def run(args: argparse.Namespace) -> None:
         if file.exists():
             raise ConfigError(f"{file} exists already: give another file with --out, or delete it.")
     data = _load_data(args, weights.parent, trained, task)
-    options = _read_test_options(weights.parent)
+    cut = trained.preprocessing
+    options = TestOptions(_BATCH_SIZE, test_crop=cut.test_crop, interpolation=cut.interpolation)
     compared = range(min(_BATCH_SIZE, len(data.test))) if data else ()
     images = _load_images(data.test, task, options, compared) if data else ()
     comparison = export_network(task, args.format, files[0], images)
@@ -94,14 +92,6 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.int8 and data:
         _quantize(files[0], data, task, options, args.calibration_images)
-
-
-def _read_test_options(folder: Path) -> TestOptions:
-    """Return how the training in a folder cut its test images; the defaults where a file lies alone."""
-    if not (folder / ARGUMENTS).exists():
-        return TestOptions(_BATCH_SIZE)
-    settings = read_arguments(folder)
-    return TestOptions(_BATCH_SIZE, test_crop=settings["test_crop"], interpolation=settings["interpolation"])
 
 
 def _format_size(file: Path) -> str:

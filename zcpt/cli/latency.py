@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.export import FORMATS, Classify, check_packages, export_network, make_task
-from zcpt.architecture_files import find_training
 from zcpt.cli._options import format_program, parse_integer, pick_device, read_image_size
 from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError
@@ -112,7 +111,7 @@ def _measure_space(args: argparse.Namespace) -> None:
 
 def _measure_network(args: argparse.Namespace) -> None:
     """Measure a trained network as torch and ONNX Runtime run it, and print both beside the sum over its operations."""
-    trained = load_network(find_training(args.network, WEIGHTS, "that is finished") / WEIGHTS)
+    trained = load_network(find_weights(args.network))
     device, config = pick_device(args.device), trained.network_config
     images = torch.randn(args.batch_size, config.in_channels, *config.image_size)
     blocks = list(trained.space.blocks(trained.architecture, config))

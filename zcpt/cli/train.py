@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from train.arguments import ARGUMENTS, make_config_from, read_arguments
-from train.checkpoint import TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
-from train.predict import find_weights
 from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
 from train.run import train_architecture
 from train.sizing import Budget, find_width_depth

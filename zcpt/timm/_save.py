@@ -9,9 +9,8 @@ from typing import Any
 from timm.models import create_model, save_for_hf
 from timm.models._hub import generate_readme
 
-from train.checkpoint import WEIGHTS, TrainedNetwork, load_network
+from train.checkpoint import TrainedNetwork, find_weights, load_network
 from zcpt._version import __version__
-from zcpt.architecture_files import find_training
 from zcpt.files import write_atomically
 
 _USAGE = """```python
@@ -39,10 +38,8 @@ def save_model(run: str | Path, directory: str | Path, *, license: str = "other"
     Raises:
         ConfigError: The training cannot be read.
     """
-    path, folder = Path(run), Path(directory)
-    if not path.is_file():
-        path = find_training(path, WEIGHTS, "that is finished") / WEIGHTS
-    trained = load_network(path)
+    folder = Path(directory)
+    trained = load_network(find_weights(run))
     config = trained.network_config
     # A text, so that the folder does not depend on files elsewhere.
     arguments: dict[str, Any] = {
