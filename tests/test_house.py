@@ -21,7 +21,7 @@ LAYERS = (
     "zcpt._version zcpt.errors",
     "zcpt._startup zcpt.progress zcpt.figures",
     "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
-    "zcpt.event_files zcpt.folders zcpt.journal zcpt.cost zcpt.architecture zcpt.batches",
+    "zcpt.event_files zcpt.folders zcpt.journal zcpt.workers zcpt.cost zcpt.architecture zcpt.batches",
     "zcpt.mixture zcpt.devices zcpt.snapshot",
     "zcpt.supernet",
     "zcpt.space",

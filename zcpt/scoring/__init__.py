@@ -10,12 +10,15 @@ from zcpt.scoring.criterion import (
 )
 from zcpt.scoring.evaluator import Evaluator, resolve_engine, score_mixtures
 from zcpt.scoring.importance import argmax_importance, convert_to_importances
+from zcpt.scoring.networks import IndexedArchitecture, NetworkScorer
 from zcpt.scoring.score import score, score_layers
 
 __all__ = [
     "ComponentScores",
     "CriterionEvaluator",
     "Evaluator",
+    "IndexedArchitecture",
+    "NetworkScorer",
     "aggregate_scores",
     "argmax_importance",
     "check_scores_operations",

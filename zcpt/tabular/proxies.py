@@ -26,12 +26,13 @@ from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option, pluralize
 from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate, Criterion, Proxy, get_components, get_criterion
+from zcpt.scoring import IndexedArchitecture, NetworkScorer
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
-from zcpt.tabular._workers import IndexedArchitecture, NetworkScorer, score_networks
 from zcpt.tabular.measures import compare_rankings
+from zcpt.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
 _JOURNAL_FILE = "scores"
@@ -234,11 +235,14 @@ def _score_missing(
         if missing:
             groups.setdefault(tuple(missing), []).append(item)
     remaining = sum(map(len, groups.values()))
-    with show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar:
+    with (
+        WorkerPool(workers, "scores networks") as pool,
+        show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar,
+    ):
         for proxies, group in groups.items():
             _log.info(f"scoring {pluralize(len(group), 'network')} by {', '.join(proxy.name for proxy in proxies)}")
-            # Closed at once also after an error, so that its processes end.
-            with closing(score_networks(replace(scorer, proxies=proxies), group, workers)) as scored:
+            # Closed at once also after an error, so that no process is busy any more.
+            with closing(pool.run(replace(scorer, proxies=proxies).score_network, group)) as scored:
                 for record in scored:
                     journal.append(_JOURNAL_FILE, record)
                     _merge(records, record)
