@@ -189,8 +189,19 @@ def test_the_example_of_the_page_on_training_runs(capsys: pytest.CaptureFixture[
     assert read_recipe("mine.yaml").values["epochs"] == 120
 
 
+def test_the_examples_of_the_page_on_reduced_training_run(capsys: pytest.CaptureFixture[str]) -> None:
+    ((_, command),) = read_blocks("docs/reduced-training.md", "bash")
+    assert main([*shlex.split(command)[1:], "--layers", "1"]) == 0
+    ((_, code),) = read_blocks("docs/reduced-training.md", "python")
+    exec(compile(code, "docs/reduced-training.md", "exec"), {})
+    assert " % in " in capsys.readouterr().out
+    ((_, recipe),) = read_blocks("docs/reduced-training.md", "yaml")
+    Path("quick.yaml").write_text(recipe)
+    assert read_recipe("quick.yaml").is_reduced
+
+
 def test_the_page_on_training_shows_the_recipes() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (\d+) \|", (ROOT / "docs" / "training.md").read_text(), re.M)
+    rows = re.findall(r"^\| `([\w+-]+)` \| (\d+) \| (\d+) \|", (ROOT / "docs" / "training.md").read_text(), re.M)
     assert {row[0]: row[1:] for row in rows} == {n: describe_recipe(read_recipe(n))[:2] for n in list_recipes()}
 
 

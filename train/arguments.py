@@ -42,6 +42,7 @@ _LATER = (
     "decay_rate", "slow_epochs", "accumulate", "auxiliary_norm", "drop_path_schedule", "dropout", "crop", "crop_scale",
     "color_jitter", "hue_jitter", "auto_augment", "random_erase", "mixup", "cutmix", "mixup_off_epochs",
     "interpolation", "test_crop", "holdout", "ema", "ema_decay", "amp_dtype", "sync_bn", "grad_checkpointing",
+    "samples", "schedule_epochs",
 )  # fmt: skip
 """Settings that files of 0.1.0 lack. Their defaults are what that version did, and must stay so."""
 

@@ -1,4 +1,4 @@
-"""Part of the training images that is kept back, to choose an epoch by images that were not trained on."""
+"""Parts of the training images: those kept back, to choose by images not trained on, and a sample to train on."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def split_holdout(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, 
     count = max(1, round(share * len(images)))
     kept_back, trained = (sorted(part.tolist()) for part in (order[:count], order[count:]))
     return select_images(images, trained), select_images(images, kept_back)
+
+
+def draw_samples(images: ImageSet, share: float, seed: int) -> ImageSet:
+    """Draw a share of the images, at least one, in their order; all of them if ``share`` is 1."""
+    if share == 1:
+        return images
+    generator = torch.Generator().manual_seed(derive_seed(seed, "samples"))
+    order = torch.randperm(len(images), generator=generator)
+    return select_images(images, sorted(order[: max(1, round(share * len(images)))].tolist()))

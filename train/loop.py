@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from train.distributed import (
     synchronize_norms,
 )
 from train.evaluation import Predictions, evaluate_network
-from train.holdout import split_holdout
+from train.holdout import draw_samples, split_holdout
 from train.images import ImageSet
 from train.loaders import Batch, EpochLoader, build_test_loader, build_train_loader
 from train.metrics import EpochMetrics, EpochSums, measure_memory, reset_memory
@@ -46,6 +46,19 @@ from zcpt.space import DiscreteNetwork, NetworkConfig, SearchSpace
 
 _BYTES = 4
 """Bytes of a weight, of its gradient, of its momentum, and of its average."""
+
+
+class DivergenceError(ConfigError):
+    """The loss of a training is no finite number any more."""
+
+
+@contextmanager
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Restore the caller's random numbers at the end, on the CPU and on the device in use, and touch no other GPU."""
+    # fork_rng passes a device to torch.mps.get_rng_state, which takes none.
+    devices = [] if device.type in ("cpu", "mps") else [device]
+    with torch.random.fork_rng(devices=devices, **({"device_type": device.type} if devices else {})):
+        yield
 
 
 class Trainer:
@@ -82,7 +95,8 @@ class Trainer:
         self.device = device
         self.processes = processes
         self.share = Share(processes.rank, processes.size)
-        self.train_images, self.holdout_images = split_holdout(self.data.train, config.holdout, config.seed)
+        trained, self.holdout_images = split_holdout(self.data.train, config.holdout, config.seed)
+        self.train_images = draw_samples(trained, config.samples, config.seed)
         self._check_batches()
         channels, height, width = self.data.image_shape
         self.network_config = NetworkConfig(
@@ -232,26 +246,27 @@ class Trainer:
         self.history = state["rows"]
         return int(state.get("processes", 1))
 
-    def run_epoch(self) -> EpochMetrics:
-        """Train for one epoch, evaluate on the test images, and add the metrics to ``history``."""
+    def run_epoch(self, measure: bool = True) -> EpochMetrics:
+        """Train for one epoch, and add the metrics to ``history``.
+
+        With ``measure``, evaluate on the test images and on those kept back.
+        """
         epoch, config = self.epoch, self.config
         reset_memory(self.device)
         start, waited = time.perf_counter(), self.train_loader.wait_seconds
-        drop_path = config.drop_path * (epoch / config.epochs if config.drop_path_schedule == "ramp" else 1)
+        drop_path = config.drop_path * (epoch / config.schedule_length if config.drop_path_schedule == "ramp" else 1)
         self.network.set_drop_path(drop_path)
         trained = self._train_epoch()
         seconds = max(self.processes.gather(time.perf_counter() - start))
         waited = max(self.processes.gather(self.train_loader.wait_seconds - waited))
         rate = self.optimizer.param_groups[0]["lr"]
         self._average_norms()
-        self.predictions = self.evaluate(self.test_loader)
-        held = {} if self.holdout_loader is None else _describe(self.evaluate(self.holdout_loader), "holdout")
+        measured = self._measure() if measure else {}
         metrics = {
             "epoch": epoch,
             "train_loss": trained.loss,
             "train_accuracy": trained.accuracy,
-            **_describe(self.predictions, "test"),
-            **held,
+            **measured,
             "lr": rate,
             "drop_path": drop_path,
             "gradient_norm": trained.gradient_norm,
@@ -261,6 +276,13 @@ class Trainer:
             "memory_mb": max(self.processes.gather(measure_memory(self.device))),
         }
         self.history.append(metrics)
+        return metrics
+
+    def _measure(self) -> EpochMetrics:
+        self.predictions = self.evaluate(self.test_loader)
+        metrics = _describe(self.predictions, "test")
+        if self.holdout_loader is not None:
+            metrics |= _describe(self.evaluate(self.holdout_loader), "holdout")
         return metrics
 
     def evaluate(self, loader: EpochLoader) -> Predictions:
@@ -293,7 +315,7 @@ class Trainer:
         sums = EpochSums.add(self.processes.gather(sums))
         if not math.isfinite(sums.loss):
             remedy = "a lower --lr, or --no-amp" if self.config.amp else "a lower --lr"
-            raise ConfigError(f"the loss is {sums.loss} in epoch {self.epoch}: try {remedy}.")
+            raise DivergenceError(f"the loss is {sums.loss} in epoch {self.epoch}: try {remedy}.")
         return sums
 
     def _train_batch(self, batch: Batch, sums: EpochSums) -> None:

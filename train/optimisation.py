@@ -56,7 +56,7 @@ class Schedule:
         self.batches = batches
         self.per_batch = config.schedule_per == "batch"
         self.slow = self.count_steps(config.slow_epochs) if config.schedule == "linear" else 0
-        self.total = self.count_steps(config.epochs)
+        self.total = self.count_steps(config.schedule_length)
         shapes: dict[str, dict[str, Any]] = {
             "cosine": {"sched": "cosine"},
             "linear": {"sched": "poly", "decay_rate": 1.0},
@@ -67,7 +67,7 @@ class Schedule:
         self.timm, _ = create_scheduler_v2(
             optimizer,
             **shapes[config.schedule],
-            num_epochs=config.epochs - (config.slow_epochs if self.slow else 0),
+            num_epochs=config.schedule_length - (config.slow_epochs if self.slow else 0),
             min_lr=config.min_lr,
             warmup_epochs=config.warmup_epochs,
             warmup_lr=config.warmup_lr,

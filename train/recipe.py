@@ -25,6 +25,7 @@ class TrainConfig:
     channels: int = option(36, "width: channels of the first cells", shown="the space's for the data set")
     layers: int = option(20, "depth, as the space counts it", shown="the space's for the data set")
     epochs: int = option(600, "passes over the training images")
+    samples: float = option(1.0, "share of the training images that is trained on, drawn at random once")
     batch_size: int = option(96, "images per mini-batch, over all processes together")
     optimizer: str = option("momentum", "optimiser, by its name in timm; 'momentum' is SGD without Nesterov")
     optimizer_eps: float = option(0.0, "epsilon of the optimiser; 0 takes that of timm")
@@ -41,6 +42,9 @@ class TrainConfig:
         "constant",
     )
     schedule_per: Literal["epoch", "batch"] = option("epoch", "how often the learning rate is set")
+    schedule_epochs: int = option(
+        0, "epochs of the whole schedule, if the training ends before it does; 0: those of the training"
+    )
     min_lr: float = option(0.0, "final learning rate of the schedules cosine and linear")
     warmup_epochs: int = option(0, "first epochs, in which the learning rate rises linearly from --warmup-lr")
     warmup_lr: float = option(0.0, "learning rate at the beginning of the warm-up")
@@ -126,15 +130,24 @@ class TrainConfig:
                 raise ConfigError(
                     f"{format_flag(name)} {getattr(self, name)} must be less than --epochs {self.epochs}."
                 )
+        if 0 < self.schedule_epochs < self.epochs:
+            raise ConfigError(
+                f"--schedule-epochs {self.schedule_epochs} must be at least --epochs {self.epochs}, or 0."
+            )
         if self.auto_augment and (self.color_jitter or self.hue_jitter):
             raise ConfigError(
                 "--auto-augment changes colours itself: add --color-jitter 0 --hue-jitter 0, or leave it out."
             )
 
+    @property
+    def schedule_length(self) -> int:
+        """Number of epochs from which learning rates and drop-path follow."""
+        return self.schedule_epochs or self.epochs
+
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("dropout", "holdout", "ema_decay"), lambda value: value < 1, "below 1"),
-    (("test_crop", "crop_scale", "decay_rate"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    (("test_crop", "crop_scale", "decay_rate", "samples"), lambda value: 0 < value <= 1, "above 0 and at most 1"),
     (("random_erase",), lambda value: value <= 1, "at most 1"),
     (("hue_jitter",), lambda value: value <= 0.5, "at most 0.5"),
     (("decay_epochs",), lambda value: value > 0, "above 0"),
@@ -154,19 +167,29 @@ class Recipe:
     cost: str = ""
     """Rough cost in words, for ``zcpt list``."""
     size: str = "train"
-    """Width and depth: the space's size of this name, such as ``search_size``."""
+    """Width and depth: the space's size of this name, such as ``search_size``; 'usual': that of the data set."""
     image_side: int = 32
     """Side of the images, in pixels, for which crop_padding and cutout are stated; they grow with the images."""
     image_size: int = 0
     """Largest side of the images, in pixels; larger pictures are brought to it. 0: any."""
+    width: float = 1.0
+    """Share of the channels of that size which the network has: reduced trainings have fewer (``train.reduced``)."""
+    resolution: float = 1.0
+    """Share of the height and width of the images to which they are brought."""
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether network or images are smaller than usual."""
+        return self.width != 1 or self.resolution != 1
 
 
 _FOLDER = Path(__file__).parent / "recipes"
 _KEYS: dict[str, type] = {
-    "summary": str, "cost": str, "size": str, "image_side": int, "image_size": int, "values": dict
+    "summary": str, "cost": str, "size": str, "image_side": int, "image_size": int, "width": float,
+    "resolution": float, "values": dict,
 }  # fmt: skip
 """Keys of a file of a recipe, and the types of their values."""
-_SIZES = ("search", "train", "small", "imagenet")
+_SIZES = ("search", "train", "small", "imagenet", "usual")
 
 
 def list_recipes() -> list[str]:
@@ -194,13 +217,15 @@ def read_recipe(name: str) -> Recipe:
     for key, value in document.items():
         if key not in _KEYS:
             raise ConfigError(f"{path}: {describe_unknown_name('key', str(key), _KEYS)}.")
-        if type(value) is not _KEYS[key]:
+        if type(value) is not _KEYS[key] and not (_KEYS[key] is float and type(value) is int):
             raise ConfigError(f"{path}: '{key}' takes a value of type {_KEYS[key].__name__}, not {value!r}.")
     recipe = Recipe(path.stem, **{"summary": "", **document})
     if recipe.size not in _SIZES or recipe.image_side < 1 or recipe.image_size < 0:
         raise ConfigError(
             f"{path}: size must be {', '.join(_SIZES)}, image_side at least 1, and image_size at least 0."
         )
+    if not (0 < recipe.width <= 1 and 0 < recipe.resolution <= 1):
+        raise ConfigError(f"{path}: width and resolution must be above 0 and at most 1.")
     names = [f.name for f in fields(TrainConfig) if f.name not in ("recipe", "channels", "layers")]
     for key in recipe.values:
         if key not in names:
@@ -249,14 +274,19 @@ def make_train_config(
     """
     if isinstance(recipe, str):
         recipe = read_recipe(recipe)
-    size = _choose_width_depth(space, recipe, dataset)
-    values = {"channels": size.channels, "layers": size.layers, **recipe.values}
+    size = choose_width_depth(space, recipe, dataset)
+    values = {"channels": reduce_channels(size.channels, recipe), "layers": size.layers, **recipe.values}
     values |= {**_scale_augmentation(recipe, image_size), **_shorten_phases(recipe, options), **options}
     names = [f.name for f in fields(TrainConfig)]
     for name in values:
         if name not in names:
             raise ConfigError(describe_unknown_name("option of train", name, names))
     return TrainConfig(recipe=recipe.name, **values)
+
+
+def reduce_channels(channels: int, recipe: Recipe) -> int:
+    """Return the channels of a recipe's network, which may have a share of the usual ones."""
+    return max(1, round(recipe.width * channels))
 
 
 def _get_value(recipe: Recipe, name: str) -> Any:
@@ -293,9 +323,10 @@ def check_augmentation(config: TrainConfig, image_size: tuple[int, int]) -> None
             )
 
 
-def _choose_width_depth(space: SearchSpace, recipe: Recipe, dataset: str) -> WidthDepth:
+def choose_width_depth(space: SearchSpace, recipe: Recipe, dataset: str) -> WidthDepth:
+    """Return the usual width and depth of a recipe's networks for a data set."""
     # The published experiments train on CIFAR-100 and SVHN at the width and depth of the search (Zela et al.,
     # arXiv 1909.09656).
-    name = "search" if recipe.size == "train" and dataset in ("cifar100", "svhn") else recipe.size
+    name = "search" if recipe.size in ("train", "usual") and dataset in ("cifar100", "svhn") else recipe.size
     size: WidthDepth = getattr(space, f"{name}_size", space.train_size)
     return size

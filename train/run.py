@@ -25,7 +25,7 @@ from train.checkpoint import (
     save_network,
 )
 from train.data import ImageData
-from train.loop import Trainer
+from train.loop import Trainer, keep_random_state
 from train.metrics import EpochMetrics
 from train.monitor import TrainingMonitor
 from train.preprocessing import Preprocessing
@@ -130,7 +130,7 @@ def _train_epochs(run_dir: Path, trainer: Trainer) -> None:
     if trainer.epoch >= trainer.config.epochs:
         return
     with ExitStack() as stack:
-        stack.enter_context(_keep_random_state(trainer.device))
+        stack.enter_context(keep_random_state(trainer.device))
         monitor = stack.enter_context(TrainingMonitor(run_dir, trainer)) if processes.is_main else None
         if monitor:
             monitor.log_settings()
@@ -153,13 +153,6 @@ def _save_epoch(run_dir: Path, trainer: Trainer) -> None:
     write_atomically(run_dir / CLASSES, _format_csv(trainer.predictions.measure_classes(trainer.data.classes)))
     save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
     _write_summary(run_dir / SUMMARY, trainer.history)
-
-
-def _keep_random_state(device: torch.device) -> AbstractContextManager[None]:
-    """Restore the caller's random numbers at the end, on the CPU and on the device in use, and touch no other GPU."""
-    if device.type in ("cpu", "mps"):  # fork_rng passes a device to torch.mps.get_rng_state, which takes none
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
 def _log_start(run_dir: Path, trainer: Trainer) -> None:

@@ -133,10 +133,10 @@ def test_a_training_writes_one_folder_that_any_number_of_processes_resume(
     assert whole[0] == whole[1]
     run_epoch = Trainer.run_epoch
 
-    def stop(self: Trainer) -> Any:
+    def stop(self: Trainer, measure: bool = True) -> Any:
         if self.epoch == 1:
             raise DataError("stopped")
-        return run_epoch(self)
+        return run_epoch(self, measure)
 
     Trainer.run_epoch = stop  # type: ignore[method-assign]
     try:

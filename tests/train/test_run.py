@@ -12,8 +12,9 @@ import torch
 import zcpt
 from tests.conftest import LAYERS, random_architecture
 from train.data import load_data
+from train.loop import keep_random_state
 from train.recipe import make_train_config
-from train.run import _keep_random_state, train_architecture
+from train.run import train_architecture
 
 ROOT = Path(zcpt.__file__).parents[1]
 PACKAGES = ("zcpt", "train", "darts_space", "mobilenet_space")
@@ -44,7 +45,7 @@ def test_a_training_on_a_gpu_keeps_the_state_of_that_gpu_alone(monkeypatch: pyte
     monkeypatch.setattr("torch.cuda.get_rng_state", lambda device: calls.append(("get", device)))
     monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device: calls.append(("set", device)))
     device = torch.device("cuda:1")
-    with _keep_random_state(device):
+    with keep_random_state(device):
         torch.rand(3)
     assert calls == [("get", device), ("set", device)]
 

@@ -15,7 +15,8 @@ from train.arguments import ARGUMENTS, make_config_from, read_arguments
 from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.data import ImageData, choose_recipe
 from train.images import IMAGE_OPTIONS
-from train.recipe import Recipe, TrainConfig, list_recipes, make_train_config, read_recipe
+from train.recipe import TrainConfig, list_recipes, make_train_config, read_recipe
+from train.reduced import limit_image_size, reduce_settings
 from train.run import train_architecture
 from train.sizing import Budget, find_width_depth
 from zcpt.architecture import Architecture
@@ -47,12 +48,12 @@ _SEPARATE_FLAGS = ["recipe"]  # chosen by the data set, before the other setting
 _GROUPS = {
     "network": ("channels", "layers", "auxiliary_weight", "auxiliary_norm"),
     "optimisation": (
-        "epochs", "batch_size", "optimizer", "optimizer_eps", "lr", "lr_base_size", "momentum", "weight_decay",
-        "decay_all", "clip_grad", "ema", "ema_decay",
+        "epochs", "samples", "batch_size", "optimizer", "optimizer_eps", "lr", "lr_base_size", "momentum",
+        "weight_decay", "decay_all", "clip_grad", "ema", "ema_decay",
     ),
     "schedule of the learning rate": (
-        "schedule", "schedule_per", "min_lr", "warmup_epochs", "warmup_lr", "decay_epochs", "decay_rate",
-        "slow_epochs",
+        "schedule", "schedule_per", "schedule_epochs", "min_lr", "warmup_epochs", "warmup_lr", "decay_epochs",
+        "decay_rate", "slow_epochs",
     ),
     "augmentation": (
         "crop", "crop_padding", "crop_scale", "flip", "color_jitter", "hue_jitter", "auto_augment", "random_erase",
@@ -159,9 +160,12 @@ def _prepare_run(
     search_folder = None if data_of_search is None else search_folder
     data = _load_data(args, data_of_search)
     recipe = read_recipe(args.recipe or choose_recipe(data))
-    data = _limit_image_size(data, recipe, args)
+    reduced = reduce_settings(space, data, recipe)
+    if args.image_size is None:
+        data = limit_image_size(data, recipe)
     options = {
         "workers": _choose_workers(device),
+        **reduced,
         **get_given_options(args, TrainConfig, skip=_SEPARATE_FLAGS),
     }
     config = make_train_config(space, recipe, data.name, data.image_shape[1:], **options)
@@ -208,14 +212,6 @@ def _fit_budget(
     )
     _log.info(f"{budget.describe()} gives C={size.channels}, {space.describe_layers(size.layers)}")
     return replace(config, channels=size.channels, layers=size.layers)
-
-
-def _limit_image_size(data: ImageData, recipe: Recipe, args: argparse.Namespace) -> ImageData:
-    """Return the data with images no larger than the recipe says, unless the user says how large."""
-    side = recipe.image_size
-    if not side or args.image_size is not None or min(data.image_shape[1:]) <= side:
-        return data
-    return data.resize((side, side))
 
 
 def _make_default_path(search_folder: Path | None, space: SearchSpace, data: ImageData, recipe: str) -> Path:

@@ -76,6 +76,25 @@ def test_large_pictures_are_brought_to_the_size_of_the_recipe(cwd: Path, capsys:
     assert yaml.safe_load(Path("u", "args.yaml").read_text())["data"]["image_size"] == "20x20"
 
 
+def test_a_reduced_recipe_has_fewer_channels_and_pixels(cwd: Path, capsys: Output) -> None:
+    Path("mine.yaml").write_text(
+        "size: usual\nwidth: 0.25\nresolution: 0.5\nvalues: {samples: 0.1, holdout: 0.2, batch_size: 64}\n"
+    )
+    for label in ("cat", "dog"):
+        for part in ("train", "test"):
+            Path("pics", part, label).mkdir(parents=True)
+            for i in range(8):
+                picture = Image.new("RGB", (32, 40), "red" if label == "cat" else "blue")
+                picture.save(Path("pics", part, label, f"{i}.png"))
+    words = [*WORDS, "--recipe", "mine.yaml", "--dataset", "pics", "--layers", 1, "--samples", 0.5]
+    assert run(capsys, *words)[0] == 0
+    settings = read_settings()
+    assert (settings["channels"], settings["samples"], settings["batch_size"]) == (4, 0.5, 32)
+    assert settings["data"]["image_size"] == "20x16"
+    assert run(capsys, *words, "--image-size", 24, "--out", "u")[0] == 0
+    assert yaml.safe_load(Path("u", "args.yaml").read_text())["data"]["image_size"] == "24x24"
+
+
 def test_recipes_are_listed_with_epochs_batch_and_cost(capsys: Output) -> None:
     code, out, _ = run(capsys, "list", "recipes")
     assert code == 0
