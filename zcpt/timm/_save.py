@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from timm.models import create_model, save_for_hf
 from timm.models._hub import generate_readme
 
-from train.checkpoint import TrainedNetwork, find_weights, load_network
 from zcpt._version import __version__
 from zcpt.files import write_atomically
+
+if TYPE_CHECKING:
+    from train.checkpoint import TrainedNetwork
 
 _USAGE = """```python
 import timm
@@ -38,6 +40,9 @@ def save_model(run: str | Path, directory: str | Path, *, license: str = "other"
     Raises:
         ConfigError: The training cannot be read.
     """
+    # Not at the top: under timm's train.py, which imports this package, the name `train` is that script.
+    from train.checkpoint import find_weights, load_network
+
     folder = Path(directory)
     trained = load_network(find_weights(run))
     config = trained.network_config

@@ -5,6 +5,8 @@ They call timm's public functions as those do.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 from zcpt import ConfigError
 from zcpt.timm.__main__ import main
 
+ROOT = Path(__file__).parents[3]
 TRAIN = """
 import argparse, importlib, sys
 import torch
@@ -39,11 +42,11 @@ args = parser.parse_args()
 for module in args.device_modules or []:
     importlib.import_module(module)
 utils.random_seed(0)
-from timm.models import resolve_model_input_args
-model = create_model(**resolve_model_input_args(
-    args.model, vars(args), pretrained=False, num_classes=args.num_classes, drop_rate=0.1, drop_path_rate=0.2,
-    global_pool=None, scriptable=False, **args.model_kwargs,
-))
+model = create_model(  # without img_size, which is for the images alone
+    args.model, pretrained=False, in_chans=3, num_classes=args.num_classes, drop_rate=0.1, drop_path_rate=0.2,
+    drop_block_rate=None, global_pool=None, bn_momentum=None, bn_eps=None, scriptable=False, checkpoint_path="",
+    **args.model_kwargs,
+)
 model.set_grad_checkpointing(enable=True)
 data_config = resolve_data_config(vars(args), model=model)
 loaders = {}
@@ -135,8 +138,12 @@ def test_scripts_of_timm_train_and_validate(
     options = ["--data-dir", str(pictures), "--model", "zcpt_darts_v2", "--img-size", "32", "--num-classes", "2"]
     options += ["--model-kwargs", "channels=4", "layers=3"]
     train = [str(tmp_path / "train.py"), "--device-modules", "zcpt.timm", "--epochs", "2"]
-    main([*train, "--output", str(tmp_path / "output"), *options])
-    epochs = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    train += ["--output", str(tmp_path / "output"), *options, "img_size=32"]
+    # A process of its own, because the name `train` then is the script and not the package.
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *train], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    epochs = [line.split() for line in done.stdout.splitlines() if line.startswith("epoch")]
     assert [epoch[1] for epoch in epochs] == ["0", "1"]
     checkpoint = tmp_path / "output" / "last.pth.tar"
     main([str(tmp_path / "validate.py"), "--checkpoint", str(checkpoint), *options])
