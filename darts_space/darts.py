@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 
+import torch
 from torch import nn
 
 from darts_space.darts_network import (
@@ -39,6 +40,7 @@ from zcpt.space import (
     WidthDepth,
 )
 from zcpt.supernet import Supernet
+from zcpt.variation import draw_index, draw_weighted_index, list_exchanges
 
 # In the order of DARTS' PRIMITIVES. It decides between equal importances: the first candidate is kept.
 CANDIDATES = (
@@ -239,15 +241,56 @@ class Darts(SearchSpace):
             )
 
     def count(self) -> int:
-        # A node keeps one pair of its inputs and one operation on each of the two; nodes and cells are independent.
-        selectable = {choice.name: len(choice.selectable) for choice in self.choices}
-        per_node = (
-            sum(math.prod(selectable[edge_name(kind, node, source)] for source in pair) for pair in pairs)
-            for kind in KINDS
-            for node in self.nodes
-            for pairs in [combinations(range(node), KEPT_INPUTS)]
-        )
-        return math.prod(per_node)
+        # Nodes and cells are independent.
+        return math.prod(sum(counts.values()) for counts in self._count_by_inputs().values())
+
+    def _count_by_inputs(self) -> dict[tuple[str, int], dict[tuple[str, ...], int]]:
+        """Count the ways to choose the operations of each node by its inputs: (kind, node) -> inputs -> number."""
+        choices = {choice.name: choice for choice in self.choices}
+        counts: dict[tuple[str, int], dict[tuple[str, ...], int]] = {}
+        for kind, node in product(KINDS, self.nodes):
+            inputs = choices.get(inputs_name(kind, node))
+            pairs = combinations(inputs.selectable if inputs else ("0", "1"), KEPT_INPUTS)
+            counts[kind, node] = {
+                pair: math.prod(len(choices[edge_name(kind, node, int(source))].selectable) for source in pair)
+                for pair in pairs
+            }
+        return counts
+
+    def sample_architecture(self, generator: torch.Generator) -> Architecture:
+        """Draw an architecture uniformly: the inputs of each node, and the operations on them."""
+        selectable = {choice.name: choice.selectable for choice in self.choices}
+        kept: dict[str, tuple[str, ...]] = {}
+        for (kind, node), counts in self._count_by_inputs().items():
+            # Where edges have different numbers of operations, some inputs occur in more architectures than others.
+            inputs = [*counts][draw_weighted_index([*counts.values()], generator)]
+            if node > KEPT_INPUTS:
+                kept[inputs_name(kind, node)] = inputs
+            for source in inputs:
+                name = edge_name(kind, node, int(source))
+                kept[name] = (selectable[name][draw_index(len(selectable[name]), generator)],)
+        return Architecture(self.name, kept)
+
+    def list_neighbors(self, architecture: Architecture) -> list[Architecture]:
+        """Return the architectures with another operation on one edge, or with another input of one node.
+
+        As in published evolutionary searches, the operation moves with the input. Where the new edge lacks this
+        operation, there is a neighbour for each of its operations that the old edge lacks.
+        """
+        own, neighbors = self.canonicalize(architecture), list[Architecture]()
+        selectable = {choice.name: choice.selectable for choice in self.choices}
+        for choice in self.choices:
+            for old, new, kept in list_exchanges(choice, own.kept.get(choice.name, ())):
+                if not choice.name.endswith("/inputs"):
+                    neighbors.append(Architecture(self.name, {**own.kept, choice.name: kept}))
+                    continue
+                old_edge, new_edge = (choice.name.removesuffix("inputs") + f"edge{source}" for source in (old, new))
+                rest = {name: names for name, names in own.kept.items() if name != old_edge} | {choice.name: kept}
+                moved = own.kept[old_edge]
+                if moved[0] not in selectable[new_edge]:
+                    moved = tuple(name for name in selectable[new_edge] if name not in selectable[old_edge])
+                neighbors += [Architecture(self.name, {**rest, new_edge: (operation,)}) for operation in moved]
+        return neighbors
 
     def _list_pairs(self, architecture: Architecture) -> dict[str, Pairs]:
         """Return the (operation, input) pairs of each kind of cell, two for each node, as genotypes list them."""

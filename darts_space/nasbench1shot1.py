@@ -13,6 +13,7 @@ from itertools import combinations, pairwise, product
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,6 +48,7 @@ from zcpt.space import (
     WidthDepth,
 )
 from zcpt.supernet import Supernet
+from zcpt.variation import draw_index, draw_weighted_index
 
 VERTICES = 7
 """Vertices of a cell in the published table. Spaces with fewer nodes leave the last one before the output
@@ -115,6 +117,16 @@ def _to_bits(sources: Sequence[str]) -> int:
 def _get_topologies(space: NasBench1Shot1, config: NetworkConfig) -> Topologies:
     space.check_network_config(config)
     return Topologies(space.list_graphs(), config)
+
+
+@lru_cache(maxsize=8)
+def _list_graphs(space: NasBench1Shot1) -> tuple[Graph, ...]:
+    return tuple(space.list_graphs())
+
+
+def _count_cells(graphs: Sequence[Graph]) -> list[int]:
+    """Return the number of cells of each graph: every vertex but the output has an operation."""
+    return [int(len(OPERATIONS) ** (len(graph) - 1)) for graph in graphs]
 
 
 class NasBench1Shot1(SearchSpace):
@@ -248,7 +260,14 @@ class NasBench1Shot1(SearchSpace):
 
     def count(self) -> int:
         """Return the number of different cells; nodes that do not reach the output are ignored."""
-        return sum(int(len(OPERATIONS) ** (len(graph) - 1)) for graph in self.list_graphs())
+        return sum(_count_cells(_list_graphs(self)))
+
+    def sample_architecture(self, generator: torch.Generator) -> Architecture:
+        """Draw an architecture uniformly: a graph, the likelier the more nodes it has, and operations."""
+        graphs = _list_graphs(self)
+        graph = graphs[draw_weighted_index(_count_cells(graphs), generator)]
+        nodes = [vertex for vertex in sorted(graph) if vertex < self.output]
+        return self._build_architecture(graph, {n: OPERATIONS[draw_index(len(OPERATIONS), generator)] for n in nodes})
 
     def list_graphs(self) -> list[Graph]:
         """Return all different graphs of a cell, without operations."""

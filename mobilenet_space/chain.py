@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mobilenet_space.blocks import (
@@ -28,6 +29,7 @@ from zcpt.errors import SpaceError
 from zcpt.space import CellGraph, NetworkConfig, SearchSpace
 from zcpt.staged_network import StagedNetwork, run_checkpointed
 from zcpt.supernet import Supernet
+from zcpt.variation import draw_index, draw_weighted_index
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,40 @@ class ChainSpace(SearchSpace):
             rest = [architecture[layer_name(index)] for index in range(first + 1, end)]
             operations += [architecture[layer_name(first)], *sorted(rest, key=lambda name: name == IDENTITY)]
         return self._build_architecture(operations)
+
+    def sample_architecture(self, generator: torch.Generator) -> Architecture:
+        """Draw a canonical architecture uniformly, so that each network is as likely as any other."""
+        operations: list[str] = []
+        for first, end in self._list_stage_spans():
+            choices = self.choices[first:end]
+            others = [[name for name in choice.selectable if name != IDENTITY] for choice in choices[1:]]
+            # The number of layers that are no identities: there are more ways to choose many operations than few.
+            counts = [math.prod(map(len, others[:length])) for length in range(end - first)]
+            if all(IDENTITY not in choice.selectable for choice in choices[1:]):
+                counts[:-1] = [0] * (len(counts) - 1)
+            length = draw_weighted_index(counts, generator)
+            drawn = [names[draw_index(len(names), generator)] for names in (choices[0].selectable, *others[:length])]
+            operations += drawn + [IDENTITY] * (end - first - len(drawn))
+        return self._build_architecture(operations)
+
+    def list_neighbors(self, architecture: Architecture) -> list[Architecture]:
+        """Return the canonical architectures with another operation in one layer.
+
+        An identity may stand in any layer of a stage but the first, so an operation may be inserted between any two,
+        where the stage has room, and any may be removed.
+        """
+        own = self.canonicalize(architecture)
+        operations, found = [own[choice.name] for choice in self.choices], dict[Architecture, None]()
+        for first, end in self._list_stage_spans():
+            for position in range(first, end):
+                for name in self.choices[position].selectable:
+                    changed = [*operations[:position], name, *operations[position + 1 :]]
+                    found[self.canonicalize(self._build_architecture(changed))] = None
+                    if position > first and operations[end - 1] == IDENTITY:
+                        changed = [*operations[:position], name, *operations[position : end - 1], *operations[end:]]
+                        found[self.canonicalize(self._build_architecture(changed))] = None
+        found.pop(own, None)
+        return list(found)
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
         """Return one graph for each stage: its layers from left to right."""

@@ -22,7 +22,7 @@ LAYERS = (
     "zcpt._startup zcpt.progress zcpt.figures",
     "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
     "zcpt.event_files zcpt.folders zcpt.journal zcpt.workers zcpt.cost zcpt.architecture zcpt.batches",
-    "zcpt.mixture zcpt.devices zcpt.snapshot",
+    "zcpt.mixture zcpt.devices zcpt.snapshot zcpt.variation zcpt.discrete_network",
     "zcpt.supernet",
     "zcpt.space",
     "zcpt.layers zcpt.latency zcpt.space_registry",
@@ -30,7 +30,7 @@ LAYERS = (
     "zcpt.proxies",
     "zcpt.scoring",
     "zcpt.search",
-    "zcpt.baselines zcpt.plot",
+    "zcpt.baselines zcpt.plot zcpt.trials",
     "zcpt.monitor zcpt.tabular",
     "zcpt._deprecated",
     "zcpt zcpt.testing",
@@ -44,13 +44,13 @@ LAYERS = (
 """Rooms from the ground up. A room imports itself and rooms of lower layers, with the exceptions below."""
 FLOOR = {room: floor for floor, rooms in enumerate(LAYERS) for room in rooms.split()}
 
-METHOD = frozenset({"zcpt.proxies", "zcpt.scoring", "zcpt.search", "zcpt.baselines", "zcpt.tabular"})
+METHOD = frozenset({"zcpt.proxies", "zcpt.scoring", "zcpt.search", "zcpt.baselines", "zcpt.trials", "zcpt.tabular"})
 CONCRETE = frozenset({"darts_space", "mobilenet_space", "train"})
 FORBIDDEN = {
     # Spaces and training know the contract of a space, and neither the method nor each other.
     **{room: METHOD | {"zcpt", "zcpt._deprecated", "zcpt.testing", "zcpt.plot", "zcpt.monitor"} for room in CONCRETE},
     # The drop-in reads the cells of darts_space; it needs no chains and no training.
-    "zcpt.compat": frozenset({"mobilenet_space", "train", "zcpt.tabular", "zcpt.baselines"}),
+    "zcpt.compat": frozenset({"mobilenet_space", "train", "zcpt.tabular", "zcpt.baselines", "zcpt.trials"}),
 }
 """Rooms that a room must not import although they are on a lower layer."""
 LAZY = {("zcpt", "zcpt.compat"), ("zcpt", "train")}

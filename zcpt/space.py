@@ -8,16 +8,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+import torch
 
 from zcpt.architecture import Architecture, Choice, check_kept
 from zcpt.cost import Block, BlockPrice, Cost, sum_costs
+from zcpt.discrete_network import DiscreteNetwork as DiscreteNetwork  # part of the contract, so this module has it too
 from zcpt.errors import ConfigError, SpaceError, refuse_old_names
 from zcpt.options import pluralize
 from zcpt.printing import shorten
 from zcpt.supernet import Supernet
+from zcpt.variation import complete_decisions, draw_index, draw_kept, list_exchanges, sort_kept
 
 
 @dataclass(frozen=True)
@@ -94,60 +96,6 @@ class CellGraph:
     """Names of the nodes, from the inputs to the output."""
     arrows: tuple[tuple[str, str, str], ...]
     """(source, target, operation); the operation is an empty string where an arrow has none."""
-
-
-class DiscreteNetwork(nn.Module, ABC):
-    """Base class of discrete networks, which can be trained.
-
-    ``forward`` takes images [B, C, H, W] and returns logits [B, classes]. In training mode a network with an auxiliary
-    head returns ``(logits, auxiliary logits)``. All networks that come with zcpt also have the methods that follow
-    ``set_drop_path``, those of a timm model; in a network of your own they are optional.
-    """
-
-    if TYPE_CHECKING:  # torch.jit.script cannot read annotations of classes that are text
-        num_features: int
-        """Channels of the maps that ``forward_features`` returns."""
-        num_classes: int
-
-        def __call__(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]: ...
-
-    @abstractmethod
-    def set_drop_path(self, probability: float) -> None:
-        """Set the probability with which training drops an operation's output for one image."""
-
-    def set_dropout(self, probability: float) -> None:
-        """Set the probability with which training drops an input of the classifier."""
-        if probability:
-            raise self._build_missing_error("dropout")
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Set whether training computes the maps inside blocks again in the backward pass instead of storing them."""
-        if enable:
-            raise self._build_missing_error("gradient checkpointing")
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Compute the last maps [B, F, h, w] of images."""
-        raise self._build_missing_error("forward_features")
-
-    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
-        """Compute the logits [B, classes] of the last maps; with ``pre_logits`` the inputs of the classifier."""
-        raise self._build_missing_error("forward_head")
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer, which computes the logits."""
-        raise self._build_missing_error("get_classifier")
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by one with fresh weights, also that of the auxiliary head.
-
-        Args:
-            num_classes: Number of classes; 0 leaves an identity.
-            global_pool: Name of timm's global pooling; an empty string pools nothing, None keeps the present one.
-        """
-        raise self._build_missing_error("reset_classifier")
-
-    def _build_missing_error(self, what: str) -> SpaceError:
-        return SpaceError(f"{type(self).__name__} has no {what}: the author of its search space may add it.")
 
 
 AllowedCandidates = Mapping[str, Sequence[str]]
@@ -380,10 +328,47 @@ class SearchSpace(ABC):
     def canonicalize(self, architecture: Architecture) -> Architecture:
         """Return the canonical representative of all architectures that build the same network.
 
-        By default every architecture is its own representative. A search validates each representative once.
+        By default every architecture is its own representative, with the kept candidates of a choice in the order of
+        the choice. A search validates each representative once.
         """
         self.check(architecture)
-        return architecture
+        return sort_kept(architecture, self.choices)
+
+    def sample_architecture(self, generator: torch.Generator) -> Architecture:
+        """Draw a canonical architecture from a generator, here: each choice uniformly.
+
+        This is uniform over architectures unless ``architecture`` leaves decisions out or ``canonicalize`` merges
+        architectures. A space where they do overrides this method, and says over what it is uniform.
+        """
+        kept = {choice.name: draw_kept(choice, generator) for choice in self.choices}
+        return self.canonicalize(self.architecture(kept))
+
+    def list_neighbors(self, architecture: Architecture) -> list[Architecture]:
+        """Return all canonical architectures that are one decision away, each once, in a fixed order.
+
+        Two architectures are neighbours if one kept candidate of one choice is exchanged for another. If the exchange
+        makes decisions necessary that the architecture lacks, such as those on a node that had no influence, there is a
+        neighbour for each way to make them. An architecture is not its own neighbour.
+        """
+        own, found = self.canonicalize(architecture), dict[Architecture, None]()
+        for choice in self.choices:
+            for _, _, kept in list_exchanges(choice, own.kept.get(choice.name, ())):
+                changed = {**own.kept, choice.name: kept}
+                for neighbor in complete_decisions(self.choices, self.architecture, changed):
+                    found[self.canonicalize(neighbor)] = None
+        found.pop(own, None)
+        return list(found)
+
+    def mutate(self, architecture: Architecture, generator: torch.Generator) -> Architecture:
+        """Draw one of the neighbours uniformly.
+
+        Raises:
+            SpaceError: There is none, because the space has a single architecture.
+        """
+        neighbors = self.list_neighbors(architecture)
+        if not neighbors:
+            raise SpaceError(f"the architecture has no neighbours in space '{self.name}'.")
+        return neighbors[draw_index(len(neighbors), generator)]
 
     def isomorphism_class(self, architecture: Architecture) -> str:
         """Return a text that is equal for exactly those architectures that share an entry of a tabular benchmark."""
