@@ -206,7 +206,7 @@ def prepare_training(
     Raises:
         ConfigError: The recipe keeps no images back, or a setting is wrong.
     """
-    recipe = read_recipe(recipe) if isinstance(recipe, str) else recipe
+    name, recipe = (recipe, read_recipe(recipe)) if isinstance(recipe, str) else (recipe.name, recipe)
     settings = reduce_settings(space, data, recipe) | options
     data = limit_image_size(data, recipe)
     config = make_train_config(space, recipe, data.name, data.image_shape[1:], **settings)
@@ -218,7 +218,7 @@ def prepare_training(
     trained, held_back = split_holdout(load_into_memory(data.train), config.holdout, seed)
     assert held_back is not None
     return ReducedTraining(
-        f"train:{recipe.name}",
+        f"train:{name}",
         space,
         replace(config, holdout=0.0, samples=1.0),
         draw_samples(trained, config.samples, seed),

@@ -19,6 +19,7 @@ from zcpt.cli._options import (
     pick_device,
     split_names,
 )
+from zcpt.cli._trainings import PREFIX, read_criteria
 from zcpt.cli.search import GROUPS
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
@@ -34,7 +35,7 @@ from zcpt.tabular.operations import (
     score_undecided_supernet,
     select_settings,
 )
-from zcpt.tabular.proxies import ProxyOptions, choose_data_set, measure_proxies
+from zcpt.tabular.proxies import ProxyOptions, choose_data_set, measure_proxies, read_measured_proxies
 from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import configure_search, measure_searches, measure_variants, read_variants
 
@@ -101,7 +102,8 @@ class ProxiesCommand:
             type=split_names,
             metavar="NAME,...",
             default=["naswot"],
-            help="proxies, or aggregates such as az_nas and log_rank:synflow+near (default: naswot)",
+            help="proxies, aggregates such as az_nas and log_rank:synflow+near, short trainings such as train:econas "
+            "(default: naswot)",
         )
         help_workers = "processes; 0 takes one for each core, or one on a GPU (default: 0)"
         parser.add_argument("--workers", type=parse_integer, metavar="INT", default=0, help=help_workers)
@@ -114,7 +116,11 @@ class ProxiesCommand:
         table, data = _load_table_and_data(args)
         batches, device = build_scoring_batches(data, options.seed), pick_device(args.device)
         args.run_folder = args.out
-        result = measure_proxies(table, batches, args.proxies, args.out, options, device=device, workers=args.workers)
+        # A resumed folder goes on with its own trainings too, which are in no registry.
+        measured = [name for name in read_measured_proxies(args.out) if name.startswith(PREFIX)]
+        names = [*args.proxies, *(name for name in measured if name not in args.proxies)]
+        criteria = read_criteria(names, table.space, data, device, options.seed)
+        result = measure_proxies(table, batches, criteria, args.out, options, device=device, workers=args.workers)
         for name, row in result["results"].items():
             failed = f", {row['failures']} failed" if row["failures"] else ""
             print_lines(

@@ -4,6 +4,7 @@ from zcpt.proxies._forward import run_network
 from zcpt.proxies._intercept import hook_modules, intercept
 from zcpt.proxies._norms import norm_mode
 from zcpt.proxies._registry import (
+    ArchitectureProxy,
     LayerProxy,
     Need,
     NormMode,
@@ -45,6 +46,7 @@ from zcpt.proxies.zico import PaperZico, Zico
 __all__ = [
     "AUTO",
     "Aggregate",
+    "ArchitectureProxy",
     "BatchNaswot",
     "Criterion",
     "EpeNas",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from torch import nn
 
+from zcpt.architecture import Architecture
 from zcpt.batches import Batch
 from zcpt.errors import ProxyError, refuse_old_names
 from zcpt.mixture import Mixture
@@ -106,6 +109,36 @@ class LayerProxy(Proxy):
 
     def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
         return float(sum(self.score_layers(net, batch, mixture).values()))
+
+
+class ArchitectureProxy(Proxy):
+    """A proxy that measures an architecture by networks of its own, such as a short training.
+
+    Rankings of architectures take it beside other proxies; it can score neither a given network nor operations.
+    """
+
+    higher_is_better = True
+    needs = frozenset()
+    norms = "none"
+    depends_on_mixture = False
+    independence_reason = "it trains networks of its own"
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What its scores depend on, for the folder of a measurement."""
+
+    @abstractmethod
+    def score_architecture(self, architecture: Architecture, seed: int) -> float:
+        """Return the score of an architecture; nan if it has none.
+
+        Args:
+            architecture: Architecture.
+            seed: Seed of all random numbers.
+
+        Raises:
+            ZcptError: The architecture cannot be measured.
+        """
+
+    def score(self, net: nn.Module, batch: Batch, mixture: Mixture | None) -> float:
+        raise ProxyError(f"proxy '{self.name}' measures architectures, and scores no network that is given.")
 
 
 _PROXIES: Registry[type[Proxy]] = Registry("proxy", ProxyError, "zcpt list proxies")

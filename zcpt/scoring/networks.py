@@ -13,10 +13,10 @@ from zcpt.batches import Batch
 from zcpt.devices import move_batch, move_network
 from zcpt.errors import ZcptError
 from zcpt.journal import Record
-from zcpt.proxies import Proxy
+from zcpt.proxies import ArchitectureProxy, Proxy
 from zcpt.scoring.score import score
 from zcpt.seeding import derive_seed, use_seed
-from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.space import DiscreteNetwork, NetworkConfig, SearchSpace
 
 IndexedArchitecture = tuple[int, Architecture]
 """A number, such as an index into a benchmark, with its architecture."""
@@ -42,17 +42,20 @@ class NetworkScorer:
         error or gave no finite score.
         """
         index, architecture = item
-        device = torch.device(self.device)
-        with use_seed(derive_seed(self.seed, "weights", *([index] if self.own_weights else []))):
-            network = move_network(self.space.build_network(architecture, self.network_config), device)
-        batch = move_batch(self.batch, device)
+        seed = derive_seed(self.seed, "weights", *([index] if self.own_weights else []))
+        network = None if all(map(_needs_no_network, self.proxies)) else self._build_network(architecture, seed)
+        batch = move_batch(self.batch, torch.device(self.device))
         scores: dict[str, float] = {}
         seconds: dict[str, float] = {}
         failures: dict[str, str] = {}
         for proxy in self.proxies:
             started = time.perf_counter()
             try:
-                value = score(network, batch, proxy)[proxy.name]
+                if isinstance(proxy, ArchitectureProxy):
+                    value = proxy.score_architecture(architecture, seed)
+                else:
+                    assert network is not None
+                    value = score(network, batch, proxy)[proxy.name]
             except ZcptError as error:
                 failures[proxy.name] = str(error)
                 continue
@@ -61,3 +64,12 @@ class NetworkScorer:
                 failures[proxy.name] = f"the score is {value}"
         text = self.space.format(architecture)
         return {"index": index, "architecture": text, "scores": scores, "seconds": seconds, "failures": failures}
+
+    def _build_network(self, architecture: Architecture, seed: int) -> DiscreteNetwork:
+        with use_seed(seed):
+            network = self.space.build_network(architecture, self.network_config)
+        return move_network(network, torch.device(self.device))
+
+
+def _needs_no_network(proxy: Proxy) -> bool:
+    return isinstance(proxy, ArchitectureProxy)

@@ -53,8 +53,9 @@ def open_folder(folder: Path, protocol: dict[str, Any], growing: Sequence[str] =
         before = read_json(folder / CONFIG, ["benchmark"])
         if before["benchmark"] != current["benchmark"]:
             raise ConfigError(f"{folder} belongs to 'zcpt benchmark {before['benchmark']}'. Give another --out.")
-        # Folders of earlier versions have no date.
-        before = {"date": None, **read_json(folder / CONFIG, [key for key in current if key != "date"])}
+        # Folders of earlier versions lack these.
+        later: dict[str, Any] = {"date": None, "trainings": {}}
+        before = {**later, **read_json(folder / CONFIG, [key for key in current if key not in later])}
         if "search" in before:
             before["search"] = upgrade_settings(before["search"])
         for key, value in current.items():

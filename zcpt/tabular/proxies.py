@@ -25,7 +25,7 @@ from zcpt.files import read_json, write_atomically
 from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option, pluralize
 from zcpt.progress import show_progress
-from zcpt.proxies import Aggregate, Criterion, Proxy, get_components, get_criterion
+from zcpt.proxies import Aggregate, ArchitectureProxy, Criterion, Proxy, get_components, get_criterion
 from zcpt.scoring import IndexedArchitecture, NetworkScorer
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
@@ -108,21 +108,22 @@ def measure_proxies(
     accuracies = table.get_accuracies(data_set, options.metric)
     sample = draw_sample(accuracies, options)
     workers = _count_workers(workers, device)
+    parts = tuple({part.name: part for criterion in criteria for part in get_components(criterion)}.values())
     protocol = {
         "benchmark": "proxies",
         "space": table.space.name,
         "table": table.describe(data_set, options.metric),
         "proxies": [criterion.name for criterion in criteria],
+        "trainings": {part.name: dict(part.about) for part in parts if isinstance(part, ArchitectureProxy)},
         "options": asdict(options),
         "networks": asdict(network_config),
         "images": {**batches.about, "fingerprint": compute_fingerprint(batch)},
         **describe_environment(device, workers),
     }
-    parts = tuple({part.name: part for criterion in criteria for part in get_components(criterion)}.values())
     scorer = NetworkScorer(
         table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device)
     )
-    with open_folder(folder, protocol, growing=["proxies"]) as journal:
+    with open_folder(folder, protocol, growing=["proxies", "trainings"]) as journal:
         by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
         result = {"protocol": protocol, **_evaluate_proxies(criteria, records, accuracies[sample], options)}

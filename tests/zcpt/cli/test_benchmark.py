@@ -187,3 +187,25 @@ def test_variants_and_random_search(cwd: Path, capsys: pytest.CaptureFixture[str
     code, out, err = run(capsys, "benchmark", "search", *table, *SMALL, *words[:-1], "w", "--variants", "none.yaml")
     assert (code, out) == (2, "")
     assert "none.yaml is missing: give --variants a YAML file" in err
+
+
+def test_a_short_training_ranks_beside_proxies(cwd: Path, capsys: pytest.CaptureFixture[str], table: Words) -> None:
+    values = "{epochs: 1, batch_size: 300, holdout: 0.2, samples: 0.3, auxiliary_weight: 0, drop_path: 0}"
+    (cwd / "quick.yaml").write_text(f"size: usual\nwidth: 0.25\nvalues: {values}\n")
+    few = ["--samples", "4"]
+    assert proxies(capsys, table, *few)[0] == 0
+    code, out, err = proxies(capsys, table, *few, "--proxies", "train:quick.yaml,hashed")
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["naswot-batch", "hashed", "train:quick.yaml", "report"]
+    assert proxies(capsys, table, *few)[1] == out  # the folder goes on with its training
+    result = json.loads((cwd / "p" / "result.json").read_text())
+    assert result["results"]["train:quick.yaml"]["networks"] == 4
+    about = result["protocol"]["trainings"]["train:quick.yaml"]
+    assert (about["channels"], about["epochs"], about["held_back_images"]) == (4, 1, 287)
+    assert "train:quick.yaml" in (cwd / "p" / "report.md").read_text()
+    (cwd / "quick.yaml").write_text(f"size: usual\nwidth: 0.5\nvalues: {values}\n")
+    code, _, err = proxies(capsys, table, *few)
+    assert code == 2
+    assert "belongs to another measurement: its train:quick.yaml is" in err
+    code, _, err = proxies(capsys, table, "--proxies", "train:digits", "--out", "q")
+    assert (code, err.count("keeps no training images back")) == (2, 1)
