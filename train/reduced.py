@@ -112,53 +112,48 @@ class ReducedTraining:
             architecture: Architecture.
             seed: Seed of weights, order and augmentation.
         """
-        return self.train(architecture, seed, self.config.epochs)
+        return self._train(architecture, seed, self.config.epochs)
 
-    def measure_stage(
-        self, architecture: Architecture, seed: int, share: float, source: Path | None, target: Path
+    def measure_share(
+        self, architecture: Architecture, seed: int, share: float, checkpoint: Path | None = None
     ) -> Outcome:
-        """Train a network up to a share of the epochs, and measure it.
+        """Train a network for a share of the epochs, and measure it.
 
-        Weights, momentum and learning rates go on from the stage before, so all stages together are ``measure``.
+        A checkpoint only saves time: weights, momentum and learning rates go on from it, so the outcome is the same as
+        without it.
 
         Args:
             architecture: Architecture.
-            seed: Seed, the same in all stages.
-            share: Share of the epochs that are done at the end of the stage.
-            source: Checkpoint of the stage before; None begins.
-            target: Checkpoint to write.
-        """
-        return self.train(architecture, seed, max(1, round(share * self.config.epochs)), source, target)
-
-    @use_standard_settings()
-    def train(
-        self,
-        architecture: Architecture,
-        seed: int,
-        epochs: int,
-        source: Path | None = None,
-        target: Path | None = None,
-    ) -> Outcome:
-        """Train a network until so many epochs are done, from the beginning or from a checkpoint.
+            seed: Seed, as in ``measure``.
+            share: Share of the epochs of the whole training.
+            checkpoint: File of an earlier share of this training, which is replaced; if it is missing, or does not fit,
+                the training begins anew.
 
         Raises:
-            ZcptError: The architecture is of another space, or a checkpoint cannot be read or written.
+            ZcptError: The architecture is of another space, or the checkpoint cannot be written.
         """
+        return self._train(architecture, seed, max(1, round(share * self.config.epochs)), checkpoint)
+
+    @use_standard_settings()
+    def _train(self, architecture: Architecture, seed: int, epochs: int, checkpoint: Path | None = None) -> Outcome:
         start, device = time.perf_counter(), resolve_device(self.device)
-        trainer = Trainer(self.space, architecture, self._make_data(), replace(self.config, seed=seed), device)
-        if source is not None:
-            trainer.load_checkpoint(source)
+        trainer = self._build_trainer(architecture, seed, device)
+        if checkpoint is not None and checkpoint.exists() and not _load_checkpoint(trainer, checkpoint, epochs):
+            trainer = self._build_trainer(architecture, seed, device)
         try:
             with keep_random_state(device):
                 while trainer.epoch < epochs:
                     trainer.run_epoch(measure=False)
         except DivergenceError:
             return Outcome(float("nan"), {"epochs": float(trainer.epoch)}, time.perf_counter() - start)
-        if target is not None:
-            save_checkpoint(target, trainer.state_dict())
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, trainer.state_dict())
         measured, last = trainer.evaluate(trainer.test_loader), trainer.history[-1]
         report = {name: float(last[name]) for name in ("train_accuracy", "train_loss")}
         return Outcome(measured.accuracy, {**report, "epochs": float(trainer.epoch)}, time.perf_counter() - start)
+
+    def _build_trainer(self, architecture: Architecture, seed: int, device: torch.device) -> Trainer:
+        return Trainer(self.space, architecture, self._make_data(), replace(self.config, seed=seed), device)
 
     def _make_data(self) -> ImageData:
         """Return the images as a trainer takes them; its test images are those kept back."""
@@ -182,6 +177,15 @@ class ReducedTraining:
             "held_back_images": len(self.held_back),
             "data": self.data_name,
         }
+
+
+def _load_checkpoint(trainer: Trainer, path: Path, epochs: int) -> bool:
+    """Continue from a checkpoint of at most so many epochs; return False if it cannot be used."""
+    try:
+        trainer.load_checkpoint(path)
+    except ConfigError:
+        return False
+    return trainer.epoch <= epochs
 
 
 def prepare_training(

@@ -122,21 +122,28 @@ def test_stages_add_up_to_the_whole_training(space: str, tmp_path: Path) -> None
     training = prepare_training(kind, make_images(count=40), "c4r4s0e60", **options)
     architecture = random_architecture(kind, 0)
     whole = training.measure(architecture, seed=7)
-    source = None
     for stage in (1, 2, 3):
-        target = tmp_path / f"{stage}.pt"
-        outcome = training.measure_stage(architecture, 7, stage / 3, source, target)
+        outcome = training.measure_share(architecture, 7, stage / 3, tmp_path / "last.pt")
         assert outcome.report["epochs"] == stage
-        source = target
     assert (outcome.value, outcome.report) == (whole.value, whole.report)
 
 
-def test_a_stage_is_the_same_after_a_kill(tmp_path: Path) -> None:
-    training = prepare_small()
-    training.measure_stage(ARCHITECTURE, 0, 1 / 3, None, tmp_path / "1.pt")
-    first = training.measure_stage(ARCHITECTURE, 0, 2 / 3, tmp_path / "1.pt", tmp_path / "2.pt")
-    again = training.measure_stage(ARCHITECTURE, 0, 2 / 3, tmp_path / "1.pt", tmp_path / "2.pt")
-    assert (first.value, first.report) == (again.value, again.report)
+def test_a_checkpoint_changes_nothing_but_the_time(tmp_path: Path) -> None:
+    training, path = prepare_small(), tmp_path / "last.pt"
+    expected = training.measure_share(ARCHITECTURE, 0, 2 / 3).report
+    training.measure_share(ARCHITECTURE, 0, 1 / 3, path)
+    first = path.read_bytes()
+    for content in (first, None, b"damaged", training_of_all_epochs(training, tmp_path)):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        for _ in range(2):  # the second time as after a kill between checkpoint and journal
+            assert training.measure_share(ARCHITECTURE, 0, 2 / 3, path).report == expected
+
+
+def training_of_all_epochs(training: ReducedTraining, folder: Path) -> bytes:
+    training.measure_share(ARCHITECTURE, 0, 1.0, folder / "whole.pt")
+    return (folder / "whole.pt").read_bytes()
 
 
 def test_a_training_can_be_sent_to_a_process() -> None:
