@@ -26,7 +26,8 @@ from zcpt.space import SearchSpace
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
     "epochs": 2,
-    "channels": 2,
+    "channels": 4,
+    "lr": 0.01,
     "batch_size": 32,
     "sync_bn": True,
     "drop_path": 0.3,
@@ -51,19 +52,18 @@ def build_trainer(processes: ProcessGroup, space: SearchSpace, **options: Any) -
     return Trainer(space, random_architecture(space, 0), load_few(), config, CPU, processes)
 
 
-def run_in_group(size: int, folder: Path, work: Callable[[ProcessGroup], Any]) -> list[Any]:
-    """Return what ``work`` returns in each of some processes, in float64.
-
-    In float32 rounding grows: a change of the weights by 1e-7 changes the losses of a single process by 1e-3.
-    """
+def run_in_group(
+    size: int, folder: Path, work: Callable[[ProcessGroup], Any], dtype: torch.dtype = torch.float64
+) -> list[Any]:
+    """Return what ``work`` returns in each of some processes, with weights and images of a type of numbers."""
     store = folder / f"store-{len(list(folder.iterdir()))}"
 
     def convert(images: torch.Tensor, *_: object) -> torch.Tensor:
-        return images.double()
+        return images.to(dtype)
 
     def member(rank: int) -> Any:
         torch.set_num_threads(1)
-        torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(dtype)
         Trainer._train_batch.__globals__["move_images"] = convert
         Trainer.evaluate.__globals__["evaluate_network"].__globals__["move_images"] = convert
         if size > 1:
@@ -75,28 +75,40 @@ def run_in_group(size: int, folder: Path, work: Callable[[ProcessGroup], Any]) -
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "dtype"),
     [
-        {},
-        pytest.param({"ema": True, "holdout": 0.2, "auxiliary_weight": 0.0}, marks=pytest.mark.slow),
-        pytest.param({"optimizer": "adamw", "schedule_per": "batch", "warmup_epochs": 1}, marks=pytest.mark.slow),
-        pytest.param({"grad_checkpointing": True, "clip_grad": 0.1}, marks=pytest.mark.slow),
+        ({}, torch.float64),
+        ({"ema": True, "holdout": 0.2}, torch.float32),
+        pytest.param({}, torch.float32, marks=pytest.mark.slow),
+        pytest.param({"ema": True, "holdout": 0.2, "auxiliary_weight": 0.0}, torch.float64, marks=pytest.mark.slow),
+        pytest.param(
+            {"optimizer": "adamw", "schedule_per": "batch", "warmup_epochs": 1}, torch.float64, marks=pytest.mark.slow
+        ),
+        pytest.param({"grad_checkpointing": True, "clip_grad": 0.1}, torch.float64, marks=pytest.mark.slow),
     ],
 )
-def test_losses_do_not_depend_on_the_number_of_processes(options: dict[str, Any], tmp_path: Path) -> None:
+def test_losses_do_not_depend_on_the_number_of_processes(
+    options: dict[str, Any], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """In float32 too, at a learning rate at which rounding does not grow in the twelve updates of three epochs.
+
+    There a wrong weight of the parts changes losses by 1e-3, and BatchNorm or drop path of each process by 1e-2.
+    """
     space = zcpt.get_space("nasbench201")
 
     def work(processes: ProcessGroup) -> Any:
-        trainer = build_trainer(processes, space, **options)
-        return [trainer.run_epoch() for _ in range(2)]
+        trainer = build_trainer(processes, space, epochs=3, **options)
+        return [trainer.run_epoch() for _ in range(3)]
 
-    (alone,) = run_in_group(1, tmp_path, work)
+    (alone,) = run_in_group(1, tmp_path, work, dtype)
+    tolerance = {"rel": 1e-8} if dtype == torch.float64 else {"rel": 1e-5, "abs": 1e-5}
     for size in (2, 3):
-        for found in run_in_group(size, tmp_path, work):
+        for found in run_in_group(size, tmp_path, work, dtype):
+            assert len(found) == 3
             for row, expected in zip(found, alone, strict=True):
                 for name, value in expected.items():
                     if "second" not in name and name != "memory_mb":
-                        assert row[name] == pytest.approx(value, rel=1e-8), (size, name)
+                        assert row[name] == pytest.approx(value, **tolerance), (size, name)
 
 
 def test_gradients_flow_past_weights_that_are_not_used(tmp_path: Path) -> None:
