@@ -16,9 +16,9 @@ from train.recipe import TrainConfig
 from zcpt.errors import ConfigError, describe_unknown_name
 
 
-def compute_learning_rate(config: TrainConfig) -> float:
-    """Return the highest learning rate: that of the settings, scaled to the global batch if they say so."""
-    return config.lr * (config.batch_size / config.lr_base_size if config.lr_base_size else 1)
+def scale_learning_rate(rate: float, config: TrainConfig) -> float:
+    """Return a learning rate of the settings, scaled to the global batch if they say so."""
+    return rate * (config.batch_size / config.lr_base_size if config.lr_base_size else 1)
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -27,7 +27,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             network,
             opt=config.optimizer,
-            lr=compute_learning_rate(config),
+            lr=scale_learning_rate(config.lr, config),
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             filter_bias_and_bn=not config.decay_all,
@@ -68,9 +68,9 @@ class Schedule:
             optimizer,
             **shapes[config.schedule],
             num_epochs=config.schedule_length - (config.slow_epochs if self.slow else 0),
-            min_lr=config.min_lr,
+            min_lr=scale_learning_rate(config.min_lr, config),
             warmup_epochs=config.warmup_epochs,
-            warmup_lr=config.warmup_lr,
+            warmup_lr=scale_learning_rate(config.warmup_lr, config),
             step_on_epochs=not self.per_batch,
             updates_per_epoch=batches,
         )

@@ -31,7 +31,9 @@ class TrainConfig:
     optimizer_eps: float = option(0.0, "epsilon of the optimiser; 0 takes that of timm")
     lr: float = option(0.025, "highest learning rate")
     lr_base_size: int = option(
-        0, "global batch for which --lr is stated: with another one it is scaled in proportion; 0 does not scale"
+        0,
+        "global batch for which --lr, --warmup-lr and --min-lr are stated: with another one they are scaled in "
+        "proportion; 0 does not scale",
     )
     momentum: float = option(0.9, "momentum of the optimiser")
     weight_decay: float = option(3e-4, "weight decay")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from train.optimisation import Schedule, build_optimizer
-from train.recipe import TrainConfig
+from train.recipe import TrainConfig, read_recipe
 
 
 def list_rates(batches: int = 1, **options: Any) -> list[float]:
@@ -33,7 +33,7 @@ def test_the_cosine_falls_by_epoch_or_by_batch() -> None:
     assert list_rates(2, lr=0.1, min_lr=0.01, epochs=2)[1::2] == list_rates(2, lr=0.1, min_lr=0.01, epochs=2)[::2]
 
 
-def test_the_linear_schedule_is_that_of_p_darts() -> None:
+def test_the_linear_schedule_is_that_of_pc_darts() -> None:
     rates = list_rates(lr=0.5, epochs=250, schedule="linear", slow_epochs=5)
     expected = [0.5 * (245 - e) / 245 if 250 - e > 5 else 0.5 * (250 - e) / (245 * 5) for e in range(250)]
     assert rates == pytest.approx(expected)
@@ -51,6 +51,20 @@ def test_steps_and_warm_up() -> None:
 def test_the_rate_grows_with_the_batch_where_the_settings_say_so() -> None:
     assert list_rates(lr=0.1, lr_base_size=256, batch_size=1024, epochs=1) == pytest.approx([0.4])
     assert list_rates(lr=0.1, batch_size=1024, epochs=1) == [0.1]
+    ends = {"lr": 0.1, "warmup_epochs": 1, "warmup_lr": 0.02, "min_lr": 0.04, "schedule": "linear", "epochs": 3}
+    rates = list_rates(lr_base_size=256, batch_size=512, **ends)
+    assert rates == pytest.approx([2 * rate for rate in list_rates(**ends)])
+    assert rates[0] == pytest.approx(0.04)
+
+
+def test_imagenet_large_batch_has_the_rates_of_pc_darts() -> None:
+    """``adjust_lr`` and the warm-up of ``train_imagenet.py``; timm's warm-up rises to the rate of epoch 0."""
+    rates = list_rates(**read_recipe("imagenet-large-batch").values)
+    published = [0.5 * (245 - e) / 245 if 250 - e > 5 else 0.5 * (250 - e) / (245 * 5) for e in range(250)]
+    published[:5] = [rate * (epoch + 1) / 5 for epoch, rate in enumerate(published[:5])]
+    assert rates[4:] == pytest.approx(published[4:])
+    assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert rates[:4] == pytest.approx(published[:4], rel=0.0125)
 
 
 def test_biases_and_norms_are_decayed_only_where_the_settings_say_so() -> None:
