@@ -51,7 +51,8 @@ def test_steps_and_warm_up() -> None:
 def test_the_rate_grows_with_the_batch_where_the_settings_say_so() -> None:
     assert list_rates(lr=0.1, lr_base_size=256, batch_size=1024, epochs=1) == pytest.approx([0.4])
     assert list_rates(lr=0.1, batch_size=1024, epochs=1) == [0.1]
-    ends: dict[str, Any] = {"lr": 0.1, "warmup_epochs": 1, "warmup_lr": 0.02, "min_lr": 0.04, "schedule": "linear", "epochs": 3}
+    ends: dict[str, Any] = {"lr": 0.1, "warmup_lr": 0.02, "min_lr": 0.04}
+    ends |= {"warmup_epochs": 1, "schedule": "linear", "epochs": 3}
     rates = list_rates(lr_base_size=256, batch_size=512, **ends)
     assert rates == pytest.approx([2 * rate for rate in list_rates(**ends)])
     assert rates[0] == pytest.approx(0.04)
