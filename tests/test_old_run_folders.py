@@ -34,11 +34,9 @@ Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank_pictures: None) -> Iterator[Path]:
     """Change to an empty folder, and compute in one thread as when the files were made."""
     monkeypatch.chdir(tmp_path)
-    # Pictures for event files would take most of the time, and other tests check them.
-    monkeypatch.setattr("zcpt.event_files.EventFiles.add_picture", lambda *_, **__: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield tmp_path

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import field, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from zcpt.errors import ConfigError, describe_unknown_name
@@ -61,9 +62,15 @@ def format_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+@cache
+def read_type_hints(settings: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, which stand there as text and take long to evaluate."""
+    return get_type_hints(settings)
+
+
 def check_types(config: Any) -> None:
     """Raise ConfigError unless every field of a dataclass has its declared type, or one of its declared words."""
-    hints = get_type_hints(type(config))
+    hints = read_type_hints(type(config))
     for f in fields(config):
         value, hint = getattr(config, f.name), hints[f.name]
         if get_args(hint):

@@ -30,6 +30,8 @@ from train.run import train_architecture
 from zcpt import ConfigError
 from zcpt.space import SearchSpace
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 CPU = torch.device("cpu")
 Finished = tuple[Path, TrainedNetwork]
 QUICK = {"epochs": 3, "channels": 4, "batch_size": 32}

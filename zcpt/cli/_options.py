@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import torch
 
@@ -20,7 +20,7 @@ from train.data import ImageData, load_data, name_dataset
 from train.images import DEFAULT_OPTIONS, IMAGE_OPTIONS, ImageOptions, parse_image_size
 from zcpt.devices import resolve_device, select_local_gpu
 from zcpt.errors import ConfigError, DataError
-from zcpt.options import format_flag, parse_number
+from zcpt.options import format_flag, parse_number, read_type_hints
 
 _METAVARS: dict[Any, str] = {str: "NAME", int: "INT", float: "FLOAT", parse_number: "NUMBER"}
 
@@ -56,7 +56,7 @@ def add_options(
 
 def _add_option(container: argparse._ArgumentGroup, settings: type[Any], name: str) -> None:
     """Add the flag of one field."""
-    hint, metadata = get_type_hints(settings)[name], settings.__dataclass_fields__[name].metadata
+    hint, metadata = read_type_hints(settings)[name], settings.__dataclass_fields__[name].metadata
     arguments: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
     shown = metadata["shown"]
     if hint is bool:

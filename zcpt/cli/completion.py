@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from train.data import DATASETS
 from train.recipe import TrainConfig, list_recipes
 from zcpt.cli._parser import build_command_parser, list_commands, list_flags
 from zcpt.errors import ConfigError, describe_unknown_name
+from zcpt.options import read_type_hints
 from zcpt.proxies import list_aggregates, list_proxies
 from zcpt.search import ORDERS, PRESETS, SearchConfig
 from zcpt.space_registry import list_spaces
@@ -54,7 +55,7 @@ def _list_values() -> dict[str, list[str]]:
         "--device": ["cpu", "cuda"],
     }
     for settings in (SearchConfig, TrainConfig):
-        for name, hint in get_type_hints(settings).items():
+        for name, hint in read_type_hints(settings).items():
             if get_args(hint):
                 values[f"--{name.replace('_', '-')}"] = list(get_args(hint))
     return values

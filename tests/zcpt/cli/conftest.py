@@ -23,6 +23,11 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
     return code, captured.out, captured.err
 
 
+@pytest.fixture(autouse=True)
+def quick_event_files(blank_pictures: None) -> None:
+    """Draw no pictures in the tests of commands; the runs that several tests share have theirs."""
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished search with a finished training."""
