@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -49,6 +50,8 @@ LAYERS = {
     "toy": 2,
 }
 SPACES = [*zcpt.list_spaces(), "toy"]
+MORE = ("darts-s2", "proxyless")
+"""With FEW one of each class of spaces: the other spaces differ from these only in their lists of candidates."""
 FEW = ("nasbench201", "nasbench1shot1-2", "nasbench-macro", "toy")
 """A cell space, a cell space whose inputs are choices, a chain space, and a user's own space."""
 PROXIES = zcpt.list_proxies()
@@ -87,10 +90,16 @@ def random_architecture(space: SearchSpace, seed: int, without: str = "^$") -> A
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects slow tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with the marker ``few_spaces`` as slow on all spaces that are not in FEW."""
+    """Mark tests with the marker ``few_spaces`` as slow on all spaces but those in FEW and those that it names."""
     for item in items:
-        if item.get_closest_marker("few_spaces") and item.callspec.params["space"] not in FEW:  # type: ignore[attr-defined]
+        marker = item.get_closest_marker("few_spaces")
+        if marker and item.callspec.params["space"] not in (*FEW, *marker.args):  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules and tests that are loaded now out of garbage collections, which else look at them each time."""
+    gc.freeze()
 
 
 @pytest.fixture(params=SPACES)

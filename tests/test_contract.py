@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import zcpt
-from tests.conftest import LAYERS, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_network_config
+from tests.conftest import LAYERS, MORE, ONE_SHOT, ROBUST, THREE_BY_THREE, random_architecture, tiny_network_config
 from zcpt.cost import compute_output_size
 from zcpt.search import ORDERS, PRESETS
 from zcpt.search.propose import Proposer
@@ -28,7 +28,7 @@ SETTINGS = {"batch_size": 6, "validation_batch_size": 6, "validation_batches": 3
 SLOW = ("darts", "proxyless")
 """Spaces whose supernet is so large that a proposal with a real proxy takes seconds."""
 OTHER_PRESETS = [pytest.param(preset, marks=pytest.mark.few_spaces) for preset in PRESETS]
-"""The presets: the settings without any are tried on every space, those of a preset on one of each kind."""
+"""The presets: the settings without any are tried on spaces of every class, those of a preset on one of each kind."""
 
 
 def search_and_resume(space: SearchSpace, pictures: TensorDataset, folder: Path, **options: Any) -> Any:
@@ -62,7 +62,7 @@ def test_two_proposals_validation_and_resume(
     check_choice(search_and_resume(space, pictures, tmp_path / "run", proposals=2, order=order, proxy="hashed"))
 
 
-@pytest.mark.parametrize("preset", [None, *OTHER_PRESETS])
+@pytest.mark.parametrize("preset", [pytest.param(None, marks=pytest.mark.few_spaces(*MORE)), *OTHER_PRESETS])
 def test_a_proposal_and_its_resume_with_the_proxy_of_a_preset(
     space: SearchSpace, preset: str | None, pictures: TensorDataset, tmp_path: Path
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_proposal_of_a_large_supernet_with_a_real_proxy(
     search_and_resume(space, pictures, tmp_path / "run", proposals=1, preset=preset)
 
 
-@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize("preset", [pytest.param(None, marks=pytest.mark.few_spaces(*MORE)), *OTHER_PRESETS])
 def test_validation_with_the_proxy_of_a_preset(
     space: SearchSpace, preset: str | None, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +104,7 @@ def test_text_round_trip(space: SearchSpace) -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [(9, 7), (1, 1), *(pytest.param(s, marks=pytest.mark.few_spaces) for s in ((8, 8), (32, 32), (33, 47), (5, 5)))],
+    [(9, 7), *(pytest.param(s, marks=pytest.mark.few_spaces) for s in ((1, 1), (8, 8), (32, 32), (33, 47), (5, 5)))],
 )
 @pytest.mark.parametrize("auxiliary", [False, True])
 def test_networks_train_and_classify_at_any_image_size(space: SearchSpace, size: Any, auxiliary: bool) -> None:
@@ -125,7 +125,12 @@ def test_networks_train_and_classify_at_any_image_size(space: SearchSpace, size:
 
 
 @pytest.mark.parametrize(
-    "shape", [{}, {"image_size": (32, 32), "channels": 16}, {"image_size": (9, 20), "in_channels": 1}]
+    "shape",
+    [
+        {"image_size": (9, 20), "in_channels": 1},
+        pytest.param({}, marks=pytest.mark.few_spaces),
+        pytest.param({"image_size": (32, 32), "channels": 16}, marks=pytest.mark.few_spaces),
+    ],
 )
 def test_analytic_cost_is_that_of_the_network(space: SearchSpace, shape: Any) -> None:
     shape = tiny_network_config(space, **shape)
@@ -139,7 +144,9 @@ def test_analytic_cost_is_that_of_the_network(space: SearchSpace, shape: Any) ->
         assert 2 * cost.macs == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 20), (128, 130)])
+@pytest.mark.parametrize(
+    "size", [(9, 20), *(pytest.param(s, marks=pytest.mark.few_spaces) for s in ((8, 8), (128, 130)))]
+)
 def test_every_block_has_its_declared_shape_and_cost(space: SearchSpace, size: Any) -> None:
     blocks = set(space.all_blocks(tiny_network_config(space, image_size=size)))
     assert len({block.key for block in blocks}) == len(blocks)

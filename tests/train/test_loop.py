@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F
 
 import zcpt
-from tests.conftest import LAYERS, random_architecture
+from tests.conftest import LAYERS, MORE, random_architecture
 from train.checkpoint import TrainedNetwork, load_network, save_checkpoint
 from train.data import ImageData, load_data
 from train.evaluation import evaluate_network
@@ -153,7 +153,7 @@ def test_it_learns(few: ImageData) -> None:
     assert done[-1]["train_loss"] < 0.6 * done[0]["train_loss"]
 
 
-@pytest.mark.parametrize("name", zcpt.list_spaces())
+@pytest.mark.few_spaces(*MORE)
 @pytest.mark.parametrize(
     "options",
     [
@@ -164,8 +164,8 @@ def test_it_learns(few: ImageData) -> None:
         {"optimizer": "adamw", "lr": 1e-3, "schedule": "none"},
     ],
 )
-def test_options_work(name: str, options: dict[str, Any], few: ImageData) -> None:
-    row = training(zcpt.get_space(name), few, **options).run_epoch()
+def test_options_work(space: SearchSpace, options: dict[str, Any], few: ImageData) -> None:
+    row = training(space, few, **options).run_epoch()
     assert math.isfinite(row["train_loss"])
     assert 0 <= row["test_accuracy"] <= 100
 

@@ -31,6 +31,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     torch.set_num_threads(before)
 
 
+@pytest.mark.few_spaces("darts-s4", "proxyless")
 def test_any_number_of_threads_gives_the_same_kernels(space: SearchSpace, threads: Any) -> None:
     torch.manual_seed(1)
     net = space.build_supernet(tiny_network_config(space)).eval()
