@@ -219,17 +219,26 @@ class ChainSpace(SearchSpace):
         where the stage has room, and any may be removed.
         """
         own = self.canonicalize(architecture)
-        operations, found = [own[choice.name] for choice in self.choices], dict[Architecture, None]()
+        operations = [own[choice.name] for choice in self.choices]
+        neighbors = []
         for first, end in self._list_stage_spans():
-            for position in range(first, end):
-                for name in self.choices[position].selectable:
-                    changed = [*operations[:position], name, *operations[position + 1 :]]
-                    found[self.canonicalize(self._build_architecture(changed))] = None
-                    if position > first and operations[end - 1] == IDENTITY:
-                        changed = [*operations[:position], name, *operations[position : end - 1], *operations[end:]]
-                        found[self.canonicalize(self._build_architecture(changed))] = None
-        found.pop(own, None)
-        return list(found)
+            for stage in self._list_stage_edits(first, operations[first:end]):
+                neighbors.append(self._build_architecture([*operations[:first], *stage, *operations[end:]]))
+        return neighbors
+
+    def _list_stage_edits(self, first: int, stage: Sequence[str]) -> list[list[str]]:
+        """Return the canonical operations of a stage after one operation is exchanged, inserted or removed."""
+        length = sum(name != IDENTITY for name in stage[1:]) + 1
+        edits = [[name, *stage[1:]] for name in self.choices[first].selectable]
+        for position in range(1, len(stage)):
+            for name in self.choices[first + position].selectable:
+                if name == IDENTITY:
+                    edits.append([*stage[:position], *stage[position + 1 :], IDENTITY])
+                elif position < length:
+                    edits.append([*stage[:position], name, *stage[position + 1 :]])
+                if name != IDENTITY and position <= length < len(stage):
+                    edits.append([*stage[:position], name, *stage[position:-1]])
+        return [list(edit) for edit in dict.fromkeys(map(tuple, edits)) if edit != tuple(stage)]
 
     def cells(self, architecture: Architecture) -> tuple[CellGraph, ...]:
         """Return one graph for each stage: its layers from left to right."""

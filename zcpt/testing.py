@@ -42,7 +42,8 @@ def check_space(space: SearchSpace, config: NetworkConfig | None = None, *, arch
     """Check that a space fulfils the contract of ``zcpt.SearchSpace``.
 
     The function checks the choices, the text and JSON notations, the outputs of the supernet and of discrete networks
-    with and without auxiliary head, and that the costs equal those of the built networks.
+    with and without auxiliary head, that the costs equal those of the built networks, and that the samples, neighbours
+    and mutations are canonical architectures of the space.
 
     Args:
         space: The space.
@@ -67,6 +68,7 @@ def check_space(space: SearchSpace, config: NetworkConfig | None = None, *, arch
             )
         canonical = space.canonicalize(architecture)
         _require(space.canonicalize(canonical) == canonical, f"canonicalize changes {canonical}, which it returned")
+        _check_variation(space, seed)
         _require(
             space.cost(canonical, config) == space.cost(architecture, config),
             f"canonicalize changes the cost of {architecture}: it must return an architecture of the same network",
@@ -142,6 +144,23 @@ def _check_network(space: SearchSpace, architecture: Architecture, config: Netwo
     )
     for output in outputs:
         _check_logits(output, config, f"the network of {text} with an auxiliary head")
+
+
+def _check_variation(space: SearchSpace, seed: int) -> None:
+    def sample() -> Architecture:
+        return space.sample_architecture(torch.Generator().manual_seed(seed))
+
+    architecture, neighbors = sample(), space.list_neighbors(sample())
+    _require(sample() == architecture, "sample_architecture must draw from its generator alone")
+    for found, source in ((architecture, "sample_architecture"), *((a, "list_neighbors") for a in neighbors)):
+        space.check(found)
+        _require(space.canonicalize(found) == found, f"{source} returns {found}, which is not canonical")
+    _require(len(set(neighbors)) == len(neighbors), f"list_neighbors returns an architecture twice for {architecture}")
+    _require(architecture not in neighbors, f"list_neighbors returns {architecture} itself")
+    _require(space.list_neighbors(architecture) == neighbors, "list_neighbors must return the same list every time")
+    if neighbors:
+        generator = torch.Generator().manual_seed(seed)
+        _require(space.mutate(architecture, generator) in neighbors, f"mutate returns no neighbour of {architecture}")
 
 
 def _check_cheapest(space: SearchSpace, config: NetworkConfig, architectures: int) -> None:

@@ -88,6 +88,9 @@ def without_auxiliary(self: SearchSpace, architecture: Architecture, config: Net
     return NasBench201().build_network(architecture, config)
 
 
+turns: list[int] = []
+
+
 def drift(self: SearchSpace, architecture: Architecture) -> Architecture:
     """Move every architecture on to the next operation of an edge."""
     choice = self.choices[0]
@@ -97,6 +100,20 @@ def drift(self: SearchSpace, architecture: Architecture) -> Architecture:
 
 def dearest(self: SearchSpace, config: NetworkConfig, price: Any, valid_only: bool = False) -> CheapestFinder:
     return lambda allowed: self.architecture(dict.fromkeys(allowed, ("nor_conv_3x3",)))
+
+
+def drawn_elsewhere(self: SearchSpace, generator: torch.Generator) -> Architecture:
+    turns.append(1)
+    return NasBench201().sample_architecture(torch.Generator().manual_seed(len(turns)))
+
+
+def neighbors_twice(self: SearchSpace, architecture: Architecture) -> list[Architecture]:
+    return 2 * NasBench201().list_neighbors(architecture)
+
+
+def neighbors_in_turn(self: SearchSpace, architecture: Architecture) -> list[Architecture]:
+    turns.append(1)
+    return NasBench201().list_neighbors(architecture)[:: (-1) ** len(turns)]
 
 
 def stray_arrow(self: SearchSpace, architecture: Architecture) -> tuple[CellGraph, ...]:
@@ -124,6 +141,11 @@ def stray_arrow(self: SearchSpace, architecture: Architecture) -> tuple[CellGrap
         ({"build_cheapest_finder": dearest}, "the cheapest architecture has .* parameters, and another has"),
         ({"build_cheapest_finder": lambda *given: lambda allowed: None}, "finds no architecture, although"),
         ({"cells": stray_arrow}, "cell 'cell' has an arrow to a node that it lacks"),
+        ({"sample_architecture": drawn_elsewhere}, "sample_architecture must draw from its generator alone"),
+        ({"list_neighbors": lambda self, own: [own]}, "list_neighbors returns .* itself"),
+        ({"list_neighbors": neighbors_twice}, "list_neighbors returns an architecture twice"),
+        ({"list_neighbors": neighbors_in_turn}, "list_neighbors must return the same list every time"),
+        ({"mutate": lambda self, own, generator: own}, "mutate returns no neighbour"),
     ],
 )
 def test_a_space_that_violates_the_contract_is_found(attributes: dict[str, Any], sentence: str) -> None:

@@ -1,6 +1,6 @@
 """The search: stage 1 proposes N architectures, stage 2 validates them."""
 
-from zcpt.search.budgets import BudgetChecker
+from zcpt.search.budgets import BudgetChecker, FeasibleSet
 from zcpt.search.callbacks import Callback, CallbackList, add_listeners, check_callbacks
 from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
@@ -23,6 +23,7 @@ __all__ = [
     "Callback",
     "CallbackList",
     "Decision",
+    "FeasibleSet",
     "FreshSupernets",
     "Replay",
     "SearchConfig",

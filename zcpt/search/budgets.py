@@ -30,6 +30,8 @@ _MAX_REGIONS = 200
 """Largest number of regions that are searched for one answer."""
 _START_FACTOR = 10
 """Factor on ``_MAX_REGIONS`` for the first answer, which decides whether the search starts at all."""
+_MAX_TOTALS = 10_000
+"""Number of architectures whose values are kept in memory: a search by trials may ask for millions."""
 _ROUNDING = 1 + 1e-9
 """Tolerance of weighted sums of prices, whose terms are added in different orders."""
 
@@ -197,6 +199,8 @@ class BudgetChecker:
     def compute_totals(self, architecture: Architecture) -> tuple[float, ...]:
         """Return the value of an architecture for each budget, in the budget's unit."""
         if architecture not in self._totals:
+            if len(self._totals) >= _MAX_TOTALS:
+                self._totals.clear()
             blocks = list(self.space.blocks(architecture, self.network_config))
             self._totals[architecture] = tuple(sum(map(b.price, blocks)) / b.scale for b in self.budgets)
         return self._totals[architecture]
