@@ -12,6 +12,7 @@ from zcpt.trials.algorithm import (
 )
 from zcpt.trials.candidates import Candidates
 from zcpt.trials.evolution import Evolution, EvolutionSettings
+from zcpt.trials.hierarchy import Hierarchy, HierarchySettings
 from zcpt.trials.local import LocalSearch, LocalSettings
 from zcpt.trials.random import RandomSearch, RandomSettings
 from zcpt.trials.reinforce import Reinforce, ReinforceSettings
@@ -22,6 +23,8 @@ __all__ = [
     "Candidates",
     "Evolution",
     "EvolutionSettings",
+    "Hierarchy",
+    "HierarchySettings",
     "LocalSearch",
     "LocalSettings",
     "RandomSearch",

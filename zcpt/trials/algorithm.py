@@ -31,7 +31,11 @@ class Suggestion:
     architecture: Architecture
     reason: str
     """Why it was chosen, for the journal: 'random', 'warm-up', 'mutation', 'move', 'policy', 'predicted', 'neighbour';
-    'repeat' where every architecture that can be reached was asked before."""
+    'promotion'; 'repeat' where every architecture that can be reached was asked before."""
+    share: float = 1.0
+    """Share of the measurement that is done after the trial, where trainings have stages."""
+    origin: int | None = None
+    """Trial of the first stage of this training; None where there are no stages."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_types(self)
+
+    @property
+    def trains_in_stages(self) -> bool:
+        """Whether trials are stages of trainings, so that the value must be one that can be measured in shares."""
+        return False
 
     def check_range(self, name: str, is_inside: bool, allowed: str) -> None:
         """Raise ConfigError if a value is out of its range."""
@@ -134,6 +143,15 @@ class Algorithm(ABC):
     @abstractmethod
     def learn(self, architecture: Architecture, value: float) -> None:
         """Take in a value: a finite number, or -inf for a trial that failed."""
+
+    def count_ready(self) -> int | None:
+        """Return the number of architectures that may be asked before any of their values is told; None: any number."""
+        return None
+
+    @property
+    def unfinished(self) -> frozenset[int]:
+        """Origins of the trainings that may go on with a further stage."""
+        return frozenset()
 
     def is_new(self, architecture: Architecture) -> bool:
         """Return whether an architecture may be suggested: it was not yet, or the settings allow repeats."""

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from zcpt.architecture import Architecture
 from zcpt.options import option
-from zcpt.trials.algorithm import Algorithm, ScoreArchitectures, Settings, Suggestion, register_algorithm
+from zcpt.trials.algorithm import ScoreArchitectures, Settings, Suggestion, register_algorithm
 from zcpt.trials.candidates import Candidates
+from zcpt.trials.mutation import MutatingAlgorithm, MutationSettings
 
-_MUTATIONS = 10
-"""Number of mutations of a parent that are drawn before its new neighbours are listed."""
 _PARENTS = 10
 """Number of parents that are tried until one has a neighbour that was not suggested before."""
 
 
 @dataclass(frozen=True)
-class EvolutionSettings(Settings):
+class EvolutionSettings(MutationSettings):
     """Settings of ageing evolution.
 
     The defaults are those of the notebook of Zero-Cost Proxies (https://github.com/mohsaied/zero-cost-nas).
@@ -28,21 +26,15 @@ class EvolutionSettings(Settings):
 
     pool: int = option(64, "evolution: number of living architectures; the oldest one makes room for a new one")
     tournament: int = option(10, "evolution: number of living architectures that compete to be the parent")
-    explore: float = option(0.25, "evolution with --move: probability of a random mutation instead")
-    move_samples: int = option(
-        0, "evolution with --move: number of random neighbours of the parent that are scored; 0 scores all of them"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("pool", self.pool >= 1, "at least 1")
         self.check_range("tournament", self.tournament >= 1, "at least 1")
-        self.check_range("explore", 0 <= self.explore <= 1, "between 0 and 1")
-        self.check_range("move_samples", self.move_samples >= 0, "at least 0")
 
 
 @register_algorithm
-class Evolution(Algorithm):
+class Evolution(MutatingAlgorithm):
     """Mutate the best of a few random members of a pool that only the youngest architectures live in.
 
     Ageing evolution (Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019). The
@@ -80,7 +72,7 @@ class Evolution(Algorithm):
             self._first_suggested += 1
             return self.pop_warm_up() or self.suggest_random()
         for _ in range(_PARENTS):
-            child = self._make_child(self._select_parent())
+            child = self.make_child(self._select_parent())
             if child is not None:
                 return child
         return self.suggest_random()
@@ -95,20 +87,3 @@ class Evolution(Algorithm):
         order = torch.randperm(len(self.members), generator=self.generator)[: self.settings.tournament]
         competitors = [self.members[i] for i in order.tolist()]
         return max(competitors, key=lambda member: member[1])[0]
-
-    def _make_child(self, parent: Architecture) -> Suggestion | None:
-        """Return a child that is new; None if the parent has none."""
-        if self.settings.move and float(torch.rand((), generator=self.generator)) >= self.settings.explore:
-            neighbors = self._list_new_neighbors(parent)
-            if 0 < self.settings.move_samples < len(neighbors):
-                neighbors = self.shuffle(neighbors)[: self.settings.move_samples]
-            best = self.pick_best_by_proxy(neighbors)
-            if best is not None:
-                return Suggestion(best, "move")
-        child = self.draw_new(partial(self.candidates.mutate, parent, self.generator), _MUTATIONS)
-        if child is None and (neighbors := self._list_new_neighbors(parent)):
-            child = self.shuffle(neighbors)[0]
-        return Suggestion(child, "mutation") if child is not None else None
-
-    def _list_new_neighbors(self, architecture: Architecture) -> list[Architecture]:
-        return [neighbor for neighbor in self.candidates.list_neighbors(architecture) if self.is_new(neighbor)]

@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "evolution": {"pool": 3, "tournament": 2, "move_samples": 3},
     "reinforce": {"move_samples": 3},
     "local": {"starts": 2},
+    "hierarchy": {"initial": 3, "stages": 1, "promote": "", "parents": "2", "move_samples": 3},
 }
 """Settings with which few trials show all that an algorithm does."""
 
