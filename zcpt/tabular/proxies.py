@@ -120,9 +120,8 @@ def measure_proxies(
         "images": {**batches.about, "fingerprint": compute_fingerprint(batch)},
         **describe_environment(device, workers),
     }
-    scorer = NetworkScorer(
-        table.space, network_config, parts, batch, options.seed, options.weights == "own", str(device)
-    )
+    own_weights = options.weights == "own"
+    scorer = NetworkScorer(table.space, network_config, parts, batch, options.seed, own_weights, str(device))
     with open_folder(folder, protocol, growing=["proxies", "trainings"]) as journal:
         by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
