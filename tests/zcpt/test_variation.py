@@ -86,6 +86,26 @@ class UnequalDarts(Darts):
     )
 
 
+class StruckDarts(UnequalDarts):
+    """The same cells without one edge, as where a search network has struck it."""
+
+    choices = tuple(
+        Choice(choice.name, ("1", "2"), keep=2, phase=1) if choice.phase else choice
+        for choice in UnequalDarts.choices
+        if "node3/edge0" not in choice.name
+    )
+
+
+def test_an_edge_that_is_struck_is_in_no_sample_and_no_neighbor() -> None:
+    space = StruckDarts()
+    possible = list_all(space)
+    assert len(possible) == space.count() == (3 * 9) ** 2
+    architecture = space.sample_architecture(seeded())
+    # One edge of a cell has no other operation, and three have two others; no input can be exchanged.
+    assert len(space.list_neighbors(architecture)) == 2 * 3 * 2
+    assert {architecture, *space.list_neighbors(architecture)} <= {*possible}
+
+
 def test_samples_are_uniform_where_edges_have_different_numbers_of_operations() -> None:
     space, generator = UnequalDarts(), seeded()
     possible = list_all(space)
