@@ -171,6 +171,7 @@ class Darts(SearchSpace):
         yield from stem_blocks(config, channels)
         for plan in plan_cells(config, channels):
             yield from plan.preprocess_blocks()
+            yield from plan.join_blocks()
         yield classifier_block(plan.out_channels, config.num_classes, plan.output_size)
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:

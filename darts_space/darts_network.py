@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from darts_space.genotype import KINDS, Pairs
 from darts_space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN, operation_block
-from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, norm_cost
+from zcpt.cost import (
+    Block,
+    Cost,
+    HeightWidth,
+    addition_block,
+    compute_output_size,
+    concatenation_block,
+    conv_cost,
+    norm_cost,
+)
 from zcpt.layers import add_drop_path
 from zcpt.space import NetworkConfig
 from zcpt.staged_network import StagedNetwork, run_checkpointed
@@ -65,6 +74,11 @@ class CellPlan:
         preprocess = FactorizedReduce.block if self.after_reduction else ReLUConvBN.pointwise
         first = preprocess(self.in_channels[0], self.channels, self.input_size[0])
         return first, ReLUConvBN.pointwise(self.in_channels[1], self.channels, self.input_size[1])
+
+    def join_blocks(self) -> tuple[Block, ...]:
+        """Return the blocks of a discrete network that add up the edges of each node, and concatenate the nodes."""
+        additions = [addition_block(self.channels, self.output_size)] * (len(NODES) * (KEPT_INPUTS - 1))
+        return *additions, concatenation_block(self.channels, len(NODES), self.output_size)
 
     def edge_block(self, operation: str, source: int) -> Block:
         """Return the block of an operation on an edge from a node."""

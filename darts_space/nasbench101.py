@@ -11,7 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zcpt.cost import Block, Cost, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
+from zcpt.cost import (
+    Block,
+    Cost,
+    HeightWidth,
+    addition_block,
+    classifier_block,
+    compute_output_size,
+    concatenation_block,
+    conv_cost,
+    norm_cost,
+)
 from zcpt.errors import NotationError, SpaceError, describe_unknown_name
 from zcpt.layers import add_drop_path
 from zcpt.notation import clean_text, find_calls, find_literal, pick_single
@@ -313,6 +323,25 @@ def operation_blocks(name: str, widths: Sequence[int], config: NetworkConfig) ->
             yield Block(name, width, width, 1, plan.size, Cost(), partial(build_operation, name, width))
 
 
+def join_blocks(
+    widths: Sequence[int], parents: Sequence[int], config: NetworkConfig, *, is_output: bool
+) -> Iterator[Block]:
+    """Yield the blocks that join what enters a vertex in all cells.
+
+    Args:
+        widths: Channels of the vertex in each cell.
+        parents: Its parents; 0 is the cell's input, whose projection is added.
+        config: Config of the network.
+        is_output: Whether the vertex is the cell's output, which concatenates the other parents.
+    """
+    inner = len(parents) - (0 in parents)
+    for width, plan in zip(widths, _plan_cells(config), strict=True):
+        if is_output and inner:
+            yield concatenation_block(-(-width // inner), inner, plan.size)  # some parts have one channel less
+        terms = len(parents) if not is_output else 1 + (0 in parents and inner > 0)
+        yield from [addition_block(width, plan.size)] * (terms - 1)
+
+
 def projection_blocks(widths: Sequence[int], config: NetworkConfig) -> Iterator[Block]:
     """Yield the blocks that project the cell's input to a vertex in all cells; ``widths`` are its channels in each."""
     for width, plan in zip(widths, _plan_cells(config), strict=True):
@@ -327,6 +356,8 @@ def network_blocks(spec: CellSpec, config: NetworkConfig) -> Iterator[Block]:
             yield from projection_blocks(widths, config)
         if 0 < vertex < spec.output:
             yield from operation_blocks(spec.ops[vertex], widths, config)
+        if vertex:
+            yield from join_blocks(widths, spec.list_parents(vertex), config, is_output=vertex == spec.output)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel: int, size: HeightWidth) -> Block:

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from darts_space.operations import OPERATIONS, ReLUConvBN, operation_block
 from zcpt.architecture import Architecture, Choice
-from zcpt.cost import Block, HeightWidth, classifier_block, compute_output_size, conv_cost, norm_cost
+from zcpt.cost import (
+    Block,
+    HeightWidth,
+    addition_block,
+    classifier_block,
+    compute_output_size,
+    conv_cost,
+    norm_cost,
+)
 from zcpt.errors import NotationError
 from zcpt.layers import add_drop_path
 from zcpt.notation import clean_text, pick_single, read_literal
@@ -25,6 +33,8 @@ from zcpt.supernet import Supernet
 CANDIDATES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # (node, source), in the order in which the benchmark writes a cell.
 EDGES = tuple((node, source) for node in (1, 2, 3) for source in range(node))
+# The first edge of each of the three nodes is added to nothing.
+_ADDITIONS = len(EDGES) - 3
 FED_ZEROS = ("nor_conv_1x1", "nor_conv_3x3")
 """Candidates that the published code computes on zeros while their weight is 0 (see ``Mixture.feed_zeros``)."""
 # The quantifier keeps the time to read a long text proportional to its length.
@@ -224,6 +234,9 @@ class NasBench201(SearchSpace):
         yield Block("stem", in_channels, channels, 1, size, cost, partial(_build_stem, config))
         *_, last = parts = list(_list_parts(config))
         yield from (_ResidualBlock.block(part) for part in parts if not part.is_cell)
+        for part in parts:
+            if part.is_cell:
+                yield from [addition_block(part.out_channels, part.input_size)] * _ADDITIONS
         yield Block(
             "norm",
             last.out_channels,

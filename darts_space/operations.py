@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from zcpt.cost import Block, Cost, HeightWidth, compute_output_size, conv_cost, measure_cost, norm_cost
 from zcpt.errors import SpaceError
+from zcpt.layers import add_drop_path
 from zcpt.registry import Registry
 from zcpt.supernet import Stochastic
 
@@ -217,9 +218,13 @@ def register_operation(name: str) -> Callable[[Builder], Builder]:
 def operation_block(name: str, channels: int, stride: int, input_size: HeightWidth) -> Block:
     """Return the block of an operation in a discrete network, on maps of ``input_size``."""
     operation = OPERATIONS[name]
-    build = partial(operation.build, channels, stride, True)
+    build = partial(_build_with_drop_path, operation.build, channels, stride)
     if operation.cost is None:
         cost = measure_cost(build, channels, *input_size)
     else:
         cost = operation.cost(channels, stride, compute_output_size(input_size, stride))
     return Block(name, channels, channels, stride, input_size, cost, build)
+
+
+def _build_with_drop_path(build: BuildOperation, channels: int, stride: int) -> nn.Module:
+    return add_drop_path(build(channels, stride, True))

@@ -18,6 +18,7 @@ from darts_space.nasbench101 import (
     OUTPUT,
     CellSpec,
     fixed_blocks,
+    join_blocks,
     list_widths_by_cell,
     operation_blocks,
     projection_blocks,
@@ -28,7 +29,7 @@ from zcpt.space import NetworkConfig
 Graph = Mapping[int, tuple[int, ...]]
 """Parents of each vertex that influences the output; 0 is the input, and the largest vertex is the output."""
 _ABSENT = -1
-"""Entry of ``Topologies.width_ids`` for a vertex that a graph does not have."""
+"""Id of a vertex that a graph does not have."""
 
 
 class Topologies:
@@ -44,14 +45,18 @@ class Topologies:
         self.config = config
         self.output = max(graphs[0])
         self._ids_by_widths: dict[tuple[int, ...], int] = {}
-        # One row for each graph: the parents of each vertex as a bit mask, and the id of its widths in all cells.
-        # Vertices have few different widths, so prices are computed once for each id.
+        self._ids_by_joins: dict[tuple[tuple[int, ...], tuple[int, ...], bool], int] = {}
+        # One row for each graph: the parents of each vertex as a bit mask, the id of its widths in all cells, and that
+        # of its widths and parents. Vertices have few different ones, so prices are computed once for each id.
         self.parents = np.zeros((len(graphs), self.output + 1), dtype=np.int64)
         self.width_ids = np.full((len(graphs), self.output + 1), _ABSENT)
+        self.join_ids = np.full((len(graphs), self.output + 1), _ABSENT)
         for row, graph in enumerate(graphs):
             for vertex, widths in zip(sorted(graph), self._list_widths(graph), strict=True):
                 self.width_ids[row, vertex] = self._ids_by_widths.setdefault(widths, len(self._ids_by_widths))
                 self.parents[row, vertex] = sum(1 << source for source in graph[vertex])
+                join = widths, graph[vertex], vertex == self.output
+                self.join_ids[row, vertex] = self._ids_by_joins.setdefault(join, len(self._ids_by_joins))
         self.reads_input = (self.parents & 1) == 1  # bit 0 is the input, whose projection is a block of its own
 
     def _list_widths(self, graph: Graph) -> list[tuple[int, ...]]:
@@ -67,14 +72,18 @@ class Topologies:
             yield from projection_blocks(widths, self.config)
             for name in OPERATIONS:
                 yield from operation_blocks(name, widths, self.config)
+        for widths, parents, is_output in self._ids_by_joins:
+            yield from join_blocks(widths, parents, self.config, is_output=is_output)
 
     def compute_prices(self, price: BlockPrice) -> PricedTopologies:
-        """Return the graphs with the prices of their operations and projections."""
+        """Return the graphs with the prices of their operations, projections and joins."""
         operations = [
             [sum(map(price, operation_blocks(n, w, self.config))) for n in OPERATIONS] for w in self._ids_by_widths
         ]
         projections = [sum(map(price, projection_blocks(w, self.config))) for w in self._ids_by_widths]
+        joins = [sum(map(price, join_blocks(w, p, self.config, is_output=o))) for w, p, o in self._ids_by_joins]
         base = np.where(self.reads_input, np.array(projections)[self.width_ids], 0.0).sum(axis=1)
+        base += np.where(self.join_ids == _ABSENT, 0.0, np.array(joins)[self.join_ids]).sum(axis=1)
         return PricedTopologies(self, np.array(operations, dtype=float), base)
 
 
@@ -84,7 +93,8 @@ class PricedTopologies:
     Args:
         topologies: The graphs.
         operations: Prices of operations [widths, operations].
-        base: Prices of the projections [graphs]. Blocks that all networks share are left out: they change no order.
+        base: Prices of projections, additions and concatenations [graphs]. Blocks that all networks share
+            are left out: they change no order.
     """
 
     def __init__(self, topologies: Topologies, operations: np.ndarray[Any, Any], base: np.ndarray[Any, Any]) -> None:

@@ -164,6 +164,6 @@ def layer_block(name: str, layer: Layer, cost: Cost, build: Callable[[], nn.Modu
 def operation_block(name: str, layer: Layer, activation: Activation) -> Block:
     """Return the block of a candidate operation at the position of ``layer``."""
     operation = OPERATIONS[name]
-    build = partial(operation.build, layer, activation, False)
+    build = partial(operation.build, layer, activation, True)
     cost = operation.cost(layer) if operation.cost else measure_cost(build, layer.in_channels, *layer.input_size)
     return layer_block(name, layer, cost, build)

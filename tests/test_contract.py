@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections import Counter
+from collections.abc import Callable
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -153,7 +156,7 @@ def test_every_block_has_its_declared_shape_and_cost(space: SearchSpace, size: A
     for block in blocks:
         module = block.build().eval()
         with FlopCounterMode(display=False) as counter:
-            output = module(torch.randn(1, block.in_channels, *block.input_size))
+            output = module(*(torch.randn(1, block.in_channels, *block.input_size) for _ in range(block.inputs)))
         assert output.shape[1] == block.out_channels
         assert output.ndim == 2 or output.shape[2:] == compute_output_size(block.input_size, block.stride)
         assert block.cost.params == sum(parameter.numel() for parameter in module.parameters())
@@ -162,6 +165,33 @@ def test_every_block_has_its_declared_shape_and_cost(space: SearchSpace, size: A
         assert (
             set(space.blocks(random_architecture(space, seed), tiny_network_config(space, image_size=size))) <= blocks
         )
+
+
+def count_calls(function: Callable[..., Any], *images: torch.Tensor) -> Counter[str]:
+    """Return how often each of torch's operations that take time runs."""
+    calls: Counter[str] = Counter()
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            calls[func.name()] += 1
+            return func(*args, **(kwargs or {}))
+
+    with torch.inference_mode(), Count():
+        function(*images)
+    free = ("aten::slice", "aten::alias", "aten::view", "aten::dropout")  # nothing is dropped in evaluation mode
+    return Counter({name: count for name, count in calls.items() if not name.startswith(free)})
+
+
+def test_the_blocks_of_a_network_do_all_that_it_does(space: SearchSpace) -> None:
+    config = tiny_network_config(space, image_size=(32, 32))
+    for seed in range(3):
+        architecture = random_architecture(space, seed)
+        network = count_calls(space.build_network(architecture, config).eval(), torch.randn(1, 3, 32, 32))
+        blocks: Counter[str] = Counter()
+        for block in space.blocks(architecture, config):
+            maps = (torch.randn(1, block.in_channels, *block.input_size) for _ in range(block.inputs))
+            blocks += count_calls(block.build().eval(), *maps)
+        assert blocks == network
 
 
 def partly_decided(space: SearchSpace, generator: Any, most: int = 1500) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 HeightWidth = tuple[int, int]
@@ -27,7 +27,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Block:
-    """One operation at one position of a discrete network.
+    """One operation at one position of a discrete network, or an addition or concatenation of feature maps.
 
     Equality ignores ``cost`` and ``build``: equal blocks have the same key in a latency table and are measured once.
     """
@@ -41,6 +41,8 @@ class Block:
     cost: Cost = field(compare=False)
     build: Callable[[], nn.Module] = field(compare=False, repr=False)
     """Function that builds the module of the discrete network."""
+    inputs: int = 1
+    """Feature maps that the module takes, each of ``in_channels``; more than 1 in an addition or concatenation."""
 
     @property
     def key(self) -> str:
@@ -109,6 +111,26 @@ def classifier_block(features: int, classes: int, size: HeightWidth) -> Block:
         linear_cost(features, classes),
         partial(_build_classifier, features, classes),
     )
+
+
+def addition_block(channels: int, size: HeightWidth) -> Block:
+    """Return the block that adds two feature maps of ``size``."""
+    return Block("add", channels, channels, 1, size, Cost(), _Addition, inputs=2)
+
+
+def concatenation_block(channels: int, parts: int, size: HeightWidth) -> Block:
+    """Return the block that concatenates ``parts`` feature maps of ``size``, each of ``channels``."""
+    return Block(f"concat{parts}", channels, parts * channels, 1, size, Cost(), _Concatenation, inputs=parts)
+
+
+class _Addition(nn.Module):
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
+
+
+class _Concatenation(nn.Module):
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, dim=1)
 
 
 def _build_classifier(features: int, classes: int) -> nn.Module:

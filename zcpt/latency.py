@@ -1,17 +1,17 @@
-"""Latency of a network as the sum over its blocks, each measured alone."""
+"""Latency of a network as the sum over its blocks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zcpt.cost import Block
 from zcpt.devices import get_device_name, move_images, move_network
@@ -22,9 +22,9 @@ from zcpt.space import NetworkConfig, SearchSpace
 from zcpt.versions import get_versions
 
 _WARM_UP = 3
-"""Measurements of each block that are discarded."""
+"""Rounds that are discarded."""
 _FORWARD_PASSES = 10
-"""Forward passes of one measurement, so that the time to synchronise the device is small in comparison."""
+"""Forward passes of one measurement of a device beside the processor, so that waiting for it is small in comparison."""
 _MAX_MILLISECONDS = 1e12
 """Largest latency accepted in a table, about thirty years."""
 NANOSECONDS_PER_MILLISECOND = 1_000_000
@@ -59,14 +59,21 @@ class LatencyTable:
         """Write the table as JSON."""
         write_atomically(path, to_json_text(asdict(self)))
 
+    @cached_property
+    def has_joins(self) -> bool:
+        """Whether the table has additions and concatenations, which version 0.1.0 did not measure."""
+        return any(key.startswith(("add ", "concat")) for key in self.milliseconds)
+
     def price(self, block: Block) -> int:
         """Return the nanoseconds of a block, as an integer: the sum of integers does not depend on their order."""
+        if block.inputs > 1 and not self.has_joins:
+            return 0
         return round(self.milliseconds[block.key] * NANOSECONDS_PER_MILLISECOND)
 
     def check(self, space: SearchSpace, network_config: NetworkConfig, path: str) -> None:
         """Raise ConfigError unless the table has every block of the networks of ``network_config``."""
         for block in space.all_blocks(network_config):
-            if block.key not in self.milliseconds:
+            if block.key not in self.milliseconds and (block.inputs == 1 or self.has_joins):
                 raise ConfigError(
                     f"{path} lacks '{block.key}': measure it by 'zcpt latency --space {space.name} "
                     f"--channels {network_config.channels} --layers {network_config.layers} "
@@ -90,7 +97,7 @@ def measure_latency(
         network_config: Config of the networks.
         device: Device to measure.
         batch_size: Images of a batch.
-        repeats: Measurements of each block; the table has their median.
+        repeats: Rounds of measurements.
     """
     about = {
         "device": str(device),
@@ -103,47 +110,81 @@ def measure_latency(
         "space": space.name,
         "shape": asdict(network_config),
     }
-    return LatencyTable(about, measure_blocks(space.all_blocks(network_config), device, batch_size, repeats))
+    blocks = {block.key: block for block in space.all_blocks(network_config)}
+    runs = [_prepare_block(block, device, batch_size) for block in blocks.values()]
+    times = average_quiet_rounds(measure_rounds(runs, device, repeats))
+    return LatencyTable(about, dict(zip(blocks, times.tolist(), strict=True)))
 
 
-def measure_blocks(blocks: Iterable[Block], device: torch.device, batch_size: int, repeats: int) -> dict[str, float]:
-    """Measure each distinct block alone, and return its milliseconds by ``Block.key``."""
-    times = {}
-    for key, block in show_progress({block.key: block for block in blocks}.items(), "blocks"):
-        module = move_network(block.build(), device).eval()
-        images = torch.randn(batch_size, block.in_channels, *block.input_size)
-        times[key] = measure_milliseconds(module, move_images(images, device), repeats)
-    return times
-
-
-def measure_milliseconds(
-    function: Callable[[Tensor], Any], images: Tensor, repeats: int, passes: int = _FORWARD_PASSES
-) -> float:
-    """Measure a module or function on a batch, without gradients.
+def measure_beside_blocks(
+    network: nn.Module, images: Tensor, blocks: Sequence[Block], repeats: int
+) -> tuple[float, LatencyTable]:
+    """Measure a network and each of its blocks, in turn, so that both meet the same conditions.
 
     Args:
-        function: The module or function.
-        images: Its input, on the device.
-        repeats: Measurements.
-        passes: Forward passes of one measurement. One suffices for a whole network, and then fewer measurements are
-            disturbed by other programs.
+        network: The network, on the device.
+        images: Its batch [B, C, H, W], on the device.
+        blocks: Its blocks; one that occurs twice is measured twice, as its second copy finds other data in the caches.
+        repeats: Rounds of measurements.
 
     Returns:
-        Median of the measurements, in milliseconds for one pass.
+        Milliseconds of the network, and the table of its blocks.
     """
-    # Devices compute asynchronously: without waiting, the clock would measure the launches only.
-    synchronize = _get_synchronize(images.device)
+    device = images.device
+    runs = [_prepare_block(block, device, len(images)) for block in blocks]
+    times = measure_rounds([partial(network, images), *runs], device, repeats)
+    of_network, *of_blocks = average_quiet_rounds(times).tolist()
+    by_key: dict[str, list[float]] = {}
+    for block, of_block in zip(blocks, of_blocks, strict=True):
+        by_key.setdefault(block.key, []).append(of_block)
+    return of_network, LatencyTable({}, {key: fmean(found) for key, found in by_key.items()})
+
+
+def _prepare_block(block: Block, device: torch.device, batch_size: int) -> Callable[[], Any]:
+    """Return a function that runs a block on random feature maps of its own."""
+    module = move_network(block.build(), device).eval()
+    shape = batch_size, block.in_channels, *block.input_size
+    return partial(module, *(move_images(torch.randn(shape), device) for _ in range(block.inputs)))
+
+
+def measure_rounds(functions: Sequence[Callable[[], Any]], device: torch.device, rounds: int) -> Tensor:
+    """Measure functions in rounds, without gradients; each round runs all of them, one after the other.
+
+    Run again and again, a block would find its weights in the caches of the processor, where the blocks of a whole
+    network have replaced them.
+
+    Returns:
+        Milliseconds of one call [rounds, functions], float64.
+    """
+    # Devices compute asynchronously: without waiting, the clock would measure the launches only. Waiting takes time
+    # too, so that devices other than the processor run each function several times in between.
+    synchronize, passes = _get_synchronize(device), 1 if device.type == "cpu" else _FORWARD_PASSES
     times = []
     with torch.inference_mode():
-        for repeat in range(_WARM_UP + repeats):
-            synchronize()
-            started = time.perf_counter()
-            for _ in range(passes):
-                function(images)
-            synchronize()
-            if repeat >= _WARM_UP:
-                times.append((time.perf_counter() - started) / passes * 1e3)
-    return median(times)
+        for _ in show_progress(range(_WARM_UP + rounds), "rounds"):
+            row = []
+            for function in functions:
+                synchronize()
+                started = time.perf_counter()
+                for _ in range(passes):
+                    function()
+                synchronize()
+                row.append((time.perf_counter() - started) / passes * 1e3)
+            times.append(row)
+    return torch.tensor(times[_WARM_UP:], dtype=torch.float64)
+
+
+def average_quiet_rounds(times: Tensor) -> Tensor:
+    """Return the mean time of each function over the faster half of the rounds.
+
+    A mean, because the mean of a sum is the sum of the means, which is not so for a median. Half of the rounds, because
+    other programs disturb some.
+
+    Args:
+        times: [rounds, functions].
+    """
+    order = times.sum(dim=1).argsort()
+    return times[order[: (len(times) + 1) // 2]].mean(dim=0)
 
 
 def _get_synchronize(device: torch.device) -> Callable[[], None]:

@@ -208,7 +208,7 @@ class SearchSpace(ABC):
         """
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterable[Block]:
-        """Return the blocks that all networks of a config have in common: stem, reductions, classifier."""
+        """Return the blocks that all networks of a config have in common: stem, reductions, additions, classifier."""
         raise SpaceError(f"space '{self.name}' has no fixed_blocks: costs and budgets need this method.")
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterable[Block]:
@@ -220,7 +220,7 @@ class SearchSpace(ABC):
         raise SpaceError(f"space '{self.name}' has no chosen_blocks: costs and budgets need this method.")
 
     def blocks(self, architecture: Architecture, config: NetworkConfig) -> Iterator[Block]:
-        """Yield the blocks of a network without its auxiliary head. Sums and concatenations are not blocks."""
+        """Yield the blocks of a network without its auxiliary head."""
         self.check(architecture)
         self.check_network_config(config)
         yield from self.fixed_blocks(config)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial, reduce
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 
 from zcpt.architecture import Architecture
-from zcpt.cost import Block, BlockPrice, count_parameters, measure_cost
+from zcpt.cost import Block, BlockPrice, addition_block, concatenation_block, count_parameters, measure_cost
 from zcpt.errors import NotationError, SpaceError
 from zcpt.layers import AuxiliaryHead, DropPathNetwork, add_drop_path, build_classifier
 from zcpt.mixture import Mixture
 from zcpt.notation import clean_text
 from zcpt.printing import shorten
 from zcpt.space import CellGraph, CheapestFinder, NetworkConfig, PublishedSettings, SearchSpace
-from zcpt.supernet import Concat, Fixed, Mixed, Sum, Supernet
+from zcpt.supernet import Concat, Fixed, Mixed, Step, Sum, Supernet
 
 
 class SupernetSpace(SearchSpace):
@@ -68,12 +69,11 @@ class SupernetSpace(SearchSpace):
         for step, _ in analysis.net.list_live_steps(_decide_all(analysis.net, architecture)):
             if isinstance(step, Mixed):
                 yield from (analysis.blocks[f"{step.out}.{name}"] for name in architecture.kept[step.choice])
-            elif isinstance(step, Fixed):
-                yield analysis.blocks[step.out]
+            yield from analysis.list_fixed_blocks(step)
 
     def fixed_blocks(self, config: NetworkConfig) -> Iterator[Block]:
         analysis = _analyze_supernet(self, config)
-        return (analysis.blocks[step.out] for step in analysis.net.program if isinstance(step, Fixed))
+        return chain.from_iterable(map(analysis.list_fixed_blocks, analysis.net.program))
 
     def chosen_blocks(self, choice: str, candidate: str, config: NetworkConfig) -> Iterator[Block]:
         analysis = _analyze_supernet(self, config)
@@ -262,6 +262,20 @@ class _SupernetAnalysis:
     """Shape of every value for one image, by name."""
     blocks: Mapping[str, Block]
     """Blocks by the path of their module."""
+
+    def list_fixed_blocks(self, step: Step) -> list[Block]:
+        """Return the blocks of a step that do not depend on what a choice keeps."""
+        if isinstance(step, Fixed):
+            return [self.blocks[step.out]]
+        _, channels, *height_width = self.shapes[step.out]
+        size = (height_width[0], height_width[1]) if len(height_width) == 2 else (1, 1)
+        if isinstance(step, Concat):
+            parts = len(step.sources)
+            return [concatenation_block(-(-channels // parts), parts, size)]  # about equal parts
+        terms = len(step.sources) if isinstance(step, Sum) else 1
+        if step.choice is not None:
+            terms = self.net.choices[step.choice].keep
+        return [addition_block(channels, size)] * (terms - 1)
 
 
 @lru_cache(maxsize=16)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,14 +14,16 @@ import torch
 from train.checkpoint import TrainedNetwork, find_weights, load_network
 from train.export import FORMATS, Classify, check_packages, export_network, make_task
 from zcpt.cli._options import format_program, parse_integer, pick_device, read_image_size
+from zcpt.cost import Block
 from zcpt.devices import get_device_name, move_images, move_network
 from zcpt.errors import ConfigError
 from zcpt.latency import (
     NANOSECONDS_PER_MILLISECOND,
     LatencyTable,
-    measure_blocks,
+    average_quiet_rounds,
+    measure_beside_blocks,
     measure_latency,
-    measure_milliseconds,
+    measure_rounds,
 )
 from zcpt.options import format_flag, pluralize
 from zcpt.printing import print_lines, quote_words
@@ -33,14 +37,14 @@ _NUMBERS = {
     "in_channels": "channels of its images (default: 3)",
     "classes": "number of classes (default: 10)",
     "batch_size": "images at a time (default: 1)",
-    "repeats": "measurements of each operation; the median is kept (default: 20)",
+    "repeats": "rounds of measurements; the faster half is averaged (default: 20)",
 }
 DEFAULTS = {"in_channels": 3, "classes": 10, "batch_size": 1, "repeats": 20, "space": "darts", "image_size": (32, 32)}
 """Settings of a table that are not given; the parser leaves them out, so that --network can refuse those that are."""
 _OF_SPACES = ("space", "image_size", "channels", "layers", "in_channels", "classes", "out")
 """Settings that a trained network has, or that it does not need."""
-_PASSES = 5
-"""Forward passes of a network for each measurement of an operation."""
+_ROUNDS = 5
+"""Rounds of a network for each round of a table: a network takes less time than all operations of its space."""
 PROMISED = 5.0
 """Percent by which the sum over a table may differ from the network without a remark."""
 
@@ -113,39 +117,50 @@ def _measure_network(args: argparse.Namespace) -> None:
     """Measure a trained network as torch and ONNX Runtime run it, and print both beside the sum over its operations."""
     trained = load_network(find_weights(args.network))
     device, config = pick_device(args.device), trained.network_config
-    images = torch.randn(args.batch_size, config.in_channels, *config.image_size)
     blocks = list(trained.space.blocks(trained.architecture, config))
+    table = None
     if args.latency_table is not None:
         table = LatencyTable.read(args.latency_table)
         table.check(trained.space, config, str(args.latency_table))
-        source = f"of {args.latency_table} (batches of {table.about.get('batch_size')} on {table.about.get('name')})"
-    else:
-        table = LatencyTable({}, measure_blocks(blocks, device, args.batch_size, args.repeats))
-        source = "each measured alone"
-    expected = sum(map(table.price, blocks)) / NANOSECONDS_PER_MILLISECOND
-    print_lines(f"table         {expected:.3g} ms: the sum of {len(blocks)} operations, {source}")
+    images = torch.randn(args.batch_size, config.in_channels, *config.image_size)
     exported = _export_to_memory(trained) if device.type == "cpu" else None
     network = move_network(trained.network, device)
-    repeats = _PASSES * args.repeats
-    found = measure_milliseconds(network, move_images(images, device), repeats, passes=1)
+    on_device = move_images(images, device)
+    found, measured = measure_beside_blocks(network, on_device, [] if table else blocks, _ROUNDS * args.repeats)
+    expected = sum(map((table or measured).price, blocks)) / NANOSECONDS_PER_MILLISECOND
     where = f"{get_device_name(device)}, {pluralize(args.batch_size, 'image')} at a time"
-    print_lines(f"network       {found:.3g} ms by torch on {where}: {_describe_difference(expected, found)}")
+    source = _describe_source(args, table, blocks)
+    print_lines(
+        f"table         {expected:.3g} ms: the sum of {len(blocks)} operations, {source}",
+        f"network       {found:.3g} ms by torch on {where}: {_describe_difference(expected, found)}",
+    )
     if exported is not None:
-        found = measure_milliseconds(exported, images, repeats, passes=1)
+        times = measure_rounds([partial(exported, images)], device, _ROUNDS * args.repeats)
+        found = float(average_quiet_rounds(times))
         print_lines(f"exported      {found:.3g} ms by ONNX Runtime: {_describe_difference(expected, found)}")
 
 
+def _describe_source(args: argparse.Namespace, table: LatencyTable | None, blocks: Sequence[Block]) -> str:
+    """Say where the latencies of the operations come from."""
+    if table is None:
+        return "each measured alone, in turn with the network"
+    source = f"of {args.latency_table} (batches of {table.about.get('batch_size')} on {table.about.get('name')})"
+    if not table.has_joins and any(block.inputs > 1 for block in blocks):
+        source += "; version 0.1.0 made it, without additions and concatenations"
+    return source
+
+
 def _export_to_memory(trained: TrainedNetwork) -> Classify | None:
-    """Return the network as ONNX Runtime runs it; None if its packages are not installed, which is said."""
+    """Return the network as ONNX Runtime runs it; None if it cannot be exported, which is said."""
     try:
         check_packages(FORMATS["onnx"].packages, "measuring the exported network")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "network.onnx")
+            export_network(make_task(trained), "onnx", path)
+            return FORMATS["onnx"].load(path)
     except ConfigError as error:
         _log.warning(f"the exported network is not measured: {error}")
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "network.onnx")
-        export_network(make_task(trained), "onnx", path)
-        return FORMATS["onnx"].load(path)
 
 
 def _describe_difference(expected: float, found: float) -> str:

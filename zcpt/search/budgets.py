@@ -112,7 +112,9 @@ def compute_checksums(space: SearchSpace, trained_config: NetworkConfig, budgets
     """Return a checksum of the prices of each budget; the run folder keeps them to detect another latency table."""
     checksums = {}
     for budget in budgets:
-        prices = sorted({f"{block.key} {budget.price(block)}" for block in space.all_blocks(trained_config)})
+        # Version 0.1.0 had no additions and concatenations, and its run folders keep checksums without them.
+        blocks = [block for block in space.all_blocks(trained_config) if block.inputs == 1 or budget.price(block)]
+        prices = sorted({f"{block.key} {budget.price(block)}" for block in blocks})
         checksums[budget.setting] = f"{zlib.crc32(repr(prices).encode()):08x}"
     return checksums
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.train.test_export import HAS_ONNX
 from tests.zcpt.cli.conftest import run
 from train.checkpoint import load_network
 from zcpt import ConfigError
+from zcpt.cost import Block
+from zcpt.latency import LatencyTable
 
 
 @pytest.fixture
@@ -84,20 +87,32 @@ def test_mistakes_are_named(training: Path, tmp_path: Path, capsys: pytest.Captu
 def test_a_network_is_measured_beside_the_sum_over_its_operations(
     training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Half a millisecond for each of the 23 operations, and 10 ms for the whole network.
-    monkeypatch.setattr("zcpt.cli.latency.measure_blocks", lambda blocks, *_: {block.key: 0.5 for block in blocks})
-    monkeypatch.setattr("zcpt.cli.latency.measure_milliseconds", lambda *_, passes: 10.0 / passes)
+    # Half a millisecond for each operation, and 10 ms for the whole network.
+    def measure(net: object, images: object, blocks: Sequence[Block], rounds: int) -> tuple[float, LatencyTable]:
+        assert rounds == 5
+        return 10.0, LatencyTable({}, {block.key: 0.5 for block in blocks})
+
+    monkeypatch.setattr("zcpt.cli.latency.measure_beside_blocks", measure)
     monkeypatch.setattr("zcpt.cli.latency.check_packages", refuse_packages)
     words = ["latency", "--network", training, "--device", "cpu", "--repeats", "1"]
     code, out, _ = run(capsys, *words)
     assert code == 0
     network = load_network(training / "model.safetensors")
-    count = len(list(network.space.blocks(network.architecture, network.network_config)))
+    blocks = list(network.space.blocks(network.architecture, network.network_config))
     table, measured = out.splitlines()
-    assert table == f"table         {count / 2:.3g} ms: the sum of {count} operations, each measured alone"
-    difference = 10 * (count / 2 - 10)
+    count, source = len(blocks), "each measured alone, in turn with the network"
+    assert table == f"table         {count / 2:.3g} ms: the sum of {count} operations, {source}"
     assert measured.startswith("network       10 ms by torch on ")
-    assert measured.endswith(f"1 image at a time: the table is {difference:.1f} % above it")
+    assert measured.endswith(f"1 image at a time: the table is {10 * (count / 2 - 10):.1f} % above it")
+
+    # Version 0.1.0 measured no additions.
+    every = network.space.all_blocks(network.network_config)
+    old = {block.key: 0.25 for block in every if block.name != "add"}
+    LatencyTable({"batch_size": 1, "name": "some CPU"}, old).write(tmp_path / "old.json")
+    _, out, _ = run(capsys, *words, "--latency-table", tmp_path / "old.json")
+    without = sum(block.name != "add" for block in blocks)
+    assert out.startswith(f"table         {without / 4:.3g} ms: the sum of {count} operations, of {tmp_path}/old.json")
+    assert "some CPU); version 0.1.0 made it, without additions and concatenations\n" in out
     for flag, complaint in (
         (["--channels", "4"], "--channels is for tables: leave it out with --network"),
         (["--latency-table", tmp_path / "none.json"], "none.json is missing"),
