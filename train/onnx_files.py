@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
+from zcpt.errors import ConfigError
 from zcpt.files import write_atomically
 
 INPUT, OUTPUT = "images", "logits"
+OLDEST_TORCH = Version("2.6")
+"""Oldest torch whose exporter writes programs of ``torch.export`` as ONNX without an experimental interface."""
 _QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "Concat", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool")
 """Operators that compute with integers. Not BatchNorms: those that follow no convolution have scales by channel."""
 
@@ -25,7 +29,12 @@ def write_onnx(path: Path, network: nn.Module, images: Tensor, description: str)
         network: The network, in evaluation mode.
         images: Example of its input [2, C, H, W].
         description: JSON text that the file has as its metadata ``zcpt``.
+
+    Raises:
+        ConfigError: Torch is too old.
     """
+    if Version(torch.__version__) < OLDEST_TORCH:
+        raise ConfigError(f"ONNX files need torch {OLDEST_TORCH} or newer, and this is {torch.__version__}.")
     program: Any = torch.onnx.export(
         network,
         (images,),

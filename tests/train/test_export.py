@@ -12,18 +12,21 @@ from typing import Any, cast
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
 from train.checkpoint import TrainedNetwork
 from train.export import FORMATS, Classify, ExportTask, compare_logits, export_network, make_task
-from train.onnx_files import make_onnx_classifier, quantize_onnx
+from train.onnx_files import OLDEST_TORCH, make_onnx_classifier, quantize_onnx
 from zcpt import ConfigError
 from zcpt.space import SearchSpace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
-HAS_ONNX = all(importlib.util.find_spec(package) for package in FORMATS["onnx"].packages)
+HAS_ONNX = Version(torch.__version__) >= OLDEST_TORCH and all(
+    importlib.util.find_spec(package) for package in FORMATS["onnx"].packages
+)
 STATISTICS = ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
