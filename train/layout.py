@@ -14,6 +14,7 @@ from train.images import ImageOptions
 from train.pictures import PICTURE_SUFFIXES
 from zcpt.errors import ConfigError, DataError
 from zcpt.options import pluralize
+from zcpt.progress import show_progress
 
 Samples = list[tuple[str, int]]
 """Path and label of each picture."""
@@ -117,7 +118,7 @@ def _find_train_part(root: Path) -> tuple[Part, list[Path]]:
 def read_part(folder: Path, other_parts: Sequence[str] = ()) -> Part:
     """List the pictures in the subfolders of a folder, each of which is a class unless it is another part."""
     part = Part(folder)
-    for entry in _scan(folder):
+    for entry in show_progress(_scan(folder), "listing pictures", leave=False, delay=1):
         if entry.name in other_parts:
             continue
         if _is_system_name(entry.name):
@@ -134,7 +135,8 @@ def read_part(folder: Path, other_parts: Sequence[str] = ()) -> Part:
 def list_pictures(folder: str, left_out: Counter[str]) -> list[str]:
     """List the pictures in a folder and all folders below it, in the order of torchvision's ``ImageFolder``."""
     found: list[tuple[str, list[str]]] = []
-    own, home = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
+    # Of the absolute path, because the folder may be called '.' or end in a slash.
+    own, home = os.path.realpath(folder), os.path.realpath(os.path.dirname(os.path.abspath(folder)))
     waiting, seen = [folder], set()
     while waiting:
         path = waiting.pop()
@@ -290,19 +292,18 @@ def _split_part(part: Part, split: Split) -> tuple[Part, Part]:
     A hash of seed and path below the folder decides, so that a folder that was moved, or has new pictures, keeps its
     test pictures.
     """
-    train, test = Part(part.folder), Part(part.folder)
+    train, test, prefix = Part(part.folder), Part(part.folder), os.path.join(part.folder, "")
     for name, paths in part.pictures.items():
         count = round(split.share * len(paths))
         if 0 < split.share < 1:
             count = min(max(count, 1), len(paths) - 1)
-        chosen = set(sorted(paths, key=lambda path: _hash_path(path, part.folder, split.seed))[:count])
+        chosen = set(sorted(paths, key=lambda path: _hash_path(path.removeprefix(prefix), split.seed))[:count])
         train.pictures[name] = [path for path in paths if path not in chosen]
         test.pictures[name] = [path for path in paths if path in chosen]
     return train, test
 
 
-def _hash_path(path: str, folder: Path, seed: int) -> bytes:
-    relative = os.path.relpath(path, folder)
+def _hash_path(relative: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{_normalise(relative)}".encode(errors="surrogateescape")).digest()
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from train.data import ImageData, load_data, name_dataset
 from train.images import ImageOptions
+from train.layout import list_pictures
 from zcpt import ConfigError, DataError
 
 GREY = [Image.new("RGB", (8, 8), (9 * i, 255 - i, i)) for i in range(30)]
@@ -138,6 +140,16 @@ def test_linked_classes_and_pictures_are_read(tmp_path: Path) -> None:
     (tmp_path / "pics" / "cat" / "other.png").symlink_to(tmp_path / "stock" / "cat" / "00.png")
     data = load(tmp_path / "pics")
     assert len(data.train) + len(data.test) == 11
+
+
+@pytest.mark.parametrize("name", [".", "./", "../one/", "{}/one/"])
+def test_all_names_of_a_folder_have_the_same_pictures(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make(tmp_path / "one", "cat:2 cat/more:3 dog:1"))
+    left_out: Counter[str] = Counter()
+    assert len(list_pictures(name.format(tmp_path), left_out)) == 6
+    assert not left_out
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
