@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -191,16 +192,44 @@ def decode_picture(path: str, view: View, scale: ValueScale) -> Tensor:
     return view.cut(F.pil_to_tensor(read_picture(path, scale)))
 
 
+class _IgnoredWarnings:
+    """Context in which warnings are ignored, also in several threads at a time.
+
+    ``warnings.catch_warnings`` changes what all threads share: of two that overlap, the second would restore what the
+    first has set.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._threads:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._threads += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._filters.close()
+
+
+_IGNORED_WARNINGS = _IgnoredWarnings()
+"""Pillow's, of large pictures and damaged metadata, which do not name the file."""
+
+
 @contextmanager
 def _open_picture(path: str) -> Iterator[Image.Image]:
     """Open a picture, and name it in whatever its decoder raises."""
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # an older Pillow lacks some
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and damaged metadata, without the name of the file
-            with Image.open(path, formats=formats) as picture:
-                yield picture
+        with _IGNORED_WARNINGS, Image.open(path, formats=formats) as picture:
+            yield picture
     except UnidentifiedImageError as error:
         known = ", ".join(name for name in formats)
         raise _make_decoding_error(path, f"it is none of {known}, or damaged") from error

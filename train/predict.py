@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from zcpt.errors import DataError
 TOP = 5
 """Classes that a prediction lists."""
 BATCH_SIZE = 64
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -94,22 +96,40 @@ def predict_pictures(
     """
     device = device or torch.device("cpu")
     network, transform = trained.network.to(device).eval(), trained.transform
-    paths = iter(pictures)
-    while names := list(islice(paths, batch_size)):
-        images: dict[int, Tensor] = {}
-        errors: dict[int, str] = {}
-        for index, name in enumerate(names):
-            try:
-                images[index] = transform(name)
-            except DataError as error:
-                errors[index] = str(error)
-        rows = dict(zip(images, _compute_probabilities(network, list(images.values()), device), strict=True))
-        for index, name in enumerate(names):
-            if index in errors:
-                yield Prediction(name, error=errors[index])
-            else:
-                values, classes = rows[index].topk(min(top, len(trained.classes)))
+
+    def read(name: str) -> tuple[str, Tensor | str]:
+        """Return the image of a picture, or why it cannot be read."""
+        try:
+            return name, transform(name)
+        except DataError as error:
+            return name, str(error)
+
+    # One batch is read while the one before it is computed.
+    found = read_ahead(read, pictures, 2 * batch_size)
+    while batch := list(islice(found, batch_size)):
+        images = [image for _, image in batch if isinstance(image, Tensor)]
+        rows = iter(_compute_probabilities(network, images, device))
+        for name, image in batch:
+            if isinstance(image, Tensor):
+                values, classes = next(rows).topk(min(top, len(trained.classes)))
                 yield Prediction(name, tuple(trained.classes[c] for c in classes.tolist()), tuple(values.tolist()))
+            else:
+                yield Prediction(name, error=image)
+
+
+def read_ahead(read: Callable[[str], Read], names: Iterable[str], ahead: int) -> Generator[Read, None, None]:
+    """Yield what a function returns for each name, in order; threads call it for up to ``ahead`` names in advance."""
+    with ThreadPoolExecutor(torch.get_num_threads(), "read") as pool:
+        waiting: deque[Future[Read]] = deque()
+        try:
+            for name in names:
+                waiting.append(pool.submit(read, name))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # where nobody asks for the rest
 
 
 @torch.inference_mode()

@@ -187,6 +187,16 @@ def read_image_options(args: argparse.Namespace, stored: ImageOptions = DEFAULT_
     return replace(stored, **{name: value for name, value in given.items() if value is not None})
 
 
+def add_trained_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a trained network."""
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="RUN",
+        help="folder of a training, or of a search with one training, or a model.safetensors",
+    )
+
+
 def load_given_data(args: argparse.Namespace) -> ImageData:
     """Load the data set of the flags, by default the digits."""
     return load_data(

@@ -7,11 +7,10 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from train.layout import describe_left_out
 from train.predict import BATCH_SIZE, TOP, Prediction, find_pictures, load, predict_pictures
-from zcpt.cli._options import parse_integer, pick_device
+from zcpt.cli._options import add_trained_argument, parse_integer, pick_device
 from zcpt.errors import ConfigError, DataError
 from zcpt.options import format_flag, pluralize
 from zcpt.printing import escape_text, print_lines
@@ -21,12 +20,7 @@ _log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument(
-        "source",
-        type=Path,
-        metavar="RUN",
-        help="folder of a training, or of a search with one training, or a model.safetensors",
-    )
+    add_trained_argument(parser)
     parser.add_argument(
         "pictures",
         nargs="+",
