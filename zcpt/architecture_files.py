@@ -52,6 +52,18 @@ def read_architecture(given: str | None, space_name: str | None) -> tuple[Search
         raise SpaceError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
 
 
+def read_notation(given: str) -> str:
+    """Return the text of an architecture that a user gives: itself, in a file, or as FILE:NAME in a Python file.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        NotationError: It has nothing of that name.
+    """
+    path, name = _find_file(given)
+    text = given if path is None else _read_file(path)
+    return extract_assignment(text, name) if name else text
+
+
 def _find_file(given: str) -> tuple[Path | None, str]:
     """Return the file that is meant, and the name in it that is wanted; None if there is no such file.
 

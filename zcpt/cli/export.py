@@ -17,7 +17,15 @@ from train.export import FORMATS, Classify, ExportTask, check_packages, export_n
 from train.images import ImageSet, select_images
 from train.loaders import TestOptions, build_test_loader
 from train.onnx_files import make_onnx_classifier, quantize_onnx
-from zcpt.cli._options import add_data_arguments, load_given_data, parse_integer, read_image_size, reload_data
+from zcpt.cli._darts_weights import load_darts_network
+from zcpt.cli._options import (
+    add_data_arguments,
+    add_trained_argument,
+    load_given_data,
+    parse_integer,
+    read_image_size,
+    reload_data,
+)
 from zcpt.errors import ConfigError, DataError
 from zcpt.printing import print_lines
 
@@ -28,11 +36,11 @@ _INT8 = ".int8.onnx"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
+    add_trained_argument(parser)
     parser.add_argument(
-        "source",
-        type=Path,
-        metavar="RUN",
-        help="folder of a training, or of a search with one training, or a model.safetensors",
+        "--genotype",
+        metavar="FILE|TEXT",
+        help="genotype of RUN, where RUN is a checkpoint of DARTS or PC-DARTS; FILE:NAME reads one of several",
     )
     formats = "; ".join(f"{name}: {format.summary}" for name, format in FORMATS.items())
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help=f"{formats} (default: onnx)")
@@ -70,14 +78,13 @@ def run(args: argparse.Namespace) -> None:
     if args.calibration_images < 1:
         raise ConfigError(f"--calibration-images {args.calibration_images} is too small: it must be at least 1.")
     check_packages(format.packages, f"--format {args.format}")
-    weights = find_weights(args.source)
-    trained = load_network(weights)
+    folder, trained = _load_network(args)
     task = make_task(trained, normalize=args.normalize, image_size=args.export_size)
-    files = format.list_files(_choose_path(args, weights.parent))
+    files = format.list_files(_choose_path(args, folder))
     for file in (*files, files[0].with_suffix(_INT8)) if args.int8 else files:
         if file.exists():
             raise ConfigError(f"{file} exists already: give another file with --out, or delete it.")
-    data = _load_data(args, weights.parent, trained, task)
+    data = _load_data(args, folder, trained, task)
     cut = trained.preprocessing
     options = TestOptions(_BATCH_SIZE, test_crop=cut.test_crop, interpolation=cut.interpolation)
     compared = range(min(_BATCH_SIZE, len(data.test))) if data else ()
@@ -92,6 +99,17 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.int8 and data:
         _quantize(files[0], data, task, options, args.calibration_images)
+
+
+def _load_network(args: argparse.Namespace) -> tuple[Path, TrainedNetwork]:
+    """Return the network to export, and the folder of its file."""
+    if args.genotype is None:
+        weights = find_weights(args.source)
+        return weights.parent, load_network(weights)
+    if args.dataset is None:
+        _log.warning("the classes of the network have numbers for names: give its data set with --dataset")
+    classes = None if args.dataset is None else load_given_data(args).classes
+    return args.source.parent, load_darts_network(args.source, args.genotype, classes)
 
 
 def _format_size(file: Path) -> str:

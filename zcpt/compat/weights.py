@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,27 @@ from torch import Tensor
 from darts_space.genotype import KINDS, read_genotype
 from zcpt.errors import ConfigError
 from zcpt.printing import shorten
+from zcpt.space import NetworkConfig
 
-_HEAD = {
-    "auxiliary.reduce.0": "auxiliary_head.features.2",
-    "auxiliary.reduce.1": "auxiliary_head.features.3",
-    "auxiliary.features.0": "auxiliary_head.features.5",
-    "auxiliary.features.1": "auxiliary_head.features.6",  # not in NetworkImageNet
-    "auxiliary.classifier": "auxiliary_head.classifier",
-    "classifier": "classifier",
+_RULES = (
+    ("cells.{cell}.edges.{edge}.0.{part}", "cells.{cell}._ops.{edge}.{part}"),
+    ("cells.{cell}.preprocess.{number}.{part}", "cells.{cell}.preprocess{number}.{part}"),
+    ("auxiliary.reduce.0", "auxiliary_head.features.2"),
+    ("auxiliary.reduce.1", "auxiliary_head.features.3"),
+    ("auxiliary.features.0", "auxiliary_head.features.5"),
+    ("auxiliary.features.1", "auxiliary_head.features.6"),  # not in NetworkImageNet
+    ("auxiliary.classifier", "auxiliary_head.classifier"),
+    ("classifier", "classifier"),
+)
+"""Module of ours, and theirs."""
+_CIFAR_STEM, _IMAGENET_STEM = ("stem.0.{layer}", "stem.{layer}"), ("stem.{number}.{layer}", "stem{number}.{layer}")
+_FIELDS = {
+    "{cell}": r"(?P<cell>\d+)",
+    "{edge}": r"(?P<edge>\d+)",
+    "{number}": "(?P<number>[01])",
+    "{layer}": r"(?P<layer>\d+)",
+    "{part}": "(?P<part>.+)",
 }
-"""Module of ours -> theirs, outside the cells and the stem."""
 _REDUCE = {"conv1": "conv_1", "conv2": "conv_2", "norm": "bn"}
 """Module of our ``FactorizedReduce`` -> theirs."""
 
@@ -45,6 +56,22 @@ def read_darts_weights(path: str | Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
+def infer_network_config(state: Mapping[str, Tensor]) -> NetworkConfig:
+    """Return the config of the network whose weights have the names of ours, at the image size of its data set.
+
+    Raises:
+        ConfigError: There is no such network.
+    """
+    has_two_stems = "stem.1.1.weight" in state
+    try:
+        first, classifier = state["stem.0.0.weight"], state["classifier.weight"]
+        channels = len(state["stem.1.1.weight"]) if has_two_stems else len(first) // 3
+        side = 224 if has_two_stems else 32
+        return NetworkConfig(channels, _count_cells(state), len(classifier), first.shape[1], (side, side))
+    except (KeyError, IndexError, TypeError) as error:
+        raise ConfigError(f"the weights lack those of a stem or a classifier ({shorten(error)}).") from None
+
+
 def convert_from_darts(state: Mapping[str, Tensor], genotype: str) -> dict[str, Tensor]:
     """Return the weights of a DARTS network by the names of our network of the same genotype.
 
@@ -56,27 +83,9 @@ def convert_from_darts(state: Mapping[str, Tensor], genotype: str) -> dict[str, 
         ConfigError: A name is none of DARTS'.
         SpaceError: The text is no genotype.
     """
-    places, layers = _find_places(genotype), _count_cells(state)
-    has_two_stems = any(name.startswith("stem1.") for name in state)
-    converted: dict[str, Tensor] = {}
-    for name, value in state.items():
-        module, _, tensor = name.rpartition(".")
-        edge = re.fullmatch(r"cells\.(\d+)\._ops\.(\d+)\.(.+)", module)
-        preprocess = re.fullmatch(r"cells\.(\d+)\.preprocess([01])\.(.+)", module)
-        stem = re.fullmatch(r"stem([01]?)\.(\d+)", module)
-        if edge:
-            cell, index = int(edge[1]), int(edge[2])
-            ours = f"cells.{cell}.edges.{places[_get_kind(cell, layers)][index]}.0.{_name_ours(edge[3])}"
-        elif preprocess:
-            ours = f"cells.{preprocess[1]}.preprocess.{preprocess[2]}.{_name_ours(preprocess[3])}"
-        elif stem and bool(stem[1]) == has_two_stems:
-            ours = f"stem.{stem[1] or 0}.{stem[2]}"
-        elif module in _HEAD.values():
-            ours = next(mine for mine, theirs in _HEAD.items() if theirs == module)
-        else:
-            raise ConfigError(f"'{shorten(name)}' is no weight of a discrete network of DARTS.")
-        converted[f"{ours}.{tensor}"] = value
-    return converted
+    stem = _IMAGENET_STEM if any(name.startswith("stem1.") for name in state) else _CIFAR_STEM
+    rules = [(theirs, ours) for ours, theirs in (*_RULES, stem)]
+    return _rename(state, rules, _find_places(genotype), _name_ours, "a discrete network of DARTS")
 
 
 def convert_to_darts(state: Mapping[str, Tensor], genotype: str) -> dict[str, Tensor]:
@@ -86,29 +95,52 @@ def convert_to_darts(state: Mapping[str, Tensor], genotype: str) -> dict[str, Te
         ConfigError: A name is none of ours.
         SpaceError: The text is no genotype.
     """
-    places = {
-        kind: {ours: theirs for theirs, ours in places.items()} for kind, places in _find_places(genotype).items()
-    }
-    layers, has_two_stems = _count_cells(state), any(name.startswith("stem.1.") for name in state)
-    converted: dict[str, Tensor] = {}
+    stem = _IMAGENET_STEM if any(name.startswith("stem.1.") for name in state) else _CIFAR_STEM
+    places = {kind: {ours: theirs for theirs, ours in edges.items()} for kind, edges in _find_places(genotype).items()}
+    return _rename(state, (*_RULES, stem), places, _name_theirs, "a network of the space 'darts'")
+
+
+def _rename(
+    state: Mapping[str, Tensor],
+    rules: Sequence[tuple[str, str]],
+    places: Mapping[str, Mapping[int, int]],
+    name_part: Callable[[str], str],
+    owner: str,
+) -> dict[str, Tensor]:
+    """Return weights by other names.
+
+    Args:
+        state: Weights by their present names.
+        rules: Present and new name of each kind of module.
+        places: New index of each edge, for each kind of cell.
+        name_part: Function that returns the new name of a module inside an operation.
+        owner: What the present names are those of.
+    """
+    patterns = [(_compile_rule(present), new) for present, new in rules]
+    layers = _count_cells(state)
+    renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         module, _, tensor = name.rpartition(".")
-        edge = re.fullmatch(r"cells\.(\d+)\.edges\.(\d+)\.0\.(.+)", module)
-        preprocess = re.fullmatch(r"cells\.(\d+)\.preprocess\.([01])\.(.+)", module)
-        stem = re.fullmatch(r"stem\.([01])\.(\d+)", module)
-        if edge:
-            cell, index = int(edge[1]), int(edge[2])
-            theirs = f"cells.{cell}._ops.{places[_get_kind(cell, layers)][index]}.{_name_theirs(edge[3])}"
-        elif preprocess:
-            theirs = f"cells.{preprocess[1]}.preprocess{preprocess[2]}.{_name_theirs(preprocess[3])}"
-        elif stem:
-            theirs = f"stem{stem[1] if has_two_stems else ''}.{stem[2]}"
-        elif module in _HEAD:
-            theirs = _HEAD[module]
-        else:
-            raise ConfigError(f"'{shorten(name)}' is no weight of a network of the space 'darts'.")
-        converted[f"{theirs}.{tensor}"] = value
-    return converted
+        found = [(match.groupdict(), new) for pattern, new in patterns if (match := pattern.fullmatch(module))]
+        if not found:
+            raise ConfigError(f"'{shorten(name)}' is no weight of {owner}.")
+        fields, new = found[0]
+        if "edge" in fields:
+            edges = places[_get_kind(int(fields["cell"]), layers)]
+            if int(fields["edge"]) not in edges:
+                raise ConfigError(f"'{shorten(name)}' is the weight of an edge that the genotype does not have.")
+            fields["edge"] = str(edges[int(fields["edge"])])
+        if "part" in fields:
+            fields["part"] = name_part(fields["part"])
+        renamed[f"{new.format(**fields)}.{tensor}"] = value
+    return renamed
+
+
+def _compile_rule(name: str) -> re.Pattern[str]:
+    pattern = re.escape(name).replace(r"\{", "{").replace(r"\}", "}")
+    for field, expression in _FIELDS.items():
+        pattern = pattern.replace(field, expression)
+    return re.compile(pattern)
 
 
 def _name_ours(module: str) -> str:
