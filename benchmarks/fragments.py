@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.training_report import render_training
 from zcpt.errors import ConfigError
 from zcpt.tabular import published
 from zcpt.tabular.markdown import format_interval, format_mean, format_number, format_table
@@ -384,6 +385,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "searches": render_readme_searches,
     "engine": render_engine,
     "engine-speedup": render_engine_speedup,
+    "training": render_training,
     "benchmarks": render_searches,
     "proxies": render_proxies,
     "operations": render_operations,
