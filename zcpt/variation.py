@@ -44,7 +44,10 @@ def list_exchanges(choice: Choice, kept: Sequence[str]) -> Iterator[tuple[str, s
 
 
 def complete_decisions(
-    choices: Sequence[Choice], build: Callable[[Decisions], Architecture], decisions: Decisions
+    choices: Sequence[Choice],
+    build: Callable[[Decisions], Architecture],
+    decisions: Decisions,
+    is_possible: Callable[[Decisions], bool] | None = None,
 ) -> Iterator[Architecture]:
     """Yield an architecture for each way to make the decisions that matter and are missing.
 
@@ -55,7 +58,10 @@ def complete_decisions(
         build: Builds an architecture from the decisions on all choices, and leaves out those that do not matter
             (``SearchSpace.architecture``).
         decisions: The decisions made so far; they may include some that do not matter.
+        is_possible: Whether some architecture with given decisions is wanted; None wants all.
     """
+    if is_possible and not is_possible(decisions):
+        return
     # Any decision will do for a choice that does not matter, and the first that matters is then made in every way.
     architecture = build(
         {choice.name: decisions.get(choice.name, choice.selectable[: choice.keep]) for choice in choices}
@@ -65,7 +71,7 @@ def complete_decisions(
         yield architecture
         return
     for kept in combinations(missing.selectable, missing.keep):
-        yield from complete_decisions(choices, build, {**decisions, missing.name: kept})
+        yield from complete_decisions(choices, build, {**decisions, missing.name: kept}, is_possible)
 
 
 def sort_kept(architecture: Architecture, choices: Sequence[Choice]) -> Architecture:

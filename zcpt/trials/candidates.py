@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from zcpt.errors import ConfigError, InfeasibleError
 from zcpt.options import pluralize
 from zcpt.search import BudgetChecker, FeasibleSet
 from zcpt.space import SearchSpace
-from zcpt.variation import draw_index
+from zcpt.variation import Decisions, complete_decisions, draw_index
 
 _SAMPLES = 100
 """Architectures drawn from the whole space until one is within the budgets. To decide choice by choice takes as long as
@@ -70,6 +70,26 @@ class Candidates:
         if self._pool is not None:
             return self.space.canonicalize(architecture) in self._pool.positions
         return self.checker is None or self.checker.is_feasible(architecture)
+
+    def iterate(self) -> Iterator[Architecture]:
+        """Yield all allowed architectures, each once, in a fixed order; the first at once, however large the space is.
+
+        With several budgets some may be missing, those that ``BudgetChecker.find_feasible`` does not find.
+        """
+        if self._pool is not None:
+            yield from self._pool.architectures
+            return
+        choices, checker, seen = self.space.choices, self.checker, set[Architecture]()
+
+        def is_possible(decisions: Decisions) -> bool:
+            assert checker
+            return checker.find_feasible({c.name: decisions.get(c.name, c.selectable) for c in choices}) is not None
+
+        for found in complete_decisions(choices, self.space.architecture, {}, is_possible if checker else None):
+            architecture = self.space.canonicalize(found)
+            if architecture not in seen and self.is_allowed(architecture):
+                seen.add(architecture)
+                yield architecture
 
     def sample(self, generator: torch.Generator) -> Architecture:
         """Draw an allowed architecture.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import product
+from itertools import islice, product
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from scipy import stats
 
 import zcpt
 from tests.conftest import LAYERS, ONE_SHOT
+from tests.zcpt.test_variation import list_all
 from zcpt import Architecture, ConfigError, InfeasibleError, NetworkConfig, SpaceError
 from zcpt.cost import Block
 from zcpt.search import BudgetChecker
@@ -87,6 +88,25 @@ def test_samples_are_the_same_for_the_same_seed() -> None:
             architectures = [candidates.sample(generator) for _ in range(5)]
             runs.append([architectures, [candidates.mutate(a, generator) for a in architectures]])
         assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("name", ["nasbench-macro", "nasbench1shot1-1"])
+def test_all_architectures_within_a_budget_are_listed_once(name: str) -> None:
+    space = zcpt.get_space(name)
+    checker = build_checker(space, 0.05)
+    found = list(Candidates(space, checker).iterate())
+    assert set(found) == {architecture for architecture in list_all(space) if checker.is_feasible(architecture)}
+    assert len(found) == len(set(found)) > 10
+    assert list(Candidates(space, checker, pool=found[:3]).iterate()) == found[:3]
+
+
+def test_the_first_of_very_many_architectures_are_listed_at_once() -> None:
+    space = zcpt.get_space("darts")
+    checker = build_checker(space, 0.1)
+    for candidates in (Candidates(space), Candidates(space, checker)):
+        found = list(islice(candidates.iterate(), 20))
+        assert len(set(found)) == 20
+        assert all(map(candidates.is_allowed, found))
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
