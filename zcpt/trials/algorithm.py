@@ -109,8 +109,8 @@ class Algorithm(ABC):
         """Architectures of the warm-up that were not suggested yet."""
         self._asked: set[Architecture] = set()
         """Canonical representatives of all architectures that were suggested."""
-        self._expandable: deque[Architecture] = deque()
-        """Suggested architectures that may have neighbours that were not."""
+        self._remaining = candidates.iterate()
+        """All architectures, from the first that may not have been suggested."""
 
     def warm_up(self, architectures: Sequence[Architecture], scores: Sequence[float]) -> None:
         """Take in the proxy scores of architectures, before the first ``ask``.
@@ -126,10 +126,7 @@ class Algorithm(ABC):
     def ask(self) -> Suggestion:
         """Return the architecture to measure next. It may be called again before its value is told."""
         suggestion = self.suggest()
-        canonical = self.candidates.space.canonicalize(suggestion.architecture)
-        if canonical not in self._asked:
-            self._asked.add(canonical)
-            self._expandable.append(suggestion.architecture)
+        self._asked.add(self.candidates.space.canonicalize(suggestion.architecture))
         return suggestion
 
     def tell(self, architecture: Architecture, value: float) -> None:
@@ -178,15 +175,13 @@ class Algorithm(ABC):
         return None
 
     def suggest_random(self) -> Suggestion:
-        """Suggest a random new architecture; once these are rare, a neighbour of one that was suggested before."""
+        """Suggest a random new architecture; once these are rare, the first new one in the order of all."""
         architecture = self.draw_new(self.sample)
         if architecture is not None:
             return Suggestion(architecture, "random")
-        while self._expandable:
-            for neighbor in self.candidates.list_neighbors(self._expandable[0]):
-                if self.is_new(neighbor):
-                    return Suggestion(neighbor, "neighbour")
-            self._expandable.popleft()
+        for architecture in self._remaining:
+            if self.is_new(architecture):
+                return Suggestion(architecture, "remaining")
         return Suggestion(self.sample(), "repeat")
 
     def pick_best_by_proxy(self, architectures: Sequence[Architecture]) -> Architecture | None:

@@ -90,7 +90,7 @@ def test_samples_are_the_same_for_the_same_seed() -> None:
         assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize("name", ["nasbench-macro", "nasbench1shot1-1"])
+@pytest.mark.parametrize("name", ["nasbench-macro", pytest.param("nasbench1shot1-1", marks=pytest.mark.slow)])
 def test_all_architectures_within_a_budget_are_listed_once(name: str) -> None:
     space = zcpt.get_space(name)
     checker = build_checker(space, 0.05)
