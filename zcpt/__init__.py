@@ -83,6 +83,7 @@ __all__ = [
     "register_proxy",
     "register_space",
     "replay",
+    "run_trials",
     "score",
     "score_layers",
     "score_mixtures",
@@ -93,14 +94,19 @@ __all__ = [
 if TYPE_CHECKING:
     from train.predict import load
     from zcpt.compat import select
+    from zcpt.trials import run_trials
 else:
 
     def __getattr__(name: str) -> object:
-        """Import ``select`` and ``load`` on first use, for spaces and training; and return the names of version 0.1."""
+        """Import on first use what needs more libraries, spaces or training; and return the names of version 0.1."""
         if name == "select":
             from zcpt.compat import select
 
             return select
+        if name == "run_trials":
+            from zcpt.trials import run_trials
+
+            return run_trials
         if name == "load":
             _startup.check_packages()
             from train.predict import load

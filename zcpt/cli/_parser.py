@@ -22,6 +22,7 @@ from zcpt.search import RENAMED_SETTINGS
 
 _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training"),
+    "trials": ("zcpt.cli.trials", "measure one architecture after another, guided by zero-cost proxies"),
     "train": ("zcpt.cli.train", "train the network of an architecture"),
     "evaluate": ("zcpt.cli.evaluate", "measure the test accuracy of a trained network"),
     "predict": ("zcpt.cli.predict", "name the most probable classes of pictures"),
@@ -36,6 +37,10 @@ _COMMANDS = {
         "measure how well scores rank operations",
     ),
     "benchmark search": ("zcpt.cli.benchmark:SearchCommand", "search once for each seed, and look up the accuracies"),
+    "benchmark trials": (
+        "zcpt.cli.benchmark_trials",
+        "run trials with many seeds, and draw the curves of the accuracies found",
+    ),
     "benchmark report": ("zcpt.cli.benchmark:ReportCommand", "write results of 'zcpt benchmark' as one page"),
     "benchmark table": (
         "zcpt.cli.benchmark:TableCommand",

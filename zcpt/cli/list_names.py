@@ -15,6 +15,7 @@ from zcpt.registry import get_docstring_summary
 from zcpt.search import ORDERS, PRESETS
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space, list_spaces
+from zcpt.trials import ALGORITHMS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,7 @@ def _make_tables() -> dict[str, dict[str, tuple[str, ...]]]:
         "spaces": {name: (_get_summary(get_space(name)),) for name in list_spaces()},
         "proxies": {name: describe_proxy(get_proxy(name)) for name in list_proxies()},
         "aggregates": {name: (_get_summary(get_aggregate_class(name)),) for name in list_aggregates()},
+        "algorithms": {name: (algorithm.summary,) for name, algorithm in sorted(ALGORITHMS.items())},
         "orders": {name: (order.summary,) for name, order in ORDERS.items()},
         "presets": {name: (preset.summary,) for name, preset in PRESETS.items()},
         "recipes": {name: describe_recipe(read_recipe(name)) for name in list_recipes()},

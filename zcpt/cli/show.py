@@ -20,11 +20,14 @@ from zcpt.files import describe_os_error, open_file, parse_json, read_json, read
 from zcpt.options import pluralize
 from zcpt.printing import print_lines, quote_words
 from zcpt.search import SearchConfig, read_run_config
+from zcpt.trials import TrialsConfig, is_run_of_trials, read_trials_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a search, a training or a benchmark")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="folder of a search, of trials, of a training or a benchmark"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
         lines = _describe_training(folder)
     elif _is_benchmark(folder):
         lines = _describe_benchmark(folder)
+    elif is_run_of_trials(folder):
+        lines = _describe_trials(folder)
     else:
         lines = _describe_search(folder)
     print_lines(*lines)
@@ -67,6 +72,32 @@ def _describe_search(folder: Path) -> list[str]:
         )
         return [*lines, f"next          {way}"]
     lines += _describe_proposals(folder / "proposals.json")
+    trainings = sorted(path.parent for path in (folder / "train").glob(f"*/{ARGUMENTS}"))
+    for training in trainings:
+        lines += _describe_training(training)
+    if not trainings:
+        lines.append(f"next          {program} train --arch {quote_words([str(folder / ARCHITECTURE)])}")
+    return lines
+
+
+def _describe_trials(folder: Path) -> list[str]:
+    document = read_trials_config(folder)
+    trials, value = document["trials"], document["value"].get("name", "?")
+    _, finished, seconds = _count_records(folder / "journal", "trials.jsonl")
+    _, scored, more = _count_records(folder / "journal", "scores.jsonl")
+    lines = [
+        f"trials        of {document['space']} by {value}, on {document['device']}, by {_describe_versions(document)}",
+        f"settings      {_describe_changes(trials, TrialsConfig) or 'the defaults'}",
+        f"work          {finished} of {pluralize(int(trials['trials']), 'trial')} and "
+        f"{pluralize(scored, 'network')} scored, {seconds + more:.0f} s",
+    ]
+    program, quoted = format_program(), quote_words([str(folder)])
+    if not (folder / ARCHITECTURE).exists():
+        has_command = "command" in document
+        way = f"{program} trials --resume {quoted}" if has_command else "zcpt.run_trials(..., resume=True)"
+        return [*lines, f"next          {way}"]
+    space, architecture = read_run_architecture(folder)
+    lines.append(f"architecture  {space.format(architecture)}")
     trainings = sorted(path.parent for path in (folder / "train").glob(f"*/{ARGUMENTS}"))
     for training in trainings:
         lines += _describe_training(training)

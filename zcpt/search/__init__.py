@@ -1,7 +1,7 @@
 """The search: stage 1 proposes N architectures, stage 2 validates them."""
 
 from zcpt.search.budgets import BudgetChecker, FeasibleSet
-from zcpt.search.callbacks import Callback, CallbackList, add_listeners, check_callbacks
+from zcpt.search.callbacks import Callback, CallbackGuard, CallbackList, add_listeners, check_callbacks
 from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
@@ -21,6 +21,7 @@ __all__ = [
     "RENAMED_SETTINGS",
     "BudgetChecker",
     "Callback",
+    "CallbackGuard",
     "CallbackList",
     "Decision",
     "FeasibleSet",

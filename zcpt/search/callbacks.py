@@ -72,7 +72,7 @@ class CallbackList(Callback):
     """
 
     def __init__(self, callbacks: Sequence[Callback], hold_replayed: bool = False) -> None:
-        self.callbacks = [_Guard(callback) for callback in check_callbacks(callbacks)]
+        self.callbacks = [CallbackGuard(callback) for callback in check_callbacks(callbacks)]
         self._holding = hold_replayed
         self._held: list[Callable[[Any], None]] = []
 
@@ -116,13 +116,14 @@ class CallbackList(Callback):
                     stack.callback(callback.on_close)
 
 
-class _Guard:
+class CallbackGuard:
     """Callback whose errors name it, so that nobody looks for them in zcpt."""
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: object, first: str = "on_search_start") -> None:
         self._callback = callback
+        self._first = first
         self.has_started = False
-        """Whether ``on_search_start`` has been called, and has not failed."""
+        """Whether the first method, such as ``on_search_start``, has been called, and has not failed."""
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         """Return a method of the callback that raises CallbackError."""
@@ -142,7 +143,7 @@ class _Guard:
                     "What was finished before is kept: correct the callback, and resume the search if it has a "
                     "run folder."
                 ) from error
-            self.has_started = self.has_started or method == "on_search_start"
+            self.has_started = self.has_started or method == self._first
 
         return guarded
 

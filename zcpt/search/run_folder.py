@@ -106,6 +106,8 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         ConfigError: The file is missing or damaged, or a newer version has settings that this one does not know.
     """
     path = folder / CONFIG
+    if "trials" in read_json(path, ()):
+        raise ConfigError(f"{folder} is a run of trials, no search: zcpt trials --resume {folder} goes on with it.")
     document = read_json(path, _KINDS)
     for name, kind in {**_KINDS, **{name: kind for name, kind in _OPTIONAL_KINDS.items() if name in document}}.items():
         value = document

@@ -72,7 +72,7 @@ def render_proxies(result: Result, folder: Path) -> Section:
         f"Published: Spearman / Kendall.\n\n{format_table(header, rows)}\n"
         f"{height}x{width} images, {networks['num_classes']} classes; one mini-batch of {options['batch_size']} from "
         f"{_describe_images(protocol)}; {options['weights']} weights; seed {options['seed']}. "
-        f"{_describe_environment(protocol)}\n"
+        f"{describe_environment(protocol)}\n"
     )
     if result["failures"]:
         text += "\nFailures:\n\n" + "".join(
@@ -81,7 +81,7 @@ def render_proxies(result: Result, folder: Path) -> Section:
             for failure in result["failures"]
         )
     layers = get_space(protocol["space"]).describe_layers(networks["layers"])
-    benchmark, scores = _describe_benchmark(protocol), folder / SCORES_FILE
+    benchmark, scores = describe_benchmark(protocol), folder / SCORES_FILE
     title = f"{benchmark}, {count:,} networks"
     draw = partial(_draw_scores, scores, result["results"]) if scores.exists() else None
     best = f"the best half by accuracy of {benchmark}, {count:,} networks"
@@ -130,9 +130,9 @@ def render_operations(result: Result, folder: Path) -> Section:
         "Spearman's correlation over the candidates of an edge, averaged over the edges, in the undecided supernet: "
         "with the highest (best-acc) and the mean accuracy (avg-acc) of all architectures that have the operation "
         f"there. Mean and standard deviation over seeds {', '.join(map(str, protocol['seeds']))}.\n\n"
-        f"{format_table(header, rows)}\n{_describe_supernets(protocol)}{_describe_environment(protocol)}\n"
+        f"{format_table(header, rows)}\n{_describe_supernets(protocol)}{describe_environment(protocol)}\n"
     )
-    benchmark = _describe_benchmark(protocol)
+    benchmark = describe_benchmark(protocol)
     values = {name: measures["values"] for name, measures in result["results"].items() if measures["values"]}
     draw = partial(draw_heat_maps, values, result["candidates"], benchmark) if values else None
     return Section(f"Scores of operations on {benchmark}, accuracy '{table['metric']}'", text, {"operations": draw})
@@ -157,7 +157,7 @@ def render_search(result: Result, folder: Path) -> Section:
         f"{summary['not_in_table']}.\n\n"
         f"{format_table(['seed', 'found', 'accuracy', 'rank', 'seconds'], rows)}\n"
         f"{_describe_criteria(settings)}, {settings['order']} order, N={settings['proposals']}, "
-        f"V={settings['validation_batches']}. {_describe_batches(result)} {_describe_environment(result['protocol'])}\n"
+        f"V={settings['validation_batches']}. {_describe_batches(result)} {describe_environment(result['protocol'])}\n"
     )
     return _make_search_section([result], text)
 
@@ -188,7 +188,7 @@ def render_searches(results: Sequence[Result]) -> Section:
     best_first = sorted(range(len(results)), key=lambda i: -(results[i]["results"]["accuracy"]["mean"] or 0.0))
     rows = [[cells[i] for cells in columns.values()] for i in best_first]
     environments = dict.fromkeys(
-        f"{_describe_batches(result)} {_describe_environment(result['protocol'])}" for result in results
+        f"{_describe_batches(result)} {describe_environment(result['protocol'])}" for result in results
     )
     text = (
         f"{_introduce_searches(results[0])}, by several ways of searching; {_describe_table(results[0])}\n\n"
@@ -206,7 +206,7 @@ def _make_search_section(results: Sequence[Result], text: str) -> Section:
     if figures:
         rows = [[figure.method, figure.accuracy, figure.source] for figure in figures]
         text += f"\nPublished:\n\n{format_table(['method', 'accuracy', 'source'], rows)}"
-    return Section(f"Searches on {_describe_benchmark(protocol)}", text)
+    return Section(f"Searches on {describe_benchmark(protocol)}", text)
 
 
 def _render_random_searches(results: Sequence[Result]) -> str:
@@ -273,7 +273,7 @@ def _describe_batches(result: Result) -> str:
     return f"Batches of {settings['batch_size']} and {settings['validation_batch_size']} from {images}."
 
 
-def _describe_benchmark(protocol: Result) -> str:
+def describe_benchmark(protocol: Result) -> str:
     """Return the name of the benchmark, with the space if it is named otherwise, and the data set."""
     title, space = protocol["table"]["title"], protocol["space"]
     is_same = title.lower().replace("-", "") == space.replace("-", "")
@@ -296,7 +296,7 @@ def _describe_supernets(protocol: Result) -> str:
     )
 
 
-def _describe_environment(protocol: Result) -> str:
+def describe_environment(protocol: Result) -> str:
     """Return versions, hardware and day, as far as they were recorded."""
     hardware, versions = protocol["hardware"], protocol["versions"]
     software = ", ".join(f"{name} {versions[name]}" for name in ("zcpt", "torch") if versions[name])

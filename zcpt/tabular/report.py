@@ -15,6 +15,7 @@ from zcpt.files import read_json, write_atomically
 from zcpt.tabular import published
 from zcpt.tabular._folder import PAGE, RESULT
 from zcpt.tabular._sections import Result, Section, render_operations, render_proxies, render_search, render_searches
+from zcpt.tabular._trials_section import render_trials
 from zcpt.tabular.pictures import save_picture
 
 _PREFACE = """# Results
@@ -22,7 +23,12 @@ _PREFACE = """# Results
 Measured by `zcpt benchmark`, each with the settings named below its table, and written by `zcpt benchmark report`.
 """
 _KEYS = ("protocol.benchmark", "protocol.space", "protocol.table", "results")
-_RENDERERS = {"proxies": render_proxies, "operations": render_operations, "search": render_search}
+_RENDERERS = {
+    "proxies": render_proxies,
+    "operations": render_operations,
+    "search": render_search,
+    "trials": render_trials,
+}
 
 
 def write_report(folder: Path) -> Path:

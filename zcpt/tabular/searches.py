@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from zcpt.batches import Batches, compute_fingerprint
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
-from zcpt.files import describe_yaml_error, read_text
 from zcpt.journal import Journal, Record
 from zcpt.search import Callback, SearchConfig, add_listeners, configure, search
 from zcpt.seeding import derive_seed
@@ -30,6 +27,7 @@ from zcpt.tabular.random_search import (
     evaluate_random_search,
     search_randomly,
 )
+from zcpt.tabular.variants import read_variant_settings
 
 _JOURNAL_FILE, _RANDOM_FILE = "searches", "random_searches"
 
@@ -219,29 +217,10 @@ def read_variants(path: Path, table: TabularBenchmark) -> dict[str, dict[str, An
     Raises:
         ConfigError: The file is missing, is no YAML, or a name or a setting is invalid.
     """
-    try:
-        document = yaml.safe_load(read_text(path, "give --variants a YAML file"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {describe_yaml_error(error)}.") from None
-    if not isinstance(document, dict) or not document:
-        raise ConfigError(f"{path} must map names of variants to settings, such as 'fixed: {{order: fixed}}'.")
-    readers = {field.name: field.metadata["read"] for field in fields(SearchConfig)}
-    variants: dict[str, dict[str, Any]] = {}
-    for name, settings in document.items():
-        if not re.fullmatch(r"\w[\w.+-]*", str(name)):
-            # A variant's folder has its name.
-            raise ConfigError(f"{path}: '{name}' is no name of a variant: use letters, digits, '.', '_', '+' and '-'.")
-        if not isinstance(settings, dict | None):
-            raise ConfigError(f"{path}: variant '{name}' must map settings to values, not be '{settings}'.")
-        variants[str(name)] = {
-            # As on the command line: 600M is a number.
-            key: readers[key](value) if isinstance(value, str) and readers.get(key) else value
-            for key, value in (settings or {}).items()
-        }
-        if "seed" in variants[str(name)]:
-            raise ConfigError(f"{path}: variant '{name}' must not have a seed: give --seeds.")
+    variants = read_variant_settings(path, {field.name: field.metadata["read"] for field in fields(SearchConfig)})
+    for name, settings in variants.items():
         try:
-            configure_search(table, 0, **variants[str(name)])
+            configure_search(table, 0, **settings)
         except ConfigError as error:
             raise ConfigError(f"{path}, variant '{name}': {error}") from None
     return variants

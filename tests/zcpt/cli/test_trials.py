@@ -1,0 +1,93 @@
+"""``zcpt trials``: from a table, by a proxy, resume, replay, show, and what comes next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.zcpt.cli.conftest import run
+from tests.zcpt.tabular.conftest import cells, write_csv
+
+SMALL = ["--space", "nasbench201", "--channels", "2", "--layers", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def table(cwd: Path) -> Path:
+    rows = [[cell, 60 + i % 7, 61 + i % 5] for i, cell in enumerate(cells(30))]
+    columns = ["arch_str", "c100_valid_acc_200ep_pct", "c100_test_acc_200ep_pct"]
+    file: Path = write_csv(cwd / "table.csv", columns, *rows)
+    return file
+
+
+def test_trials_on_a_table_are_resumed_replayed_and_shown(
+    table: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["trials", "--space", "nasbench201", "--value", f"table:{table}", "--accuracy-on", "cifar100"]
+    words += ["--table-only", "--algorithm", "random", "--trials", "5", "--out", "a"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert "by table:valid of cifar100, in trial" in out
+    assert "report        test 6" in out
+    assert out.splitlines()[-1].endswith("train --arch a/architecture.json")
+    assert run(capsys, "replay", "a")[1].startswith("same: all 5 trials")
+    code, out, _ = run(capsys, "show", "a")
+    assert "5 of 5 trials" in out
+    code, out, _ = run(capsys, "trials", "--resume", "a", "--trials", "8")
+    assert (code, "of 8" in out) == (0, True)
+    assert len(Path("a/journal/trials.jsonl").read_text().splitlines()) == 8
+    table.rename("moved.csv")
+    code, _, err = run(capsys, "trials", "--resume", "a")
+    assert (code, "there is no table" in err) == (2, True)
+    Path("b").mkdir()
+    Path("moved.csv").rename("b/table.csv")
+    assert run(capsys, "trials", "--resume", "a", "--value", "table:b/table.csv")[0] == 0
+    code, _, err = run(capsys, "search", "--resume", "a")
+    assert "is a run of trials, no search: zcpt trials --resume a" in err
+
+
+def test_trials_by_a_proxy_lead_to_a_training(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["trials", *SMALL, "--value", "proxy", "--proxy", "hashed", "--trials", "4", "--algorithm", "random"]
+    code, out, _ = run(capsys, *words, "--max-params", "500k", "--out", "a")
+    assert code == 0
+    assert "budgets       " in out
+    document = json.loads(Path("a/config.json").read_text())
+    assert document["data"]["dataset"] == "digits"
+    assert run(capsys, "replay", "a")[0] == 0
+    training = ["train", "--arch", "a", "--epochs", "1", "--channels", "2", "--layers", "1", "--batch-size", "300"]
+    assert run(capsys, *training, "--device", "cpu")[0] == 0
+    assert list(Path("a/train").glob("*/summary.csv"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--value is missing: give what a trial measures"),
+        (["--value", "accuracy"], "--value 'accuracy' is unknown"),
+        (["--value", "proxy"], "--value proxy needs the proxy"),
+        (["--value", "proxy", "--proxy", "hashed", "--guide", "valid"], "--guide needs --value table:FILE"),
+        (["--value", "proxy", "--proxy", "hashed", "--table-only"], "--table-only needs --value table:FILE"),
+        (["--value", "table:none.csv"], "there is no table none.csv"),
+        (["--algorithm", "random", "--tournament", "3", "--value", "proxy"], "unknown option of trials"),
+    ],
+)
+def test_mistakes_are_reported_in_one_sentence(
+    words: list[str], message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "trials", *SMALL, *words, "--out", "a")
+    assert code == 2
+    assert message in err
+    assert not Path("a").exists()
+
+
+def test_benchmark_trials_writes_a_report(table: Path, cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words: list[Any] = ["benchmark", "trials", "--table", table, "--space", "nasbench201", "--accuracy-on", "cifar100"]
+    Path("variants.yaml").write_text("random: {algorithm: random}\nevolution: {pool: 3}\n")
+    words += ["--table-only", "--trials", "6", "--seeds", "2", "--variants", "variants.yaml", "--out", "a"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert out.splitlines()[-1] == "report        a/report.md"
+    assert "in the mean of 2 seeds" in out
+    assert "| evolution |" in Path("a/report.md").read_text()

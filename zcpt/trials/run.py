@@ -1,0 +1,323 @@
+"""The loop of a multi-trial search: warm-up, then trials in batches, each written to the journal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zcpt.architecture import Architecture
+from zcpt.devices import use_standard_settings
+from zcpt.errors import ConfigError, ProxyError, ZcptError
+from zcpt.journal import REMEDY, Journal, Record
+from zcpt.proxies import Aggregate
+from zcpt.seeding import derive_seed
+from zcpt.space import SearchSpace
+from zcpt.space_registry import get_space
+from zcpt.trials.algorithm import ALGORITHMS, Algorithm, Suggestion
+from zcpt.trials.callbacks import TrialsCallback, TrialsCallbackList
+from zcpt.trials.candidates import Candidates
+from zcpt.trials.config import configure_trials
+from zcpt.trials.plan import PROXY, TrialsPlan, plan_trials
+from zcpt.trials.result import Trial, TrialsResult, find_best_trial
+from zcpt.trials.run_folder import open_run_folder, write_trials_result
+from zcpt.trials.scores import ProxyScores, ScoreSource
+from zcpt.trials.values import Value
+from zcpt.workers import WorkerPool
+
+_JOURNAL_NAME = "trials"
+_KEYS = {"trial", "architecture", "reason", "scores", "value", "report", "seconds", "failure"}
+_WARMUP_DRAWS = 30
+"""Draws for each architecture of the warm-up, among which enough different ones have to be."""
+
+
+def run_trials(
+    space: SearchSpace | str,
+    value: Value | str,
+    *,
+    batches: object = None,
+    scores: ScoreSource | None = None,
+    architectures: Sequence[Architecture] | None = None,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    device: str | torch.device = "cpu",
+    callbacks: Sequence[TrialsCallback] = (),
+    **options: Any,
+) -> TrialsResult:
+    """Measure one architecture after another, each chosen from the values before, and return the best.
+
+    The algorithms, and how a zero-cost proxy helps them, are those of "Zero-Cost Proxies for Lightweight NAS"
+    (arXiv 2101.08134); docs/trials.md says what is published and what is ours. The trials and the result are the same
+    for any number of processes.
+
+    Args:
+        space: A space or its name.
+        value: What a trial measures: an object with the methods of ``zcpt.trials.Value``; or ``"proxy"`` for the score
+            by the proxy itself, which searches without training anything.
+        batches: Images on which the proxy scores networks, as for ``zcpt.search``.
+        scores: Scores from elsewhere, such as a ``zcpt.trials.ScoreTable``, in place of ``batches``.
+        architectures: The only architectures that may be measured; None allows all of the space.
+        run_dir: Folder for the journal and the result; None writes nothing.
+        resume: Resume the run in ``run_dir``, with as many trials or more.
+        workers: Processes that measure the trials of a batch, and score networks, side by side.
+        device: Device on which networks are scored.
+        callbacks: Objects whose methods are called after every trial, such as ``zcpt.monitor.TrialsProgress``.
+        options: Fields of ``zcpt.trials.TrialsConfig``, such as ``trials=300``, and settings of the algorithm.
+
+    Raises:
+        InfeasibleError: No architecture meets the budgets; nothing has been written.
+        ZcptError: An argument cannot be used; or no trial got a finite value, and the journal has the reasons.
+        StorageError: A file cannot be written; what was finished before is kept, and can be resumed.
+        LostError: A worker process was killed twice at the same architecture.
+
+    Example:
+        >>> result = zcpt.run_trials("nasbench201", "proxy", batches=(images, labels), proxy="naswot", trials=50)
+        >>> zcpt.get_space("nasbench201").format(result.architecture)
+        '|nor_conv_3x3~0|+|...'
+    """
+    space = get_space(space) if isinstance(space, str) else space
+    config, settings = configure_trials(space, **options)
+    plan = plan_trials(
+        space,
+        value,
+        config,
+        settings,
+        batches=batches,
+        scores=scores,
+        architectures=architectures,
+        device=device,
+        workers=workers,
+    )
+    return execute_plan(plan, None if run_dir is None else Path(run_dir), resume=resume, callbacks=callbacks)
+
+
+@use_standard_settings()
+def execute_plan(
+    plan: TrialsPlan, run_dir: Path | None = None, *, resume: bool = False, callbacks: Sequence[TrialsCallback] = ()
+) -> TrialsResult:
+    """Run planned trials; ``run_trials`` documents arguments and errors."""
+    callback = TrialsCallbackList(callbacks)
+    with ExitStack() as stack:
+        journal = Journal()
+        if run_dir is not None:
+            run_dir = run_dir.absolute()  # now, since a callback may change the current folder
+            journal = stack.enter_context(open_run_folder(run_dir, plan.document, resume))
+        stack.callback(callback.on_close)
+        workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
+        callback.on_trials_start(plan.space, plan.config)
+        trials = TrialLoop(plan, journal, workers, callback).run()
+        best = find_best_trial(trials)
+        if best is None:
+            raise _make_failure_error(plan, trials)
+        result = TrialsResult(best.architecture, tuple(trials), plan.config, plan.settings, run_dir)
+        if run_dir is not None:
+            write_trials_result(run_dir, plan.space, result)
+        callback.on_trials_end(result)
+        return result
+
+
+def _make_failure_error(plan: TrialsPlan, trials: Sequence[Trial]) -> ZcptError:
+    reason = next((trial.failure for trial in trials if trial.failure), "").rstrip(".")
+    text = f"none of {len(trials)} trials got a finite value by {plan.describe_value()}{reason and f': {reason}'}"
+    if plan.value == PROXY:
+        return ProxyError(f"{text}. Give another --proxy.")
+    return ConfigError(f"{text}. Give another --value.")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the journal keeps of a measurement."""
+
+    value: float
+    report: Mapping[str, float]
+    seconds: float
+    failure: str
+
+
+def _measure(value: Value, item: tuple[int, Architecture, int]) -> tuple[int, _Outcome]:
+    """Measure the architecture of (trial, architecture, seed), in a worker process."""
+    number, architecture, seed = item
+    try:
+        measured = value.measure(architecture, seed)
+    except ZcptError as error:
+        return number, _Outcome(-math.inf, {}, 0.0, str(error))
+    failure = "" if math.isfinite(measured.value) else f"the value is {measured.value}"
+    report = {name: float(number) for name, number in measured.report.items()}
+    return number, _Outcome(float(measured.value), report, float(measured.seconds), failure)
+
+
+class TrialLoop:
+    """Asks an algorithm for architectures, measures them, and tells it their values.
+
+    A resumed run asks again from the beginning. Where the journal has the trial, its value is told; an architecture
+    that differs from the one in the journal ends the run with an error.
+
+    Args:
+        plan: The trials.
+        journal: Journal of the run.
+        workers: Processes that measure.
+        callback: Receives all events.
+    """
+
+    def __init__(
+        self, plan: TrialsPlan, journal: Journal, workers: WorkerPool, callback: TrialsCallback | None = None
+    ) -> None:
+        self.plan = plan
+        self.space = plan.space
+        self.journal = journal
+        self.callback = callback or TrialsCallback()
+        self._workers = workers
+        self._records = _read_records(journal)
+        criterion = plan.config.criterion
+        self.scores = (
+            ProxyScores(plan.space, criterion, plan.scores, workers, journal)
+            if criterion is not None and plan.scores is not None
+            else None
+        )
+        self.algorithm = self._build_algorithm(plan.candidates)
+        self.trials: list[Trial] = []
+
+    def _build_algorithm(self, candidates: Candidates) -> Algorithm:
+        config = self.plan.config
+        generator = torch.Generator().manual_seed(derive_seed(config.seed, "trials", "algorithm"))
+        return ALGORITHMS[config.algorithm](candidates, generator, self.plan.settings, self.scores)
+
+    def run(self) -> list[Trial]:
+        """Run the warm-up and all trials, and return these in their order."""
+        config = self.plan.config
+        if config.warmup:
+            self._warm_up(config.warmup)
+        best: Trial | None = None
+        while len(self.trials) < config.trials:
+            first = len(self.trials)
+            count = min(config.trial_batch, config.trials - first)
+            suggestions = [self.algorithm.ask() for _ in range(count)]
+            done = {number for number in range(first, first + count) if number in self._records}
+            self._measure_missing(first, suggestions)
+            for number, suggestion in enumerate(suggestions, first):
+                self.trials.append(self._make_trial(number, suggestion))
+            if self._compares_all:
+                self._compare_all(first)
+                best = find_best_trial(self.trials[:first])
+            for trial in self.trials[first:]:
+                self.algorithm.tell(trial.architecture, trial.value)
+                best = find_best_trial([*([best] if best else []), trial])
+                self.callback.on_trial(trial, best, trial.number in done)
+        return self.trials
+
+    def _warm_up(self, count: int) -> None:
+        """Score random architectures, each once, and hand them to the algorithm."""
+        assert self.scores is not None
+        generator = torch.Generator().manual_seed(derive_seed(self.plan.config.seed, "trials", "warm-up"))
+        drawn: dict[Architecture, Architecture] = {}
+        for _ in range(_WARMUP_DRAWS * count):
+            architecture = self.plan.candidates.sample(generator)
+            drawn.setdefault(self.space.canonicalize(architecture), architecture)
+            if len(drawn) == count:
+                break
+        architectures = list(drawn.values())
+        self.scores.fetch(architectures, title="warm-up")
+        values = self.scores.compare(architectures)
+        if not any(map(math.isfinite, values)):
+            reason = self.scores.explain_failure(architectures).rstrip(".")
+            raise ProxyError(
+                f"proxy '{self.scores.criterion.name}' gave none of {len(values)} architectures of the warm-up a "
+                f"finite score{reason and f': {reason}'}. Give another --proxy."
+            )
+        self.algorithm.warm_up(architectures, values)
+
+    def _measure_missing(self, first: int, suggestions: Sequence[Suggestion]) -> None:
+        """Measure the trials of a batch that the journal lacks, and write their lines as they are finished."""
+        missing = {}
+        for number, suggestion in enumerate(suggestions, first):
+            if number in self._records:
+                self._check_same_architecture(number, suggestion)
+            else:
+                missing[number] = suggestion
+        if self.plan.value == PROXY:
+            assert self.scores is not None
+            self.scores.fetch([suggestion.architecture for suggestion in suggestions])
+            for number, suggestion in missing.items():
+                record = self.scores.fetch([suggestion.architecture])[0]
+                (value,) = self.scores.compare([suggestion.architecture])
+                failure = "" if math.isfinite(value) else next(iter(record["failures"].values()), "it has no score")
+                seconds = math.fsum(record["seconds"].values())
+                self._append(number, suggestion, _Outcome(value, {}, seconds, failure))
+            return
+        assert not isinstance(self.plan.value, str)
+        items = [(number, suggestion.architecture, self._derive_seed(number)) for number, suggestion in missing.items()]
+        for number, outcome in self._workers.run(partial(_measure, self.plan.value), items):
+            self._append(number, missing[number], outcome)
+
+    def _derive_seed(self, number: int) -> int:
+        return derive_seed(self.plan.config.seed, "trials", "value", number)
+
+    def _append(self, number: int, suggestion: Suggestion, outcome: _Outcome) -> None:
+        record: Record = {
+            "trial": number,
+            "architecture": self.space.format(suggestion.architecture),
+            "reason": suggestion.reason,
+            "scores": self.scores.get_scores(suggestion.architecture) if self.scores is not None else {},
+            "value": outcome.value,
+            "report": dict(outcome.report),
+            "seconds": outcome.seconds,
+            "failure": outcome.failure,
+        }
+        self.journal.append(_JOURNAL_NAME, record)
+        self._records[number] = record
+
+    def _check_same_architecture(self, number: int, suggestion: Suggestion) -> None:
+        """Raise ConfigError if the journal has another architecture than the algorithm asks for now."""
+        before, now = self._records[number].get("architecture"), self.space.format(suggestion.architecture)
+        if before != now:
+            raise ConfigError(
+                f"trial {number} in the journal is {before}, and now it would be {now}: another version of zcpt or of "
+                f"a library chose it. Start a new run, or in {_JOURNAL_NAME}.jsonl {REMEDY}."
+            )
+
+    def _make_trial(self, number: int, suggestion: Suggestion) -> Trial:
+        record = self._records[number]
+        value = record["value"] if math.isfinite(record["value"]) else -math.inf
+        return Trial(
+            number,
+            suggestion.architecture,
+            suggestion.reason,
+            value,
+            record["report"],
+            record["scores"],
+            record["seconds"],
+            record["failure"],
+        )
+
+    def get_record(self, number: int) -> Record:
+        """Return the line of a trial in the journal."""
+        return self._records[number]
+
+    @property
+    def _compares_all(self) -> bool:
+        """Whether the values are those of an aggregate, which change with every further architecture."""
+        return self.plan.value == PROXY and isinstance(self.plan.config.criterion, Aggregate)
+
+    def _compare_all(self, first: int) -> None:
+        """Compare all trials anew, and revise the values of those before number ``first``."""
+        assert self.scores is not None
+        values = self.scores.compare([trial.architecture for trial in self.trials])
+        self.trials = [replace(trial, value=value) for trial, value in zip(self.trials, values, strict=True)]
+        self.algorithm.revise({trial.architecture: trial.value for trial in self.trials[:first]})
+
+
+def _read_records(journal: Journal) -> dict[int, Record]:
+    """Return the lines of the journal by the number of the trial."""
+    records = {}
+    for line, record in enumerate(journal.records(_JOURNAL_NAME), 1):
+        if not set(record) >= _KEYS or not isinstance(record["value"], int | float):
+            raise ConfigError(f"{journal.describe_line(_JOURNAL_NAME, line)} is damaged: it is no trial: {REMEDY}.")
+        records[record["trial"]] = record
+    return records
