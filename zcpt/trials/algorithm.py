@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -132,6 +132,12 @@ class Algorithm(ABC):
     def tell(self, architecture: Architecture, value: float) -> None:
         """Take in the value of an architecture: higher is better, -inf for a trial that failed."""
         self.learn(architecture, value if math.isfinite(value) else -math.inf)
+
+    def revise(self, values: Mapping[Architecture, float]) -> None:  # noqa: B027  # most algorithms keep no values
+        """Replace the values of all earlier trials, which an aggregate of proxies compares anew with every batch.
+
+        By default nothing: override it in an algorithm that keeps values.
+        """
 
     @abstractmethod
     def suggest(self) -> Suggestion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,10 @@ class Evolution(MutatingAlgorithm):
         self.members.append((architecture, value))
         if len(self.members) > self.settings.pool:
             self.members.popleft()
+
+    def revise(self, values: Mapping[Architecture, float]) -> None:
+        """Replace the values of the pool."""
+        self.members = deque((architecture, values.get(architecture, value)) for architecture, value in self.members)
 
     def _select_parent(self) -> Architecture:
         order = torch.randperm(len(self.members), generator=self.generator)[: self.settings.tournament]
