@@ -105,18 +105,13 @@ def measure_trials(
     Raises:
         ZcptError: An argument is invalid.
     """
-    folder, space = Path(folder), value.table.space
+    folder = Path(folder)
     tables = _load_scores(value.table, variants, scores)
     best = float(np.nanmax(value.table.get_accuracies(value.data_set, value.metric)))
     target = best - NEAR if target is None else target
     protocol = {
-        "benchmark": "trials",
-        "space": space.name,
-        "table": value.table.describe(value.data_set, value.metric),
-        "guide": {"metric": value.guide, "content": value.describe()["content"]},
-        "scores": {name: dict(table.describe()) for name, table in tables.items()},
+        **_describe(value, variants, tables),
         "seeds": list(seeds),
-        "variants": {name: _resolve_settings(value.table, settings) for name, settings in variants.items()},
         "table_only": table_only,
         "target": target,
         **describe_environment(torch.device("cpu"), workers),
@@ -139,6 +134,20 @@ def measure_trials(
         result = {"protocol": protocol, "results": summarize_runs(by_variant, target)}
         write_json(folder / RESULT, result)
     return result
+
+
+def _describe(
+    value: TableValue, variants: Mapping[str, Mapping[str, Any]], tables: Mapping[str, ScoreTable]
+) -> dict[str, Any]:
+    """Return the entries of the protocol that say what is measured."""
+    return {
+        "benchmark": "trials",
+        "space": value.table.space.name,
+        "table": value.table.describe(value.data_set, value.metric),
+        "guide": {"metric": value.guide, "content": value.describe()["content"]},
+        "scores": {name: dict(table.describe()) for name, table in tables.items()},
+        "variants": {name: _resolve_settings(value.table, settings) for name, settings in variants.items()},
+    }
 
 
 def _load_scores(

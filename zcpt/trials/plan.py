@@ -94,19 +94,10 @@ def plan_trials(
         scores = _build_network_scores(space, config, network_config, batch, resolved)
     checker = BudgetChecker.from_config(space, config.make_search_config(space), network_config)
     document = {
-        "space": space.name,
-        "trials": asdict(config),
-        "algorithm": asdict(settings),
-        "value": {"name": value} if isinstance(value, str) else {"name": value.name, **value.describe()},
+        **_describe(space, value, config, settings, network_config),
         "scores": None if not config.proxy or scores is None else dict(scores.describe()),
         "architectures": _describe_list(space, architectures),
-        "images": {
-            "size": list(network_config.image_size),
-            "channels": network_config.in_channels,
-            "classes": network_config.num_classes,
-        },
         "device": str(resolved),
-        "versions": get_versions(),
         "data": {} if source is None else dict(source.about),
         "fingerprint": "" if batch is None else compute_fingerprint(batch),
         **(about or {}),
@@ -122,6 +113,24 @@ def plan_trials(
         document,
         network_config,
     )
+
+
+def _describe(
+    space: SearchSpace, value: Value | str, config: TrialsConfig, settings: Settings, network_config: NetworkConfig
+) -> dict[str, Any]:
+    """Return the entries of ``config.json`` that say what is run."""
+    return {
+        "space": space.name,
+        "trials": asdict(config),
+        "algorithm": asdict(settings),
+        "value": {"name": value} if isinstance(value, str) else {"name": value.name, **value.describe()},
+        "images": {
+            "size": list(network_config.image_size),
+            "channels": network_config.in_channels,
+            "classes": network_config.num_classes,
+        },
+        "versions": get_versions(),
+    }
 
 
 def _check_value(value: object, config: TrialsConfig) -> None:

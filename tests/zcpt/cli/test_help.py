@@ -13,8 +13,10 @@ from train.recipe import TrainConfig
 from zcpt.cli import main
 from zcpt.cli._parser import build_command_parser, list_commands
 from zcpt.cli.latency import DEFAULTS
+from zcpt.cli.trials import AlgorithmSettings
 from zcpt.search import SearchConfig
 from zcpt.tabular.proxies import ProxyOptions
+from zcpt.trials import TrialsConfig
 
 
 def show(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -67,13 +69,16 @@ def test_the_help_of_a_command_is_short_above_and_grouped_below(command: str) ->
 def test_the_help_shows_no_default_but_the_one_that_is_taken(command: str) -> None:
     """A number or a word in '(default: X)' is the default of the parser or of the settings."""
     settings: dict[str, type[Any]] = {"train": TrainConfig, "benchmark proxies": ProxyOptions}
+    fields = settings.get(command, SearchConfig).__dataclass_fields__
+    if "trials" in command:
+        fields = {**AlgorithmSettings.__dataclass_fields__, **TrialsConfig.__dataclass_fields__}
     for action in build_command_parser(command)._actions:
         shown = re.search(r"\(default: ([\w.-]+)\)$", action.help or "")
         if not shown:
             continue
         default = action.default
         if default is argparse.SUPPRESS:
-            default = settings.get(command, SearchConfig).__dataclass_fields__[action.dest].default
+            default = fields[action.dest].default
         if default is None:
             # As train/layout.py splits a folder, and as 'zcpt latency' measures.
             split: dict[str, Any] = {"validation_split": 0.2, "split_seed": 0}
