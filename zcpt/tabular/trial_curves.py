@@ -101,9 +101,6 @@ def measure_trials(
 
     Returns:
         The content of ``result.json``.
-
-    Raises:
-        ZcptError: An argument is invalid.
     """
     folder = Path(folder)
     tables = _load_scores(value.table, variants, scores)

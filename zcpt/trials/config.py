@@ -41,7 +41,7 @@ class TrialsConfig:
     trial_batch: int = option(
         1, "trials that are chosen before the values of any of them are known, to run side by side"
     )
-    proxy: str = option("", "zero-cost proxy or aggregate for --warmup, --move and --value proxy", shown="none")
+    proxy: str = option("", "zero-cost proxy or aggregate for --warmup, --move and --value proxy")
     warmup: int = option(0, "M, random architectures that the proxy scores before the first trial")
     batch_size: int = option(64, "images in the mini-batch on which the proxy scores networks")
     channels: int = option(16, "width of the networks that the proxy scores", shown="that of a search in this space")
