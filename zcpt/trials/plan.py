@@ -23,7 +23,7 @@ from zcpt.trials.algorithm import Settings
 from zcpt.trials.candidates import Candidates
 from zcpt.trials.config import TrialsConfig
 from zcpt.trials.scores import NetworkScores, ScoreSource
-from zcpt.trials.values import Value
+from zcpt.trials.values import StagedValue, Value
 from zcpt.versions import get_versions
 
 PROXY = "proxy"
@@ -78,6 +78,7 @@ def plan_trials(
     ``zcpt.run_trials`` documents arguments and errors; ``about`` has further entries of ``config.json``.
     """
     _check_value(value, config)
+    _check_stages(value, config, settings)
     if workers < 1:
         raise ConfigError(f"--workers {workers} is too small: it must be at least 1.")
     resolved = resolve_device(device)
@@ -142,6 +143,14 @@ def _check_value(value: object, config: TrialsConfig) -> None:
     elif not callable(getattr(value, "measure", None)) or isinstance(value, type):
         raise ConfigError(
             f"the value must have the methods of zcpt.trials.Value, and {describe_value(value)} has no 'measure'."
+        )
+
+
+def _check_stages(value: Value | str, config: TrialsConfig, settings: Settings) -> None:
+    if settings.trains_in_stages and not isinstance(value, StagedValue):
+        raise ConfigError(
+            f"algorithm '{config.algorithm}' trains networks in stages: give --value train:RECIPE, or a value with a "
+            "method measure_share; or another --algorithm."
         )
 
 

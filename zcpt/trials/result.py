@@ -32,6 +32,8 @@ class Trial:
     seconds: float = 0.0
     failure: str = ""
     """Why the trial failed; empty if it did not."""
+    share: float = 1.0
+    """Share of the measurement that was done after the trial, where trainings have stages."""
 
 
 @dataclass(frozen=True)
@@ -64,5 +66,6 @@ class TrialsResult:
 
 
 def find_best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """Return the first trial of the best finite value; None if there is none."""
-    return max((trial for trial in trials if math.isfinite(trial.value)), key=lambda trial: trial.value, default=None)
+    """Return the first trial of the best finite value, complete ones before those of a share; None if there is none."""
+    finite = (trial for trial in trials if math.isfinite(trial.value))
+    return max(finite, key=lambda trial: (trial.share >= 1, trial.value), default=None)

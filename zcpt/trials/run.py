@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from zcpt.architecture import Architecture
 from zcpt.devices import use_standard_settings
-from zcpt.errors import ConfigError, ProxyError, ZcptError
+from zcpt.errors import ConfigError, ProxyError, StorageError, ZcptError
 from zcpt.journal import REMEDY, Journal, Record
 from zcpt.proxies import Aggregate
 from zcpt.seeding import derive_seed
@@ -26,9 +27,9 @@ from zcpt.trials.candidates import Candidates
 from zcpt.trials.config import configure_trials
 from zcpt.trials.plan import PROXY, TrialsPlan, plan_trials
 from zcpt.trials.result import Trial, TrialsResult, find_best_trial
-from zcpt.trials.run_folder import open_run_folder, write_trials_result
+from zcpt.trials.run_folder import CHECKPOINTS, open_run_folder, write_trials_result
 from zcpt.trials.scores import ProxyScores, ScoreSource
-from zcpt.trials.values import Value
+from zcpt.trials.values import StagedValue, Value
 from zcpt.workers import WorkerPool
 
 _JOURNAL_NAME = "trials"
@@ -112,7 +113,8 @@ def execute_plan(
         stack.callback(callback.on_close)
         workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
         callback.on_trials_start(plan.space, plan.config)
-        trials = TrialLoop(plan, journal, workers, callback).run()
+        checkpoints = _open_checkpoints(plan, run_dir, stack)
+        trials = TrialLoop(plan, journal, workers, callback, checkpoints).run()
         best = find_best_trial(trials)
         if best is None:
             raise _make_failure_error(plan, trials)
@@ -121,6 +123,16 @@ def execute_plan(
             write_trials_result(run_dir, plan.space, result)
         callback.on_trials_end(result)
         return result
+
+
+def _open_checkpoints(plan: TrialsPlan, run_dir: Path | None, stack: ExitStack) -> Path | None:
+    """Return the folder of checkpoints, which is a temporary one without a run folder; None if there are no stages."""
+    if not plan.settings.trains_in_stages:
+        return None
+    if run_dir is None:
+        return Path(stack.enter_context(TemporaryDirectory()))
+    (run_dir / CHECKPOINTS).mkdir(exist_ok=True)
+    return run_dir / CHECKPOINTS
 
 
 def _make_failure_error(plan: TrialsPlan, trials: Sequence[Trial]) -> ZcptError:
@@ -141,16 +153,34 @@ class _Outcome:
     failure: str
 
 
-def _measure(value: Value, item: tuple[int, Architecture, int]) -> tuple[int, _Outcome]:
-    """Measure the architecture of (trial, architecture, seed), in a worker process."""
-    number, architecture, seed = item
+@dataclass(frozen=True)
+class _Task:
+    """A trial to be measured."""
+
+    number: int
+    architecture: Architecture
+    seed: int
+    share: float = 1.0
+    """Share of the measurement."""
+    checkpoint: Path | None = None
+    """File of the earlier share; None where trials have no stages."""
+
+
+def _measure(value: Value, task: _Task) -> tuple[int, _Outcome]:
+    """Measure the architecture of a task, in a worker process."""
     try:
-        measured = value.measure(architecture, seed)
+        if task.checkpoint is None:
+            measured = value.measure(task.architecture, task.seed)
+        else:
+            assert isinstance(value, StagedValue)
+            measured = value.measure_share(task.architecture, task.seed, task.share, task.checkpoint)
+    except StorageError:
+        raise  # a full disk is no fault of the architecture
     except ZcptError as error:
-        return number, _Outcome(-math.inf, {}, 0.0, str(error))
+        return task.number, _Outcome(-math.inf, {}, 0.0, str(error))
     failure = "" if math.isfinite(measured.value) else f"the value is {measured.value}"
     report = {name: float(number) for name, number in measured.report.items()}
-    return number, _Outcome(float(measured.value), report, float(measured.seconds), failure)
+    return task.number, _Outcome(float(measured.value), report, float(measured.seconds), failure)
 
 
 class TrialLoop:
@@ -164,10 +194,16 @@ class TrialLoop:
         journal: Journal of the run.
         workers: Processes that measure.
         callback: Receives all events.
+        checkpoints: Existing folder of checkpoints, where trials are stages of trainings.
     """
 
     def __init__(
-        self, plan: TrialsPlan, journal: Journal, workers: WorkerPool, callback: TrialsCallback | None = None
+        self,
+        plan: TrialsPlan,
+        journal: Journal,
+        workers: WorkerPool,
+        callback: TrialsCallback | None = None,
+        checkpoints: Path | None = None,
     ) -> None:
         self.plan = plan
         self.space = plan.space
@@ -176,6 +212,9 @@ class TrialLoop:
         self._workers = workers
         self._records = _read_records(journal)
         criterion = plan.config.criterion
+        # One object, since worker processes receive a function once.
+        self._function = None if isinstance(plan.value, str) else partial(_measure, plan.value)
+        self._checkpoints = checkpoints if plan.settings.trains_in_stages else None
         self.scores = (
             ProxyScores(plan.space, criterion, plan.scores, workers, journal)
             if criterion is not None and plan.scores is not None
@@ -198,6 +237,8 @@ class TrialLoop:
         while len(self.trials) < config.trials:
             first = len(self.trials)
             count = min(config.trial_batch, config.trials - first)
+            ready = self.algorithm.count_ready()
+            count = count if ready is None else min(count, ready)
             suggestions = [self.algorithm.ask() for _ in range(count)]
             done = {number for number in range(first, first + count) if number in self._records}
             self._measure_missing(first, suggestions)
@@ -210,6 +251,8 @@ class TrialLoop:
                 self.algorithm.tell(trial.architecture, trial.value)
                 best = find_best_trial([*([best] if best else []), trial])
                 self.callback.on_trial(trial, best, trial.number in done)
+            if len(done) < count:  # the files of a resumed run are those after its last trial
+                self._remove_checkpoints()
         return self.trials
 
     def _warm_up(self, count: int) -> None:
@@ -251,13 +294,27 @@ class TrialLoop:
                 seconds = math.fsum(record["seconds"].values())
                 self._append(number, suggestion, _Outcome(value, {}, seconds, failure))
             return
-        assert not isinstance(self.plan.value, str)
-        items = [(number, suggestion.architecture, self._derive_seed(number)) for number, suggestion in missing.items()]
-        for number, outcome in self._workers.run(partial(_measure, self.plan.value), items):
+        assert self._function is not None
+        tasks = [self._make_task(number, suggestion) for number, suggestion in missing.items()]
+        for number, outcome in self._workers.run(self._function, tasks):
             self._append(number, missing[number], outcome)
 
-    def _derive_seed(self, number: int) -> int:
-        return derive_seed(self.plan.config.seed, "trials", "value", number)
+    def _make_task(self, number: int, suggestion: Suggestion) -> _Task:
+        # All stages of a training have the seed of the first one.
+        first = number if suggestion.origin is None else suggestion.origin
+        seed = derive_seed(self.plan.config.seed, "trials", "value", first)
+        if suggestion.origin is None or self._checkpoints is None:
+            return _Task(number, suggestion.architecture, seed)
+        checkpoint = self._checkpoints / f"trial_{first:05d}.pt"
+        return _Task(number, suggestion.architecture, seed, suggestion.share, checkpoint)
+
+    def _remove_checkpoints(self) -> None:
+        """Remove the files of trainings that do not go on; a missing one only costs time."""
+        if self._checkpoints is not None:
+            kept = {f"trial_{origin:05d}.pt" for origin in self.algorithm.unfinished}
+            for path in self._checkpoints.glob("trial_*.pt"):
+                if path.name not in kept:
+                    path.unlink()
 
     def _append(self, number: int, suggestion: Suggestion, outcome: _Outcome) -> None:
         record: Record = {
@@ -269,6 +326,7 @@ class TrialLoop:
             "report": dict(outcome.report),
             "seconds": outcome.seconds,
             "failure": outcome.failure,
+            "share": suggestion.share,
         }
         self.journal.append(_JOURNAL_NAME, record)
         self._records[number] = record
@@ -294,6 +352,7 @@ class TrialLoop:
             record["scores"],
             record["seconds"],
             record["failure"],
+            suggestion.share,
         )
 
     def get_record(self, number: int) -> Record:

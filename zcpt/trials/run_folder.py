@@ -30,6 +30,8 @@ from zcpt.trials.result import TrialsResult
 
 _log = logging.getLogger(__name__)
 CONFIG, JOURNAL, LATENCY_TABLE = "config.json", "journal", "latency.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of the trainings that may go on, where trials are stages."""
 _KEYS = ("space", "trials", "algorithm", "value", "scores", "images", "device", "versions", "data", "fingerprint")
 _SAME = ("space", "trials", "algorithm", "value", "scores", "images", "fingerprint", "architectures")
 """Entries of ``config.json`` that a resumed run must have too."""

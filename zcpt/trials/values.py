@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from zcpt.architecture import Architecture
 
@@ -65,4 +66,23 @@ class Value(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Return all that the values depend on, as JSON can hold it; a run is resumed only with the same."""
+        ...
+
+
+@runtime_checkable
+class StagedValue(Protocol):
+    """A value whose measurements have stages, as trainings do."""
+
+    def measure_share(
+        self, architecture: Architecture, seed: int, share: float, checkpoint: Path | None = None
+    ) -> Measured:
+        """Measure an architecture after a share of the whole measurement.
+
+        Args:
+            architecture: The architecture.
+            seed: Seed of the whole measurement.
+            share: Share, above 0 and at most 1.
+            checkpoint: File that the next share goes on from, and that of the one before where there is one. It only
+                saves time: the outcome is the same without it.
+        """
         ...

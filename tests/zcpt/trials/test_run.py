@@ -12,7 +12,7 @@ import torch
 
 import zcpt
 from tests.conftest import random_architecture
-from tests.zcpt.trials.values import Convolutions, Failing, Interrupted, KillsOnce
+from tests.zcpt.trials.values import Convolutions, Failing, Interrupted, KillsOnce, Staged
 from zcpt.proxies import get_aggregate
 from zcpt.trials import (
     Measurement,
@@ -46,6 +46,10 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> ScoreTable:
     path = tmp_path_factory.mktemp("scores") / "scores.csv"
     path.write_text("\n".join(rows) + "\n")
     return ScoreTable(path, SPACE, zcpt.get_proxy("hashed"))
+
+
+WHOLE = [name for name in list_algorithms() if name != "hierarchy"]
+"""Algorithms whose trials are whole measurements."""
 
 
 def list_trials(result: TrialsResult) -> list[Any]:
@@ -84,7 +88,7 @@ def test_each_trial_has_a_seed_of_its_own_that_depends_on_that_of_the_run() -> N
     assert not set(list_seeds(0)) & set(list_seeds(1))
 
 
-@pytest.mark.parametrize("algorithm", list_algorithms())
+@pytest.mark.parametrize("algorithm", WHOLE)
 def test_a_stopped_run_is_resumed_with_the_same_trials(algorithm: str, scores: ScoreTable, tmp_path: Path) -> None:
     options: dict[str, Any] = {"algorithm": algorithm, "proxy": "hashed", "warmup": 12, "move": True, "trials": 14}
     options |= {"scores": scores, "trial_batch": 3, **({"pool": 5} if algorithm == "evolution" else {})}
@@ -99,6 +103,27 @@ def test_a_stopped_run_is_resumed_with_the_same_trials(algorithm: str, scores: S
     assert list_trials(result) == list_trials(whole)
     for name in ("architecture.json", "genotype.txt"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_stages_go_on_from_checkpoints_and_are_resumed(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"algorithm": "hierarchy", "initial": 4, "promote": "2,1", "parents": "2,1,1"}
+    options |= {"trials": 16, "trial_batch": 3}
+    whole = run_trials(SPACE, Staged(), **options)
+    shares = [trial.share for trial in whole.trials]
+    assert sorted(set(shares)) == [1 / 3, 2 / 3, 1.0]
+    assert whole.best.share == 1.0
+    assert whole.best.value == max(trial.value for trial in whole.trials if trial.share == 1.0)
+    # The value counts the checkpoints that it went on from.
+    assert [trial.report["stages"] for trial in whole.trials] == [pytest.approx(3 * share) for share in shares]
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(SPACE, Staged(11), run_dir=run, **options)
+    kept = {path.name for path in (run / "checkpoints").iterdir()}
+    assert kept
+    assert list_trials(run_trials(SPACE, Staged(), run_dir=run, resume=True, **options)) == list_trials(whole)
+    assert {path.name for path in (run / "checkpoints").iterdir()} != kept
+    with pytest.raises(zcpt.ConfigError, match="'hierarchy' trains networks in stages: give --value train:RECIPE"):
+        run_trials(SPACE, Convolutions(), **options)
 
 
 @pytest.mark.parametrize("algorithm", ["evolution", "reinforce"])
@@ -168,7 +193,7 @@ class Nothing(zcpt.Proxy):
 
 
 def test_every_architecture_is_within_the_budgets(scores: ScoreTable) -> None:
-    for algorithm in list_algorithms():
+    for algorithm in WHOLE:
         options: dict[str, Any] = {"algorithm": algorithm, "max_params": 400e3, "trials": 10, "trial_batch": 2}
         result = run_trials(SPACE, Convolutions(), scores=scores, proxy="hashed", warmup=8, move=True, **options)
         config = zcpt.NetworkConfig(16, 5)

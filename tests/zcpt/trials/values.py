@@ -76,3 +76,20 @@ class KillsOnce(Convolutions):
             self.marker.touch()
             os._exit(9)
         return super().measure(architecture, seed)
+
+
+class Staged(Interrupted):
+    """Counts the stages in a checkpoint."""
+
+    def __init__(self, calls: int = 1000) -> None:
+        super().__init__(calls)
+
+    def measure_share(
+        self, architecture: Architecture, seed: int, share: float, checkpoint: Path | None = None
+    ) -> Measurement:
+        """Add a stage to those in the checkpoint, and to the value a hundredth of the seed."""
+        assert checkpoint is not None
+        stages = 1 + (int(checkpoint.read_text()) if checkpoint.exists() else 0)
+        value = self.measure(architecture, seed).value + share + seed % 101 / 1000
+        checkpoint.write_text(str(stages))
+        return Measurement(value, {"stages": stages})
