@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import field, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
-from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from zcpt.errors import ConfigError, describe_unknown_name
@@ -62,10 +61,15 @@ def format_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@cache
 def read_type_hints(settings: type[Any]) -> dict[str, Any]:
     """Return the types of the fields of a dataclass, which stand there as text and take long to evaluate."""
-    return get_type_hints(settings)
+    if settings not in _TYPE_HINTS:
+        _TYPE_HINTS[settings] = get_type_hints(settings)
+    return _TYPE_HINTS[settings]
+
+
+_TYPE_HINTS: dict[type[Any], dict[str, Any]] = {}
+"""Dataclass -> the types of its fields."""
 
 
 def check_types(config: Any) -> None:
