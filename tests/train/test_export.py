@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from packaging.version import Version
 from torch import nn
 
 import zcpt
-from tests.conftest import random_architecture, tiny_network_config
+from tests.conftest import FEW, SPACES, random_architecture, tiny_network_config
 from train.checkpoint import TrainedNetwork
 from train.export import FORMATS, Classify, ExportTask, compare_logits, export_network, make_task
 from train.onnx_files import OLDEST_TORCH, make_onnx_classifier, quantize_onnx
@@ -113,21 +114,34 @@ def test_files_describe_the_network(tmp_path: Path) -> None:
 BLOCKED = ("zcpt", "train", "darts_space", "mobilenet_space", "timm", "torchvision", "safetensors")
 
 
-@pytest.mark.few_spaces
-def test_the_python_file_runs_without_zcpt(space: SearchSpace, tmp_path: Path) -> None:
-    task, path = export(space, "python", tmp_path)
-    code = (
-        f"import runpy, sys, torch; sys.modules.update(dict.fromkeys({BLOCKED!r})); "
-        f"module = runpy.run_path({str(path)!r}); images = torch.load('images.pt'); "
-        "torch.save(module['load_network']()(images), 'logits.pt'); print(module['CLASSES'][-1])"
-    )
+RUN_FILES = f"""
+import runpy, sys, torch
+
+sys.modules.update(dict.fromkeys({BLOCKED!r}))
+images = torch.load("images.pt")
+for path in sys.argv[1:]:
+    module = runpy.run_path(path)
+    torch.save(module["load_network"]()(images), path + ".logits")
+    print(module["CLASSES"][-1])
+"""
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param([n for n in SPACES if n not in FEW], marks=pytest.mark.slow)])
+def test_the_python_files_run_without_zcpt(names: Sequence[str], tmp_path: Path) -> None:
+    tasks = {}
+    for name in names:
+        (tmp_path / name).mkdir()
+        task, path = export(zcpt.get_space(name), "python", tmp_path / name)
+        tasks[path] = task
     images = torch.randn(3, 3, 15, 17)
     torch.save(images, tmp_path / "images.pt")
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-c", RUN_FILES, *map(str, tasks)]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.stderr == ""
-    assert result.stdout == task.trained.classes[-1] + "\n"
-    with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / "logits.pt"), task.network(images))
+    assert result.stdout == "".join(task.trained.classes[-1] + "\n" for task in tasks.values())
+    for path, task in tasks.items():
+        with torch.no_grad():
+            assert torch.equal(torch.load(f"{path}.logits"), task.network(images))
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="the packages of zcpt[export] are not installed")

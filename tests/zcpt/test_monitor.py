@@ -48,6 +48,7 @@ def shown(run: Any, name: str = "") -> Any:
     return scalars, images, texts
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_folder_may_be_a_text(pictures: TensorDataset, tmp_path: Path) -> None:
     options: dict[str, Any] = {**OPTIONS, "layers": LAYERS["nasbench201"]}
     zcpt.search("nasbench201", pictures, callbacks=[TensorBoard(str(tmp_path / "board"))], **options)
@@ -83,6 +84,7 @@ def test_importances_heat_maps_cells_validation_and_genotypes_are_shown(
     assert any("hparams" in tag for tag in events(tmp_path / "run").summary_metadata)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_search_of_darts_shows_few_cards_of_curves(pictures: TensorDataset, tmp_path: Path) -> None:
     """A tag is one card of TensorBoard, with a line for each run."""
     space = zcpt.get_space("darts-s1")
@@ -97,6 +99,7 @@ def test_a_search_of_darts_shows_few_cards_of_curves(pictures: TensorDataset, tm
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("space", CELL_SPACES, indirect=True)
 def test_tensorboard_shows_the_same_after_a_resume(space: Any, pictures: TensorDataset, tmp_path: Path) -> None:
     run_search(space, pictures, tmp_path / "whole")

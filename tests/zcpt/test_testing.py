@@ -13,7 +13,7 @@ import mobilenet_space.blocks
 import zcpt
 from darts_space.nasbench201 import NasBench201
 from mobilenet_space.blocks import Layer
-from tests.conftest import PROXIES, tiny_network_config
+from tests.conftest import MORE, PROXIES, tiny_network_config
 from zcpt import Architecture, Batch, Choice, Mixture, NetworkConfig, Proxy, Supernet
 from zcpt.cost import Block, Cost
 from zcpt.space import CellGraph, CheapestFinder, SearchSpace
@@ -31,6 +31,7 @@ def narrow_supernet() -> Supernet:
     return net
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_every_space_fulfils_the_contract(space: SearchSpace) -> None:
     check_space(space, tiny_network_config(space), architectures=2)
 

@@ -124,7 +124,11 @@ def test_published_counts_of_the_official_convention(name: str, units: int, relu
 @pytest.mark.parametrize(
     ("choice", "changes"),
     [
-        ("normal/node4/edge2", {"pool": 0, "skip": 0, "sep": -114_688, "dil": -57_344}),
+        pytest.param(
+            "normal/node4/edge2",
+            {"pool": 0, "skip": 0, "sep": -114_688, "dil": -57_344},
+            marks=pytest.mark.slow,
+        ),
         ("reduce/node3/edge0", {"pool": 0, "skip": -49_152, "sep": -61_440, "dil": -49_152}),
     ],
 )

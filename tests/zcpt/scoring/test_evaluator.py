@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.conftest import random_architecture, tiny_network_config
+from tests.conftest import MORE, random_architecture, tiny_network_config
 from tests.zcpt.scoring.fast.conftest import draw_mixture
 from tests.zcpt.search.conftest import run_small_search
 from zcpt import Batch, ConfigError, Mixture, ProxyError, Supernet
@@ -34,6 +34,7 @@ def is_same_state(one: Any, other: Any) -> Any:
     return one[1:] == other[1:] and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
 
 
+@pytest.mark.few_spaces(*MORE)
 @pytest.mark.parametrize("proxy", ["naswot", "naswot-official"])  # others: test_perturbation.py
 def test_scoring_leaves_a_supernet_unchanged_bit_for_bit(space: SearchSpace, batch: zcpt.Batch, proxy: str) -> None:
     net = space.build_supernet(tiny_network_config(space)).train()
@@ -66,6 +67,7 @@ def test_scores_do_not_depend_on_the_order_or_number_of_mixtures(space: SearchSp
     assert torch.equal(torch.cat([zcpt.score_mixtures(net, NASWOT, [m], batch) for m in removed]), scores)
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_a_supernet_in_training_mode_is_scored_in_evaluation_mode(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space))
     twin = copy.deepcopy(net).eval()

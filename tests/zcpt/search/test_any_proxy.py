@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.conftest import tiny_network_config
+from tests.conftest import MORE, tiny_network_config
 from tests.zcpt.search.conftest import run_small_search
 from tests.zcpt.search.test_run import content
 from zcpt import ConfigError, Proxy, ProxyError
@@ -71,6 +71,7 @@ def proxies() -> Any:
     _PROXIES._parts.update(before)
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_a_proxy_of_labels_and_gradients_scores_operations_on_every_space(
     space: SearchSpace, batch: zcpt.Batch
 ) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 import zcpt
 from darts_space.nasbench201 import NasBench201
-from tests.conftest import LAYERS, ONE_SHOT, random_architecture
+from tests.conftest import FEW, LAYERS, MORE, ONE_SHOT, random_architecture
 from tests.zcpt.search.conftest import run_small_search
 from zcpt import ConfigError, InfeasibleError
 from zcpt.latency import LatencyTable
@@ -120,7 +120,13 @@ def test_an_input_whose_removal_leaves_nothing_feasible_stays(pictures: TensorDa
     assert found
 
 
-@pytest.mark.parametrize("name", [pytest.param("max_params", marks=pytest.mark.few_spaces), "max_macs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("max_params", marks=pytest.mark.few_spaces),
+        pytest.param("max_macs", marks=pytest.mark.few_spaces(*MORE)),
+    ],
+)
 def test_an_impossible_budget_is_refused_before_anything_is_scored_or_written(
     space: SearchSpace, name: str, pictures: TensorDataset, diary: Any, tmp_path: Path
 ) -> None:
@@ -254,7 +260,9 @@ def test_classes_of_the_network_to_be_trained_count(pictures: TensorDataset) -> 
         limited(space, pictures, train_classes=1000, **limits)
 
 
-@pytest.mark.parametrize("name", ONE_SHOT)
+@pytest.mark.parametrize(
+    "name", ["nasbench1shot1-2", *(pytest.param(n, marks=pytest.mark.slow) for n in ONE_SHOT if n not in FEW)]
+)
 def test_valid_only_proposes_only_from_the_published_list(
     name: Any, pictures: TensorDataset, diary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,8 +282,10 @@ def test_valid_only_proposes_only_from_the_published_list(
         assert space.cost(architecture, small(space)).macs <= 3 * least
 
 
-@pytest.mark.parametrize("name", ["darts-s3", "nasbench1shot1-2"])
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("darts-s3", 0.4), *(("nasbench1shot1-2", share) for share in (0.0, 0.4, 0.9))],
+)
 def test_a_search_with_budgets_that_was_stopped_ends_the_same(
     name: str, share: float, pictures: TensorDataset, tmp_path: Path
 ) -> None:

@@ -18,8 +18,15 @@ from zcpt.search.propose import find_kept
 from zcpt.space import SearchSpace
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("darts", 240), ("nasbench201", 30)])
-@pytest.mark.parametrize("removed", ["absent", "present"])
+@pytest.mark.parametrize(
+    ("name", "evaluations", "removed"),
+    [
+        ("darts", 240, "absent"),
+        pytest.param("darts", 240, "present", marks=pytest.mark.slow),
+        ("nasbench201", 30, "absent"),
+        ("nasbench201", 30, "present"),
+    ],
+)
 def test_published_number_of_evaluations_a_proposal(
     name: str, evaluations: int, removed: str, diary: Any, pictures: TensorDataset
 ) -> None:
@@ -126,7 +133,7 @@ def test_decisions_in_any_order_belong_to_their_own_node(
 def test_inputs_are_dropped_one_by_one_until_two_are_left(
     removed: str, diary: Any, pictures: TensorDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = zcpt.get_space("darts")
+    space = zcpt.get_space("darts-s3")
     worth = [5.0, 1.0, 4.0, 2.0, 3.0]
 
     def value(mixture: Any) -> Any:

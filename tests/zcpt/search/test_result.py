@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch.utils.data import TensorDataset
 
 import zcpt
-from tests.conftest import random_architecture
+from tests.conftest import MORE, random_architecture
 from zcpt.search import SearchConfig, SearchResult, ValidatedArchitecture
 from zcpt.space import SearchSpace
 
@@ -23,6 +24,7 @@ def make_result(space: SearchSpace, run_dir: Path | None = None) -> SearchResult
     return SearchResult(architectures[0], candidates, SearchConfig(), run_dir)
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_a_result_of_any_space_is_one_short_line_and_a_picture_with_a_table(space: SearchSpace) -> None:
     result = make_result(space, Path("runs/<a>\n"))
     assert repr(result) == f"<SearchResult of {space.name}: 2 distinct of 3 proposals, run folder runs/<a>\\n>"

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import zcpt
+from tests.conftest import FEW, SPACES
 from tests.zcpt.search.conftest import run_small_search
 from zcpt import ConfigError, DataError
 from zcpt.errors import CallbackError
@@ -104,8 +105,15 @@ def test_random_numbers_of_the_caller_do_not_matter_and_are_not_touched(pictures
     assert run_small_search(space, pictures, proxy="hashed")[0].architecture == one.architecture
 
 
-@pytest.mark.few_spaces
-@pytest.mark.parametrize("share", [0.0, 0.13, 0.37, 0.66, 0.71, 0.9, 0.999])
+@pytest.mark.parametrize(
+    ("space", "share"),
+    [
+        *(("nasbench201", share) for share in (0.0, 0.13, 0.37, 0.66, 0.71, 0.9, 0.999)),
+        *((name, share) for name in FEW[1:] for share in (0.13, 0.66, 0.9)),
+        *(pytest.param(name, 0.37, marks=pytest.mark.slow) for name in SPACES if name not in FEW),
+    ],
+    indirect=["space"],
+)
 def test_a_search_stopped_anywhere_ends_the_same(
     space: SearchSpace, share: float, finished: Any, pictures: TensorDataset, tmp_path: Path
 ) -> None:
