@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.data import TensorDataset
 
 from tests.test_house import LAYERS
 from train.recipe import describe_recipe, list_recipes, read_recipe
@@ -225,3 +226,18 @@ def test_the_example_of_the_readme_gives_what_it_shows(capsys: pytest.CaptureFix
     words, answer = read_readme_example()
     assert main(words) == 0
     assert capsys.readouterr().out == answer
+
+
+def test_the_python_of_the_page_on_trials_runs(in_new_folder: Path, pictures: TensorDataset) -> None:
+    images, labels = pictures.tensors
+    names: dict[str, Any] = {"images": images, "labels": labels}
+    for _, code in read_blocks("docs/trials.md", "python"):
+        exec(code.replace("trials=20", "trials=2, channels=2, layers=1"), names)
+    assert names["result"].best.value >= 5
+    assert (in_new_folder / "runs" / "convolutions" / "architecture.json").exists()
+
+
+def test_the_commands_of_the_page_on_trials_are_understood() -> None:
+    for _, text in read_blocks("docs/trials.md", ""):
+        for line in text.splitlines():
+            assert parse(shlex.split(line)[1:]).run
