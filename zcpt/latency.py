@@ -159,17 +159,20 @@ def measure_rounds(functions: Sequence[Callable[[], Any]], device: torch.device,
     # Devices compute asynchronously: without waiting, the clock would measure the launches only. Waiting takes time
     # too, so that devices other than the processor run each function several times in between.
     synchronize, passes = _get_synchronize(device), 1 if device.type == "cpu" else _FORWARD_PASSES
+    # A single thread's own time leaves out that of other programs, which would stretch a network more than its blocks.
+    is_single = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if is_single else time.perf_counter
     times = []
     with torch.inference_mode():
         for _ in show_progress(range(_WARM_UP + rounds), "rounds"):
             row = []
             for function in functions:
                 synchronize()
-                started = time.perf_counter()
+                started = clock()
                 for _ in range(passes):
                     function()
                 synchronize()
-                row.append((time.perf_counter() - started) / passes * 1e3)
+                row.append((clock() - started) / passes * 1e3)
             times.append(row)
     return torch.tensor(times[_WARM_UP:], dtype=torch.float64)
 
