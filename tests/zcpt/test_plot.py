@@ -11,7 +11,7 @@ import pytest
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 import zcpt
-from tests.conftest import random_architecture
+from tests.conftest import MORE, random_architecture
 from zcpt.plot import draw_architecture, draw_cells, draw_importance, draw_importance_summary, scale_importance
 from zcpt.search import Decision
 from zcpt.space import SearchSpace
@@ -21,6 +21,7 @@ def texts(axis: Any) -> Any:
     return [text.get_text() for text in axis.texts]
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_a_cell_shows_every_node_and_an_arrow_with_a_label_for_every_operation(
     space: SearchSpace, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import nn
 
 import zcpt
-from tests.conftest import tiny_network_config
+from tests.conftest import MORE, tiny_network_config
 from zcpt import Batch, Choice, ConfigError, Mixture, Proxy, ProxyError, Supernet
 from zcpt.baselines import (
     OperationScore,
@@ -116,6 +116,7 @@ def test_an_aggregate_ranks_the_candidates_of_each_choice(method: str, net: Supe
     assert importances == {"node1": [8, 2, 4, 6], "node2": [8, 6, 4, 2]}
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_zc_pt_is_the_first_decision_of_a_search(space: SearchSpace, batch: Batch) -> None:
     net, naswot = space.build_supernet(tiny_network_config(space)), zcpt.get_proxy("naswot")
     choice = space.choices[0]

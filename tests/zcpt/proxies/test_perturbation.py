@@ -40,7 +40,9 @@ def check(space_name: str, name: str, batch: zcpt.Batch) -> None:
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-@pytest.mark.parametrize(("space", "proxy"), FEW)
+@pytest.mark.parametrize(
+    ("space", "proxy"), [pytest.param(*pair, marks=pytest.mark.slow if pair[0] == "darts" else ()) for pair in FEW]
+)
 def test_removing_an_operation_changes_the_score(space: str, proxy: str, batch: zcpt.Batch) -> None:
     check(space, proxy, batch)
 

@@ -85,6 +85,7 @@ def test_inference_mode_of_the_caller_changes_no_score(batch: zcpt.Batch) -> Non
         assert torch.equal(zcpt.score_mixtures(net, NASWOT, [net.initial_mixture()], batch), expected)
 
 
+@pytest.mark.few_spaces(*MORE)
 def test_the_memory_layout_changes_no_kernel(space: SearchSpace, batch: zcpt.Batch) -> None:
     net = space.build_supernet(tiny_network_config(space)).eval()
     with seed_stochastic_modules(net.modules(), 0):
