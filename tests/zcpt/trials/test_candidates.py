@@ -71,8 +71,8 @@ def test_samples_within_a_wide_budget_are_uniform() -> None:
     space = zcpt.get_space("nasbench201")
     checker, generator = build_checker(space, 0.3), seeded()
     candidates = Candidates(space, checker)
-    drawn = [candidates.sample(generator) for _ in range(600)]
-    plain = [a for a in (space.sample_architecture(generator) for _ in range(3000)) if checker.is_feasible(a)]
+    drawn = [candidates.sample(generator) for _ in range(300)]
+    plain = [a for a in (space.sample_architecture(generator) for _ in range(1200)) if checker.is_feasible(a)]
     for choice in space.choices:
         tables = [Counter(a[choice.name] for a in group) for group in (drawn, plain)]
         counts = [[table[name] for name in choice.candidates] for table in tables]
@@ -81,11 +81,11 @@ def test_samples_within_a_wide_budget_are_uniform() -> None:
 
 def test_samples_are_the_same_for_the_same_seed() -> None:
     space = zcpt.get_space("nasbench-macro")
-    for share in (0.0, 0.02, 0.5):
+    for share in (0.02, 0.5):
         runs = []
         for _ in range(2):
             candidates, generator = Candidates(space, build_checker(space, share)), seeded(5)
-            architectures = [candidates.sample(generator) for _ in range(5)]
+            architectures = [candidates.sample(generator) for _ in range(2)]
             runs.append([architectures, [candidates.mutate(a, generator) for a in architectures]])
         assert runs[0] == runs[1]
 
