@@ -190,12 +190,16 @@ def test_the_example_of_the_page_on_training_runs(capsys: pytest.CaptureFixture[
     assert read_recipe("mine.yaml").values["epochs"] == 120
 
 
+@pytest.mark.usefixtures("in_new_folder")
 def test_the_examples_of_the_page_on_reduced_training_run(capsys: pytest.CaptureFixture[str]) -> None:
     ((_, command),) = read_blocks("docs/reduced-training.md", "bash")
     assert main([*shlex.split(command)[1:], "--layers", "1"]) == 0
     ((_, code),) = read_blocks("docs/reduced-training.md", "python")
     exec(compile(code, "docs/reduced-training.md", "exec"), {})
     assert " % in " in capsys.readouterr().out
+    for _, text in read_blocks("docs/reduced-training.md", "text"):
+        for line in text.splitlines():
+            assert parse(shlex.split(line)[1:]).run
     ((_, recipe),) = read_blocks("docs/reduced-training.md", "yaml")
     Path("quick.yaml").write_text(recipe)
     assert read_recipe("quick.yaml").is_reduced

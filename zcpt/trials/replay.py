@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from zcpt.journal import Journal, Record
 from zcpt.trials.callbacks import TrialsCallback, TrialsCallbackList
 from zcpt.trials.plan import PROXY, TrialsPlan
 from zcpt.trials.result import find_best_trial
-from zcpt.trials.run import TrialLoop
+from zcpt.trials.run import TrialLoop, open_checkpoints
 from zcpt.trials.run_folder import JOURNAL, read_trials_config
 from zcpt.workers import WorkerPool
 
@@ -64,9 +65,10 @@ def replay_trials(
         for record in before.values():
             journal.append("trials", record)
     callback = TrialsCallbackList(callbacks)
-    with WorkerPool(plan.workers, "measures architectures") as workers:
+    with ExitStack() as stack:
+        workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
         callback.on_trials_start(plan.space, plan.config)
-        loop = TrialLoop(plan, journal, workers, callback)
+        loop = TrialLoop(plan, journal, workers, callback, open_checkpoints(plan, None, stack))
         try:
             loop.run()
         except ConfigError as error:  # an architecture that differs from that of the journal

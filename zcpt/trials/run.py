@@ -113,7 +113,7 @@ def execute_plan(
         stack.callback(callback.on_close)
         workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
         callback.on_trials_start(plan.space, plan.config)
-        checkpoints = _open_checkpoints(plan, run_dir, stack)
+        checkpoints = open_checkpoints(plan, run_dir, stack)
         trials = TrialLoop(plan, journal, workers, callback, checkpoints).run()
         best = find_best_trial(trials)
         if best is None:
@@ -125,14 +125,17 @@ def execute_plan(
         return result
 
 
-def _open_checkpoints(plan: TrialsPlan, run_dir: Path | None, stack: ExitStack) -> Path | None:
+def open_checkpoints(plan: TrialsPlan, run_dir: Path | None, stack: ExitStack) -> Path | None:
     """Return the folder of checkpoints, which is a temporary one without a run folder; None if there are no stages."""
     if not plan.settings.trains_in_stages:
         return None
     if run_dir is None:
         return Path(stack.enter_context(TemporaryDirectory()))
-    (run_dir / CHECKPOINTS).mkdir(exist_ok=True)
-    return run_dir / CHECKPOINTS
+    folder = run_dir / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    # A run that fails in its first trial leaves no new folder.
+    stack.callback(lambda: None if any(folder.iterdir()) else folder.rmdir())
+    return folder
 
 
 def _make_failure_error(plan: TrialsPlan, trials: Sequence[Trial]) -> ZcptError:
@@ -163,13 +166,13 @@ class _Task:
     share: float = 1.0
     """Share of the measurement."""
     checkpoint: Path | None = None
-    """File of the earlier share; None where trials have no stages."""
+    """File of the earlier share; None where there is none, and shares begin anew."""
 
 
 def _measure(value: Value, task: _Task) -> tuple[int, _Outcome]:
     """Measure the architecture of a task, in a worker process."""
     try:
-        if task.checkpoint is None:
+        if task.share == 1 and task.checkpoint is None:
             measured = value.measure(task.architecture, task.seed)
         else:
             assert isinstance(value, StagedValue)
@@ -303,9 +306,8 @@ class TrialLoop:
         # All stages of a training have the seed of the first one.
         first = number if suggestion.origin is None else suggestion.origin
         seed = derive_seed(self.plan.config.seed, "trials", "value", first)
-        if suggestion.origin is None or self._checkpoints is None:
-            return _Task(number, suggestion.architecture, seed)
-        checkpoint = self._checkpoints / f"trial_{first:05d}.pt"
+        has_file = suggestion.origin is not None and self._checkpoints is not None
+        checkpoint = self._checkpoints / f"trial_{first:05d}.pt" if has_file and self._checkpoints else None
         return _Task(number, suggestion.architecture, seed, suggestion.share, checkpoint)
 
     def _remove_checkpoints(self) -> None:

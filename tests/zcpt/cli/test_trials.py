@@ -91,3 +91,25 @@ def test_benchmark_trials_writes_a_report(table: Path, cwd: Path, capsys: pytest
     assert out.splitlines()[-1] == "report        a/report.md"
     assert "in the mean of 2 seeds" in out
     assert "| evolution |" in Path("a/report.md").read_text()
+
+
+def test_trainings_in_stages_are_resumed_and_replayed(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = "{epochs: 2, samples: 0.1, batch_size: 64, holdout: 0.2, drop_path: 0, auxiliary_weight: 0, cutout: 0}"
+    Path("quick.yaml").write_text(f"size: usual\nwidth: 0.15\nvalues: {values}\n")
+    words = ["trials", "--space", "nasbench201", "--algorithm", "hierarchy", "--value", "train:quick.yaml"]
+    words += ["--stages", "2", "--initial", "2", "--promote", "1", "--parents", "1,1", "--device", "cpu"]
+    assert run(capsys, *words, "--trials", "5", "--out", "a")[0] == 0
+    assert run(capsys, *words, "--trials", "3", "--out", "b")[0] == 0
+    code, out, _ = run(capsys, "trials", "--resume", "b", "--trials", "5")
+    assert code == 0
+    assert "by train:quick.yaml, in trial" in out
+    assert "epochs 2" in out
+    journals = [[json.loads(line) for line in Path(f, "journal/trials.jsonl").read_text().splitlines()] for f in "ab"]
+    for records in journals:
+        for record in records:
+            del record["seconds"]
+    assert journals[0] == journals[1]
+    assert {record["report"]["epochs"] for record in journals[0]} == {1, 2}
+    assert run(capsys, "replay", "b")[1].startswith("same: all 5 trials")
+    code, _, err = run(capsys, *words[:5], "--value", "proxy", "--proxy", "hashed", "--out", "c")
+    assert (code, "trains networks in stages: give --value train:RECIPE" in err) == (2, True)
