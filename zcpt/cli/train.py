@@ -247,9 +247,7 @@ def _load_data(args: argparse.Namespace, data_of_search: dict[str, Any] | None) 
     if data_of_search is None or not is_same_data(args.dataset, data_of_search):
         return load_given_data(args)
     if "dataset" not in data_of_search:
-        raise ConfigError(
-            f"the search of {args.arch} was started from Python: name the data set to train on with --dataset."
-        )
+        raise ConfigError(f"the search of {args.arch} had no named data set: name the one to train on with --dataset.")
     return reload_data(data_of_search, args)
 
 

@@ -72,6 +72,8 @@ def compare_results(folders: Sequence[Path], measure: str = "") -> Comparison:
         raise ConfigError(
             f"a table compares results of one kind, not of {' and '.join(kinds)}: make one table of each."
         )
+    if kinds[0] == "trials":
+        raise ConfigError(f"{folders[0]} holds curves of trials: 'zcpt benchmark report' makes a page of them.")
     if kinds[0] not in MEASURES:
         raise ConfigError(f"{folders[0] / RESULT} is damaged: there is no benchmark '{kinds[0]}'.")
     measures = MEASURES[kinds[0]]

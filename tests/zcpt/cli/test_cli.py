@@ -212,7 +212,7 @@ def mistakes() -> dict[str, tuple[list[str], str]]:
         "second order": ([*train, "--optimizer", "adahessian"], "--optimizer adahessian needs second derivatives"),
         "optimiser of a GPU": ([*train, "--optimizer", "bnbadam"], "--optimizer bnbadam cannot be used here"),
         "not a number": ([*train, "--lr", "nan"], "--lr takes a finite number"),
-        "a search of Python": ([*train[:2], "python/a.json"], "was started from Python: name the data set"),
+        "a search of Python": ([*train[:2], "python/a.json"], "had no named data set: name the one to train on"),
         "a damaged config": ([*train[:2], "damaged/a.json"], "config.json is damaged: it has no 'space'"),
         "resuming a strange config": ([*search, "--resume", "strange"], "config.json is damaged: it has no 'space'"),
         "resuming a config of values": ([*search, "--resume", "values"], "config.json is damaged: it has no"),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,9 @@ import pytest
 
 from tests.zcpt.cli.conftest import run
 from tests.zcpt.tabular.conftest import cells, write_csv
+from zcpt.cli import main
+
+ROOT = Path(__file__).parents[3]
 
 SMALL = ["--space", "nasbench201", "--channels", "2", "--layers", "1", "--batch-size", "8", "--device", "cpu"]
 
@@ -59,6 +66,28 @@ def test_trials_by_a_proxy_lead_to_a_training(cwd: Path, capsys: pytest.CaptureF
     training = ["train", "--arch", "a", "--epochs", "1", "--channels", "2", "--layers", "1", "--batch-size", "300"]
     assert run(capsys, *training, "--device", "cpu")[0] == 0
     assert list(Path("a/train").glob("*/summary.csv"))
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_trials(tmp_path: Path) -> None:
+    words = ["trials", *SMALL, "--value", "proxy", "--proxy", "naswot", "--warmup", "6", "--move", "--pool", "4"]
+    words = [sys.executable, "-m", "zcpt", *words, "--trials", "12", "--out"]
+    run, journal = tmp_path / "run", tmp_path / "run" / "journal" / "trials.jsonl"
+    process = subprocess.Popen([*words, str(run)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 5):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert journal.read_bytes().count(b"\n") < 12
+    for arguments in (["trials", "--resume", str(run)], [*words[3:], str(tmp_path / "whole")]):
+        assert main(arguments) == 0
+
+    def read_trials(folder: Path) -> list[Any]:
+        lines = (folder / "journal" / "trials.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "seconds": 0} for line in lines]
+
+    assert read_trials(run) == read_trials(tmp_path / "whole")
+    assert (run / "genotype.txt").read_text() == (tmp_path / "whole" / "genotype.txt").read_text()
 
 
 @pytest.mark.parametrize(
