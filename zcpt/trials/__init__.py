@@ -18,6 +18,7 @@ from zcpt.trials.hierarchy import Hierarchy, HierarchySettings
 from zcpt.trials.local import LocalSearch, LocalSettings
 from zcpt.trials.monitor import TrialsProgress, TrialsTensorBoard
 from zcpt.trials.plan import PROXY, TrialsPlan, plan_trials
+from zcpt.trials.predictor import Predictor, PredictorSettings
 from zcpt.trials.random import RandomSearch, RandomSettings
 from zcpt.trials.reinforce import Reinforce, ReinforceSettings
 from zcpt.trials.replay import TrialsReplay, replay_trials
@@ -41,6 +42,8 @@ __all__ = [
     "Measured",
     "Measurement",
     "NetworkScores",
+    "Predictor",
+    "PredictorSettings",
     "ProxyScores",
     "RandomSearch",
     "RandomSettings",

@@ -1,4 +1,4 @@
-"""A search space without networks: two digits, so that what an algorithm does can be worked out by hand."""
+"""A search space of two digits, so that what an algorithm does can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.space import CellGraph, DiscreteNetwork, NetworkConfig, SearchSpace
+from zcpt.space import CellGraph, DiscreteNetwork, NetworkConfig, SearchSpace, WidthDepth
 from zcpt.supernet import Supernet
 from zcpt.trials import ALGORITHMS, Algorithm, Candidates, build_settings
 
@@ -17,17 +18,22 @@ class Grid(SearchSpace):
     """All numbers of two digits."""
 
     name = "grid"
+    small_size = WidthDepth(1, 1)
 
     def __init__(self, digits: int = 4) -> None:
         names = tuple(str(digit) for digit in range(digits))
         self.choices = (Choice("tens", names), Choice("ones", names))
 
     def build_supernet(self, config: NetworkConfig) -> Supernet:
-        """Raise NotImplementedError: there are no networks."""
-        raise NotImplementedError
+        """Build a supernet of two steps: the ones read the tens."""
+        net, source = Supernet(self.choices), Supernet.IMAGES
+        for choice in self.choices:
+            digits = {digit: nn.Identity() for digit in choice.candidates}
+            source = net.mixed(f"{choice.name}-digit", choice.name, digits, source)
+        return net
 
     def build_network(self, architecture: Architecture, config: NetworkConfig, **options: Any) -> DiscreteNetwork:
-        """Raise NotImplementedError: there are no networks."""
+        """Raise NotImplementedError: trials on this space measure no networks."""
         raise NotImplementedError
 
     def parse(self, text: str) -> Architecture:

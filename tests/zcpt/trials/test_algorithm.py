@@ -23,6 +23,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "reinforce": {"move_samples": 3},
     "local": {"starts": 2},
     "hierarchy": {"initial": 3, "stages": 1, "promote": "", "parents": "2", "move_samples": 3},
+    "predictor": {
+        "round_size": 3,
+        "ranked": 10,
+        "near": 1,
+        "predictor_width": 8,
+        "predictor_steps": 5,
+        "move_samples": 3,
+    },
 }
 """Settings with which few trials show all that an algorithm does."""
 
@@ -151,6 +159,12 @@ def test_settings_of_another_algorithm_are_refused() -> None:
         ("reinforce", "initial_std", -1.0),
         ("reinforce", "move_samples", 0),
         ("local", "starts", 0),
+        ("predictor", "round_size", 0),
+        ("predictor", "ranked", 0),
+        ("predictor", "predictor_depth", 0),
+        ("predictor", "predictor_dropout", 1.0),
+        ("predictor", "predictor_lr", 0.0),
+        ("predictor", "predictor_decay", -1.0),
     ],
 )
 def test_a_setting_out_of_range_is_refused(name: str, setting: str, value: float) -> None:
