@@ -135,6 +135,7 @@ class Trainer:
             remove_auxiliary_norm(network)
         if initial is not None:
             transfer_weights(initial, network, self.data.classes)
+        _set_drop_path(network, 0.0, config)  # an error that the network has none comes before there is a run folder
         if config.dropout:
             network.set_dropout(config.dropout)
         if config.grad_checkpointing:
@@ -255,7 +256,7 @@ class Trainer:
         reset_memory(self.device)
         start, waited = time.perf_counter(), self.train_loader.wait_seconds
         drop_path = config.drop_path * (epoch / config.schedule_length if config.drop_path_schedule == "ramp" else 1)
-        self.network.set_drop_path(drop_path)
+        _set_drop_path(self.network, drop_path, config)
         trained = self._train_epoch()
         seconds = max(self.processes.gather(time.perf_counter() - start))
         waited = max(self.processes.gather(self.train_loader.wait_seconds - waited))
@@ -347,6 +348,13 @@ def _describe(predictions: Predictions, name: str) -> EpochMetrics:
         f"{name}_accuracy": predictions.accuracy,
         f"{name}_top5": predictions.top5,
     }
+
+
+def _set_drop_path(network: DiscreteNetwork, probability: float, config: TrainConfig) -> None:
+    if config.drop_path_schedule == "depth":
+        network.set_rising_drop_path(probability)
+    else:
+        network.set_drop_path(probability)
 
 
 def _has_momentum(config: TrainConfig) -> bool:

@@ -61,8 +61,10 @@ class TrainConfig:
     auxiliary_weight: float = option(0.4, "weight of the auxiliary head's loss; 0 builds no auxiliary head")
     auxiliary_norm: bool = option(True, "normalise after the auxiliary head's last convolution")
     drop_path: float = option(0.2, "drop-path probability, see --drop-path-schedule")
-    drop_path_schedule: Literal["ramp", "constant"] = option(
-        "ramp", "ramp: --drop-path rises linearly from 0 over the epochs; constant: the same in all epochs"
+    drop_path_schedule: Literal["ramp", "constant", "depth"] = option(
+        "ramp",
+        "ramp: --drop-path rises linearly from 0 over the epochs; constant: the same in all epochs; depth: likewise, "
+        "and rises linearly over the blocks, from 0 in the first",
     )
     dropout: float = option(
         0.0, "dropout probability before the classifier; 0 keeps that of the space", shown="0.2 for proxyless, else 0"

@@ -29,6 +29,10 @@ class DiscreteNetwork(nn.Module, ABC):
     def set_drop_path(self, probability: float) -> None:
         """Set the probability with which training drops an operation's output for one image."""
 
+    def set_rising_drop_path(self, probability: float) -> None:
+        """Set the same, rising linearly over the blocks from 0 in the first one, as timm does."""
+        raise self._build_missing_error("drop path that rises with the depth")
+
     def set_dropout(self, probability: float) -> None:
         """Set the probability with which training drops an input of the classifier."""
         if probability:

@@ -35,9 +35,14 @@ class DropPathNetwork(DiscreteNetwork):
     """Discrete network with ``DropPath`` after the operations that may be dropped."""
 
     def set_drop_path(self, probability: float) -> None:
-        for module in self.modules():
-            if isinstance(module, DropPath):
-                module.probability.fill_(probability)
+        set_drop_path(self, probability)
+
+
+def set_drop_path(module: nn.Module, probability: float) -> None:
+    """Set the probability of every ``DropPath`` in a module."""
+    for layer in module.modules():
+        if isinstance(layer, DropPath):
+            layer.probability.fill_(probability)
 
 
 def add_drop_path(operation: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from zcpt.errors import ConfigError
-from zcpt.layers import AuxiliaryHead, DropPathNetwork, build_classifier
+from zcpt.layers import AuxiliaryHead, DropPathNetwork, build_classifier, set_drop_path
 
 Level = tuple[str, int, int]
 """Block of a network: path of its module, channels of its output, and by how much its output is smaller."""
@@ -45,6 +45,7 @@ class StagedNetwork(DropPathNetwork):
             features: Channels of ``forward_features``; 0 means those of the last block.
         """
         levels = list(levels)
+        self.block_paths = [path for path, _, _ in levels]
         self.num_features = self.head_hidden_size = features or levels[-1][1]
         self.num_classes = num_classes
         self.pool_type, self.global_pool = "avg", build_global_pool("avg")
@@ -117,6 +118,11 @@ class StagedNetwork(DropPathNetwork):
         values = dict(zip(sorted(set(blocks)), kept, strict=True))
         intermediates = [values[block] for block in blocks]
         return intermediates if intermediates_only else (maps, intermediates)
+
+    def set_rising_drop_path(self, probability: float) -> None:
+        for index, path in enumerate(self.block_paths):
+            # The last block has less than the whole, as in timm's EfficientNets.
+            set_drop_path(self.get_submodule(path), probability * index / len(self.block_paths))
 
     def set_dropout(self, probability: float) -> None:
         self.dropout.p = probability

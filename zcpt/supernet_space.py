@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Interpreter
 
 from zcpt.architecture import Architecture
 from zcpt.cost import Block, BlockPrice, addition_block, concatenation_block, count_parameters, measure_cost
@@ -22,7 +22,11 @@ from zcpt.mixture import Mixture
 from zcpt.notation import clean_text
 from zcpt.printing import shorten
 from zcpt.space import CellGraph, CheapestFinder, NetworkConfig, PublishedSettings, SearchSpace
+from zcpt.staged_network import run_checkpointed
 from zcpt.supernet import Concat, Fixed, Mixed, Step, Sum, Supernet
+
+_DROPOUT = "dropout_of_features"
+"""Name of the dropout before the classifier of discrete networks. It has no weights."""
 
 
 class SupernetSpace(SearchSpace):
@@ -150,17 +154,25 @@ def _extract_kept(net: Supernet, mixture: Mixture) -> Supernet:
     return body
 
 
-def _build_graph_module(body: Supernet, names: Sequence[str]) -> GraphModule:
+def _build_graph_module(body: Supernet, names: Sequence[str], head: Mapping[str, Sequence[str]]) -> GraphModule:
     """Return a supernet without choices as a module that computes the values of those names.
 
     Its code is generated from the program, as if it were written by hand: exports and torch.fx read it, and cannot read
     the loop over a program.
+
+    Args:
+        body: Supernet without choices, which has all modules.
+        names: Names of the values.
+        head: Paths of several modules in a row that compute a step, instead of the module of its name.
     """
     graph = Graph()
     values = {Supernet.IMAGES: graph.placeholder("images")}
     for step in body.program:
         if isinstance(step, Fixed | Mixed):
-            values[step.out] = graph.call_module(step.out, (values[step.source],))
+            value = values[step.source]
+            for name in head.get(step.out, [step.out]):
+                value = graph.call_module(name, (value,))
+            values[step.out] = value
             continue
         sources = [values[source] for source in step.sources]
         if isinstance(step, Concat):
@@ -169,6 +181,22 @@ def _build_graph_module(body: Supernet, names: Sequence[str]) -> GraphModule:
             values[step.out] = reduce(lambda a, b: graph.call_function(operator.add, (a, b)), sources)
     graph.output(tuple(values[name] for name in names))
     return GraphModule(body, graph)
+
+
+def _list_layers(path: str, module: nn.Module) -> Iterator[str]:
+    """Yield the paths of the layers that a module runs one after the other: its own, unless it is a sequence."""
+    if type(module) is not nn.Sequential:
+        yield path
+        return
+    for name, child in module._modules.items():
+        yield from _list_layers(f"{path}.{name}", child)
+
+
+class _CheckpointedRun(Interpreter):
+    """Run of a graph that stores no maps inside its modules; the backward pass computes them again."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        return run_checkpointed(self.fetch_attr(target), *args)
 
 
 class _SupernetPart(DropPathNetwork):
@@ -181,21 +209,31 @@ class _SupernetPart(DropPathNetwork):
         auxiliary_input: Name of the maps that the auxiliary head reads; an empty name adds no head.
     """
 
+    __constants__ = ("grad_checkpointing",)  # as in ``StagedNetwork``
+
     def __init__(self, body: Supernet, classes: int, shapes: Mapping[str, torch.Size], auxiliary_input: str) -> None:
         super().__init__()
         logits = body.program[-1].out
         self.auxiliary_input = auxiliary_input
-        maps, self.head = _find_head(body, shapes)
+        self.grad_checkpointing = False
+        maps, steps = _find_head(body, shapes)
+        linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+        self.classifier_path = linear[-1] if linear and steps and linear[-1].startswith(steps[-1]) else ""
+        head = {step: list(_list_layers(step, body.get_submodule(step))) for step in steps}
+        if self.classifier_path in head.get(steps[-1] if steps else "", []):
+            body.add_module(_DROPOUT, nn.Dropout(0.0))
+            head[steps[-1]].insert(head[steps[-1]].index(self.classifier_path), _DROPOUT)
         # The head reads the maps alone, so that it can be run on maps from elsewhere.
-        self.body = _build_graph_module(body, [name for name in (logits, maps or logits, auxiliary_input) if name])
-        linear = [name for name, module in self.body.named_modules() if isinstance(module, nn.Linear)]
-        self.classifier_path = linear[-1] if linear and self.head and linear[-1].startswith(self.head[-1]) else ""
+        self.body = _build_graph_module(
+            body, [name for name in (logits, maps or logits, auxiliary_input) if name], head
+        )
+        self.head = [name for names in head.values() for name in names]
         self.num_classes = classes
         self.num_features = shapes[maps][1] if maps else 0
         self.auxiliary = AuxiliaryHead(shapes[auxiliary_input][1], classes) if auxiliary_input else None
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        values = self.body(images)
+        values = _CheckpointedRun(self.body).run(images) if self.grad_checkpointing else self.body(images)
         logits: Tensor = values[0]
         if self.auxiliary is None or not self.training:
             return logits
@@ -233,6 +271,15 @@ class _SupernetPart(DropPathNetwork):
         self.num_classes = num_classes
         if self.auxiliary is not None:
             self.auxiliary.reset_classifier(num_classes)
+
+    def set_dropout(self, probability: float) -> None:
+        if _DROPOUT in self.head:
+            self.body.get_submodule(_DROPOUT).p = probability  # type: ignore[assignment]
+        else:
+            super().set_dropout(probability)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
 
     def prune_intermediate_layers(self, *args: Any, **options: Any) -> list[int]:
         """Raise SpaceError: timm calls this method for ``features_only``, which needs blocks in a row."""

@@ -28,6 +28,7 @@ from train.metrics import EpochMetrics, EpochSums
 from train.recipe import TrainConfig, make_train_config
 from train.run import train_architecture
 from zcpt import ConfigError
+from zcpt.layers import DropPath
 from zcpt.space import SearchSpace
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -428,6 +429,15 @@ def test_checkpointing_gives_the_same_gradients_and_is_used(few: ImageData) -> N
 def test_drop_path_may_be_constant(few: ImageData) -> None:
     run = training(zcpt.get_space("nasbench201"), few, drop_path=0.2, drop_path_schedule="constant")
     assert [run.run_epoch()["drop_path"] for _ in range(2)] == [0.2, 0.2]
+
+
+def test_drop_path_may_rise_with_the_depth(few: ImageData) -> None:
+    run = training(zcpt.get_space("nasbench-macro"), few, drop_path=0.2, drop_path_schedule="depth")
+    assert run.run_epoch()["drop_path"] == 0.2
+    probabilities = [m.probability.item() for m in run.network.modules() if isinstance(m, DropPath)]
+    assert len(set(probabilities)) > 1
+    assert probabilities == sorted(probabilities)
+    assert 0 < probabilities[-1] < 0.2
 
 
 def test_dropout_is_that_of_the_settings(few: ImageData) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 import zcpt
 from tests.conftest import random_architecture, tiny_network_config
 from zcpt import ConfigError
+from zcpt.layers import DropPath
 from zcpt.staged_network import StagedNetwork, take_indices
 
 NAMES = ("darts", "nasbench201", "nasbench1shot1-1", "proxyless", "nasbench-macro")
@@ -129,6 +130,17 @@ def test_gradient_checkpointing_is_compiled() -> None:
         assert torch.equal(one, other)
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
+
+
+def test_drop_path_rises_with_the_depth_as_in_timm(network: Any) -> None:
+    network.set_rising_drop_path(0.4)
+    (blocks,) = (getattr(network, name) for name in ("layers", "cells", "blocks") if hasattr(network, name))
+    for index, block in enumerate(blocks, 1):
+        for module in block.modules():
+            if isinstance(module, DropPath):
+                assert module.probability.item() == pytest.approx(0.4 * index / (len(blocks) + 1))
+    network.set_drop_path(0.1)
+    assert all(m.probability.item() == pytest.approx(0.1) for m in network.modules() if isinstance(m, DropPath))
 
 
 def test_dropout_drops_inputs_of_the_classifier(network: Any) -> None:

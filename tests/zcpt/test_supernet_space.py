@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -192,13 +193,69 @@ def test_networks_have_the_methods_of_timm_models() -> None:
     logits, auxiliary = network.train()(images)
     assert logits.shape == auxiliary.shape == (2, 7)
     for missing in (
-        lambda: network.set_dropout(0.1),
-        lambda: network.set_grad_checkpointing(),
+        lambda: network.set_rising_drop_path(0.1),
         lambda: network.reset_classifier(7, "max"),
         network.prune_intermediate_layers,
     ):
         with pytest.raises(SpaceError, match="_SupernetPart has no .*: the author of its search space may add it"):
             missing()
+
+
+class NestedHead(Graph):
+    name = "nested-head"
+
+    def build_supernet(self, shape: Any) -> Any:
+        net = Supernet(self.choices)
+        stem = net.fixed("stem", conv(3, shape.in_channels), net.IMAGES)
+        first = net.mixed("first", "first", {"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity()}, stem)
+        second = net.mixed("second", "second", {"conv3": conv(3), "skip": nn.Identity()}, first)
+        node = net.sum("node", [stem, first, second], "inputs")
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        net.fixed("head", nn.Sequential(pool, nn.Linear(4, shape.num_classes)), node)
+        return net
+
+
+@pytest.mark.parametrize(("space", "classifier"), [(GRAPH, "body.classifier"), (NestedHead(), "body.head.1")])
+def test_dropout_drops_inputs_of_the_classifier(space: Any, classifier: str) -> None:
+    network: Any = space.build_network(zcpt.Architecture(space.name, architecture().kept), SHAPE)
+    assert network.get_submodule(classifier) is network.get_classifier()
+    assert not any("dropout" in name for name in network.state_dict())
+    network.set_dropout(0.5)
+    maps = torch.ones(4, network.num_features, 2, 2)
+    assert set(network.train().forward_head(maps, pre_logits=True).unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(network.eval().forward_head(maps, pre_logits=True), torch.ones(4, network.num_features))
+    seen: list[Any] = []
+    network.get_classifier().register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network.train()(torch.randn(32, 3, 8, 8))
+    assert 0.3 < (seen[0] == 0).float().mean() < 0.7
+
+
+def test_gradient_checkpointing_stores_less_and_changes_nothing() -> None:
+    """Also the random numbers of drop path and dropout, and the running statistics of BatchNorm."""
+    plain: Any = GRAPH.build_network(architecture(), SHAPE, auxiliary=True).train()
+    plain.set_drop_path(0.3)
+    plain.set_dropout(0.3)
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.set_grad_checkpointing()
+    images, stored = torch.randn(4, 3, 8, 8), []
+    for network in (plain, checkpointed):
+        sizes: list[int] = []
+
+        def store(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(store, lambda tensor: tensor):
+            logits, auxiliary = network(images)
+            loss = nn.functional.cross_entropy(logits + auxiliary, torch.arange(4))
+        stored.append(sum(sizes))
+        loss.backward()
+    assert stored[1] < stored[0]
+    for one, other in zip(plain.state_dict().values(), checkpointed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
 
 
 def test_a_head_that_is_no_module_is_said_to_be_missing() -> None:
@@ -214,6 +271,10 @@ def test_a_head_that_is_no_module_is_said_to_be_missing() -> None:
     space = TwoHeads()
     network: Any = space.build_network(zcpt.Architecture("two-heads", architecture().kept), SHAPE)
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 5)
-    for call in (network.get_classifier, lambda: network.forward_features(torch.randn(2, 3, 8, 8))):
-        with pytest.raises(SpaceError, match="has no (get_classifier|forward_features)"):
+    for call in (
+        network.get_classifier,
+        lambda: network.forward_features(torch.randn(2, 3, 8, 8)),
+        lambda: network.set_dropout(0.1),
+    ):
+        with pytest.raises(SpaceError, match="has no (get_classifier|forward_features|dropout)"):
             call()
