@@ -14,6 +14,10 @@ import torch
 from torch.utils.data import TensorDataset
 
 import zcpt
+from train.arguments import make_config_from, read_arguments
+from train.data import load_data
+from train.loop import Trainer
+from zcpt.architecture_files import read_architecture
 from zcpt.cli import main
 
 OLD = Path(__file__).resolve().parent / "fixtures" / "0.1.0"
@@ -155,12 +159,16 @@ def test_a_latency_table_is_accepted() -> None:
 
 def test_a_training_is_evaluated(capsys: Output) -> None:
     folder = copy_old("search/nasbench201")
-    accuracy = rows(folder / "train" / "digits")[-1]["test_accuracy"]
+    last = rows(folder / "train" / "digits")[-1]
     for place in (folder, folder / "train" / "digits"):
         assert run(f"evaluate {place} --device cpu") == 0
-        said = re.search(r"test accuracy ([\d.]+) % on the 360 test images of digits", capsys.readouterr().out)
+        said = re.search(
+            r"test accuracy ([\d.]+) % on the 360 test images of digits \(loss ([\d.]+)\)", capsys.readouterr().out
+        )
         assert said
-        assert float(said[1]) == pytest.approx(accuracy, abs=1)
+        # Rounding of another machine may change the class of an image, hardly of two.
+        assert float(said[1]) == pytest.approx(last["test_accuracy"], abs=0.3)
+        assert float(said[2]) == pytest.approx(last["test_loss"], rel=1e-4)
 
 
 def test_a_training_is_resumed() -> None:
@@ -170,9 +178,25 @@ def test_a_training_is_resumed() -> None:
     assert run(f"train --resume {folder}") == 0
     assert rows(folder)[:1] == first
     for one, other in zip(rows(folder), rows(finished), strict=True):  # images are augmented by other numbers now
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=0.1)
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=0.05)
         assert (one["epoch"], one["lr"], one["drop_path"]) == (other["epoch"], other["lr"], other["drop_path"])
     assert run(f"evaluate {folder} --device cpu") == 0
+
+
+def test_a_training_goes_on_with_its_weights_and_momentum() -> None:
+    folder = copy_old("interrupted/training")
+    space, architecture, _ = read_architecture(str(folder / "architecture.json"), None)
+    config = make_config_from(read_arguments(folder), folder)
+    trainer = Trainer(space, architecture, load_data("digits"), config, torch.device("cpu"))
+    assert trainer.load_checkpoint(folder / "last.pt") == 1
+    before, now = torch.load(folder / "last.pt", weights_only=True), trainer.state_dict()
+    torch.testing.assert_close(now["network"], before["network"], rtol=0, atol=0)
+    momentum, expected = (
+        [values["momentum_buffer"] for values in state["optimizer"]["state"].values()] for state in (now, before)
+    )
+    assert len(momentum) == len(list(trainer.network.parameters()))
+    torch.testing.assert_close(momentum, expected, rtol=0, atol=0)
+    assert (trainer.epoch, trainer.history) == (1, before["rows"])
 
 
 def test_a_finished_training_stays_as_it_is() -> None:

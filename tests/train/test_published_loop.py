@@ -187,7 +187,7 @@ def build_trainer(data: ImageData, recipe: str, batch_size: int, channels: int, 
 
 SIZES = [
     pytest.param(16, 4, 3, id="small"),
-    pytest.param(16, 36, 5, id="published width", marks=pytest.mark.slow),
+    pytest.param(8, 36, 5, id="published width", marks=pytest.mark.slow),
 ]
 
 
