@@ -29,6 +29,8 @@ CHANGED: dict[str, tuple[Any, dict[str, Any]]] = {
     "channels": (3, {}),
     "layers": (2, {}),
     "epochs": (3, {}),
+    "samples": (0.5, {}),
+    "schedule_epochs": (4, {}),
     "batch_size": (6, {}),
     "optimizer": ("adamw", {}),
     "optimizer_eps": (0.1, {"optimizer": "adamw"}),
