@@ -224,9 +224,10 @@ class _SupernetPart(DropPathNetwork):
             body.add_module(_DROPOUT, nn.Dropout(0.0))
             head[steps[-1]].insert(head[steps[-1]].index(self.classifier_path), _DROPOUT)
         # The head reads the maps alone, so that it can be run on maps from elsewhere.
-        self.body = _build_graph_module(
-            body, [name for name in (logits, maps or logits, auxiliary_input) if name], head
-        )
+        values = [name for name in (logits, maps or logits, auxiliary_input) if name]
+        self.body = _build_graph_module(body, values, head)
+        for step in head:  # torch.fx leaves sequences whose layers it calls one by one as modules without a class
+            self.body.set_submodule(step, body.get_submodule(step))
         self.head = [name for names in head.values() for name in names]
         self.num_classes = classes
         self.num_features = shapes[maps][1] if maps else 0
