@@ -72,7 +72,17 @@ def _merge_settings() -> type[Any]:
 
 
 AlgorithmSettings = _merge_settings()
-_SHARED_ALGORITHM_SETTINGS = ("move", "repeats", "move_samples", "explore")
+
+
+def _group_algorithm_settings() -> dict[str, list[str]]:
+    """Return the groups of the help: settings of several algorithms, then those of each alone."""
+    groups: dict[str, list[str]] = {"several algorithms": []}
+    for name in AlgorithmSettings.__dataclass_fields__:
+        owners = [a for a in sorted(ALGORITHMS) if name in ALGORITHMS[a].settings_class.__dataclass_fields__]
+        groups.setdefault(f"algorithm {owners[0]}" if len(owners) == 1 else "several algorithms", []).append(name)
+    return groups
+
+
 GROUPS = {
     "trials": ("algorithm", "trials", "trial_batch", "seed"),
     "proxy": ("proxy", "warmup", "batch_size", "channels", "layers"),
@@ -82,12 +92,7 @@ GROUPS = {
     ),
 }  # fmt: skip
 """Groups of the settings in the help."""
-ALGORITHM_GROUPS = {
-    "several algorithms": _SHARED_ALGORITHM_SETTINGS,
-    "one algorithm": [
-        name for name in AlgorithmSettings.__dataclass_fields__ if name not in _SHARED_ALGORITHM_SETTINGS
-    ],
-}
+ALGORITHM_GROUPS = _group_algorithm_settings()
 
 
 @dataclass(frozen=True)

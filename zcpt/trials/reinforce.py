@@ -37,7 +37,7 @@ class ReinforceSettings(Settings):
     compares, ``move_samples`` is the better one.
     """
 
-    lr: float = option(0.01, "reinforce: learning rate of the policy (Adam)")
+    policy_lr: float = option(0.01, "reinforce: learning rate of the policy (Adam)")
     baseline_momentum: float = option(0.9, "reinforce: momentum of the moving average of the rewards")
     initial_std: float = option(1e-3, "reinforce: standard deviation of the policy's initial logits")
     move_samples: int = option(
@@ -46,7 +46,7 @@ class ReinforceSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("lr", self.lr > 0, "above 0")
+        self.check_range("policy_lr", self.policy_lr > 0, "above 0")
         self.check_range("baseline_momentum", 0 <= self.baseline_momentum < 1, "at least 0 and below 1")
         self.check_range("initial_std", self.initial_std >= 0, "at least 0")
         self.check_range("move_samples", self.move_samples >= 1, "at least 1")
@@ -77,7 +77,7 @@ class Policy:
         self.logits = (settings.initial_std * noise).requires_grad_()
         """Logits [choices, outcomes]; those beyond the outcomes of a choice are ignored."""
         self._is_outcome = torch.tensor([[i < len(sets) for i in range(shape[1])] for sets in self.outcomes])
-        self._optimizer = torch.optim.Adam([self.logits], lr=settings.lr)
+        self._optimizer = torch.optim.Adam([self.logits], lr=settings.policy_lr)
         self.reset_baseline()
 
     def reset_baseline(self) -> None:

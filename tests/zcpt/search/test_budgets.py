@@ -315,7 +315,7 @@ def latency_run(pictures: TensorDataset, tmp_path: Path, monkeypatch: pytest.Mon
 
     write(1.0)
     monkeypatch.chdir(tmp_path)
-    options = {"max_latency": 60, "latency_table": "device.json", "run_dir": tmp_path / "run", "proposals": 2}
+    options = {"max_latency": 100, "latency_table": "device.json", "run_dir": tmp_path / "run", "proposals": 2}
     return partial(limited, space, pictures, **options), write
 
 

@@ -75,7 +75,7 @@ def test_the_docs_list_every_journal_field_and_every_file(finished: Any) -> None
     manual = (Path(__file__).parents[3] / "docs" / "run-folder.md").read_text()
     tables = [re.findall(r"^\| `(\w+)` \|", table, re.M) for table in manual.split("| field of ")[1:]]
     run = finished["nasbench201"]
-    for file, fields in zip(("proposal_000", "validation"), tables, strict=True):
+    for file, fields in zip(("proposal_000", "validation"), tables[:2], strict=True):  # the third is of trials
         line = (run / "journal" / f"{file}.jsonl").read_text().splitlines()[0]
         assert list(json.loads(line)) == fields
     for path in run.rglob("*"):

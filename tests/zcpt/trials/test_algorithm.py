@@ -154,7 +154,7 @@ def test_settings_of_another_algorithm_are_refused() -> None:
         ("evolution", "tournament", 0),
         ("evolution", "explore", 1.5),
         ("evolution", "move_samples", -1),
-        ("reinforce", "lr", 0.0),
+        ("reinforce", "policy_lr", 0.0),
         ("reinforce", "baseline_momentum", 1.0),
         ("reinforce", "initial_std", -1.0),
         ("reinforce", "move_samples", 0),

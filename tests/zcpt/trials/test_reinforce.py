@@ -20,7 +20,7 @@ def build_policy(space: zcpt.SearchSpace, **settings: float) -> Policy:
 
 
 def test_an_update_is_one_step_of_adam_on_the_gradient_worked_out_by_hand() -> None:
-    policy = build_policy(Grid(2), initial_std=0.0, lr=0.01)
+    policy = build_policy(Grid(2), initial_std=0.0, policy_lr=0.01)
     with torch.no_grad():
         policy.logits.copy_(torch.tensor([[0.0, math.log(3)], [0.0, 0.0]]))
     # p(tens) = 1/4, 3/4 and p(ones) = 1/2, 1/2. The first reward equals its own baseline and changes nothing.
@@ -90,7 +90,7 @@ def test_a_failed_trial_leaves_the_policy_as_it_is() -> None:
 
 
 def test_the_warm_up_makes_architectures_of_good_proxy_scores_likely() -> None:
-    algorithm = build_algorithm("reinforce", Grid(4), lr=0.05)
+    algorithm = build_algorithm("reinforce", Grid(4), policy_lr=0.05)
     assert isinstance(algorithm, Reinforce)
     scored = [algorithm.sample() for _ in range(200)]
     algorithm.warm_up(scored, [-math.inf if read_number(a) == 33 else 10 ** read_number(a) for a in scored])
