@@ -111,6 +111,10 @@ class Algorithm(ABC):
         """Canonical representatives of all architectures that were suggested."""
         self._remaining = candidates.iterate()
         """All architectures, from the first that may not have been suggested."""
+        self.set_up()
+
+    def set_up(self) -> None:  # noqa: B027  # some algorithms have no state
+        """Create the algorithm's own state, once settings and candidates are there."""
 
     def warm_up(self, architectures: Sequence[Architecture], scores: Sequence[float]) -> None:
         """Take in the proxy scores of architectures, before the first ``ask``.

@@ -10,8 +10,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.options import option
-from zcpt.trials.algorithm import ScoreArchitectures, Settings, Suggestion, register_algorithm
-from zcpt.trials.candidates import Candidates
+from zcpt.trials.algorithm import Suggestion, register_algorithm
 from zcpt.trials.mutation import MutatingAlgorithm, MutationSettings
 
 _PARENTS = 10
@@ -53,14 +52,7 @@ class Evolution(MutatingAlgorithm):
     settings_class = EvolutionSettings
     settings: EvolutionSettings
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        generator: torch.Generator,
-        settings: Settings | None = None,
-        score: ScoreArchitectures | None = None,
-    ) -> None:
-        super().__init__(candidates, generator, settings, score)
+    def set_up(self) -> None:
         self.members: deque[tuple[Architecture, float]] = deque()
         """The pool: architectures and their values, the oldest first."""
         self._first_suggested = 0

@@ -11,8 +11,7 @@ import torch
 from zcpt.architecture import Architecture
 from zcpt.errors import ConfigError
 from zcpt.options import option, pluralize
-from zcpt.trials.algorithm import ScoreArchitectures, Settings, Suggestion, register_algorithm
-from zcpt.trials.candidates import Candidates
+from zcpt.trials.algorithm import Suggestion, register_algorithm
 from zcpt.trials.mutation import MutatingAlgorithm, MutationSettings
 
 
@@ -114,14 +113,7 @@ class Hierarchy(MutatingAlgorithm):
     settings_class = HierarchySettings
     settings: HierarchySettings
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        generator: torch.Generator,
-        settings: Settings | None = None,
-        score: ScoreArchitectures | None = None,
-    ) -> None:
-        super().__init__(candidates, generator, settings, score)
+    def set_up(self) -> None:
         self.members: list[Member] = []
         """Living networks."""
         self.cycle = -1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
 
 from zcpt.architecture import Architecture
 from zcpt.options import option
-from zcpt.trials.algorithm import Algorithm, ScoreArchitectures, Settings, Suggestion, register_algorithm
-from zcpt.trials.candidates import Candidates
+from zcpt.trials.algorithm import Algorithm, Settings, Suggestion, register_algorithm
 
 Measured = tuple[Architecture, float]
 
@@ -50,14 +48,7 @@ class LocalSearch(Algorithm):
     settings_class = LocalSettings
     settings: LocalSettings
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        generator: torch.Generator,
-        settings: Settings | None = None,
-        score: ScoreArchitectures | None = None,
-    ) -> None:
-        super().__init__(candidates, generator, settings, score)
+    def set_up(self) -> None:
         self.centre: Measured | None = None
         """Architecture whose neighbours are measured, and its value; None while starts are measured."""
         self._starts: list[Measured] = []
@@ -96,6 +87,16 @@ class LocalSearch(Algorithm):
                 self._move_to((architecture, value))
             elif self._best_neighbor is None or value > self._best_neighbor[1]:
                 self._best_neighbor = (architecture, value)
+
+    def revise(self, values: Mapping[Architecture, float]) -> None:
+        """Replace the values of the centre, its best neighbour, and the starts."""
+
+        def renew(measured: Measured) -> Measured:
+            return measured[0], values.get(*measured)
+
+        self.centre = None if self.centre is None else renew(self.centre)
+        self._best_neighbor = None if self._best_neighbor is None else renew(self._best_neighbor)
+        self._starts = [renew(start) for start in self._starts]
 
     def _finish_neighborhood(self) -> None:
         """Move to the best neighbour, or end this search, once all neighbours are measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +13,11 @@ from zcpt.options import option
 from zcpt.seeding import use_seed
 from zcpt.trials.algorithm import (
     Algorithm,
-    ScoreArchitectures,
     Settings,
     Suggestion,
     list_finite,
     register_algorithm,
 )
-from zcpt.trials.candidates import Candidates
 from zcpt.trials.choice_graph import ChoiceGraph, PairPredictor
 
 _GROWING_ROUNDS = 5
@@ -82,15 +80,8 @@ class Predictor(Algorithm):
     settings_class = PredictorSettings
     settings: PredictorSettings
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        generator: torch.Generator,
-        settings: Settings | None = None,
-        score: ScoreArchitectures | None = None,
-    ) -> None:
-        super().__init__(candidates, generator, settings, score)
-        graph, s = ChoiceGraph(candidates.space), self.settings
+    def set_up(self) -> None:
+        graph, s = ChoiceGraph(self.candidates.space), self.settings
         with use_seed(self._draw_seed()):
             self.network = PairPredictor(graph, s.predictor_width, s.predictor_depth, s.predictor_dropout)
         self._round: deque[Suggestion] = deque()
@@ -118,6 +109,10 @@ class Predictor(Algorithm):
     def learn(self, architecture: Architecture, value: float) -> None:
         """Keep the value for the next training."""
         self._values[architecture] = value
+
+    def revise(self, values: Mapping[Architecture, float]) -> None:
+        """Replace the values for the next training."""
+        self._values = {architecture: values.get(architecture, value) for architecture, value in self._values.items()}
 
     def suggest(self) -> Suggestion:
         """Suggest the next architecture of the round; begin a round if there is none left."""

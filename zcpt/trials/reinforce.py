@@ -16,13 +16,11 @@ from zcpt.options import option
 from zcpt.space import SearchSpace
 from zcpt.trials.algorithm import (
     Algorithm,
-    ScoreArchitectures,
     Settings,
     Suggestion,
     list_finite,
     register_algorithm,
 )
-from zcpt.trials.candidates import Candidates
 
 _DRAWS = 100
 """Number of draws from the policy until one is allowed."""
@@ -144,15 +142,8 @@ class Reinforce(Algorithm):
     settings_class = ReinforceSettings
     settings: ReinforceSettings
 
-    def __init__(
-        self,
-        candidates: Candidates,
-        generator: torch.Generator,
-        settings: Settings | None = None,
-        score: ScoreArchitectures | None = None,
-    ) -> None:
-        super().__init__(candidates, generator, settings, score)
-        self.policy = Policy(candidates.space, generator, self.settings)
+    def set_up(self) -> None:
+        self.policy = Policy(self.candidates.space, self.generator, self.settings)
 
     def warm_up(self, architectures: Sequence[Architecture], scores: Sequence[float]) -> None:
         """Train the policy with the proxy scores of architectures as rewards."""

@@ -74,3 +74,12 @@ def test_a_move_measures_the_neighbours_in_the_order_of_their_proxy_scores() -> 
     local = build_local(move=True)
     start(local)
     assert [ask(local)[0] for _ in range(3)] == ["94", "84", "74"]
+
+
+def test_values_that_are_compared_anew_decide_which_neighbour_is_better() -> None:
+    local = build_local()
+    start(local)
+    centre, neighbor = local.candidates.space.parse("44"), local.ask().architecture
+    local.revise({centre: 9.0})
+    local.tell(neighbor, 4.0)
+    assert local.centre == (centre, 9.0)

@@ -155,3 +155,15 @@ def test_a_move_draws_the_other_half_by_proxy() -> None:
     )
     predictor._is_trained = True
     assert [suggestion.reason for suggestion in predictor._choose_round()] == ["predicted"] * 2 + ["move"] * 2
+
+
+def test_values_that_are_compared_anew_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = build_predictor(round_size=2)
+    first, second = (predictor.ask().architecture for _ in range(2))
+    for architecture in (first, second):
+        predictor.tell(architecture, 1.0)
+    predictor.revise({first: 5.0})
+    learned: dict[zcpt.Architecture, float] = {}
+    monkeypatch.setattr(predictor.network, "fit", lambda a, values, **_: learned.update(zip(a, values, strict=True)))
+    predictor.ask()
+    assert learned == {first: 5.0, second: 1.0}
