@@ -104,6 +104,11 @@ def run(args: argparse.Namespace) -> None:
 def _load_network(args: argparse.Namespace) -> tuple[Path, TrainedNetwork]:
     """Return the network to export, and the folder of its file."""
     if args.genotype is None:
+        if args.source.suffix in (".pt", ".pth", ".tar") and args.source.is_file():
+            raise ConfigError(
+                f"{args.source} is a checkpoint, which does not say its architecture: give its run folder or "
+                "model.safetensors, or, for weights of DARTS or PC-DARTS, the genotype with --genotype."
+            )
         weights = find_weights(args.source)
         return weights.parent, load_network(weights)
     if args.dataset is None:

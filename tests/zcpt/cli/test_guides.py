@@ -93,6 +93,15 @@ def test_a_checkpoint_of_imagenet_is_recognised(cwd: Path) -> None:
         load_darts_network(Path("part.pt"), genotype, None)
 
 
+@pytest.mark.parametrize("name", ["weights.pt", "best.pth.tar"])
+def test_a_checkpoint_without_a_genotype_is_answered_by_what_to_give(
+    name: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({}, name)
+    assert main(["export", name, "--format", "onnx"]) == 2
+    assert "the genotype with --genotype" in capsys.readouterr().err
+
+
 def test_the_example_of_the_page_on_exports_runs(
     run_folder: Path, cwd: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
