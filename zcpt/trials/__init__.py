@@ -26,7 +26,7 @@ from zcpt.trials.result import Trial, TrialsResult, find_best_trial
 from zcpt.trials.run import execute_plan, run_trials
 from zcpt.trials.run_folder import configure_trials_from, is_run_of_trials, read_trials_config
 from zcpt.trials.scores import NetworkScores, ProxyScores, ScoreSource, ScoreTable
-from zcpt.trials.values import Measured, Measurement, StagedValue, Value
+from zcpt.values import Measured, Measurement, StagedValue, Value
 
 __all__ = [
     "ALGORITHMS",

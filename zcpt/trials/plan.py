@@ -23,7 +23,7 @@ from zcpt.trials.algorithm import Settings
 from zcpt.trials.candidates import Candidates
 from zcpt.trials.config import TrialsConfig
 from zcpt.trials.scores import NetworkScores, ScoreSource
-from zcpt.trials.values import StagedValue, Value
+from zcpt.values import StagedValue, Value
 from zcpt.versions import get_versions
 
 PROXY = "proxy"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ import torch
 
 from zcpt.architecture import Architecture
 from zcpt.devices import use_standard_settings
-from zcpt.errors import ConfigError, ProxyError, StorageError, ZcptError
+from zcpt.errors import ConfigError, ProxyError, ZcptError
 from zcpt.journal import REMEDY, Journal, Record
 from zcpt.proxies import Aggregate
 from zcpt.seeding import derive_seed
@@ -29,7 +29,7 @@ from zcpt.trials.plan import PROXY, TrialsPlan, plan_trials
 from zcpt.trials.result import Trial, TrialsResult, find_best_trial
 from zcpt.trials.run_folder import CHECKPOINTS, open_run_folder, write_trials_result
 from zcpt.trials.scores import ProxyScores, ScoreSource
-from zcpt.trials.values import StagedValue, Value
+from zcpt.values import Outcome, StagedValue, Value, run_measurement
 from zcpt.workers import WorkerPool
 
 _JOURNAL_NAME = "trials"
@@ -147,16 +147,6 @@ def _make_failure_error(plan: TrialsPlan, trials: Sequence[Trial]) -> ZcptError:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What the journal keeps of a measurement."""
-
-    value: float
-    report: Mapping[str, float]
-    seconds: float
-    failure: str
-
-
-@dataclass(frozen=True)
 class _Task:
     """A trial to be measured."""
 
@@ -169,21 +159,14 @@ class _Task:
     """File of the earlier share; None where there is none, and shares begin anew."""
 
 
-def _measure(value: Value, task: _Task) -> tuple[int, _Outcome]:
+def _measure(value: Value, task: _Task) -> tuple[int, Outcome]:
     """Measure the architecture of a task, in a worker process."""
-    try:
-        if task.share == 1 and task.checkpoint is None:
-            measured = value.measure(task.architecture, task.seed)
-        else:
-            assert isinstance(value, StagedValue)
-            measured = value.measure_share(task.architecture, task.seed, task.share, task.checkpoint)
-    except StorageError:
-        raise  # a full disk is no fault of the architecture
-    except ZcptError as error:
-        return task.number, _Outcome(-math.inf, {}, 0.0, str(error))
-    failure = "" if math.isfinite(measured.value) else f"the value is {measured.value}"
-    report = {name: float(number) for name, number in measured.report.items()}
-    return task.number, _Outcome(float(measured.value), report, float(measured.seconds), failure)
+    if task.share == 1 and task.checkpoint is None:
+        return task.number, run_measurement(partial(value.measure, task.architecture, task.seed))
+    assert isinstance(value, StagedValue)
+    return task.number, run_measurement(
+        partial(value.measure_share, task.architecture, task.seed, task.share, task.checkpoint)
+    )
 
 
 class TrialLoop:
@@ -295,7 +278,7 @@ class TrialLoop:
                 (value,) = self.scores.compare([suggestion.architecture])
                 failure = "" if math.isfinite(value) else next(iter(record["failures"].values()), "it has no score")
                 seconds = math.fsum(record["seconds"].values())
-                self._append(number, suggestion, _Outcome(value, {}, seconds, failure))
+                self._append(number, suggestion, Outcome(value, {}, seconds, failure))
             return
         assert self._function is not None
         tasks = [self._make_task(number, suggestion) for number, suggestion in missing.items()]
@@ -318,7 +301,7 @@ class TrialLoop:
                 if path.name not in kept:
                     path.unlink()
 
-    def _append(self, number: int, suggestion: Suggestion, outcome: _Outcome) -> None:
+    def _append(self, number: int, suggestion: Suggestion, outcome: Outcome) -> None:
         record: Record = {
             "trial": number,
             "architecture": self.space.format(suggestion.architecture),

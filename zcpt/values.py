@@ -1,13 +1,15 @@
-"""Values: what a trial measures of an architecture."""
+"""Values: what is measured of an architecture, such as the accuracy of a short training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from zcpt.architecture import Architecture
+from zcpt.errors import StorageError, ZcptError
 
 
 class Measured(Protocol):
@@ -15,7 +17,7 @@ class Measured(Protocol):
 
     @property
     def value(self) -> float:
-        """Number that guides the search; higher is better. If it is not finite, the trial has failed."""
+        """Number that guides the search; higher is better. If it is not finite, the measurement has failed."""
         ...
 
     @property
@@ -34,7 +36,7 @@ class Measurement:
     """Outcome of measuring an architecture."""
 
     value: float
-    """Number that guides the search; higher is better. If it is not finite, the trial has failed."""
+    """Number that guides the search; higher is better. If it is not finite, the measurement has failed."""
     report: Mapping[str, float] = field(default_factory=dict)
     """Further numbers, such as the test accuracy. They are recorded and never guide."""
     seconds: float = 0.0
@@ -42,7 +44,7 @@ class Measurement:
 
 
 class Value(Protocol):
-    """What trials measure: the accuracy in a table, that of a short training, a number of the user's own.
+    """What is measured: the accuracy in a table, that of a short training, a number of the user's own.
 
     To measure in several processes, the object must be picklable.
     """
@@ -57,10 +59,10 @@ class Value(Protocol):
 
         Args:
             architecture: The architecture.
-            seed: Seed of this trial. The same architecture and seed must give the same value in every process.
+            seed: Seed of this measurement. The same architecture and seed must give the same value in every process.
 
         Raises:
-            ZcptError: It cannot be measured: the trial has failed, and the search goes on.
+            ZcptError: It cannot be measured: this architecture has failed, and the search goes on.
         """
         ...
 
@@ -86,3 +88,35 @@ class StagedValue(Protocol):
                 saves time: the outcome is the same without it.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a journal keeps of a measurement."""
+
+    value: float
+    """The value; -inf if the measurement raised an error."""
+    report: Mapping[str, float]
+    seconds: float
+    failure: str
+    """Why the measurement failed; empty if it did not."""
+
+
+def run_measurement(measure: Callable[[], Measured]) -> Outcome:
+    """Measure an architecture, and record an error or a value that is not finite as a failure.
+
+    Args:
+        measure: Function that measures the architecture.
+
+    Raises:
+        StorageError: A file cannot be written, which is no fault of the architecture.
+    """
+    try:
+        measured = measure()
+    except StorageError:
+        raise
+    except ZcptError as error:
+        return Outcome(-math.inf, {}, 0.0, str(error))
+    failure = "" if math.isfinite(measured.value) else f"the value is {measured.value}"
+    report = {name: float(number) for name, number in measured.report.items()}
+    return Outcome(float(measured.value), report, float(measured.seconds), failure)
