@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from train.checkpoint import load_network
 ROOT = Path(__file__).parents[1]
 SEARCH = ["search", "--space", "nasbench201", "--proposals", "3", "--validation-batches", "12", "--channels", "8"]
 SEARCH += ["--layers", "1", "--device", "cpu"]
+TRIALS = ["trials", "--space", "nasbench201", "--algorithm", "hierarchy", "--initial", "4", "--promote", "2,1"]
+TRIALS += ["--parents", "1,1,1", "--trials", "14", "--device", "cpu"]
 TRAIN = ["train", "--epochs", "4", "--channels", "8", "--device", "cpu"]
 
 
@@ -97,6 +100,42 @@ def test_a_killed_training_ends_in_the_same_summary(seed: int, tmp_path: Path) -
     assert replace(one, network=other.network) == other
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, other.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_killed_trainings_in_stages_end_in_the_same_trials(tmp_path: Path) -> None:
+    values = "{epochs: 3, samples: 0.2, batch_size: 32, holdout: 0.2, drop_path: 0, auxiliary_weight: 0, cutout: 0}"
+    (tmp_path / "quick.yaml").write_text(f"size: usual\nwidth: 0.15\nvalues: {values}\n")
+    words = [*TRIALS, "--value", f"train:{tmp_path / 'quick.yaml'}"]
+    stress.finish([*words, "--out", tmp_path / "whole"], tmp_path / "log")
+    run = tmp_path / "run"
+    lines, checkpoints = run / "journal" / "trials.jsonl", run / "checkpoints"
+
+    def count_trials() -> int:
+        return lines.read_bytes().count(b"\n") if lines.exists() else 0
+
+    moments: list[tuple[Callable[[], bool], float, bool]] = [  # when, how much later, and whether a checkpoint is lost
+        (lambda: any(checkpoints.glob("*.pt")), 0.0, False),  # after a stage, whose line may not be written yet
+        (lambda: count_trials() >= 3, 0.05, True),  # inside the last training of the first cycle
+        (lambda: count_trials() >= 4, 0.0, False),  # between two cycles
+        (lambda: count_trials() >= 5, 0.1, True),  # inside the second stage of a network
+        (lambda: count_trials() >= 10, 0.0, True),
+    ]
+    for is_ready, pause, loses_checkpoint in moments:
+        process = stress.fork(["trials", "--resume", run] if run.exists() else [*words, "--out", run], tmp_path / "log")
+        while process.exitcode is None and not is_ready():
+            time.sleep(0.002)
+        time.sleep(pause)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
+        if loses_checkpoint:
+            next(checkpoints.glob("*.pt")).unlink()
+    assert 10 <= count_trials() < 14
+    stress.finish(["trials", "--resume", run], tmp_path / "log")
+    assert journal(run) == journal(tmp_path / "whole")
+    for name in ("architecture.json", "genotype.txt"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow

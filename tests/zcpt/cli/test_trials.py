@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,12 +134,17 @@ def test_trainings_in_stages_are_resumed_and_replayed(cwd: Path, capsys: pytest.
     assert code == 0
     assert "by train:quick.yaml, in trial" in out
     assert "epochs 2" in out
-    journals = [[json.loads(line) for line in Path(f, "journal/trials.jsonl").read_text().splitlines()] for f in "ab"]
+    shutil.copytree("a", "c")
+    lines = Path("c/journal/trials.jsonl").read_text().splitlines(keepends=True)
+    Path("c/journal/trials.jsonl").write_text("".join(lines[:3]) + lines[3][:40])  # a kill cuts a line short
+    shutil.rmtree("c/checkpoints")
+    assert run(capsys, "trials", "--resume", "c")[0] == 0
+    journals = [[json.loads(line) for line in Path(f, "journal/trials.jsonl").read_text().splitlines()] for f in "abc"]
     for records in journals:
         for record in records:
             del record["seconds"]
-    assert journals[0] == journals[1]
+    assert journals[0] == journals[1] == journals[2]
     assert {record["report"]["epochs"] for record in journals[0]} == {1, 2}
     assert run(capsys, "replay", "b")[1].startswith("same: all 5 trials")
-    code, _, err = run(capsys, *words[:5], "--value", "proxy", "--proxy", "hashed", "--out", "c")
+    code, _, err = run(capsys, *words[:5], "--value", "proxy", "--proxy", "hashed", "--out", "d")
     assert (code, "trains networks in stages: give --value train:RECIPE" in err) == (2, True)
