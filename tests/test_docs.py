@@ -205,6 +205,14 @@ def test_the_examples_of_the_page_on_reduced_training_run(capsys: pytest.Capture
     assert read_recipe("quick.yaml").is_reduced
 
 
+@pytest.mark.usefixtures("in_new_folder")
+def test_the_commands_and_the_example_of_supernet_training_are_accepted() -> None:
+    for _, text in read_blocks("docs/supernet-training.md", ""):
+        parse(shlex.split(text)[1:])
+    ((_, code),) = read_blocks("docs/supernet-training.md", "python")
+    exec(code, {})
+
+
 def test_the_page_on_training_shows_the_recipes() -> None:
     rows = re.findall(r"^\| `([\w+-]+)` \| (\d+) \| (\d+) \|", (ROOT / "docs" / "training.md").read_text(), re.M)
     assert {row[0]: row[1:] for row in rows} == {n: describe_recipe(read_recipe(n))[:2] for n in list_recipes()}

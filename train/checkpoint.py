@@ -158,8 +158,8 @@ def load_network(path: Path) -> TrainedNetwork:
     architecture = Architecture.from_json(json.dumps(metadata["architecture"]), str(path))
     space = get_space(architecture.space)
     space.check(architecture)
-    network_config = _read_network_config(metadata["shape"], path)
-    classes, statistics = _read_classes_and_statistics(metadata, network_config, path)
+    network_config = read_network_config(metadata["shape"], path)
+    classes, statistics = read_classes_and_statistics(metadata, network_config, path)
     _check_size(space, architecture, network_config, weights, path)
     network = space.build_network(architecture, network_config)
     load_weights(network, weights, path)
@@ -202,7 +202,8 @@ def _check_size(
         )
 
 
-def _read_network_config(shape: Any, path: Path) -> NetworkConfig:
+def read_network_config(shape: Any, path: Path) -> NetworkConfig:
+    """Read the configuration of a network from the description in a file; ConfigError if it is damaged."""
     names = [field.name for field in fields(NetworkConfig)]
     if not isinstance(shape, dict) or sorted(shape) != sorted(names) or not isinstance(shape["image_size"], list):
         raise ConfigError(
@@ -215,9 +216,10 @@ def _read_network_config(shape: Any, path: Path) -> NetworkConfig:
         raise ConfigError(f"{path} is damaged: {error}") from None
 
 
-def _read_classes_and_statistics(
+def read_classes_and_statistics(
     metadata: dict[str, Any], config: NetworkConfig, path: Path
 ) -> tuple[tuple[str, ...], Statistics]:
+    """Read the classes and the statistics of the images from such a description; ConfigError if they are damaged."""
     classes, statistics = metadata["classes"], metadata["statistics"]
     if not isinstance(classes, list) or len(classes) != config.num_classes or {*map(type, classes)} != {str}:
         raise ConfigError(f"{path} is damaged: its 'classes' must be the names of {config.num_classes} classes.")

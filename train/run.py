@@ -152,7 +152,7 @@ def _save_epoch(run_dir: Path, trainer: Trainer) -> None:
         save_network(run_dir / BEST, _describe_trained(trainer))
     write_atomically(run_dir / CLASSES, _format_csv(trainer.predictions.measure_classes(trainer.data.classes)))
     save_checkpoint(run_dir / CHECKPOINT, trainer.state_dict())
-    _write_summary(run_dir / SUMMARY, trainer.history)
+    write_summary(run_dir / SUMMARY, trainer.history)
 
 
 def _log_start(run_dir: Path, trainer: Trainer) -> None:
@@ -218,7 +218,7 @@ def _load_run_folder(run_dir: Path, trainer: Trainer) -> None:
                 f"{trainer.processes.size}: without --sync-bn the losses will be others than without the change."
             )
         if is_main:
-            _write_summary(run_dir / SUMMARY, trainer.history)  # a kill may have left it one epoch behind
+            write_summary(run_dir / SUMMARY, trainer.history)  # a kill may have left it one epoch behind
     elif (run_dir / SUMMARY).exists():  # without either file the training was stopped in its first epoch
         raise ConfigError(
             f"{run_dir / CHECKPOINT} is missing, so the training cannot be resumed: train anew with another --out."
@@ -233,7 +233,8 @@ def _is_rounded_alike(before: object, now: list[list[float]]) -> bool:
     return np.shape(values) == np.shape(now) and np.allclose(values, now, rtol=1e-9, atol=0)
 
 
-def _write_summary(path: Path, history: list[EpochMetrics]) -> None:
+def write_summary(path: Path, history: list[EpochMetrics]) -> None:
+    """Write ``summary.csv``, a row for each epoch, unless it is there already."""
     text = _format_csv(history)
     if not path.is_file() or path.read_bytes() != text.encode():
         write_atomically(path, text)

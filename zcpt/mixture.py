@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from zcpt.architecture import Choice
 from zcpt.errors import SpaceError, describe_unknown_name
@@ -32,6 +33,11 @@ class Mixture:
     """Whether candidates of weight 0 are computed on zeros where the published code of the space does so.
 
     This changes no output, only the activations that a proxy observes.
+    """
+    shares: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    """Weights [candidates] of some choices as tensors, which apply in place of the numbers wherever these are not 0.
+
+    Gradients flow into them: so architecture parameters are trained. They are for a forward pass of a ``Supernet``.
     """
 
     @classmethod
@@ -83,7 +89,8 @@ class Mixture:
         if len(set(names)) < len(names) or not 1 <= len(names) <= found.keep:
             allowed = "one candidate" if found.keep == 1 else f"1 to {found.keep} different candidates"
             raise SpaceError(f"{choice} keeps {allowed}, not {names}: choose from {', '.join(found.candidates)}.")
-        return self._replace_row(choice, tuple(float(name in names) for name in found.candidates))
+        decided = self._replace_row(choice, tuple(float(name in names) for name in found.candidates))
+        return replace(decided, shares={name: row for name, row in self.shares.items() if name != choice})
 
     def is_decided(self, choice: Choice) -> bool:
         """Return whether no more candidates have a weight than are kept.

@@ -72,6 +72,8 @@ class Concat:
 
 
 Step = Fixed | Mixed | Sum | Concat
+Weight = float | Tensor
+"""Weight of a candidate: a number, or a tensor without dimensions into which gradients flow."""
 
 
 class Stochastic(nn.Module):
@@ -230,7 +232,7 @@ class Supernet(nn.Module):
         Args:
             images: [B, C, H, W].
             mixture: Weights of all candidates; None means nothing decided. Candidates of weight 0, and values that
-                only they read, are not computed.
+                only they read, are not computed. Gradients flow into its ``shares``.
 
         Returns:
             Logits [B, classes].
@@ -262,17 +264,25 @@ class Supernet(nn.Module):
             return torch.cat(inputs, dim=1)
         if isinstance(step, Mixed):
             return _weighted_sum(step.out, self._candidates(step, inputs[0], mixture))
-        row = mixture.weights[step.choice] if step.choice else (1.0,) * len(inputs)
-        return _weighted_sum(step.out, zip(inputs, filter(None, row), strict=True))
+        row = _list_weights(step.choice, mixture) if step.choice else (1.0,) * len(inputs)
+        return _weighted_sum(step.out, zip(inputs, (weight for weight in row if weight is not None), strict=True))
 
-    def _candidates(self, step: Mixed, source: Tensor, mixture: Mixture) -> Iterator[tuple[Tensor, float]]:
+    def _candidates(self, step: Mixed, source: Tensor, mixture: Mixture) -> Iterator[tuple[Tensor, Weight]]:
         modules = self.get_submodule(step.out).children()
-        row = mixture.weights[step.choice]
+        row = _list_weights(step.choice, mixture)
         for index, (module, weight) in enumerate(zip(modules, row, strict=True)):
-            if weight:
+            if weight is not None:
                 yield module(source), weight
             elif mixture.feed_zeros and index in step.fed_zeros:
                 module(source, blocked=True)
+
+
+def _list_weights(choice: str, mixture: Mixture) -> list[Weight | None]:
+    """Return the weight of each candidate; None for those that the mixture removes."""
+    row = mixture.weights[choice]
+    # Whether a candidate is computed never depends on a tensor: reading it would make the host wait for the device.
+    weights: Sequence[Weight] = mixture.shares[choice].unbind() if choice in mixture.shares else row
+    return [weight if kept else None for kept, weight in zip(row, weights, strict=True)]
 
 
 def _reads(step: Step, mixture: Mixture) -> tuple[str, ...]:
@@ -284,16 +294,20 @@ def _reads(step: Step, mixture: Mixture) -> tuple[str, ...]:
     return tuple(source for source, weight in zip(step.sources, row, strict=True) if weight)
 
 
-def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, float]]) -> Tensor:
+def _weighted_sum(name: str, terms: Iterable[tuple[Tensor, Weight]]) -> Tensor:
     total: Tensor | None = None
     # Whether total was allocated here and may be added to in place. A candidate's own output may not: skip_connect
     # returns its input, which other steps read.
     owned = False
     for tensor, weight in terms:
         if total is None:
-            total, owned = (tensor, False) if weight == 1 else (tensor * weight, True)
+            is_one = not isinstance(weight, Tensor) and weight == 1
+            total, owned = (tensor, False) if is_one else (tensor * weight, True)
         elif tensor.shape != total.shape:
             raise unequal_shapes_error(name, total.shape, tensor.shape)
+        elif isinstance(weight, Tensor):
+            total = total.addcmul_(tensor, weight) if owned else total.addcmul(tensor, weight)
+            owned = True
         else:
             total = total.add_(tensor, alpha=weight) if owned else total.add(tensor, alpha=weight)
             owned = True

@@ -24,6 +24,7 @@ _COMMANDS = {
     "search": ("zcpt.cli.search", "find an architecture without training"),
     "trials": ("zcpt.cli.trials", "measure one architecture after another, guided by zero-cost proxies"),
     "train": ("zcpt.cli.train", "train the network of an architecture"),
+    "train-supernet": ("zcpt.cli.train_supernet", "train a supernet, to compare scores of its operations with"),
     "evaluate": ("zcpt.cli.evaluate", "measure the test accuracy of a trained network"),
     "predict": ("zcpt.cli.predict", "name the most probable classes of pictures"),
     "export": ("zcpt.cli.export", "write a trained network for other programs: ONNX, torch.export, Python ..."),

@@ -13,6 +13,8 @@ from typing import Any
 from train.arguments import ARGUMENTS, read_arguments
 from train.recipe import TrainConfig
 from train.run import SUMMARY
+from train.supernet import SUPERNET, SupernetConfig
+from train.supernet.run import is_supernet_run, read_supernet_run
 from zcpt.architecture_files import ARCHITECTURE, read_run_architecture
 from zcpt.cli._options import format_program
 from zcpt.errors import ConfigError
@@ -26,7 +28,10 @@ from zcpt.trials import TrialsConfig, is_run_of_trials, read_trials_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="folder of a search, of trials, of a training or a benchmark"
+        "folder",
+        type=Path,
+        metavar="RUN",
+        help="folder of a search, of trials, of a training, a supernet or a benchmark",
     )
 
 
@@ -35,6 +40,8 @@ def run(args: argparse.Namespace) -> None:
     folder: Path = args.folder
     if (folder / ARGUMENTS).exists():
         lines = _describe_training(folder)
+    elif is_supernet_run(folder):
+        lines = _describe_supernet(folder)
     elif _is_benchmark(folder):
         lines = _describe_benchmark(folder)
     elif is_run_of_trials(folder):
@@ -126,32 +133,49 @@ def _describe_proposals(path: Path) -> list[str]:
 def _describe_training(folder: Path) -> list[str]:
     arguments = read_arguments(folder)
     space, architecture = read_run_architecture(folder)
-    rows = _read_summary(folder / SUMMARY)
+    accuracies = _read_summary(folder / SUMMARY, "test_accuracy", "test accuracy")
     changed = _describe_changes(arguments, TrainConfig)
     lines = [
         f"training      {folder}: {space.format(architecture)} of {space.name} on {arguments['data']['name']}, "
         f"on {arguments['device']}",
         f"settings      {changed or 'the defaults'}",
     ]
-    if rows:
-        accuracies = [row["test_accuracy"] for row in rows]
+    if accuracies:
         lines.append(
-            f"accuracy      {accuracies[-1]:.2f} % on the test images after {pluralize(len(rows), 'epoch')} of "
+            f"accuracy      {accuracies[-1]:.2f} % on the test images after {pluralize(len(accuracies), 'epoch')} of "
             f"{arguments['epochs']} (largest of all epochs {max(accuracies):.2f} %)"
         )
-    is_finished = len(rows) == arguments["epochs"]
+    is_finished = len(accuracies) == arguments["epochs"]
     words = ["evaluate", str(folder)] if is_finished else ["train", "--resume", str(folder)]
     return [*lines, f"next          {format_program()} {quote_words(words)}"]
 
 
-def _read_summary(path: Path) -> list[dict[str, float]]:
+def _describe_supernet(folder: Path) -> list[str]:
+    document = read_supernet_run(folder)
+    accuracies = _read_summary(folder / SUMMARY, "valid_accuracy", "accuracy on the validation half")
+    epochs = document["supernet"]["epochs"]
+    lines = [
+        f"supernet      of {document['space']} on {document['data']['name']}, on {document['device']}, by "
+        f"{_describe_versions(document)}",
+        f"settings      {_describe_changes(document['supernet'], SupernetConfig) or 'the defaults'}",
+    ]
+    if accuracies:
+        lines.append(
+            f"accuracy      {accuracies[-1]:.2f} % on the validation half after "
+            f"{pluralize(len(accuracies), 'epoch')} of {epochs}"
+        )
+    if (folder / SUPERNET).exists():
+        return [*lines, f"weights       {folder / SUPERNET}"]
+    return [*lines, f"next          {format_program()} train-supernet --resume {quote_words([str(folder)])}"]
+
+
+def _read_summary(path: Path, column: str, noun: str) -> list[float]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.DictReader(read_run_file(path).splitlines()))
-        return [{"test_accuracy": float(row["test_accuracy"])} for row in rows]
+        return [float(row[column]) for row in csv.DictReader(read_run_file(path).splitlines())]
     except (KeyError, TypeError, ValueError, csv.Error):
-        raise ConfigError(f"{path} is damaged: it has no test accuracy of every epoch.") from None
+        raise ConfigError(f"{path} is damaged: it has no {noun} of every epoch.") from None
 
 
 def _describe_benchmark(folder: Path) -> list[str]:
