@@ -43,7 +43,7 @@ class SupernetConfig:
     crop_padding: int = option(
         4, "pixels of padding of random crops; 0 does not crop", shown="an eighth of the images' shorter side"
     )
-    flip: bool = option(True, "flip images horizontally at random", shown="True, but for digits")
+    flip: bool = option(True, "flip images horizontally at random", shown="--flip, but for digits")
     save_every: int = option(0, "epochs between supernets that are kept, such as epoch_010.safetensors; 0: the last")
     seed: int = option(0, "seed of the halves, initial weights, order and augmentation")
     workers: int = option(0, "worker processes that read images; 0 uses the main process")

@@ -10,6 +10,7 @@ import pytest
 
 import zcpt
 from train.recipe import TrainConfig
+from train.supernet import SupernetConfig
 from zcpt.cli import main
 from zcpt.cli._parser import build_command_parser, list_commands
 from zcpt.cli.latency import DEFAULTS
@@ -68,7 +69,11 @@ def test_the_help_of_a_command_is_short_above_and_grouped_below(command: str) ->
 @pytest.mark.parametrize("command", list(list_commands()))
 def test_the_help_shows_no_default_but_the_one_that_is_taken(command: str) -> None:
     """A number or a word in '(default: X)' is the default of the parser or of the settings."""
-    settings: dict[str, type[Any]] = {"train": TrainConfig, "benchmark proxies": ProxyOptions}
+    settings: dict[str, type[Any]] = {
+        "train": TrainConfig,
+        "train-supernet": SupernetConfig,
+        "benchmark proxies": ProxyOptions,
+    }
     fields = settings.get(command, SearchConfig).__dataclass_fields__
     if "trials" in command:
         fields = {**AlgorithmSettings.__dataclass_fields__, **TrialsConfig.__dataclass_fields__}
