@@ -147,7 +147,7 @@ class BudgetChecker:
         self._cheapest_finders: list[tuple[tuple[float, ...], CheapestFinder]] = []
         self.example: Architecture | None = None
         """A feasible architecture; None if there is no constraint at all."""
-        if budgets or valid_only:
+        if self.is_restrictive:
             self.example = self._find_example()
 
     @classmethod
@@ -162,6 +162,11 @@ class BudgetChecker:
         trained_config = build_trained_config(config, supernet_config)
         space.check_network_config(trained_config)
         return cls(space, trained_config, build_budgets(space, config, trained_config), config.valid_only)
+
+    @property
+    def is_restrictive(self) -> bool:
+        """Whether there is anything to check: a budget, or that architectures are valid."""
+        return bool(self.budgets) or self.valid_only
 
     def _find_example(self) -> Architecture:
         all_candidates = {choice.name: choice.selectable for choice in self.space.choices}

@@ -17,6 +17,8 @@ from zcpt.variation import Decisions, complete_decisions, draw_index
 _SAMPLES = 100
 """Architectures drawn from the whole space until one is within the budgets. To decide choice by choice takes as long as
 some 90 of them."""
+_DRAWS = 30
+"""Draws for each of several different architectures, among which enough different ones have to be."""
 _MUTATIONS = 10
 """Neighbours drawn until one is within the budgets; after that all of them are checked."""
 _POOL_NEIGHBORS = 10
@@ -44,7 +46,8 @@ class Candidates:
         self, space: SearchSpace, checker: BudgetChecker | None = None, pool: Sequence[Architecture] | None = None
     ) -> None:
         self.space = space
-        self.checker = checker
+        # A check without budgets costs more than drawing the architecture.
+        self.checker = checker if checker is not None and checker.is_restrictive else None
         self._pool = None if pool is None else _Pool(space, self._restrict_pool(pool))
 
     def _restrict_pool(self, pool: Sequence[Architecture]) -> list[Architecture]:
@@ -108,6 +111,21 @@ class Candidates:
             if self.checker.is_feasible(architecture):
                 return architecture
         return self.space.canonicalize(_decide_within_budgets(self.checker, generator))
+
+    def sample_distinct(self, count: int, generator: torch.Generator) -> list[Architecture]:
+        """Draw different allowed architectures, each as ``sample`` does; fewer than ``count`` if so many are not found.
+
+        If at least half of all architectures are wanted, they are listed and shuffled, which takes fewer draws.
+        """
+        if self.checker is None and 2 * count >= (self.space.count() if self.pool is None else len(self.pool)):
+            listed = list(self.iterate())
+            return [listed[index] for index in torch.randperm(len(listed), generator=generator)[:count].tolist()]
+        drawn: dict[Architecture, None] = {}
+        for _ in range(_DRAWS * count):
+            drawn[self.sample(generator)] = None
+            if len(drawn) == count:
+                break
+        return list(drawn)
 
     def list_neighbors(self, architecture: Architecture) -> list[Architecture]:
         """Return the allowed neighbours of an architecture, in a fixed order.

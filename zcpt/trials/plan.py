@@ -39,6 +39,8 @@ class TrialsPlan:
     """What is measured; ``PROXY`` is the score by the proxy."""
     config: TrialsConfig
     settings: Settings
+    budget_checker: BudgetChecker
+    """Check of the architectures against the budgets."""
     candidates: Candidates
     scores: ScoreSource | None
     """Where proxy scores come from; None without a proxy."""
@@ -47,12 +49,6 @@ class TrialsPlan:
     """Content of ``config.json``."""
     network_config: NetworkConfig
     """Configuration of the networks that are scored."""
-
-    @property
-    def budget_checker(self) -> BudgetChecker:
-        """Check of the architectures against the budgets."""
-        assert self.candidates.checker is not None
-        return self.candidates.checker
 
     def describe_value(self) -> str:
         """Return the name of what is measured, for messages."""
@@ -108,6 +104,7 @@ def plan_trials(
         value,
         config,
         settings,
+        checker,
         Candidates(space, checker, architectures),
         scores if config.proxy else None,
         workers,

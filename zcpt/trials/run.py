@@ -34,8 +34,6 @@ from zcpt.workers import WorkerPool
 
 _JOURNAL_NAME = "trials"
 _KEYS = {"trial", "architecture", "reason", "scores", "value", "report", "seconds", "failure"}
-_WARMUP_DRAWS = 30
-"""Draws for each architecture of the warm-up, among which enough different ones have to be."""
 
 
 def run_trials(
@@ -245,13 +243,7 @@ class TrialLoop:
         """Score random architectures, each once, and hand them to the algorithm."""
         assert self.scores is not None
         generator = torch.Generator().manual_seed(derive_seed(self.plan.config.seed, "trials", "warm-up"))
-        drawn: dict[Architecture, Architecture] = {}
-        for _ in range(_WARMUP_DRAWS * count):
-            architecture = self.plan.candidates.sample(generator)
-            drawn.setdefault(self.space.canonicalize(architecture), architecture)
-            if len(drawn) == count:
-                break
-        architectures = list(drawn.values())
+        architectures = self.plan.candidates.sample_distinct(count, generator)
         self.scores.fetch(architectures, title="warm-up")
         values = self.scores.compare(architectures)
         if not any(map(math.isfinite, values)):

@@ -80,6 +80,8 @@ class ScoreTable:
         file = Path(path) / _SCORES_FILE if Path(path).is_dir() else Path(path)
         self.names = [component.name for component in get_components(criterion)]
         self._scores: dict[str, dict[str, float]] = {}
+        self._records: dict[Architecture, Record] = {}
+        """Records that were read before: runs with many seeds ask for the same ones."""
         content = _read_bytes(file)
         self.about = {"source": file.name, "content": hashlib.sha256(content).hexdigest()[:16]}
         rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
@@ -101,9 +103,11 @@ class ScoreTable:
 
     def compute(self, architecture: Architecture) -> Record:
         """Return the scores in the table."""
-        scores = self._scores.get(self.space.isomorphism_class(architecture), {})
-        failures = {name: "the table has no score" for name in self.names if name not in scores}
-        return {"scores": scores, "failures": failures, "seconds": {}}
+        if architecture not in self._records:
+            scores = self._scores.get(self.space.isomorphism_class(architecture), {})
+            failures = {name: "the table has no score" for name in self.names if name not in scores}
+            self._records[architecture] = {"scores": scores, "failures": failures, "seconds": {}}
+        return self._records[architecture]
 
     def describe(self) -> dict[str, Any]:
         """Return the name of the file and a hash of its content."""

@@ -194,3 +194,33 @@ def test_a_pool_of_no_use_is_named() -> None:
         Candidates(space, build_checker(space, 0.0), parse_digits("22222222", "11111111"))
     with pytest.raises(SpaceError, match="belongs to space 'nasbench201', not to 'nasbench-macro'"):
         Candidates(space, pool=[zcpt.get_space("nasbench201").sample_architecture(seeded())])
+
+
+def test_a_check_without_budgets_takes_no_time_and_excludes_nothing() -> None:
+    space = zcpt.get_space("nasbench201")
+    candidates = Candidates(space, BudgetChecker(space, NetworkConfig(4, 3)))
+    assert candidates.checker is None
+    assert len(list(candidates.iterate())) == 15625
+
+
+@pytest.mark.parametrize("count", [5, 40, 300])
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_distinct_architectures_are_drawn_once_each_and_at_most_all(count: int, share: float | None) -> None:
+    space = zcpt.get_space("nasbench-macro")
+    pool = parse_digits(*(f"{a}{b}000{c}00" for a in range(3) for b in range(3) for c in range(3)))
+    checker = None if share is None else build_checker(space, share)
+    for candidates, total in ((Candidates(space, checker), 6561), (Candidates(space, checker, pool), 27)):
+        total = total if checker is None else sum(map(checker.is_feasible, candidates.iterate()))
+        drawn = candidates.sample_distinct(count, seeded())
+        assert len(set(drawn)) == len(drawn) == min(count, total)
+        assert all(map(candidates.is_allowed, drawn))
+        assert drawn == candidates.sample_distinct(count, seeded())
+
+
+def test_all_architectures_of_a_space_are_drawn_in_random_order() -> None:
+    space = zcpt.get_space("nasbench201")
+    candidates = Candidates(space)
+    drawn = candidates.sample_distinct(15625, seeded())
+    assert set(drawn) == set(candidates.iterate())
+    assert drawn[:100] != list(candidates.iterate())[:100]
+    assert drawn[:100] == candidates.sample_distinct(8000, seeded())[:100]
