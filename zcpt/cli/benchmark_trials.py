@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", metavar="NAME", required=True, help="search space of its architectures")
     parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="a new folder, or one to resume")
     help_variants = (
-        "YAML file of several ways to search: name -> settings, which win over flags; the first one is the baseline"
+        "YAML file of several ways to search: name -> settings, which win over flags; the first one of an algorithm is "
+        "the baseline of its others"
     )
     parser.add_argument("--variants", type=Path, metavar="FILE", help=help_variants)
     help_seeds = f"number of seeds, from 0 on (default: {_SEEDS})"

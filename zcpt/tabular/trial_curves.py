@@ -25,7 +25,7 @@ from zcpt.trials import ScoreTable, TrialsConfig, configure_trials, run_trials
 from zcpt.workers import WorkerPool
 
 _JOURNAL_FILE = "trials"
-_DIGITS = 4
+_DIGITS = 3
 """Digits of the accuracies in a curve."""
 NEAR = 0.1
 """Distance from the best accuracy of the table, in percent points, within which a search counts as successful."""
@@ -92,7 +92,7 @@ def measure_trials(
         value: The table, with the accuracies that guide and those that are reported.
         folder: Folder of the journal and the result. That of the same measurement is resumed; variants and seeds can be
             added after those that it has.
-        variants: Name -> settings of trials, as for ``zcpt.run_trials``; the first one is the baseline.
+        variants: Name -> settings of trials, as for ``zcpt.run_trials``; the first one of an algorithm is its baseline.
         scores: Scores of proxies by ``zcpt benchmark proxies``, for variants that have a proxy.
         seeds: Seeds of the runs.
         table_only: Take architectures of the table only.
@@ -128,7 +128,7 @@ def measure_trials(
                 records[record["variant"], record["seed"]] = record
                 bar.update()
         by_variant = {name: [records[name, seed] for seed in seeds] for name in variants}
-        result = {"protocol": protocol, "results": summarize_runs(by_variant, target)}
+        result = {"protocol": protocol, "results": summarize_runs(by_variant, _list_algorithms(protocol), target)}
         write_json(folder / RESULT, result)
     return result
 
@@ -145,6 +145,11 @@ def _describe(
         "scores": {name: dict(table.describe()) for name, table in tables.items()},
         "variants": {name: _resolve_settings(value.table, settings) for name, settings in variants.items()},
     }
+
+
+def _list_algorithms(protocol: Mapping[str, Any]) -> dict[str, str]:
+    """Return the algorithm of each variant."""
+    return {name: settings["algorithm"] for name, settings in protocol["variants"].items()}
 
 
 def _load_scores(
@@ -174,37 +179,46 @@ def _resolve_settings(table: TabularBenchmark, settings: Mapping[str, Any]) -> d
     return {name: value for name, value in {**asdict(config), **asdict(own)}.items() if name != "seed"}
 
 
-def summarize_runs(runs: Mapping[str, Sequence[Record]], target: float) -> dict[str, Any]:
+def summarize_runs(
+    runs: Mapping[str, Sequence[Record]], algorithms: Mapping[str, str], target: float
+) -> dict[str, Any]:
     """Return the curves of each variant, and how many trials it needs for a reported accuracy.
 
     Args:
-        runs: Lines of the journal by variant, in the order of the seeds; the first variant is the baseline.
+        runs: Lines of the journal by variant, in the order of the seeds.
+        algorithms: Algorithm of each variant; the first variant of an algorithm is the baseline of its others.
         target: Reported accuracy to reach.
     """
     results: dict[str, Any] = {}
-    baseline: Sequence[int] | None = None
+    baselines: dict[str, tuple[str, list[int]]] = {}
     for name, records in runs.items():
         trials = min(len(record["values"]) for record in records)
         values = np.array([record["values"][:trials] for record in records], dtype=np.float64)
         reported = np.array([record["reported"][:trials] for record in records], dtype=np.float64)
-        honest = follow_best(values, reported)
+        honest, optimistic = follow_best(values, reported), np.fmax.accumulate(reported, axis=1)
         needed = count_trials(honest, target)
         # A run that never succeeds counts as if the next trial would: what is saved is then rather understated.
         counts = [trials + 1 if count is None else count for count in needed]
         results[name] = {
             "final": compute_mean_interval([float(value) for value in honest[:, -1] if math.isfinite(value)]),
             "curve": _summarize_curves(honest),
-            "optimistic": _summarize_curves(np.fmax.accumulate(reported, axis=1)),
+            "optimistic": _summarize_curves(optimistic),
+            "reached": {kind: count_trials(curves.mean(axis=0)[None], target)[0]
+                        for kind, curves in (("curve", honest), ("optimistic", optimistic))},
             "trials_needed": needed,
             "successful": sum(count is not None for count in needed) / len(needed),
             "mean_trials": compute_mean_interval([float(count) for count in counts]),
-        }
-        if baseline is not None:
-            saved = [float(before - now) for before, now in zip(baseline, counts, strict=True)]
-            results[name]["saved"] = compute_mean_interval(saved)
-        else:
-            baseline = counts
+        }  # fmt: skip
+        baseline, before = baselines.setdefault(algorithms[name], (name, counts))
+        if baseline != name:
+            results[name]["saved"] = {"baseline": baseline, **_compare_counts(before, counts)}
     return results
+
+
+def _compare_counts(before: Sequence[int], now: Sequence[int]) -> dict[str, Any]:
+    """Return the trials that are saved, with equal seeds, and how many times fewer trials there are in the mean."""
+    saved = compute_mean_interval([float(a - b) for a, b in zip(before, now, strict=True)])
+    return {**saved, "ratio": sum(before) / sum(now)}
 
 
 def follow_best(values: Matrix, reported: Matrix) -> Matrix:
@@ -244,7 +258,7 @@ def _summarize_curves(curves: Matrix) -> dict[str, list[float]]:
 
 
 def read_trial_variants(path: Path, table: TabularBenchmark) -> dict[str, dict[str, Any]]:
-    """Read variants of trials from a YAML file: name -> settings; the first one is the baseline.
+    """Read variants of trials from a YAML file: name -> settings. The first of an algorithm is its baseline.
 
     A file of two variants::
 

@@ -79,15 +79,20 @@ def test_runs_are_summarised_with_what_the_baseline_saves() -> None:
         {"values": [4.0, 1, 1, 1], "reported": [4.0, 0, 0, 0]},
         {"values": [1.0, 4, 1, 1], "reported": [1.0, 4, 0, 0]},
     ]
-    results = summarize_runs({"slow": slow, "quick": quick}, target=4)
+    runs = {"slow": slow, "other": quick, "quick": quick}
+    results = summarize_runs(runs, {"slow": "local", "other": "random", "quick": "local"}, target=4)
     assert results["slow"]["curve"]["mean"] == [1.5, 2, 2.5, 3]
     assert results["slow"]["optimistic"]["mean"] == [1.5, 3, 3.5, 4]
     assert results["slow"]["trials_needed"] == [4, None]
     assert results["slow"]["successful"] == 0.5
     assert results["slow"]["mean_trials"]["mean"] == 4.5  # a run without success counts as five
     assert results["quick"]["trials_needed"] == [1, 2]
-    assert results["quick"]["saved"]["mean"] == 3
+    assert results["slow"]["reached"] == {"curve": None, "optimistic": 4}
+    assert results["quick"]["reached"] == {"curve": 2, "optimistic": 2}
+    saved = results["quick"]["saved"]
+    assert (saved["baseline"], saved["mean"], saved["ratio"]) == ("slow", 3, 3)
     assert "saved" not in results["slow"]
+    assert "saved" not in results["other"]  # the first with its algorithm
 
 
 def measure(table: TabularBenchmark, scores: Path | None, folder: Path, **options: Any) -> dict[str, Any]:
