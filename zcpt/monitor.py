@@ -18,7 +18,15 @@ from zcpt.options import pluralize
 from zcpt.plot import average_importance, draw_importance, draw_importance_summary
 from zcpt.printing import quote_words
 from zcpt.progress import show_progress
-from zcpt.search import Callback, Decision, SearchConfig, SearchResult, ValidatedArchitecture, simulate_rounds
+from zcpt.search import (
+    Callback,
+    Decision,
+    Finalist,
+    SearchConfig,
+    SearchResult,
+    ValidatedArchitecture,
+    simulate_rounds,
+)
 from zcpt.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -55,6 +63,9 @@ def estimate_proposal_work(choices: Sequence[Choice], order: str, joint: bool = 
 class Progress(Callback):
     """A bar for each stage on a terminal; a line in the log now and then elsewhere."""
 
+    _best = -math.inf
+    """Best value of a finalist so far."""
+
     def on_search_start(self, space: SearchSpace, config: SearchConfig) -> None:
         self._space = space
         self._config = config
@@ -78,6 +89,15 @@ class Progress(Callback):
         self._bar = self._make_bar(f"validation of {len(candidates)}", self._config.validation_batches)
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
+        self._advance(1, replayed)
+
+    def on_finalists_start(self, finalists: Sequence[Architecture]) -> None:
+        self._bar.close()
+        self._bar = self._make_bar(f"{len(finalists)} finalists", len(finalists))
+
+    def on_finalist(self, finalist: Finalist, replayed: bool) -> None:
+        self._best = max(self._best, finalist.value)
+        self._bar.set_postfix_str(f"best {self._best:.6g}", refresh=False)
         self._advance(1, replayed)
 
     def on_close(self) -> None:
@@ -115,6 +135,7 @@ class TensorBoard(Callback):
         self._proposals: list[list[Decision]] = [[]]
         self._sums: list[float] = []
         self._batches = 0
+        self._candidates: list[Architecture] = []
 
     @cached_property
     def _files(self) -> EventFiles:
@@ -150,6 +171,16 @@ class TensorBoard(Callback):
         self._files.add_text("proposal/genotype", f"`{self._space.format(architecture)}`", proposal)
         self._proposals.append([])
 
+    def on_validation_start(self, candidates: Sequence[Architecture]) -> None:
+        self._candidates = list(candidates)
+
+    def on_finalist(self, finalist: Finalist, replayed: bool) -> None:
+        index = self._candidates.index(finalist.architecture)
+        if math.isfinite(finalist.value):
+            self._files.add_scalar(_FINALISTS, finalist.value, index)
+        for name, number in finalist.report.items():
+            self._files.add_scalar(f"finalists/{name}", number, index)
+
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._sums = [a + b for a, b in zip(self._sums or [0.0] * len(scores), scores, strict=True)]
         self._batches += 1
@@ -160,6 +191,8 @@ class TensorBoard(Callback):
         text = self._space.format(result.architecture)
         self._files.add_text("result/genotype", f"`{text}`", 0)
         self._files.add_text("result/candidates", self._format_candidates(result.candidates), 0)
+        if result.finalists:
+            self._files.add_text("result/finalists", self._format_finalists(result), 0)
         self._files.add_picture("result/cell", draw_architecture(self._space, result.architecture, "result"), 0)
         proposals = self._proposals[:-1]
         title = f"importance of the operations in {pluralize(len(proposals), 'proposal')}"
@@ -181,8 +214,20 @@ class TensorBoard(Callback):
             rows.append(f"| {index} | {mean} | {proposals} | `{self._space.format(candidate.architecture)}` |")
         return "\n".join(rows)
 
+    def _format_finalists(self, result: SearchResult) -> str:
+        """Format a table of the finalists in the order of validation."""
+        rows = ["| finalist | value | seconds | chosen | failure | genotype |", "|---|---|---|---|---|---|"]
+        for number, finalist in enumerate(result.finalists, 1):
+            chosen = "yes" if finalist.architecture == result.architecture else ""
+            rows.append(
+                f"| {number} | {finalist.value:.6g} | {finalist.seconds:.1f} | {chosen} | {finalist.failure} | "
+                f"`{self._space.format(finalist.architecture)}` |"
+            )
+        return "\n".join(rows)
+
 
 _VALIDATION = "validation/mean_score"
+_FINALISTS = "finalists/value"
 _DISTINCT = "result/distinct_networks"
 _BEST = "result/best_validation_score"
 

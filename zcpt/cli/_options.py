@@ -31,7 +31,7 @@ Groups = Mapping[str, Sequence[str]]
 
 def add_options(
     parser: argparse.ArgumentParser, settings: type[Any], skip: Sequence[str] = (), groups: Groups | None = None
-) -> None:
+) -> Mapping[str, argparse._ArgumentGroup]:
     """Add a flag for every field of a dataclass of settings.
 
     A flag that is not typed leaves no attribute in the namespace, so that presets, recipes and spaces can supply the
@@ -42,6 +42,9 @@ def add_options(
         settings: The dataclass.
         skip: Fields without a flag.
         groups: Groups of the help, in this order; fields of no group follow under 'further settings'.
+
+    Returns:
+        The groups, for further flags.
     """
     groups = groups or {}
     grouped = {name: title for title, names in groups.items() for name in names}
@@ -52,6 +55,7 @@ def add_options(
         if name not in grouped and "" not in containers:
             containers[""] = parser.add_argument_group("further settings")
         _add_option(containers[grouped.get(name, "")], settings, name)
+    return containers
 
 
 def _add_option(container: argparse._ArgumentGroup, settings: type[Any], name: str) -> None:

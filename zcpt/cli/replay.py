@@ -10,6 +10,7 @@ from zcpt.cli._options import add_data_arguments, pick_device, reload_data
 from zcpt.cli.trials import load_plan
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
+from zcpt.options import pluralize
 from zcpt.printing import print_lines
 from zcpt.search import read_run_config, replay
 from zcpt.trials import TrialsProgress, is_run_of_trials, replay_trials
@@ -36,9 +37,11 @@ def run(args: argparse.Namespace) -> int:
     if outcome.difference:
         print_lines(f"different: {outcome.difference}")
         return 1
+    finalists = outcome.finalists
+    note = f"; {pluralize(finalists, 'finalist')} not measured again: values of the journal" if finalists else ""
     print_lines(
         f"same: all {outcome.decisions} decisions and the architecture "
-        f"(scores differ by {outcome.largest_gap:.3g} at most)"
+        f"(scores differ by {outcome.largest_gap:.3g} at most{note})"
     )
     return 0
 

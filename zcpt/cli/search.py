@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
+
+import torch
 
 from train.data import ImageData, build_scoring_batches, choose_recipe, get_named_recipe
 from train.images import IMAGE_OPTIONS
-from train.recipe import make_train_config
+from train.recipe import make_train_config, read_recipe
+from train.reduced import prepare_training
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
@@ -16,10 +20,12 @@ from zcpt.cli._options import (
     get_given_options,
     load_given_data,
     make_run_path,
+    parse_integer,
     pick_device,
     refuse_flags_of_resumed_run,
     reload_data,
 )
+from zcpt.cli._trainings import PREFIX
 from zcpt.errors import ConfigError
 from zcpt.figures import encode_png
 from zcpt.files import write_atomically
@@ -45,13 +51,16 @@ from zcpt.search import (
 )
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
+from zcpt.values import Value
 
 _log = logging.getLogger(__name__)
 
+FINALISTS = "stage 3, finalists"
 GROUPS = {
     "proxy": ("proxy", "validation_proxy", "non_finite"),
     "stage 1, proposals": ("order", "joint", "proposals", "batch_size", "scoring_batch", "removed_inputs"),
     "stage 2, validation": ("validation_batches", "validation_inits", "validation_batch_size"),
+    FINALISTS: ("finalists",),
     "supernet": ("channels", "layers", "supernet_weights", "alpha_noise", "alpha_draw"),
     "computation": ("seed", "engine", "precision", "max_memory"),
     "budgets, and the network to be trained to which they apply": (
@@ -81,7 +90,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--then-train", action="store_true", help="train the architecture when the search is finished")
     add_data_arguments(parser)
-    add_options(parser, SearchConfig, groups=GROUPS)
+    group = add_options(parser, SearchConfig, groups=GROUPS)[FINALISTS]
+    add_finalist_setting(group)
+    help_workers = (
+        "processes that train finalists side by side; 0 takes one for each core, or one on a GPU (default: 0); those "
+        "of torchrun share the finalists anyway"
+    )
+    group.add_argument("--workers", type=parse_integer, metavar="INT", default=0, help=help_workers)
+
+
+def add_finalist_setting(group: argparse._ArgumentGroup) -> None:
+    """Add the flag of the recipe by which finalists are trained."""
+    help_setting = (
+        "recipe of the short trainings of the finalists, such as econas ('zcpt list recipes'): a share of the training "
+        "images is kept back, and the best accuracy on it wins"
+    )
+    group.add_argument("--finalist-setting", metavar="RECIPE", help=help_setting)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -89,19 +113,32 @@ def run(args: argparse.Namespace) -> None:
     ranks: ProcessGroup = args.ranks
     if args.resume:
         folder, space, data, config, device_name = _load_run(args)
+        setting = args.finalist_setting or _read_setting(args.resume)
     else:
+        setting = args.finalist_setting
         space = get_space(args.space or "darts")
         name = "digits" if args.dataset is None else args.dataset
         # Before the data are read, which can take long, so that a wrong option is reported at once.
         config = _configure(args, space, get_named_recipe(name) or "cifar-fast", name)
+        check_setting(config, setting)
         with ranks.main_first():  # the first process downloads, the others then find the files
             data = load_given_data(args)
         config = _configure(args, space, choose_recipe(data), data.name)
         # The default name contains the time, which differs between processes: all use that of the first one.
         folder, device_name = ranks.gather(args.out or make_run_path(space.name, data.name))[0], args.device
+    check_setting(config, setting)
     device = pick_device(device_name)
     batches = build_scoring_batches(data, config.seed)
-    plan = plan_search(space, batches, config, run_dir=folder, resume=args.resume is not None, device=device)
+    plan = plan_search(
+        space,
+        batches,
+        config,
+        run_dir=folder,
+        resume=args.resume is not None,
+        device=device,
+        finalist_value=make_finalist_value(space, data, config, setting, device),
+        workers=_count_workers(args.workers, config, device, ranks),
+    )
     bounds = plan.budget_checker
     announcement = _Announcement(f"{_format_plan(plan, data, ranks)}{_format_limits(plan)}; run folder {folder}")
     args.run_folder = folder
@@ -145,6 +182,52 @@ def _load_run(args: argparse.Namespace) -> tuple[Path, SearchSpace, ImageData, S
     return args.resume, space, data, config, args.device or document["device"]
 
 
+def _read_setting(folder: Path) -> str | None:
+    """Return the recipe that trains the finalists of a run folder; None if it has none."""
+    by = read_run_config(folder).get("finalist_value")
+    if by is None:
+        return None
+    name = str(by.get("name", ""))
+    if not name.startswith(PREFIX):
+        raise ConfigError(
+            f"the finalists of {folder} were measured from Python by '{name}': resume it there, with "
+            "zcpt.search(..., resume=True, finalist_value=...)."
+        )
+    return name.removeprefix(PREFIX)
+
+
+def check_setting(config: SearchConfig, setting: str | None) -> None:
+    """Raise ConfigError unless the number of finalists and their recipe are given both, or neither is."""
+    if config.finalists and not setting:
+        raise ConfigError(
+            f"--finalists {config.finalists} needs --finalist-setting RECIPE, the short training that measures them, "
+            "such as econas."
+        )
+    if setting is not None and not config.finalists:
+        raise ConfigError(
+            f"--finalist-setting {setting} needs --finalists K, the number of proposals to be trained, such as 5."
+        )
+    if setting is not None:
+        read_recipe(setting)  # reports a wrong name before the data are read
+
+
+def make_finalist_value(
+    space: SearchSpace, data: ImageData, config: SearchConfig, setting: str | None, device: torch.device
+) -> Value | None:
+    """Return the short trainings of the finalists; None if there are none."""
+    return prepare_training(space, data, setting, device=device, seed=config.seed) if setting else None
+
+
+def _count_workers(given: int, config: SearchConfig, device: torch.device, ranks: ProcessGroup) -> int:
+    """Return the number of processes that train finalists, where the search itself is in one process."""
+    if given < 0:
+        raise ConfigError(f"--workers {given} must not be negative.")
+    if given and ranks.size > 1:
+        raise ConfigError(f"--workers {given} has no effect with torchrun, whose processes share the finalists.")
+    most = (os.cpu_count() or 1) if device.type == "cpu" else 1
+    return given or max(1, min(most, config.finalists))
+
+
 class _Announcement(Callback):
     """Logs the plan of the search once all checks have passed."""
 
@@ -167,6 +250,8 @@ def _format_plan(plan: SearchPlan, data: ImageData, ranks: ProcessGroup) -> str:
         validation = f", V={pluralize(config.validation_batches, 'validation batch', 'validation batches')}"
         validation += f" at R={pluralize(inits, 'initialisation')}"
         validation += f" with {config.validation_proxy}" if config.validation_proxy else ""
+        if plan.finalist_value is not None:
+            validation += f", K={config.finalists} finalists by {plan.finalist_value.name}"
     return (
         f"searching {space.name} on {data.name} ({channels}x{height}x{width}), seed {config.seed}, "
         f"on {plan.device} by the {plan.document['engine']} engine{processes}: "
@@ -199,6 +284,17 @@ def _format_choice(result: SearchResult) -> str:
     return f"{distinct} distinct of {proposals} proposals{score}"
 
 
+def _format_finalists(space: SearchSpace, result: SearchResult) -> list[str]:
+    """Format a line for each finalist, in the order of validation."""
+    lines = []
+    for number, finalist in enumerate(result.finalists, 1):
+        value = f"failed, {finalist.failure}" if finalist.failure else f"{finalist.value:.6g}"
+        chosen = ", chosen" if finalist.architecture == result.architecture else ""
+        text = space.format(finalist.architecture)
+        lines.append(f"finalist {number:<4} {value} in {finalist.seconds:.0f} s{chosen}: {text}")
+    return lines
+
+
 def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetChecker, folder: Path) -> list[str]:
     """Format architecture, size of the network to be trained, budgets and run folder."""
     network_config, (height, width) = bounds.network_config, bounds.network_config.image_size
@@ -208,6 +304,7 @@ def _format_result(space: SearchSpace, result: SearchResult, bounds: BudgetCheck
     return [
         f"architecture  {space.format(result.architecture)}",
         f"chosen from   {_format_choice(result)}",
+        *_format_finalists(space, result),
         f"size          {format_count(cost.params)} parameters, {format_count(cost.macs)} MACs "
         f"(C={network_config.channels}, {space.describe_layers(network_config.layers)}, {height}x{width} images, "
         f"{pluralize(network_config.num_classes, 'class', 'classes')})",

@@ -22,6 +22,7 @@ from zcpt.files import describe_os_error, open_file, parse_json, read_json, read
 from zcpt.options import pluralize
 from zcpt.printing import print_lines, quote_words
 from zcpt.search import SearchConfig, read_run_config
+from zcpt.search import is_finished as is_search_finished
 from zcpt.trials import TrialsConfig, is_run_of_trials, read_trials_config
 
 
@@ -67,13 +68,14 @@ def _describe_search(folder: Path) -> list[str]:
     ]
     proposals, decisions, seconds = _count_records(folder / "journal", "proposal_*.jsonl")
     _, validated, more = _count_records(folder / "journal", "validation.jsonl")
+    finalists, trained = _describe_finalists(folder, document)
     lines.append(
         f"work          {pluralize(proposals, 'proposal')} of {search.get('proposals')} begun, "
         f"{pluralize(decisions, 'decision')}, {validated} of {search.get('validation_batches')} validation batches, "
-        f"{seconds + more:.0f} s of scoring"
+        f"{seconds + more:.0f} s of scoring{finalists and f', {finalists}'}"
     )
     program, quoted = format_program(), quote_words([str(folder)])
-    if not (folder / ARCHITECTURE).exists():
+    if not (folder / ARCHITECTURE).exists() or not trained:
         way = (
             f"{program} search --resume {quoted}" if "dataset" in document["data"] else "zcpt.search(..., resume=True)"
         )
@@ -85,6 +87,17 @@ def _describe_search(folder: Path) -> list[str]:
     if not trainings:
         lines.append(f"next          {program} train --arch {quote_words([str(folder / ARCHITECTURE)])}")
     return lines
+
+
+def _describe_finalists(folder: Path, document: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return how many finalists are measured, '' if there are none, and whether all are."""
+    count = document["search"].get("finalists", 0)
+    if not count:
+        return "", True
+    _, lines, seconds = _count_records(folder / "journal", "finalists.jsonl")
+    name = (document.get("finalist_value") or {}).get("name", "?")
+    is_finished = (folder / ARCHITECTURE).exists() and is_search_finished(folder, document)
+    return f"{lines} of {pluralize(count, 'finalist')} measured by {name} in {seconds:.0f} s", is_finished
 
 
 def _describe_trials(folder: Path) -> list[str]:
@@ -119,12 +132,16 @@ def _describe_proposals(path: Path) -> list[str]:
     try:
         if not isinstance(proposals, list) or not proposals:
             raise TypeError
-        rows = [(not one["chosen"], one["text"], one["proposals"], one["mean"]) for one in proposals]
+        rows = [
+            (not one["chosen"], one["text"], one["proposals"], one["mean"], one.get("finalist", {}).get("value"))
+            for one in proposals
+        ]
         rows.sort(key=lambda row: row[0])
         return [
             f"{'other' if other else 'architecture':12}  {text} (proposed {pluralize(len(numbers), 'time')}"
-            f"{'' if mean is None else f', mean validation score {float(mean):.6g}'})"
-            for other, text, numbers, mean in rows
+            f"{'' if mean is None else f', mean validation score {float(mean):.6g}'}"
+            f"{'' if value is None else f', finalist with value {float(value):.6g}'})"
+            for other, text, numbers, mean, value in rows
         ]
     except (KeyError, TypeError, ValueError):
         raise ConfigError(f"{path} is damaged: it is no list of proposals.") from None

@@ -173,7 +173,7 @@ def _make_context(
     )
 
 
-_FIXED_BY_NETWORK = ("channels", "layers", "supernet_weights")
+_FIXED_BY_NETWORK = ("channels", "layers", "supernet_weights", "finalists")
 _BUDGETS = ("max_params", "max_macs", "max_latency")
 
 

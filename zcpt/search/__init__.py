@@ -5,12 +5,13 @@ from zcpt.search.callbacks import Callback, CallbackGuard, CallbackList, add_lis
 from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
+from zcpt.search.finalists import check_finalists
 from zcpt.search.orders import ORDERS, count_evaluations, simulate_rounds
 from zcpt.search.plan import SearchPlan, check_image_count, plan_search
 from zcpt.search.replay import Replay, replay
-from zcpt.search.result import SearchResult, ValidatedArchitecture
+from zcpt.search.result import Finalist, SearchResult, ValidatedArchitecture
 from zcpt.search.run import execute_search, run_search, search
-from zcpt.search.run_folder import GROWING, configure_from, read_run_config, read_run_data
+from zcpt.search.run_folder import GROWING, configure_from, is_finished, read_run_config, read_run_data
 from zcpt.search.supernets import FreshSupernets, SupernetSource, draw_mixture
 from zcpt.search.validate import Validator, find_best
 
@@ -25,6 +26,7 @@ __all__ = [
     "CallbackList",
     "Decision",
     "FeasibleSet",
+    "Finalist",
     "FreshSupernets",
     "Replay",
     "SearchConfig",
@@ -37,6 +39,7 @@ __all__ = [
     "Validator",
     "add_listeners",
     "check_callbacks",
+    "check_finalists",
     "check_image_count",
     "configure",
     "configure_from",
@@ -44,6 +47,7 @@ __all__ = [
     "draw_mixture",
     "execute_search",
     "find_best",
+    "is_finished",
     "plan_search",
     "read_run_config",
     "read_run_data",

@@ -12,7 +12,7 @@ from zcpt.errors import CallbackError, ConfigError, LostError, ZcptError, is_out
 from zcpt.printing import shorten
 from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
-from zcpt.search.result import SearchResult
+from zcpt.search.result import Finalist, SearchResult
 from zcpt.space import SearchSpace
 
 _RENAMED = {
@@ -25,6 +25,7 @@ _RENAMED = {
     "closed": "on_close",
 }
 """Method of a listener in version 0.1 -> its name now."""
+_METHODS = (*_RENAMED.values(), "on_finalists_start", "on_finalist")
 
 
 class Callback:
@@ -52,6 +53,12 @@ class Callback:
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         """Run after every candidate is scored on one validation batch."""
+
+    def on_finalists_start(self, finalists: Sequence[Architecture]) -> None:
+        """Run before the finalists are measured, the best proposals by validation, if there are any."""
+
+    def on_finalist(self, finalist: Finalist, replayed: bool) -> None:
+        """Run after a finalist is measured; the order is that in which they end."""
 
     def on_search_end(self, result: SearchResult) -> None:
         """Run after the result is written; not called when the search fails."""
@@ -102,6 +109,13 @@ class CallbackList(Callback):
 
     def on_validation_batch(self, batch: int, scores: Sequence[float], replayed: bool) -> None:
         self._dispatch(lambda callback: callback.on_validation_batch(batch, scores, replayed), is_new=not replayed)
+
+    def on_finalists_start(self, finalists: Sequence[Architecture]) -> None:
+        # The journals of both stages are known by now to be those of this search, so nothing has to be held back.
+        self._dispatch(lambda callback: callback.on_finalists_start(finalists), is_new=True)
+
+    def on_finalist(self, finalist: Finalist, replayed: bool) -> None:
+        self._dispatch(lambda callback: callback.on_finalist(finalist, replayed), is_new=not replayed)
 
     def on_search_end(self, result: SearchResult) -> None:
         self._dispatch(lambda callback: callback.on_search_end(result), is_new=True)
@@ -154,7 +168,7 @@ def check_callbacks(callbacks: object) -> list[Callback]:
         raise ConfigError(f"callbacks must be a list of zcpt.Callback objects, not {shorten(repr(callbacks))}.")
     checked = list(callbacks)
     for callback in checked:
-        lacking = [name for name in _RENAMED.values() if not callable(getattr(callback, name, None))]
+        lacking = [name for name in _METHODS if not callable(getattr(callback, name, None))]
         if isinstance(callback, type) or lacking:
             reason = "is a class: call it" if isinstance(callback, type) else f"has no method {lacking[0]}"
             raise ConfigError(f"a callback must be a zcpt.Callback object, and {shorten(repr(callback))} {reason}.")

@@ -55,6 +55,11 @@ class SearchConfig:
     joint: bool = option(False, "one order for all cell types together, instead of one edge of each at every step")
     proposals: int = option(10, "N, number of architectures that stage 1 proposes")
     validation_batches: int = option(100, "V, number of mini-batches on which stage 2 compares them")
+    finalists: int = option(
+        0,
+        "K, number of the best proposals of stage 2 that are measured by --finalist-setting; the best value wins",
+        shown="0, validation alone decides",
+    )
     validation_inits: int = option(10, "R, number of initialisations in stage 2: batch v uses initialisation v mod R")
     batch_size: int = option(64, "images in a mini-batch of stage 1")
     validation_batch_size: int = option(128, "images in a mini-batch of stage 2")
@@ -139,7 +144,9 @@ class SearchConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{format_flag(name)} {getattr(self, name)} is too small: it must be at least 1.")
         self.describe_engines()  # raises ConfigError for an engine that does not support the settings
-        not_negative = ("seed", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
+        if self.finalists == 1:
+            raise ConfigError("--finalists 1 leaves no choice: give 2 or more, or 0 to let validation alone decide.")
+        not_negative = ("seed", "finalists", "max_memory", "alpha_noise", "max_params", "max_macs", "max_latency")
         for name in (*not_negative, "train_image_size", "train_classes"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{format_flag(name)} {getattr(self, name)} must not be negative.")

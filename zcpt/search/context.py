@@ -14,6 +14,7 @@ from zcpt.search.callbacks import Callback
 from zcpt.search.config import SearchConfig
 from zcpt.search.supernets import SupernetSource
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.values import Value
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,7 @@ class SearchContext:
     journal: Journal = field(default_factory=Journal)
     callback: Callback = field(default_factory=Callback)
     processes: ProcessGroup = SINGLE_PROCESS
+    finalist_value: Value | None = None
+    """What measures the finalists; None if there are none."""
+    workers: int = 1
+    """Processes that measure finalists side by side, where the search itself is in one."""

@@ -18,10 +18,12 @@ from zcpt.options import format_flag
 from zcpt.proxies import Use
 from zcpt.search.budgets import BudgetChecker, build_budgets, build_trained_config, compute_checksums
 from zcpt.search.config import BATCH_SIZES, SearchConfig, SearchSeeds
+from zcpt.search.finalists import check_finalists, describe_finalist_value
 from zcpt.search.run_folder import EarlierSearch, check_run_folder, use_own_latency_table
 from zcpt.search.supernets import FreshSupernets, SupernetSource
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.values import Value
 from zcpt.versions import get_versions
 
 _SAMPLES, _SAMPLE_SIZE = 4, 64
@@ -44,6 +46,10 @@ class SearchPlan:
     resume: bool
     earlier: EarlierSearch = field(default_factory=EarlierSearch)
     """The search before it was resumed."""
+    finalist_value: Value | None = None
+    """What measures the finalists; None if there are none."""
+    workers: int = 1
+    """Processes that measure finalists side by side."""
     memory: int | None = None
     """Estimated bytes that scoring takes at once; None where there is no limit."""
 
@@ -63,8 +69,11 @@ def plan_search(
     resume: bool = False,
     device: str | torch.device = "cpu",
     num_classes: int | None = None,
+    finalist_value: Value | None = None,
+    workers: int = 1,
 ) -> SearchPlan:
     """Check a search without writing anything; ``zcpt.search`` documents the arguments and errors."""
+    check_finalists(config, finalist_value, workers)
     if run_dir and resume and not Path(config.latency_table).exists():
         config = use_own_latency_table(run_dir, config)
     source = as_batches(batches, num_classes)
@@ -95,10 +104,24 @@ def plan_search(
         "fingerprint": compute_fingerprint(probe),
         "sample": describe_sample(source),
         "budgets": compute_checksums(space, trained_config, build_budgets(space, config, trained_config)),
+        "finalist_value": describe_finalist_value(finalist_value),
     }
     # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
     earlier = check_run_folder(run_dir, document) if run_dir and resume else EarlierSearch()
-    return SearchPlan(space, config, source, network_config, device, document, run_dir, resume, earlier, memory)
+    return SearchPlan(
+        space,
+        config,
+        source,
+        network_config,
+        device,
+        document,
+        run_dir,
+        resume,
+        earlier,
+        finalist_value,
+        workers,
+        memory,
+    )
 
 
 def describe_sample(source: Batches) -> dict[str, Any]:

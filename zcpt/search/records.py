@@ -54,6 +54,14 @@ DECISION_FIELDS = {
     "excluded": TEXTS,
 }
 _OPTIONAL_FIELDS = {"parts": PARTS, "first": COUNT}
+FINALIST_FIELDS = {
+    "architecture": TEXT,
+    "by": MAPPING,
+    "value": NUMBER,
+    "report": MAPPING,
+    "seconds": NUMBER,
+    "failure": TEXT,
+}
 VALIDATION_FIELDS = {"init": COUNT, "batch": COUNT, "scores": NUMBERS, "seconds": NUMBER}
 
 
@@ -89,6 +97,11 @@ def check_validation_record(record: Record, place: str) -> None:
     count = len(record["scores"])
     if any(len(scores) != count for scores in record.get("parts", {}).values()):
         _refuse(place, f"its 'parts' are not {count} scores by each proxy")
+
+
+def check_finalist_record(record: Record, place: str) -> None:
+    """Raise ConfigError unless a record holds the measurement of a finalist; the arguments are as above."""
+    _check_fields(record, FINALIST_FIELDS, place)
 
 
 def check_expected(record: Record, expected: Mapping[str, Any], place: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from zcpt.batches import as_batches, compute_fingerprint
 from zcpt.devices import use_standard_settings
 from zcpt.errors import ConfigError, ZcptError
 from zcpt.files import read_run_file
-from zcpt.journal import Journal
+from zcpt.journal import Journal, Record
 from zcpt.search.callbacks import Callback, add_listeners
 from zcpt.search.config import SearchConfig
 from zcpt.search.decision import Decision
+from zcpt.search.finalists import JOURNAL_NAME as FINALISTS_NAME
+from zcpt.search.finalists import RecordedValue, read_finalists
 from zcpt.search.plan import describe_sample, plan_search
 from zcpt.search.propose import get_journal_name
 from zcpt.search.records import check_decision_record
+from zcpt.search.result import Finalist
 from zcpt.search.run import run_search
 from zcpt.search.run_folder import (
     JOURNAL,
@@ -30,6 +33,7 @@ from zcpt.search.run_folder import (
     read_run_config,
 )
 from zcpt.search.validate import JOURNAL_NAME, read_scores
+from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
 
 
@@ -43,6 +47,8 @@ class Replay:
     """Number of equal decisions, up to the difference."""
     largest_gap: float
     """Largest difference between two corresponding scores; 0 on the same machine with the same versions."""
+    finalists: int = 0
+    """Number of finalists whose values were taken from the journal: they are not measured again."""
 
 
 class _DifferenceError(ZcptError):
@@ -52,8 +58,13 @@ class _DifferenceError(ZcptError):
 class _Comparison(Callback):
     """Compares every decision and validation score with those of a journal."""
 
-    def __init__(self, journal: Journal, config: SearchConfig) -> None:
+    def __init__(
+        self, journal: Journal, config: SearchConfig, space: SearchSpace, finalists: Mapping[str, Record]
+    ) -> None:
         self.journal = journal
+        self.space = space
+        self.finalists = finalists
+        self.measured = 0
         self.validation = read_scores(journal, config)
         self.decisions = 0
         self.largest_gap = 0.0
@@ -78,6 +89,12 @@ class _Comparison(Callback):
         if batch not in self.validation:
             raise _DifferenceError(f"{JOURNAL_NAME}.jsonl in the journal has no batch {batch}.")
         self._compare_scores(self.validation[batch], scores)
+
+    def on_finalist(self, finalist: Finalist, replayed: bool) -> None:
+        text = self.space.format(finalist.architecture)
+        if text not in self.finalists:
+            raise _DifferenceError(f"{FINALISTS_NAME}.jsonl in the journal has no {text}, which is a finalist now.")
+        self.measured += 1
 
     def _read_next(self, name: str) -> dict[str, Any]:
         index = self._next_line.get(name, 0)
@@ -105,6 +122,8 @@ def replay(
 ) -> Replay:
     """Repeat the search of a finished run folder, and compare every decision. The folder stays as it is.
 
+    Finalists are not measured again: their values are those of the journal.
+
     Args:
         run_dir: Folder of a finished search.
         batches: Images of that search, as for ``zcpt.search``.
@@ -128,14 +147,18 @@ def replay(
         fingerprint, sample = compute_fingerprint(source.draw(config.batch_size, seed=0)), describe_sample(source)
     if fingerprint != document["fingerprint"] or sample != document.get("sample", sample):
         return Replay("the images, or their augmentation, are not those of the search.", 0, 0.0)
-    plan = plan_search(space, source, config, device=device)
+    journal, by = Journal(folder / JOURNAL), document.get("finalist_value")
+    finalists = read_finalists(journal, by)
+    value = RecordedValue(finalists, by, space.format) if config.finalists and by is not None else None
+    plan = plan_search(space, source, config, device=device, finalist_value=value)
     changed = describe_changed_prices(document["budgets"], plan.document["budgets"])
     if changed:
         return Replay(f"{changed}.", 0, 0.0)
-    comparison = _Comparison(Journal(folder / JOURNAL), config)
+    comparison = _Comparison(journal, config, space, finalists)
     try:
         result = run_search(plan, [comparison, *callbacks])  # stops at the first difference, by _DifferenceError
     except _DifferenceError as difference:
         return Replay(str(difference), comparison.decisions, comparison.largest_gap)
-    text = "" if result.architecture == expected else "the proposals are equal, but validation selects another one."
-    return Replay(text, comparison.decisions, comparison.largest_gap)
+    chosen_by = "validation selects another one" if value is None else "another finalist has the best value"
+    text = "" if result.architecture == expected else f"the proposals are equal, but {chosen_by}."
+    return Replay(text, comparison.decisions, comparison.largest_gap, comparison.measured)

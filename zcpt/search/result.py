@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from zcpt.architecture import Architecture
@@ -38,6 +38,20 @@ class ValidatedArchitecture:
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """One of the best proposals, measured after stage 2, for example by a short training."""
+
+    architecture: Architecture
+    value: float
+    """What was measured; higher is better. -inf if the measurement failed."""
+    report: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers, which did not guide."""
+    seconds: float = 0.0
+    failure: str = ""
+    """Why the measurement failed; empty if it did not."""
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """Result of ``zcpt.search``."""
 
@@ -47,6 +61,8 @@ class SearchResult:
     config: SearchConfig
     run_dir: Path | None
     """Run folder; None if nothing was written."""
+    finalists: tuple[Finalist, ...] = ()
+    """The best proposals by validation, the best first, with their values; empty if none were measured."""
 
     def __repr__(self) -> str:
         proposals = pluralize(sum(len(candidate.proposals) for candidate in self.candidates), "proposal")
@@ -69,12 +85,16 @@ class SearchResult:
         return f"<p>{html.escape(repr(self))}</p>{picture}{self._format_table()}"
 
     def _format_table(self) -> str:
-        rows = ["<tr><th>proposals</th><th>mean score</th><th>chosen</th></tr>"]
+        values = {finalist.architecture: finalist.value for finalist in self.finalists}
+        title = "<th>value</th>" if values else ""
+        rows = [f"<tr><th>proposals</th><th>mean score</th>{title}<th>chosen</th></tr>"]
         for candidate in self.candidates:
             mean = "" if candidate.mean is None else f"{candidate.mean:.2f}"
             chosen = "yes" if candidate.architecture == self.architecture else ""
             proposals = ", ".join(map(str, candidate.proposals))
-            rows.append(f"<tr><td>{proposals}</td><td>{mean}</td><td>{chosen}</td></tr>")
+            value = values.get(candidate.architecture)
+            cell = "" if not values else f"<td>{'' if value is None else f'{value:.6g}'}</td>"
+            rows.append(f"<tr><td>{proposals}</td><td>{mean}</td>{cell}<td>{chosen}</td></tr>")
         return f"<table>{''.join(rows)}</table>"
 
 

@@ -20,14 +20,16 @@ from zcpt.processes import SINGLE_PROCESS, ProcessGroup, join_default_group
 from zcpt.search.callbacks import Callback, CallbackList, add_listeners
 from zcpt.search.config import SearchConfig, configure
 from zcpt.search.context import SearchContext
+from zcpt.search.finalists import find_best_finalist, measure_finalists
 from zcpt.search.plan import SearchPlan, plan_search
 from zcpt.search.propose import Proposer
-from zcpt.search.result import SearchResult, ValidatedArchitecture, group_proposals
+from zcpt.search.result import Finalist, SearchResult, ValidatedArchitecture, group_proposals
 from zcpt.search.run_folder import JOURNAL, create_run_folder, update_run_folder, write_result
 from zcpt.search.supernets import FreshSupernets
-from zcpt.search.validate import Validator, find_best
+from zcpt.search.validate import Validator, rank_candidates
 from zcpt.space import SearchSpace
 from zcpt.space_registry import get_space
+from zcpt.values import Value
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +44,13 @@ def search(
     device: str | torch.device = "cpu",
     preset: str | None = None,
     num_classes: int | None = None,
+    finalist_value: Value | None = None,
+    workers: int = 1,
     callbacks: Sequence[Callback] = (),
     listeners: Sequence[Callback] | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Search for an architecture without training anything (Zero-Cost-PT, arXiv 2106.06799).
+    """Search for an architecture without training the supernet (Zero-Cost-PT, arXiv 2106.06799).
 
     Where torch.distributed's default process group is initialised, all of its processes have to call this function;
     they share one search, and the result equals that of one process.
@@ -61,6 +65,9 @@ def search(
         device: Device on which networks are scored; with several processes, the device of this one.
         preset: ``"paper"`` for the published procedure.
         num_classes: Number of classes, where ``batches`` has no attribute for it.
+        finalist_value: What measures the finalists if ``finalists=5`` or so is given, such as a
+            ``train.reduced.ReducedTraining``; the best value wins.
+        workers: Processes that measure finalists side by side.
         callbacks: Called after every decision, such as ``zcpt.monitor.TensorBoard``; with several processes, only on
             rank 0.
         listeners: Old name of ``callbacks``.
@@ -69,8 +76,8 @@ def search(
     Raises:
         InfeasibleError: No architecture meets the budgets; nothing has been scored or written.
         ZcptError: An argument cannot be used, and nothing has been written; or no candidate of a choice got a finite
-            score, and the journal in ``run_dir`` records the scores. An error before the first decision leaves no new
-            ``run_dir``.
+            score, or no finalist a finite value, and the journal in ``run_dir`` records them. An error before the first
+            decision leaves no new ``run_dir``.
         StorageError: A file cannot be written; what was finished before is kept, and can be resumed.
         CallbackError: A callback raised an error, which is the cause; the same holds.
         LostError: Another process of the search has died.
@@ -91,6 +98,8 @@ def search(
             resume=resume,
             device=device,
             num_classes=num_classes,
+            finalist_value=finalist_value,
+            workers=workers,
         )
         return run_search(plan, callbacks, processes)
 
@@ -125,6 +134,8 @@ def run_search(
                 journal=Journal(None if plan.run_dir is None else plan.run_dir / JOURNAL),
                 callback=callback,
                 processes=processes,
+                finalist_value=plan.finalist_value,
+                workers=plan.workers,
             )
             return execute_search(context, plan.run_dir, plan.earlier.proposals)
         except LostError as error:
@@ -167,16 +178,21 @@ def _validate(
     if len(candidates) > 1:
         counts = [sum(numbers[0] < count for numbers in proposals.values()) for count in earlier_proposals]
         scores = Validator(context).score(candidates, counts)
-        best = find_best(scores, context.config)
+        ranking = rank_candidates(scores, context.config)
     else:
         if context.config.proposals > 1 and context.processes.is_main:
             _log.info("all proposals are the same architecture, so there is nothing to validate")
-        scores, best = [[]], 0
+        scores, ranking = [[]], [0]
     validated = tuple(
         ValidatedArchitecture(architecture, proposals[architecture], tuple(row))
         for architecture, row in zip(candidates, scores, strict=True)
     )
-    return SearchResult(candidates[best], validated, context.config, run_dir)
+    finalists: tuple[Finalist, ...] = ()
+    best = candidates[ranking[0]]
+    if context.finalist_value is not None and len(candidates) > 1:
+        finalists = measure_finalists(context, [candidates[index] for index in ranking])
+        best = find_best_finalist(finalists, context.finalist_value).architecture
+    return SearchResult(best, validated, context.config, run_dir, finalists)
 
 
 def _open_run_folder(plan: SearchPlan) -> AbstractContextManager[None]:
@@ -201,7 +217,7 @@ def _check_same_search(documents: Sequence[Mapping[str, Any]]) -> None:
     """Raise ConfigError unless all processes have the same settings, images and versions."""
     first = documents[0]
     for rank, document in enumerate(documents):
-        for key in ("space", "search", "images", "fingerprint", "sample", "budgets", "versions"):
+        for key in ("space", "search", "images", "fingerprint", "sample", "budgets", "versions", "finalist_value"):
             if document[key] != first[key]:
                 raise ConfigError(
                     f"the processes have different searches: {describe_difference(key, first[key], document[key])} "

@@ -24,12 +24,12 @@ from zcpt.options import format_flag
 from zcpt.printing import shorten
 from zcpt.search.config import SearchConfig, configure, upgrade_settings
 from zcpt.search.records import COUNT, INTEGER, MAPPING, NUMBERS, TEXT, Kind
-from zcpt.search.result import SearchResult, ValidatedArchitecture
+from zcpt.search.result import Finalist, SearchResult, ValidatedArchitecture
 from zcpt.space import SearchSpace
 
 CONFIG = "config.json"
 PROPOSALS = "proposals.json"
-GROWING = ("proposals", "validation_batches")
+GROWING = ("proposals", "validation_batches", "finalists")
 """Settings that may be larger when a search is resumed: then it is extended."""
 JOURNAL = "journal"
 LATENCY_TABLE = "latency.json"
@@ -62,7 +62,11 @@ _KINDS = {
     "fingerprint": TEXT,
     "budgets": MAPPING,
 }
-_OPTIONAL_KINDS = {"sample": MAPPING, "extended": Kind("a list of mappings of proposals", _is_history)}
+_OPTIONAL_KINDS = {
+    "sample": MAPPING,
+    "finalist_value": Kind("a mapping, or null", lambda value: value is None or MAPPING.has(value)),
+    "extended": Kind("a list of mappings of proposals", _is_history),
+}
 
 
 @contextmanager
@@ -170,6 +174,12 @@ def check_run_folder(path: Path, document: Mapping[str, Any]) -> EarlierSearch:
         for key in ("device", "engine", "versions")
         if before[key] != document[key]
     ]
+    measured_by = before.get("finalist_value")
+    if measured_by is not None and measured_by != document["finalist_value"]:
+        warnings.append(
+            "finalists were measured by other settings before, and are measured anew: the "
+            f"{describe_difference('value', measured_by, document['finalist_value'])}"
+        )
     warnings += [
         f"the search in {path} is extended from {before['search'][name]} to {value} {name.replace('_', ' ')}"
         for name, value in extended.items()
@@ -182,7 +192,7 @@ def _check_growth(path: Path, before: Mapping[str, Any], now: Mapping[str, Any])
     """Return the sizes of a search that are larger now; raise ConfigError if one is smaller."""
     grown = {}
     for name in GROWING:
-        old, new = before[name], now[name]
+        old, new = before.get(name, 0), now[name]  # folders of earlier versions have no finalists
         if old > new:
             raise ConfigError(
                 f"the search in {path} has {format_flag(name)} {old} already: give {old} or more to extend it."
@@ -196,7 +206,9 @@ def update_run_folder(path: Path, document: Mapping[str, Any]) -> None:
     """Record in ``config.json`` that a search is extended, or that its images have moved; call it under the lock."""
     before = read_run_config(path)
     now = {**before, "data": document["data"]}
-    sizes = {name: before["search"][name] for name in GROWING}
+    if document["finalist_value"] is not None:
+        now["finalist_value"] = document["finalist_value"]
+    sizes = {name: before["search"].get(name, 0) for name in GROWING}
     if sizes != {name: document["search"][name] for name in GROWING}:
         now["search"] = {**before["search"], **{name: document["search"][name] for name in GROWING}}
         now["extended"] = [*before.get("extended", []), sizes]
@@ -247,12 +259,20 @@ def is_finished(path: Path, document: Mapping[str, Any]) -> bool:
             f"{path / PROPOSALS} is damaged: it lists no proposals: resume with --resume {path}."
         ) from None
     search = document["search"]
-    return len(numbers) == search["proposals"] and (len(proposals) == 1 or batches == {search["validation_batches"]})
+    if len(numbers) != search["proposals"]:
+        return False
+    finalists = sum("finalist" in proposal for proposal in proposals)
+    wanted = min(search.get("finalists", 0), len(proposals))
+    return len(proposals) == 1 or (finalists == wanted and batches == {search["validation_batches"]})
 
 
 def write_result(path: Path, space: SearchSpace, result: SearchResult) -> None:
     """Write ``proposals.json``, ``architecture.json`` and ``genotype.txt``."""
-    proposals = [_describe_candidate(space, candidate, result) for candidate in result.candidates]
+    finalists = {finalist.architecture: _describe_finalist(finalist) for finalist in result.finalists}
+    proposals = [
+        {**_describe_candidate(space, candidate, result), **finalists.get(candidate.architecture, {})}
+        for candidate in result.candidates
+    ]
     write_atomically(path / PROPOSALS, to_json_text(proposals))
     write_atomically(path / "architecture.json", to_json_text(result.architecture.to_json()))
     write_atomically(path / "genotype.txt", space.format(result.architecture) + "\n")
@@ -267,6 +287,12 @@ def _describe_candidate(space: SearchSpace, candidate: ValidatedArchitecture, re
         "scores": [_encode_number(score) for score in candidate.scores],
         "architecture": candidate.architecture.to_json(),
     }
+
+
+def _describe_finalist(finalist: Finalist) -> dict[str, Any]:
+    failure = {"failure": finalist.failure} if finalist.failure else {}
+    value = {"value": _encode_number(finalist.value), "seconds": finalist.seconds, "report": dict(finalist.report)}
+    return {"finalist": {**value, **failure}}
 
 
 def _encode_number(value: float | None) -> float | str | None:

@@ -13,7 +13,7 @@ from zcpt.architecture import Architecture
 from zcpt.devices import move_batch, move_network
 from zcpt.errors import ConfigError, ProxyError
 from zcpt.journal import REMEDY, Journal, Record
-from zcpt.scoring import CriterionEvaluator, aggregate_scores, argmax_importance, get_component_scores
+from zcpt.scoring import CriterionEvaluator, aggregate_scores, get_component_scores
 from zcpt.search.config import SearchConfig, SearchSeeds
 from zcpt.search.context import SearchContext
 from zcpt.search.records import check_validation_record
@@ -203,7 +203,12 @@ def _assign_trials(trials: Sequence[_Trial], processes: int) -> Iterator[list[_T
 
 
 def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
-    """Return the index of the best candidate.
+    """Return the index of the best candidate; the arguments and errors are those of ``rank_candidates``."""
+    return rank_candidates(scores, config)[0]
+
+
+def rank_candidates(scores: Sequence[Sequence[float]], config: SearchConfig) -> list[int]:
+    """Return the indices of the candidates, the best first, and of equal ones the first.
 
     With ``non_finite="last"`` the candidates with the fewest non-finite scores come first, and among them the best mean
     wins. With ``"compare"``, as in the published code, the best sum wins, unless it is NaN.
@@ -220,7 +225,8 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
     if config.non_finite == "compare":
         sums = [sign * sum(row) for row in scores]
         _warn_of_a_tie(sums, criterion.name)
-        return argmax_importance([-math.inf if math.isnan(total) else total for total in sums])
+        totals = [-math.inf if math.isnan(total) else total for total in sums]
+        return sorted(range(len(totals)), key=lambda index: -totals[index])
     finite = [[sign * s for s in row if math.isfinite(s)] for row in scores]
     if not any(finite):
         raise ProxyError(
@@ -229,7 +235,7 @@ def find_best(scores: Sequence[Sequence[float]], config: SearchConfig) -> int:
         )
     ranks = [(len(row), sum(row) / max(len(row), 1)) for row in finite]
     _warn_of_a_tie(ranks, criterion.name)
-    return ranks.index(max(ranks))
+    return sorted(range(len(ranks)), key=lambda index: ranks[index], reverse=True)
 
 
 def _warn_of_a_tie(values: Sequence[object], name: str) -> None:
