@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from train.data import ImageData, build_scoring_batches
+from train.reduced import prepare_training
 from zcpt.baselines import get_operation_score, list_operation_scores
 from zcpt.batches import compute_fingerprint
 from zcpt.cli._options import (
@@ -20,7 +22,7 @@ from zcpt.cli._options import (
     split_names,
 )
 from zcpt.cli._trainings import PREFIX, read_criteria
-from zcpt.cli.search import GROUPS
+from zcpt.cli.search import FINALISTS, GROUPS, add_finalist_setting
 from zcpt.errors import ConfigError
 from zcpt.monitor import Progress
 from zcpt.options import pluralize
@@ -38,6 +40,8 @@ from zcpt.tabular.operations import (
 from zcpt.tabular.proxies import ProxyOptions, choose_data_set, measure_proxies, read_measured_proxies
 from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import configure_search, measure_searches, measure_variants, read_variants
+from zcpt.tabular.trials import TableValue
+from zcpt.values import Value
 
 _NOT_OF_OPERATIONS = [name for name in SearchConfig.__dataclass_fields__ if name not in select_settings(SearchConfig())]
 
@@ -232,7 +236,10 @@ class SearchCommand:
         parser.add_argument(
             "--preset", metavar="|".join(PRESETS), help="settings of a published procedure; other flags win"
         )
-        add_options(parser, SearchConfig, skip=["seed"], groups=GROUPS)
+        group = add_options(parser, SearchConfig, skip=["seed"], groups=GROUPS)[FINALISTS]
+        add_finalist_setting(group)
+        help_guide = "accuracies of the table that stand in for the trainings of finalists, such as valid-12"
+        group.add_argument("--guide", metavar="NAME", help=help_guide)
 
     @staticmethod
     def run(args: argparse.Namespace) -> None:
@@ -249,6 +256,7 @@ class SearchCommand:
             "metric": table.choose_metric(data_set, args.metric),
             "device": pick_device(args.device),
             "random_search": args.random_search,
+            "finalist_value": _choose_finalist_value(args, table, data, data_set),
             "callbacks": [Progress()],
         }
         batches = partial(build_scoring_batches, data)
@@ -264,10 +272,34 @@ class SearchCommand:
         print_lines(f"report        {page}")
 
 
+def _choose_finalist_value(
+    args: argparse.Namespace, table: TabularBenchmark, data: ImageData, data_set: str
+) -> Callable[[int], Value] | None:
+    """Return what measures the finalists of each seed: accuracies of the table, or short trainings."""
+    if args.guide and args.finalist_setting:
+        raise ConfigError("--guide and --finalist-setting both say what measures finalists: give one of them.")
+    if args.guide:
+        value = TableValue(table, data_set, args.guide)
+        return lambda seed: value
+    if args.finalist_setting:
+        return cache(
+            lambda seed: prepare_training(
+                table.space, data, args.finalist_setting, device=pick_device(args.device), seed=seed
+            )
+        )
+    return None
+
+
 def _print_searches(result: dict[str, Any]) -> None:
     for row in result["searches"]:
         accuracy = "not in the table" if row["accuracy"] is None else f"{row['accuracy']:.2f} %, rank {row['rank']}"
         print_lines(f"seed {row['seed']:<8} {accuracy}, {row['seconds']:.0f} s: {row['architecture']}")
+    if "gain" in result["results"]:
+        summary = result["results"]
+        print_lines(
+            f"finalists     mean {summary['accuracy']['mean']:.2f} %, by validation alone "
+            f"{summary['validated']['mean']:.2f} %, in {summary['finalist_seconds']:.0f} s more"
+        )
     for row in result.get("random_search", []):
         print_lines(
             f"random {row['seed']:<6} {row['accuracy']:.2f} % by one score each, {row['validated']:.2f} % validated, "

@@ -280,6 +280,8 @@ def _format_choice(result: SearchResult) -> str:
     (chosen,) = (candidate for candidate in result.candidates if candidate.architecture == result.architecture)
     if proposals == 1:
         return "one proposal"
+    if result.finalists:
+        return f"{distinct} distinct of {proposals} proposals, by the best value of {len(result.finalists)} finalists"
     score = "" if chosen.mean is None else f", by a mean validation score of {chosen.mean:.2f}"
     return f"{distinct} distinct of {proposals} proposals{score}"
 

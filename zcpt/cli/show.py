@@ -97,7 +97,7 @@ def _describe_finalists(folder: Path, document: Mapping[str, Any]) -> tuple[str,
     _, lines, seconds = _count_records(folder / "journal", "finalists.jsonl")
     name = (document.get("finalist_value") or {}).get("name", "?")
     is_finished = (folder / ARCHITECTURE).exists() and is_search_finished(folder, document)
-    return f"{lines} of {pluralize(count, 'finalist')} measured by {name} in {seconds:.0f} s", is_finished
+    return f"{lines} of at most {count} finalists measured by {name} in {seconds:.0f} s", is_finished
 
 
 def _describe_trials(folder: Path) -> list[str]:

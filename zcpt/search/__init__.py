@@ -5,7 +5,7 @@ from zcpt.search.callbacks import Callback, CallbackGuard, CallbackList, add_lis
 from zcpt.search.config import PRESETS, RENAMED_SETTINGS, SearchConfig, SearchSeeds, configure, upgrade_settings
 from zcpt.search.context import SearchContext
 from zcpt.search.decision import Decision
-from zcpt.search.finalists import check_finalists
+from zcpt.search.finalists import check_finalists, describe_finalist_value
 from zcpt.search.orders import ORDERS, count_evaluations, simulate_rounds
 from zcpt.search.plan import SearchPlan, check_image_count, plan_search
 from zcpt.search.replay import Replay, replay
@@ -44,6 +44,7 @@ __all__ = [
     "configure",
     "configure_from",
     "count_evaluations",
+    "describe_finalist_value",
     "draw_mixture",
     "execute_search",
     "find_best",

@@ -54,7 +54,7 @@ def open_folder(folder: Path, protocol: dict[str, Any], growing: Sequence[str] =
         if before["benchmark"] != current["benchmark"]:
             raise ConfigError(f"{folder} belongs to 'zcpt benchmark {before['benchmark']}'. Give another --out.")
         # Folders of earlier versions lack these.
-        later: dict[str, Any] = {"date": None, "trainings": {}}
+        later: dict[str, Any] = {"date": None, "trainings": {}, "finalists": {}}
         before = {**later, **read_json(folder / CONFIG, [key for key in current if key not in later])}
         if "search" in before:
             before["search"] = upgrade_settings(before["search"])

@@ -140,26 +140,42 @@ def render_operations(result: Result, folder: Path) -> Section:
 
 def render_search(result: Result, folder: Path) -> Section:
     """Render one variant of a search, seed by seed."""
+    has_finalists = "gain" in result["results"]
     rows = [
         [
             str(row["seed"]),
             f"`{row['architecture']}`",
             format_number(row["accuracy"], 2),
+            *([format_number(row["validated"], 2)] if has_finalists else []),
             str(row["rank"] or "-"),
             format_number(row["seconds"], 0),
         ]
         for row in result["searches"]
     ]
+    header = ["seed", "found", "accuracy", *(["by validation alone"] if has_finalists else []), "rank", "seconds"]
     summary, settings = result["results"], result["protocol"]["search"]
     text = (
         f"{_introduce_searches(result)}: mean {format_mean(summary['accuracy'])}, mean of all proposals "
         f"{format_number(summary['proposals'], 2)}; {_describe_table(result)} Not in the table: "
         f"{summary['not_in_table']}.\n\n"
-        f"{format_table(['seed', 'found', 'accuracy', 'rank', 'seconds'], rows)}\n"
+        f"{format_table(header, rows)}\n"
         f"{_describe_criteria(settings)}, {settings['order']} order, N={settings['proposals']}, "
         f"V={settings['validation_batches']}. {_describe_batches(result)} {describe_environment(result['protocol'])}\n"
     )
-    return _make_search_section([result], text)
+    return _make_search_section([result], text + _describe_finalists(result))
+
+
+def _describe_finalists(result: Result) -> str:
+    """Describe what finalists change; an empty text without finalists."""
+    summary, finalists = result["results"], result["protocol"].get("finalists")
+    if not finalists or "gain" not in summary:
+        return ""
+    return (
+        f"\nFinalists: the {finalists['number']} best proposals by validation were measured by {finalists['name']}, "
+        f"and the best value won: mean {format_mean(summary['accuracy'])}, where validation alone has "
+        f"{format_mean(summary['validated'])}; difference of the same seeds {format_mean(summary['gain'])}. Measuring "
+        f"them took {format_number(summary['finalist_seconds'], 0)} s of the seconds.\n"
+    )
 
 
 def render_searches(results: Sequence[Result]) -> Section:
@@ -177,13 +193,22 @@ def render_searches(results: Sequence[Result]) -> Section:
         "seed by seed": [
             ", ".join(format_number(row["accuracy"], 2) for row in result["searches"]) for result in results
         ],
+        "by validation alone": [
+            format_mean(r["results"]["validated"]) if "validated" in r["results"] else "-" for r in results
+        ],
         "mean of the proposals": [format_number(result["results"]["proposals"], 2) for result in results],
         "networks scored": [_format_evaluations(result["searches"]) for result in results],
         "seconds": [format_number(result["results"]["seconds"], 0) for result in results],
         "not in the table": [str(result["results"]["not_in_table"]) for result in results],
     }
     # Columns in which every cell has the empty value are left out.
-    empty = {"variant": "", "other settings": "", "networks scored": "-", "not in the table": "0"}
+    empty = {
+        "variant": "",
+        "other settings": "",
+        "networks scored": "-",
+        "by validation alone": "-",
+        "not in the table": "0",
+    }
     columns = {name: cells for name, cells in columns.items() if set(cells) != {empty.get(name)}}
     best_first = sorted(range(len(results)), key=lambda i: -(results[i]["results"]["accuracy"]["mean"] or 0.0))
     rows = [[cells[i] for cells in columns.values()] for i in best_first]

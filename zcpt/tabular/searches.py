@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,17 @@ from zcpt.batches import Batches, compute_fingerprint
 from zcpt.devices import resolve_device
 from zcpt.errors import ConfigError
 from zcpt.journal import Journal, Record
-from zcpt.search import Callback, SearchConfig, add_listeners, configure, search
+from zcpt.search import (
+    Callback,
+    Finalist,
+    SearchConfig,
+    SearchResult,
+    add_listeners,
+    check_finalists,
+    configure,
+    describe_finalist_value,
+    search,
+)
 from zcpt.seeding import derive_seed
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
@@ -28,6 +38,7 @@ from zcpt.tabular.random_search import (
     search_randomly,
 )
 from zcpt.tabular.variants import read_variant_settings
+from zcpt.values import Value
 
 _JOURNAL_FILE, _RANDOM_FILE = "searches", "random_searches"
 
@@ -54,6 +65,7 @@ def measure_searches(
     preset: str | None = None,
     variant: str = "",
     random_search: bool = False,
+    finalist_value: Callable[[int], Value] | None = None,
     callbacks: Sequence[Callback] = (),
     listeners: Sequence[Callback] | None = None,
     **options: Any,
@@ -72,6 +84,8 @@ def measure_searches(
         preset: Preset, as for ``zcpt.search``.
         variant: Name of these settings in tables.
         random_search: Also run random search with as many evaluations. A finished measurement can be extended by it.
+        finalist_value: Function from a seed to what measures its finalists, if there are any (``finalists=5``): short
+            trainings, or accuracies of the table that stand in for them. A finished measurement can be extended by it.
         callbacks: Callbacks of every search; ``listeners`` is their old name.
         options: Fields of ``SearchConfig`` except ``seed``.
 
@@ -85,12 +99,16 @@ def measure_searches(
     configs = {seed: configure_search(table, seed, preset, **options) for seed in seeds}
     if random_search:
         check_random_search(configs[seeds[0]])
-    measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device)
+    values = {}
+    if finalist_value is not None and (configs[seeds[0]].finalists or not variant):  # not all variants have finalists
+        values = {seed: finalist_value(seed) for seed in seeds}
+    check_finalists(configs[seeds[0]], values.get(seeds[0]))
+    measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device, values)
     protocol = {
         **measurement.describe(table.describe(data_set, metric), seeds, variant),
         **describe_environment(device),
     }
-    with open_folder(folder, protocol, growing=["seeds"]) as journal:
+    with open_folder(folder, protocol, growing=["seeds", "finalists"]) as journal:
         records = measurement.search(folder, journal, callbacks)
         rows = [_look_up(table, records[seed], configs[seed], data_set, metric) for seed in seeds]
         result = {"protocol": protocol, "searches": rows, "results": _summarize(rows)}
@@ -110,18 +128,24 @@ class _Measurement:
     configs: Mapping[int, SearchConfig]
     """Settings by seed."""
     device: torch.device
+    finalist_values: Mapping[int, Value] = field(default_factory=dict)
+    """What measures the finalists of each seed; empty without finalists."""
 
     def describe(self, table: dict[str, Any], seeds: Sequence[int], variant: str) -> dict[str, Any]:
         """Return the protocol of the measurement, except its environment; ``table`` describes the benchmark."""
         first = seeds[0]
-        protocol = {
+        protocol: dict[str, Any] = {
             "benchmark": "search",
             "space": self.table.space.name,
             "table": table,
             "seeds": list(seeds),
-            "search": {name: value for name, value in asdict(self.configs[first]).items() if name != "seed"},
+            "search": {k: value for k, value in asdict(self.configs[first]).items() if k not in ("seed", "finalists")},
             "images": self.describe_images(first),
+            "finalists": {},
         }
+        if first in self.finalist_values:
+            by = describe_finalist_value(self.finalist_values[first])
+            protocol["finalists"] = {"number": self.configs[first].finalists, **(by or {})}
         return {**protocol, "variant": variant} if variant else protocol
 
     def describe_images(self, seed: int) -> dict[str, Any]:
@@ -135,7 +159,9 @@ class _Measurement:
         """Return the record of the search of each seed, after running those that the journal lacks."""
         records = {record["seed"]: record for record in journal.records(_JOURNAL_FILE)}
         for seed, config in self.configs.items():
-            if seed not in records:
+            value = self.finalist_values.get(seed)
+            # A search without finalists is resumed with them: it goes on after its stage 2.
+            if seed not in records or (value is not None and "finalists" not in records[seed]):
                 run_dir = folder / f"seed_{seed}"
                 result = search(
                     self.table.space,
@@ -144,6 +170,7 @@ class _Measurement:
                     resume=run_dir.exists(),
                     device=self.device,
                     callbacks=callbacks,
+                    finalist_value=value,
                     **asdict(config),
                 )
                 # A candidate stands for all proposals that build the same network.
@@ -154,8 +181,24 @@ class _Measurement:
                     "proposals": [proposals[n] for n in sorted(proposals)],
                     "seconds": sum_seconds(run_dir),
                 }
+                if value is not None:
+                    records[seed] |= self._describe_finalists(result)
                 journal.append(_JOURNAL_FILE, records[seed])
         return records
+
+    def _describe_finalists(self, result: SearchResult) -> Record:
+        """Return the finalists for a record, in the order of validation: its choice comes first."""
+        only = [Finalist(result.architecture, math.nan)]  # a search whose proposals are all the same has none
+        finalists = [
+            {
+                "architecture": self.table.space.format(finalist.architecture),
+                "value": finalist.value,
+                "seconds": finalist.seconds,
+                "failure": finalist.failure,
+            }
+            for finalist in result.finalists or only
+        ]
+        return {"finalists": finalists}
 
     def search_randomly(
         self, searches: Mapping[int, Record], journal: Journal, run_missing: bool
@@ -217,7 +260,7 @@ def read_variants(path: Path, table: TabularBenchmark) -> dict[str, dict[str, An
     Raises:
         ConfigError: The file is missing, is no YAML, or a name or a setting is invalid.
     """
-    variants = read_variant_settings(path, {field.name: field.metadata["read"] for field in fields(SearchConfig)})
+    variants = read_variant_settings(path, {f.name: f.metadata["read"] for f in fields(SearchConfig)})
     for name, settings in variants.items():
         try:
             configure_search(table, 0, **settings)
@@ -248,10 +291,13 @@ def _look_up(
         return table.lookup(table.space.parse(text), data_set, metric)
 
     accuracy = look_up(record["architecture"])
+    finalists = [{**one, "accuracy": look_up(one["architecture"])} for one in record.get("finalists", ())]
+    by_validation = {"finalists": finalists, "validated": finalists[0]["accuracy"]} if finalists else {}
     return {
         **record,
         "proposals": [look_up(text) for text in record["proposals"]],
         "accuracy": accuracy,
+        **by_validation,
         "rank": None if accuracy is None else table.rank(accuracy, data_set, metric),
         "evaluations": count_networks_scored(table.space, config, _count_candidates(record)),
     }
@@ -261,7 +307,16 @@ def _summarize(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over the seeds; architectures that the table lacks do not count."""
     listed = [row["accuracy"] for row in rows if row["accuracy"] is not None]
     proposals = [accuracy for row in rows for accuracy in row["proposals"] if accuracy is not None]
+    paired = [row for row in rows if row["accuracy"] is not None and row.get("validated") is not None]
+    finalists = {
+        "validated": compute_mean_interval([row["validated"] for row in paired]),
+        "gain": compute_mean_interval([row["accuracy"] - row["validated"] for row in paired]),
+        "finalist_seconds": compute_mean_interval(
+            [math.fsum(one["seconds"] for one in row["finalists"]) for row in paired]
+        )["mean"],
+    }
     return {
+        **(finalists if paired else {}),
         "accuracy": compute_mean_interval(listed),
         "not_in_table": len(rows) - len(listed),
         "proposals": compute_mean_interval(proposals)["mean"],

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import zcpt
+from tests.zcpt.trials.values import Convolutions
 from zcpt import ConfigError
 from zcpt.errors import CallbackError
 from zcpt.monitor import Progress
@@ -18,6 +19,7 @@ from zcpt.monitor import Progress
 OPTIONS: dict[str, Any] = {
     "proxy": "hashed", "proposals": 2, "batch_size": 4, "validation_batches": 2, "validation_inits": 1,
     "validation_batch_size": 4, "channels": 2, "layers": 1, "num_classes": 10,
+    "finalists": 2, "finalist_value": Convolutions(),
 }  # fmt: skip
 METHODS = [name for name in vars(zcpt.Callback) if name.startswith("on_")]
 ERRORS = [RuntimeError("a\nb"), OSError(28, "No space left on device")]

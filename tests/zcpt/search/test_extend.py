@@ -71,7 +71,8 @@ def test_an_extended_search_ends_as_one_of_that_size(
     assert_same_result(tmp_path / "run", tmp_path / "whole")
     assert zcpt.replay(tmp_path / "run", pictures).difference == ""
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert settings["extended"] == [{name: first[name] for name in ("proposals", "validation_batches")}]
+    sizes = {name: first[name] for name in ("proposals", "validation_batches")}
+    assert settings["extended"] == [{**sizes, "finalists": 0}]
 
 
 def test_an_extension_that_is_stopped_anywhere_ends_the_same(pictures: TensorDataset, tmp_path: Path) -> None:

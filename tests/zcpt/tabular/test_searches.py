@@ -15,6 +15,7 @@ from zcpt.batches import DatasetBatches
 from zcpt.tabular import TabularBenchmark, read_table
 from zcpt.tabular.report import write_page, write_report
 from zcpt.tabular.searches import measure_searches, measure_variants, read_variants
+from zcpt.trials import Measurement
 
 SMALL: dict[str, Any] = {"proxy": "hashed", "channels": 4, "proposals": 2, "validation_batches": 2, "batch_size": 4}
 SMALL["validation_batch_size"] = 4
@@ -179,3 +180,46 @@ def test_a_folder_of_the_version_before_is_resumed(whole: TabularBenchmark, pict
     config.write_text(json.dumps(protocol))
     again = run_measurement(whole, pictures, tmp_path / "a")
     assert again["searches"] == first["searches"]
+
+
+class Digits:
+    """The digits of a chain, read backwards."""
+
+    name = "digits"
+
+    def measure(self, architecture: zcpt.Architecture, seed: int) -> Measurement:
+        """Read the digits backwards, as a number in base 3."""
+        return Measurement(int(zcpt.get_space("nasbench-macro").format(architecture)[::-1], 3), seconds=2.0)
+
+    def describe(self) -> dict[str, Any]:
+        """Return nothing: there is nothing that it depends on."""
+        return {}
+
+
+def test_a_finished_measurement_is_extended_by_finalists(
+    whole: TabularBenchmark, pictures: Any, tmp_path: Path
+) -> None:
+    options = {"proposals": 3, "seeds": [0, 1]}
+    before = run_measurement(whole, pictures, tmp_path / "a", **options)
+    assert "gain" not in before["results"]
+    more = {**options, "finalists": 2, "finalist_value": lambda seed: Digits()}
+    result = run_measurement(whole, pictures, tmp_path / "a", **more)
+    for row, old in zip(result["searches"], before["searches"], strict=True):
+        assert row["validated"] == old["accuracy"]
+        assert row["proposals"] == old["proposals"]
+        best = max(row["finalists"], key=lambda finalist: finalist["value"])
+        assert (best["architecture"], best["accuracy"]) == (row["architecture"], row["accuracy"])
+        assert row["seconds"] == pytest.approx(old["seconds"] + 4)
+    summary = result["results"]
+    gains = [row["accuracy"] - row["validated"] for row in result["searches"]]
+    assert summary["gain"]["mean"] == pytest.approx(sum(gains) / 2)
+    assert summary["finalist_seconds"] == 4
+    assert result["protocol"]["finalists"] == {"number": 2, "name": "digits"}
+    assert run_measurement(whole, pictures, tmp_path / "a", **more) == result
+    page = write_report(tmp_path / "a").read_text()
+    assert "the 2 best proposals by validation were measured by digits, and the best value won" in page
+    assert "| by validation alone |" in page
+    with pytest.raises(zcpt.ConfigError, match="another measurement: its number is 2, not None"):
+        run_measurement(whole, pictures, tmp_path / "a", **options)
+    with pytest.raises(zcpt.ConfigError, match="--finalists 2 needs what measures them"):
+        run_measurement(whole, pictures, tmp_path / "b", **{**options, "finalists": 2})
