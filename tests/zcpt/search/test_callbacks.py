@@ -111,4 +111,4 @@ def test_what_a_callback_does_changes_no_result(
     assert (result.architecture, result.candidates) == (whole.architecture, whole.candidates)
     assert (tmp_path / "run" / "architecture.json").exists()
     assert list(elsewhere.iterdir()) == []
-    assert len(list((tmp_path / "run" / "journal").iterdir())) == 3
+    assert len(list((tmp_path / "run" / "journal").iterdir())) == 4
