@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +23,7 @@ from train.optimisation import Schedule, Stepper, build_optimizer
 from train.recipe import check_augmentation
 from train.supernet.alphas import ArchitectureParameters
 from train.supernet.architect import Architect, LabelledBatch
+from train.supernet.checkpoint import TrainedSupernet
 from train.supernet.config import SupernetConfig, make_train_config
 from zcpt.devices import move_images, move_network
 from zcpt.errors import ConfigError, DataError
@@ -64,6 +66,7 @@ class SupernetTrainer:
             config.channels, config.layers, len(data.classes), channels, (height, width)
         )
         self.train_config = make_train_config(config, config.seed)
+        self._purpose = ""
         check_augmentation(self.train_config, (height, width))
         space.check_network_config(self.network_config)
         self.train_images, self.valid_images = split_images(data.train, config)
@@ -86,6 +89,28 @@ class SupernetTrainer:
         """Shares of the candidates before the first epoch, and after each."""
         self.on_step: Callable[[], object] = lambda: None
         """Function that is called after each step."""
+
+    @classmethod
+    def continue_from(
+        cls, trained: TrainedSupernet, data: ImageData, epochs: int, rate_share: float, device: torch.device
+    ) -> SupernetTrainer:
+        """Return a training that starts from a copy of a trained supernet, with fresh optimisers.
+
+        Args:
+            trained: Trained supernet, which stays as it is.
+            data: The images that it was trained on.
+            epochs: Number of epochs.
+            rate_share: Share of the first learning rate, which stays constant.
+            device: Device to train on.
+        """
+        rate = rate_share * trained.config.lr
+        config = replace(trained.config, epochs=epochs, lr=rate, min_lr=min(rate, trained.config.min_lr))
+        trainer = cls(trained.space, replace(data, known_statistics=trained.statistics), config, device)
+        trainer.train_config = replace(trainer.train_config, schedule="none")
+        trainer._purpose = "tuning"  # other orders of the images than those of the first epochs
+        trainer.net.load_state_dict(trained.net.state_dict())
+        trainer.alphas.load_state_dict(trained.alphas.state_dict(), "the supernet")
+        return trainer
 
     def _check_images(self) -> None:
         least = min(len(self.train_images), len(self.valid_images))
@@ -111,7 +136,7 @@ class SupernetTrainer:
         return self._build_loader(self.valid_images, "valid")
 
     def _build_loader(self, images: ImageSet, name: str) -> EpochLoader:
-        config = make_train_config(self.config, derive_seed(self.config.seed, name))
+        config = make_train_config(self.config, derive_seed(self.config.seed, f"{self._purpose}{name}"))
         size, classes = self.network_config.image_size, self.network_config.num_classes
         return build_train_loader(images, self.data.statistics, config, size, classes, self.device)
 

@@ -1,14 +1,22 @@
 """Operation scores to compare Zero-Cost-PT with: ``score_operations(method, net, batches)``.
 
-Each method gives, for every choice, the importance of each candidate; larger means keep. None of these trains anything:
+Each method gives, for every choice, the importance of each candidate; larger means keep. These need no training:
 
-    zc_pt      drop of the supernet's score when the candidate is removed, before any decision (Zero-Cost-PT)
-    disc_zc    score of the supernet with this candidate alone on its edge
-    te_nas     TE-NAS' pruning: position of the candidate in the order of removal
-    random     random numbers from the seed
+    zc_pt         drop of the supernet's score when the candidate is removed, before any decision (Zero-Cost-PT)
+    disc_zc       score of the supernet with this candidate alone on its edge
+    te_nas        TE-NAS' pruning: position of the candidate in the order of removal
+    random        random numbers from the seed
 
-Scores from a trained supernet, such as DARTS' alpha or the accuracy that DARTS-PT measures without the candidate, can
-be added as subclasses of ``OperationScore``. Their constructor takes the function that trains, as zcpt trains nothing.
+These score a trained supernet, in the mixture of its trained shares:
+
+    darts         share of the candidate: the softmax of alpha
+    darts_pt      minus the accuracy without the candidate
+    disc_acc      accuracy with the candidate alone on its edge, after further training
+    zc_pt_post    zc_pt on a trained supernet
+    disc_zc_post  disc_zc on a trained supernet
+
+zcpt trains nothing itself: ``train`` makes trained supernets, and ``DiscretisationAccuracyScore`` takes the function
+that trains one further. Methods of your own are subclasses of ``OperationScore``.
 """
 
 import warnings
@@ -24,16 +32,32 @@ from zcpt.baselines._registry import (
 )
 from zcpt.baselines.per_choice import DiscretisationScore, PerturbationScore, RandomScore
 from zcpt.baselines.te_nas import TeNasPruning
+from zcpt.baselines.trained import (
+    DiscretisationAccuracyScore,
+    MaskedAccuracyScore,
+    ShareScore,
+    TrainedDiscretisationScore,
+    TrainedPerturbationScore,
+    Tune,
+    measure_accuracies,
+)
 
 __all__ = [
+    "DiscretisationAccuracyScore",
     "DiscretisationScore",
+    "MaskedAccuracyScore",
     "OperationScore",
     "PerturbationScore",
     "RandomScore",
     "ScoringTask",
+    "ShareScore",
     "TeNasPruning",
+    "TrainedDiscretisationScore",
+    "TrainedPerturbationScore",
+    "Tune",
     "get_operation_score",
     "list_operation_scores",
+    "measure_accuracies",
     "register_operation_score",
     "score_operations",
 ]

@@ -49,6 +49,8 @@ class OperationScore(ABC):
     proxies: ClassVar[str] = "any"
     """'any': the user gives a proxy or an aggregate; 'none': no proxy; else the name of the one that it always uses."""
     paper: ClassVar[str] = ""
+    needs_training: ClassVar[bool] = False
+    """True if the supernet of the task has to be a trained one, and the mixture to have its shares."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -8,6 +8,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from train.data import ImageData, build_scoring_batches
 from train.reduced import prepare_training
 from zcpt.baselines import get_operation_score, list_operation_scores
@@ -21,6 +23,7 @@ from zcpt.cli._options import (
     pick_device,
     split_names,
 )
+from zcpt.cli._supernets import TrainedSupernets, add_supernet_arguments, refuse_supernet_flags
 from zcpt.cli._trainings import PREFIX, read_criteria
 from zcpt.cli.search import FINALISTS, GROUPS, add_finalist_setting
 from zcpt.errors import ConfigError
@@ -34,6 +37,7 @@ from zcpt.tabular.operations import (
     OperationFunction,
     measure_operations,
     read_operation_values,
+    score_trained_supernet,
     score_undecided_supernet,
     select_settings,
 )
@@ -146,6 +150,7 @@ class OperationsCommand:
         parser.add_argument("--methods", type=split_names, metavar="NAME,...", help=help_methods)
         help_proxies = "proxies for those methods that take any (default: naswot)"
         parser.add_argument("--proxies", type=split_names, metavar="NAME,...", help=help_proxies)
+        add_supernet_arguments(parser)
         help_scores = "JSON file of your own scores: name -> choice -> a number for each candidate, larger = keep"
         parser.add_argument("--scores", type=Path, metavar="FILE", help=help_scores)
         add_options(parser, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"], groups=GROUPS)
@@ -154,19 +159,29 @@ class OperationsCommand:
     def run(args: argparse.Namespace) -> None:
         """Score operations, and print how well each score agrees with the table."""
         options = get_given_options(args, SearchConfig, skip=[*_NOT_OF_OPERATIONS, "proxy"])
-        table, data = _load_table_and_data(args)
-        device = pick_device(args.device)
+        pairs = _pair_methods_with_proxies(args.methods, args.proxies)
+        table, device = read_table(args.table, args.space), pick_device(args.device)
+        trained = _load_supernets(args, table, [method for method, _ in pairs], device)
+        data = trained.data if trained else load_given_data(args)
+        options = {**(trained.size if trained else {}), **options}
         plans = {
             f"{method.replace('_', '-')} {proxy or ''}".rstrip(): (method, _make_settings(table, options, proxy))
-            for method, proxy in _pair_methods_with_proxies(args.methods, args.proxies)
+            for method, proxy in pairs
         }
 
         def score(method: str, options: dict[str, Any], seed: int) -> dict[str, list[float]]:
-            config = configure(table.space, **options, seed=seed)
-            return score_undecided_supernet(method, table.space, build_scoring_batches(data, seed), config, device)
+            config, batches = configure(table.space, **options, seed=seed), build_scoring_batches(data, seed)
+            if trained and get_operation_score(method).needs_training:
+                supernet, built = trained.get(seed), trained.build_score(method, seed)
+                validation = trained.get_validation_batches(seed)
+                return score_trained_supernet(
+                    built, supernet.net, supernet.mixture, batches, validation, config, device
+                )
+            return score_undecided_supernet(method, table.space, batches, config, device)
 
         scores: dict[str, OperationFunction] = {name: partial(score, *plan) for name, plan in plans.items()}
         about: dict[str, Any] = {"dataset": data.name, "scores": {name: plan for name, (_, plan) in plans.items()}}
+        about |= trained.describe() if trained else {}
         if args.scores:
             own_scores = read_operation_values(args.scores, table.space)
             if duplicates := sorted(set(own_scores) & set(scores)):
@@ -192,6 +207,23 @@ class OperationsCommand:
             text = ", ".join(f"{value:.3f} with {reference}" for reference, value in means.items())
             print_lines(f"{name:13} Spearman {text}")
         _write_report(args.out)
+
+
+def _load_supernets(
+    args: argparse.Namespace, table: TabularBenchmark, methods: list[str], device: torch.device
+) -> TrainedSupernets | None:
+    """Load the supernets of ``--supernet``, which some methods need."""
+    needing = [method for method in methods if get_operation_score(method).needs_training]
+    if args.supernet and needing:
+        return TrainedSupernets(args, table.space, args.seeds, device)
+    if args.supernet:
+        raise ConfigError(f"--supernet has no effect on {', '.join(methods)}: leave it out.")
+    if needing:
+        raise ConfigError(
+            f"{', '.join(needing)} need a trained supernet: train one by 'zcpt train-supernet', and add --supernet RUN."
+        )
+    refuse_supernet_flags(args)
+    return None
 
 
 def _pair_methods_with_proxies(methods: list[str] | None, proxies: list[str] | None) -> list[tuple[str, str | None]]:

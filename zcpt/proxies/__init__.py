@@ -16,6 +16,7 @@ from zcpt.proxies._registry import (
     register_proxy,
 )
 from zcpt.proxies._weights import clone_tensors, draw_weights
+from zcpt.proxies.accuracy import Accuracy
 from zcpt.proxies.aggregate import (
     Aggregate,
     Criterion,
@@ -45,6 +46,7 @@ from zcpt.proxies.zico import PaperZico, Zico
 
 __all__ = [
     "AUTO",
+    "Accuracy",
     "Aggregate",
     "ArchitectureProxy",
     "BatchNaswot",

@@ -16,15 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from zcpt.architecture import Architecture, Choice
-from zcpt.baselines import get_operation_score, score_operations
-from zcpt.batches import Batches
+from zcpt.baselines import OperationScore, get_operation_score, score_operations
+from zcpt.batches import Batch, Batches
+from zcpt.devices import move_batch
 from zcpt.errors import ConfigError
 from zcpt.files import parse_json, read_text
 from zcpt.journal import Journal, Record
+from zcpt.mixture import Mixture
 from zcpt.progress import show_progress
 from zcpt.search import FreshSupernets, SearchConfig, SearchSeeds
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig, SearchSpace
+from zcpt.supernet import Scorable
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import RESULT, describe_environment, open_folder, write_json
 from zcpt.tabular.measures import compute_mean_interval, kendall, spearman
@@ -91,8 +94,7 @@ def score_undecided_supernet(
         config: Settings of the search.
         device: Device of the supernet.
     """
-    seeds = SearchSeeds.from_seed(config.seed)
-    batch = batches.draw(config.batch_size, derive_seed(seeds.batch, 0))
+    batch = _draw_first_batch(batches, config)
     _, channels, height, width = batch.images.shape
     network_config = NetworkConfig(config.channels, config.layers, batches.num_classes, channels, (height, width))
     space.check_network_config(network_config)
@@ -106,6 +108,42 @@ def score_undecided_supernet(
         mixture=supernets.draw_initial_mixture(0),
         seed=config.seed,
     )
+
+
+def score_trained_supernet(
+    score: OperationScore,
+    net: Scorable,
+    mixture: Mixture,
+    batches: Batches,
+    validation: Sequence[Batch],
+    config: SearchConfig,
+    device: torch.device,
+) -> dict[str, list[float]]:
+    """Return the importance of every operation in a trained supernet before any decision.
+
+    Args:
+        score: One of ``zcpt.baselines``.
+        net: The supernet.
+        mixture: Mixture of the trained shares.
+        batches: Source of the mini-batch on which proxies are computed, that of ``score_undecided_supernet``.
+        validation: Batches on which accuracies are measured.
+        config: Settings of a search.
+        device: Device of the supernet.
+    """
+    takes_proxy = score.proxies == "any"
+    return score_operations(
+        score,
+        net,
+        move_batch(_draw_first_batch(batches, config), device) if takes_proxy else validation,
+        config.proxy if takes_proxy else None,
+        choices=[choice for choice in mixture.choices.values() if choice.phase == 0],
+        mixture=mixture,
+        seed=config.seed,
+    )
+
+
+def _draw_first_batch(batches: Batches, config: SearchConfig) -> Batch:
+    return batches.draw(config.batch_size, derive_seed(SearchSeeds.from_seed(config.seed).batch, 0))
 
 
 def read_operation_values(path: Path, space: SearchSpace) -> dict[str, OperationFunction]:

@@ -13,9 +13,10 @@ import zcpt
 PAGE = Path(__file__).parents[3] / "docs" / "operation-scores.md"
 
 
-def test_the_examples_run_and_give_what_they_show() -> None:
+def test_the_examples_run_and_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     names: dict[str, Any] = {}
     for example in examples:
         smaller = example.replace("channels=16, layers=5", "channels=4, layers=1").replace("(64", "(4")

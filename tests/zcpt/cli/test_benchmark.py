@@ -11,6 +11,7 @@ import pytest
 import zcpt
 from tests.zcpt.cli.conftest import content, run
 from tests.zcpt.tabular.conftest import cells, macro, nb201  # noqa: F401  # fixtures
+from train.supernet import SupernetTuning
 
 Words = list[Any]
 SMALL = ["--channels", "2", "--layers", "1", "--batch-size", "8", "--device", "cpu"]
@@ -209,3 +210,44 @@ def test_a_short_training_ranks_beside_proxies(cwd: Path, capsys: pytest.Capture
     assert "belongs to another measurement: its train:quick.yaml is" in err
     code, _, err = proxies(capsys, table, "--proxies", "train:digits", "--out", "q")
     assert (code, err.count("keeps no training images back")) == (2, 1)
+
+
+def test_scores_of_trained_supernets(
+    cwd: Path, capsys: pytest.CaptureFixture[str], table: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ["train-supernet", "--space", "nasbench201", *SMALL, "--samples", "0.05", "--epochs", "1"]
+    for seed in (0, 1):
+        assert run(capsys, *train, "--seed", str(seed), "--out", f"s{seed}")[0] == 0
+    tuned: list[int] = []
+
+    def tune(self: SupernetTuning, mixture: zcpt.Mixture) -> tuple[zcpt.Supernet, zcpt.Mixture]:
+        tuned.append(self.epochs)
+        return self.trained.net, mixture
+
+    monkeypatch.setattr(SupernetTuning, "__call__", tune)
+    methods = ["zc_pt", "zc_pt_post", "darts", "darts_pt", "disc_acc"]
+    words = ["benchmark", "operations", *table, "--batch-size", "8", "--device", "cpu"]
+    scored = [*words, "--methods", ",".join(methods), "--supernet", "s0,s1", "--seeds", "0,1", "--out", "o"]
+    code, out, err = run(capsys, *scored, "--validation-images", "8", "--tuning-epochs", "5")
+    assert code == 0, err
+    assert [line.split(" Spearman")[0].strip() for line in out.splitlines()[:5]] == [
+        "zc-pt naswot", "zc-pt-post naswot", "darts", "darts-pt", "disc-acc",
+    ]  # fmt: skip
+    assert tuned == [5] * 60
+    about = json.loads((cwd / "o" / "result.json").read_text())["protocol"]["about"]
+    assert about["dataset"] == "digits"
+    assert len(set(about["supernets"].values())) == 2
+    assert about["scores"]["zc-pt naswot"]["channels"] == 2
+    assert "| darts-pt |" in (cwd / "o" / "report.md").read_text()
+    for flags, message in (
+        (["--methods", "darts"], "darts need a trained supernet: train one by 'zcpt train-supernet'"),
+        (["--methods", "random", "--supernet", "s0"], "--supernet has no effect on random"),
+        (["--tuning-epochs", "1"], "--tuning-epochs is for trained supernets: add --supernet RUN"),
+        (["--methods", "darts", "--supernet", "s0,s1", "--seeds", "0,1,2"], "names 2 supernets for 3 seeds"),
+        (["--methods", "darts", "--supernet", "none"], "none is missing"),
+        (["--methods", "darts_pt", "--supernet", "s0", "--seeds", "0", "--validation-images", "99"], "must be from 2"),
+        (["--methods", "darts", "--supernet", "s0", "--tuning-epochs", "-1"], "--tuning-epochs -1 must not"),
+    ):
+        code, _, err = run(capsys, *words, *flags, "--out", "p")
+        assert code == 2
+        assert message in err
