@@ -89,21 +89,9 @@ def plan_search(
     trained_config = build_trained_config(config, network_config)
     space.check_network_config(trained_config)
     document = {
-        "space": space.name,
-        "search": asdict(config),
-        "seeds": asdict(SearchSeeds.from_seed(config.seed)),
-        "images": {
-            "size": list(network_config.image_size),
-            "channels": network_config.in_channels,
-            "classes": network_config.num_classes,
-        },
+        **_describe(space, config, source, network_config, trained_config),
         "device": str(device),
-        "engine": config.describe_engines(),
-        "versions": get_versions(),
-        "data": dict(source.about),
         "fingerprint": compute_fingerprint(probe),
-        "sample": describe_sample(source),
-        "budgets": compute_checksums(space, trained_config, build_budgets(space, config, trained_config)),
         "finalist_value": describe_finalist_value(finalist_value),
     }
     # Before the budgets are checked for feasibility: with another latency table that error would be misleading.
@@ -122,6 +110,31 @@ def plan_search(
         workers,
         memory,
     )
+
+
+def _describe(
+    space: SearchSpace,
+    config: SearchConfig,
+    source: Batches,
+    network_config: NetworkConfig,
+    trained_config: NetworkConfig,
+) -> dict[str, Any]:
+    """Return the entries of ``config.json`` that follow from settings and images."""
+    return {
+        "space": space.name,
+        "search": asdict(config),
+        "seeds": asdict(SearchSeeds.from_seed(config.seed)),
+        "images": {
+            "size": list(network_config.image_size),
+            "channels": network_config.in_channels,
+            "classes": network_config.num_classes,
+        },
+        "engine": config.describe_engines(),
+        "versions": get_versions(),
+        "data": dict(source.about),
+        "sample": describe_sample(source),
+        "budgets": compute_checksums(space, trained_config, build_budgets(space, config, trained_config)),
+    }
 
 
 def describe_sample(source: Batches) -> dict[str, Any]:

@@ -52,8 +52,7 @@ def search(
 ) -> SearchResult:
     """Search for an architecture without training the supernet (Zero-Cost-PT, arXiv 2106.06799).
 
-    Where torch.distributed's default process group is initialised, all of its processes have to call this function;
-    they share one search, and the result equals that of one process.
+    All processes of torch.distributed's default group have to call this function; they share one search.
 
     Args:
         space: A space or its name.
@@ -65,19 +64,17 @@ def search(
         device: Device on which networks are scored; with several processes, the device of this one.
         preset: ``"paper"`` for the published procedure.
         num_classes: Number of classes, where ``batches`` has no attribute for it.
-        finalist_value: What measures the finalists if ``finalists=5`` or so is given, such as a
-            ``train.reduced.ReducedTraining``; the best value wins.
+        finalist_value: What measures the best proposals where ``finalists=5`` is given; the best value wins.
         workers: Processes that measure finalists side by side.
-        callbacks: Called after every decision, such as ``zcpt.monitor.TensorBoard``; with several processes, only on
-            rank 0.
+        callbacks: Called after every decision, on rank 0 only, such as ``zcpt.monitor.TensorBoard``.
         listeners: Old name of ``callbacks``.
         options: Fields of ``SearchConfig``, such as ``proposals=10``; they override ``config`` and ``preset``.
 
     Raises:
         InfeasibleError: No architecture meets the budgets; nothing has been scored or written.
         ZcptError: An argument cannot be used, and nothing has been written; or no candidate of a choice got a finite
-            score, or no finalist a finite value, and the journal in ``run_dir`` records them. An error before the first
-            decision leaves no new ``run_dir``.
+            score, or no finalist a finite value, as the journal records. An error before the first decision leaves no
+            new ``run_dir``.
         StorageError: A file cannot be written; what was finished before is kept, and can be resumed.
         CallbackError: A callback raised an error, which is the cause; the same holds.
         LostError: Another process of the search has died.
@@ -88,19 +85,17 @@ def search(
         '|nor_conv_3x3~0|+|...'
     """
     callbacks = add_listeners(callbacks, listeners)
+    planned: dict[str, Any] = {
+        "device": device,
+        "num_classes": num_classes,
+        "finalist_value": finalist_value,
+        "workers": workers,
+    }
     with join_default_group() as processes:
         space = get_space(space) if isinstance(space, str) else space
-        plan = plan_search(
-            space,
-            batches,
-            configure(space, preset, base=config, **options),
-            run_dir=None if run_dir is None else Path(run_dir),
-            resume=resume,
-            device=device,
-            num_classes=num_classes,
-            finalist_value=finalist_value,
-            workers=workers,
-        )
+        config = configure(space, preset, base=config, **options)
+        folder = None if run_dir is None else Path(run_dir)
+        plan = plan_search(space, batches, config, run_dir=folder, resume=resume, **planned)
         return run_search(plan, callbacks, processes)
 
 

@@ -181,7 +181,7 @@ def check_run_folder(path: Path, document: Mapping[str, Any]) -> EarlierSearch:
             f"{describe_difference('value', measured_by, document['finalist_value'])}"
         )
     warnings += [
-        f"the search in {path} is extended from {before['search'][name]} to {value} {name.replace('_', ' ')}"
+        f"the search in {path} is extended from {before['search'].get(name, 0)} to {value} {name.replace('_', ' ')}"
         for name, value in extended.items()
     ]
     earlier = [size["proposals"] for size in before.get("extended", [])]

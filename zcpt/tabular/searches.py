@@ -99,10 +99,7 @@ def measure_searches(
     configs = {seed: configure_search(table, seed, preset, **options) for seed in seeds}
     if random_search:
         check_random_search(configs[seeds[0]])
-    values = {}
-    if finalist_value is not None and (configs[seeds[0]].finalists or not variant):  # not all variants have finalists
-        values = {seed: finalist_value(seed) for seed in seeds}
-    check_finalists(configs[seeds[0]], values.get(seeds[0]))
+    values = _make_finalist_values(finalist_value, configs, variant)
     measurement = _Measurement(table, table.get_accuracies(data_set, metric), batches, configs, device, values)
     protocol = {
         **measurement.describe(table.describe(data_set, metric), seeds, variant),
@@ -116,6 +113,17 @@ def measure_searches(
             result["random_search"] = random_rows
         write_json(folder / RESULT, result)
     return result
+
+
+def _make_finalist_values(
+    make: Callable[[int], Value] | None, configs: Mapping[int, SearchConfig], variant: str
+) -> dict[int, Value]:
+    """Return what measures the finalists of each seed; nothing for a variant without finalists."""
+    first = next(iter(configs))
+    has_finalists = make is not None and (configs[first].finalists or not variant)
+    values = {seed: make(seed) for seed in configs} if make is not None and has_finalists else {}
+    check_finalists(configs[first], values.get(first))
+    return values
 
 
 @dataclass(frozen=True)
