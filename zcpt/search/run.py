@@ -85,17 +85,14 @@ def search(
         '|nor_conv_3x3~0|+|...'
     """
     callbacks = add_listeners(callbacks, listeners)
-    planned: dict[str, Any] = {
-        "device": device,
-        "num_classes": num_classes,
-        "finalist_value": finalist_value,
-        "workers": workers,
-    }
+    planned: dict[str, Any] = {"device": device, "num_classes": num_classes, "workers": workers}
     with join_default_group() as processes:
         space = get_space(space) if isinstance(space, str) else space
         config = configure(space, preset, base=config, **options)
         folder = None if run_dir is None else Path(run_dir)
-        plan = plan_search(space, batches, config, run_dir=folder, resume=resume, **planned)
+        plan = plan_search(
+            space, batches, config, run_dir=folder, resume=resume, finalist_value=finalist_value, **planned
+        )
         return run_search(plan, callbacks, processes)
 
 
