@@ -31,7 +31,7 @@ from train.images import load_into_memory
 from train.reduced import ReducedTraining, prepare_training
 from zcpt.files import to_json_text, write_atomically
 from zcpt.seeding import derive_seed
-from zcpt.tabular.measures import Vector, bootstrap_interval
+from zcpt.tabular.measures import Vector, bootstrap_interval, compute_mean_interval
 from zcpt.trials import TrialsResult
 
 RECIPE = Path(__file__).parent / "recipes" / "digits-short.yaml"
@@ -95,9 +95,10 @@ def measure_seed(training: ReducedTraining, final: ReducedTraining, seed: int, t
 
 
 def compare_ways(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the mean of each way, and the difference of the first and the second with its 95 % interval.
+    """Return the mean of each way, and the difference of the first and the second with its 95 % intervals.
 
-    The interval is a bootstrap over the seeds, of which both ways have the same.
+    Both ways have the same seeds. ``low`` and ``high`` are a bootstrap over them, which is too narrow for a few seeds;
+    ``student`` is Student's interval of the mean difference.
     """
     means = {
         way: np.array([statistics.fmean(row["test accuracies"]) for row in rows if row["way"] == way]) for way in WAYS
@@ -108,9 +109,16 @@ def compare_ways(rows: Sequence[Row]) -> dict[str, Any]:
         return float((x - y).mean())
 
     low, high = bootstrap_interval(subtract, first, second, resamples=10_000, seed=0)
+    student = compute_mean_interval(list(first - second))
     return {
         "means": {way: float(values.mean()) for way, values in means.items()},
-        "difference": {"value": subtract(first, second), "low": low, "high": high, "seeds": len(first)},
+        "difference": {
+            "value": subtract(first, second),
+            "low": low,
+            "high": high,
+            "student": [student["low"], student["high"]],
+            "seeds": len(first),
+        },
     }
 
 
@@ -133,7 +141,8 @@ def write_report(rows: Sequence[Row], folder: Path) -> None:
         "",
         f"Mean test accuracy: {', '.join(f'{way} {mean:.2f} %' for way, mean in result['means'].items())}. "
         f"{first} minus {second}: {difference['value']:+.2f} points [{difference['low']:+.2f}, "
-        f"{difference['high']:+.2f}], 95 % interval by bootstrap over {difference['seeds']} paired seeds.",
+        f"{difference['high']:+.2f}], 95 % interval by bootstrap over {difference['seeds']} paired seeds; Student's is "
+        f"[{difference['student'][0]:+.2f}, {difference['student'][1]:+.2f}].",
     ]
     write_atomically(folder / "report.md", "\n".join(lines) + "\n")
 
@@ -162,8 +171,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if not any(row["seed"] == seed for row in rows):
             rows += measure_seed(training, final, seed, args.trainings)
             write_report(rows, args.out)
-            sys.stdout.write(f"seed {seed}: {rows[-2:]}\n")
-            sys.stdout.flush()
+            sys.stderr.write(f"seed {seed}: {rows[-2:]}\n")
+    write_report(rows, args.out)
     sys.stdout.write((args.out / "report.md").read_text())
 
 

@@ -36,3 +36,4 @@ def test_the_difference_is_paired_by_seed() -> None:
     assert result["means"] == {"hierarchy": pytest.approx(89.0), "evolution": pytest.approx(88.0)}
     assert result["difference"]["value"] == pytest.approx(1.0)
     assert (result["difference"]["low"], result["difference"]["high"]) == (0.0, 2.0)
+    assert result["difference"]["student"] == pytest.approx([1 - 2.484, 1 + 2.484], abs=1e-3)  # 4.303 / sqrt(3)
