@@ -22,7 +22,7 @@ LAYERS = (
     "zcpt._startup zcpt.progress zcpt.figures",
     "zcpt.versions zcpt.seeding zcpt.options zcpt.registry zcpt.files zcpt.processes zcpt.items zcpt.notation",
     "zcpt.event_files zcpt.folders zcpt.journal zcpt.workers zcpt.cost zcpt.architecture zcpt.batches",
-    "zcpt.mixture zcpt.devices zcpt.snapshot zcpt.variation zcpt.discrete_network zcpt.values",
+    "zcpt.ray_workers zcpt.mixture zcpt.devices zcpt.snapshot zcpt.variation zcpt.discrete_network zcpt.values",
     "zcpt.supernet",
     "zcpt.space",
     "zcpt.layers zcpt.latency zcpt.space_registry",

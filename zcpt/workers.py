@@ -6,9 +6,10 @@ import logging
 import os
 import pickle
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -47,7 +48,58 @@ class _Answer(Generic[Value]):
     failed: bool = False
 
 
-class WorkerPool:
+class Pool(ABC):
+    """Processes that apply functions to items, several at once; a context manager.
+
+    The results are those of a single process: every process computes in one thread.
+    """
+
+    size: int
+    """Number of items that are worked on at a time."""
+    work: str
+    """What the processes do, for messages: 'scores networks'."""
+    machines = 1
+    """Number of machines that the processes run on."""
+    has_same_files = True
+    """Whether the processes see the files of the caller."""
+
+    @abstractmethod
+    def __enter__(self) -> Pool: ...
+
+    @abstractmethod
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return what a function returns for each item, in the order of the items; errors are those of ``run``."""
+        results = dict(self._run(function, items))
+        return [results[index] for index in range(len(items))]
+
+    def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+        """Yield what a function returns for each item, as soon as it is there, in any order.
+
+        Args:
+            function: A function or method that can be pickled; it is sent to each process once.
+            items: Arguments of the function, which can be pickled.
+
+        Raises:
+            Exception: The function has raised an error: a ZcptError as it is, most others as RuntimeError.
+            ConfigError: The function cannot be sent to other processes.
+            LostError: A process could not start, or the processes of an item were killed again and again.
+        """
+        with closing(self._run(function, items)) as results:
+            for _, result in results:
+                yield result
+
+    @abstractmethod
+    def _run(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Generator[tuple[int, Result], None, None]:
+        """Yield (index, result) in any order."""
+
+
+class WorkerPool(Pool):
     """Processes on this machine that apply functions to items, several at once.
 
     They start with the first work that has more than one item, serve any number of functions, and end with the block::
@@ -79,30 +131,9 @@ class WorkerPool:
     ) -> None:
         self._stop(self._workers)
 
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return what a function returns for each item, in the order of the items; errors are those of ``run``."""
-        results = dict(self._run(function, items))
-        return [results[index] for index in range(len(items))]
-
-    def run(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
-        """Yield what a function returns for each item, as soon as it is there, in any order.
-
-        Args:
-            function: A function or method that can be pickled; it is sent to each process once.
-            items: Arguments of the function, which can be pickled.
-
-        Raises:
-            Exception: The function has raised an error: a ZcptError as it is, most others as RuntimeError.
-            ConfigError: The function cannot be sent to other processes.
-            LostError: A process could not start, or an item's process was killed twice.
-        """
-        for _, result in self._run(function, items):
-            yield result
-
     def _run(
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> Generator[tuple[int, Result], None, None]:
-        """Yield (index, result) in any order."""
         if self.size == 1 or len(items) < 2:
             with _use_one_thread():
                 for index, item in enumerate(items):

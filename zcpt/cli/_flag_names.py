@@ -238,6 +238,7 @@ _FLAGS = {
     "--n-workers": "--workers",
     "--worker": "--workers",
     "-j": "--workers",
+    "--ray-address": "--ray",
     "--fp16": "--amp",
     "--bf16": "--amp",
     "--half": "--amp",

@@ -231,6 +231,21 @@ def is_same_data(given: str | None, about: Mapping[str, Any]) -> bool:
     return given is None or (isinstance(known, str) and name_dataset(given) == name_dataset(known))
 
 
+def add_workers_arguments(parser: argparse.ArgumentParser, action: str, default: int | None, shown: str) -> None:
+    """Add the flags of processes on this machine and on a Ray cluster.
+
+    Args:
+        parser: Parser of the command.
+        action: What the processes do, for the help.
+        default: Value of ``--workers`` where it is not given.
+        shown: Default on this machine, for the help.
+    """
+    help_workers = f"processes that {action} (default: {shown}; with --ray the CPUs, or GPUs, of the cluster)"
+    parser.add_argument("--workers", type=parse_integer, metavar="INT", default=default, help=help_workers)
+    help_ray = "share the work among the machines of a Ray cluster: its address, or 'auto' for that of this machine"
+    parser.add_argument("--ray", metavar="ADDRESS", help=help_ray)
+
+
 def pick_device(name: str | None) -> torch.device:
     """Return the named device, or by default a GPU if available.
 

@@ -17,9 +17,9 @@ from zcpt.batches import compute_fingerprint
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
+    add_workers_arguments,
     get_given_options,
     load_given_data,
-    parse_integer,
     pick_device,
     split_names,
 )
@@ -113,8 +113,7 @@ class ProxiesCommand:
             help="proxies, aggregates such as az_nas and log_rank:synflow+near, short trainings such as train:econas "
             "(default: naswot)",
         )
-        help_workers = "processes; 0 takes one for each core, or one on a GPU (default: 0)"
-        parser.add_argument("--workers", type=parse_integer, metavar="INT", default=0, help=help_workers)
+        add_workers_arguments(parser, "score networks", 0, "0, one for each core, or one on a GPU")
         add_options(parser, ProxyOptions, groups={"measurement": list(ProxyOptions.__dataclass_fields__)})
 
     @staticmethod
@@ -128,7 +127,8 @@ class ProxiesCommand:
         measured = [name for name in read_measured_proxies(args.out) if name.startswith(PREFIX)]
         names = [*args.proxies, *(name for name in measured if name not in args.proxies)]
         criteria = read_criteria(names, table.space, data, device, options.seed)
-        result = measure_proxies(table, batches, criteria, args.out, options, device=device, workers=args.workers)
+        pool = {"workers": args.workers, "ray": args.ray}
+        result = measure_proxies(table, batches, criteria, args.out, options, device=device, **pool)
         for name, row in result["results"].items():
             failed = f", {row['failures']} failed" if row["failures"] else ""
             print_lines(

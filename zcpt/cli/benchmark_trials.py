@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from zcpt.cli._options import add_options, get_given_options, parse_integer
+from zcpt.cli._options import add_options, add_workers_arguments, get_given_options, parse_integer
 from zcpt.cli.trials import ALGORITHM_GROUPS, GROUPS, AlgorithmSettings, add_value_arguments
 from zcpt.errors import ConfigError
 from zcpt.printing import print_lines
@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=parse_integer, metavar="INT", default=_SEEDS, help=help_seeds)
     help_target = "reported accuracy that counts as success (default: the best of the table minus 0.1)"
     parser.add_argument("--target", type=float, metavar="FLOAT", help=help_target)
-    help_workers = "processes that run seeds side by side (default: 1)"
-    parser.add_argument("--workers", type=parse_integer, metavar="INT", default=1, help=help_workers)
+    add_workers_arguments(parser, "run seeds side by side", None, "1")
     add_value_arguments(parser)
     add_options(parser, TrialsConfig, skip=["seed"], groups=GROUPS)
     add_options(parser, AlgorithmSettings, groups=ALGORITHM_GROUPS)
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the trials of all variants and seeds, and print what each variant found."""
-    if args.seeds < 1 or args.workers < 1:
+    if args.seeds < 1 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--seeds and --workers must be at least 1.")
     options = {**get_given_options(args, TrialsConfig, skip=["seed"]), **get_given_options(args, AlgorithmSettings)}
     table = read_table(args.table, args.space)
@@ -59,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         table_only=bool(args.table_only),
         target=args.target,
         workers=args.workers,
+        ray=args.ray,
     )
     for name, measures in result["results"].items():
         print_lines(

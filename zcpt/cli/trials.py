@@ -14,11 +14,11 @@ from train.data import ImageData, build_scoring_batches
 from zcpt.cli._options import (
     add_data_arguments,
     add_options,
+    add_workers_arguments,
     format_program,
     get_given_options,
     load_given_data,
     make_run_path,
-    parse_integer,
     pick_device,
     refuse_flags_of_resumed_run,
     reload_data,
@@ -132,8 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="new run folder (default: a folder in runs/)")
     help_resume = "resume this run folder with its own settings; more --trials extend it"
     parser.add_argument("--resume", type=Path, metavar="RUN", help=help_resume)
-    help_workers = "processes that measure the trials of a batch, and score networks, side by side (default: 1)"
-    parser.add_argument("--workers", type=parse_integer, metavar="INT", default=1, help=help_workers)
+    add_workers_arguments(parser, "measure the trials of a batch, and score networks, side by side", None, "1")
     add_value_arguments(parser)
     add_data_arguments(parser)
     add_options(parser, TrialsConfig, groups=GROUPS)
@@ -160,7 +159,7 @@ def _plan_run(args: argparse.Namespace) -> tuple[TrialsPlan, Path]:
     inputs = _Inputs(**given)
     config, _ = configure_trials(space, **options)  # reports a wrong option before the data are read
     data = load_given_data(args) if _needs_images(inputs, config) or args.dataset is not None else None
-    plan = _make_plan(space, inputs, options, data, args.device, args.workers)
+    plan = _make_plan(space, inputs, options, data, args.device, _get_pool(args))
     return plan, args.out or make_run_path(space.name, *([data.name] if data else []), "trials")
 
 
@@ -190,7 +189,12 @@ def load_plan(folder: Path, args: argparse.Namespace, trials: int | None = None)
     if options["latency_table"]:
         options["latency_table"] = str(folder / "latency.json")
     data = reload_data(document["data"], args) if "dataset" in document["data"] else None
-    return _make_plan(space, inputs, options, data, args.device or document["device"], getattr(args, "workers", 1))
+    return _make_plan(space, inputs, options, data, args.device or document["device"], _get_pool(args))
+
+
+def _get_pool(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags of the processes that measure; 'zcpt replay' has none."""
+    return {name: getattr(args, name, None) for name in ("workers", "ray")}
 
 
 def _needs_images(inputs: _Inputs, config: TrialsConfig) -> bool:
@@ -203,7 +207,7 @@ def _make_plan(
     options: Mapping[str, Any],
     data: ImageData | None,
     device: str | None,
-    workers: int,
+    pool: Mapping[str, Any],
 ) -> TrialsPlan:
     config, settings = configure_trials(space, **options)
     resolved = pick_device(device)
@@ -223,7 +227,7 @@ def _make_plan(
         scores=ScoreTable(inputs.scores, space, criterion) if inputs.scores and criterion is not None else None,
         architectures=listed,
         device=resolved,
-        workers=workers,
+        **pool,
         about={"command": {name: getattr(inputs, name) for name in _Inputs.__dataclass_fields__}},
     )
 

@@ -21,6 +21,7 @@ from zcpt.folders import create_folder, lock_folder
 from zcpt.journal import Journal
 from zcpt.search import upgrade_settings
 from zcpt.versions import get_versions
+from zcpt.workers import Pool
 
 _log = logging.getLogger(__name__)
 CONFIG, RESULT, PAGE = "config.json", "result.json", "report.md"
@@ -28,9 +29,12 @@ _MAY_DIFFER = ("versions", "hardware", "date")
 """Entries of the protocol that may change when a measurement is resumed."""
 
 
-def describe_environment(device: torch.device, workers: int = 1) -> dict[str, Any]:
+def describe_environment(device: torch.device, pool: Pool | None = None) -> dict[str, Any]:
     """Return the software, the hardware and the day of a measurement, as its protocol keeps them."""
-    hardware = {"device": str(device), "name": get_device_name(device), "cores": os.cpu_count(), "workers": workers}
+    hardware = {"device": str(device), "name": get_device_name(device), "cores": os.cpu_count()}
+    hardware["workers"] = 1 if pool is None else pool.size
+    if pool is not None and pool.machines > 1:
+        hardware["machines"] = pool.machines
     return {"versions": get_versions(), "hardware": hardware, "date": date.today().isoformat()}
 
 

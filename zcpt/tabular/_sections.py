@@ -325,12 +325,14 @@ def describe_environment(protocol: Result) -> str:
     """Return versions, hardware and day, as far as they were recorded."""
     hardware, versions = protocol["hardware"], protocol["versions"]
     software = ", ".join(f"{name} {versions[name]}" for name in ("zcpt", "torch") if versions[name])
+    count = hardware.get("machines", 1)
+    machines = f" on {pluralize(count, 'machine')}" if count > 1 else ""
     cores = f", {pluralize(hardware['cores'], 'core')}" if hardware["cores"] else ""
     day = f", {protocol['date']}" if protocol.get("date") else ""
     origin = ", converted from the results of an earlier program" if protocol.get("converted") else ""
     return (
         f"Measured with {software} on {hardware['name']} ({hardware['device']}, "
-        f"{pluralize(hardware['workers'], 'process', 'processes')}{cores}{day}){origin}."
+        f"{pluralize(hardware['workers'], 'process', 'processes')}{machines}{cores}{day}){origin}."
     )
 
 

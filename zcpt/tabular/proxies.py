@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -26,13 +26,14 @@ from zcpt.journal import Journal, Record
 from zcpt.options import check_types, format_flag, option, pluralize
 from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate, ArchitectureProxy, Criterion, Proxy, get_components, get_criterion
+from zcpt.ray_workers import check_devices, open_pool
 from zcpt.scoring import IndexedArchitecture, NetworkScorer
 from zcpt.seeding import derive_seed
 from zcpt.space import NetworkConfig
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import CONFIG, RESULT, describe_environment, open_folder, write_json
 from zcpt.tabular.measures import compare_rankings
-from zcpt.workers import WorkerPool
+from zcpt.workers import Pool, WorkerPool
 
 _log = logging.getLogger(__name__)
 _JOURNAL_FILE = "scores"
@@ -77,6 +78,7 @@ def measure_proxies(
     *,
     device: str | torch.device = "cpu",
     workers: int = 0,
+    ray: str | None = None,
 ) -> dict[str, Any]:
     """Score architectures as freshly initialised networks, and compare the ranking with that by trained accuracy.
 
@@ -89,7 +91,9 @@ def measure_proxies(
             these are added to it: networks are scored by the new ones only, and the result has all.
         options: Settings on which the result depends.
         device: Device on which networks are scored.
-        workers: Processes that share the work; 0 is one for each core, or a single one if the device is no CPU.
+        workers: Processes that share the work; 0 is one for each core, or a single one if the device is no CPU; with
+            ``ray`` one for each CPU, or GPU, of the cluster.
+        ray: Address of a Ray cluster, 'auto' for the one that runs on this machine.
 
     Returns:
         The content of ``result.json``.
@@ -99,17 +103,13 @@ def measure_proxies(
     """
     options, folder, device = options or ProxyOptions(), Path(folder), resolve_device(device)
     criteria = _check_proxies(proxies, options, folder)
-    check_batch_sizes(batches, {"--batch-size": options.batch_size})
-    check_class_count(batches)
-    batch = batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
+    batch = _draw_batch(batches, options)
     network_config = _make_network_config(table, batches, batch, options)
-    data_set = choose_data_set(table, batches, options.accuracy_on)
-    options = replace(options, metric=table.choose_metric(data_set, options.metric))
+    data_set, options = _choose_accuracies(table, batches, options)
     accuracies = table.get_accuracies(data_set, options.metric)
     sample = draw_sample(accuracies, options)
-    workers = _count_workers(workers, device)
     parts = tuple({part.name: part for criterion in criteria for part in get_components(criterion)}.values())
-    protocol = {
+    protocol: dict[str, Any] = {
         "benchmark": "proxies",
         "space": table.space.name,
         "table": table.describe(data_set, options.metric),
@@ -118,12 +118,13 @@ def measure_proxies(
         "options": asdict(options),
         "networks": asdict(network_config),
         "images": {**batches.about, "fingerprint": compute_fingerprint(batch)},
-        **describe_environment(device, workers),
     }
-    own_weights = options.weights == "own"
-    scorer = NetworkScorer(table.space, network_config, parts, batch, options.seed, own_weights, str(device))
-    with open_folder(folder, protocol, growing=["proxies", "trainings"]) as journal:
-        by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, workers)
+    own = options.weights == "own"
+    scorer = NetworkScorer(table.space, network_config, parts, batch, options.seed, own, str(device))
+    with _open_pool(workers, ray, device) as pool, ExitStack() as stack:
+        protocol |= describe_environment(device, pool)
+        journal = stack.enter_context(open_folder(folder, protocol, growing=["proxies", "trainings"]))
+        by_index = _score_missing(scorer, [(i, table.architectures[i]) for i in sample], journal, pool)
         records = _add_aggregates([by_index[index] for index in sample], criteria)
         result = {"protocol": protocol, **_evaluate_proxies(criteria, records, accuracies[sample], options)}
         write_atomically(folder / SCORES_FILE, _format_scores(records, accuracies[sample], protocol["proxies"]))
@@ -177,6 +178,18 @@ def _get_measured(name: str, folder: Path) -> Criterion:
         ) from None
 
 
+def _choose_accuracies(table: TabularBenchmark, batches: Batches, options: ProxyOptions) -> tuple[str, ProxyOptions]:
+    """Return the data set whose accuracies count, and the options with the name of the accuracies."""
+    data_set = choose_data_set(table, batches, options.accuracy_on)
+    return data_set, replace(options, metric=table.choose_metric(data_set, options.metric))
+
+
+def _draw_batch(batches: Batches, options: ProxyOptions) -> Batch:
+    check_batch_sizes(batches, {"--batch-size": options.batch_size})
+    check_class_count(batches)
+    return batches.draw(options.batch_size, derive_seed(options.seed, "batch"))
+
+
 def _make_network_config(
     table: TabularBenchmark, batches: Batches, batch: Batch, options: ProxyOptions
 ) -> NetworkConfig:
@@ -193,11 +206,14 @@ def _make_network_config(
     return network_config
 
 
-def _count_workers(workers: int, device: torch.device) -> int:
-    """Return the number of processes; 0 stands for the default of the device."""
+def _open_pool(workers: int, ray: str | None, device: torch.device) -> Pool:
+    """Return the processes that score; 0 stands for the default of the device or of the cluster."""
     if workers < 0:
         raise ConfigError(f"--workers {workers} must not be negative.")
-    return workers or ((os.cpu_count() or 1) if device.type == "cpu" else 1)
+    if ray is None:
+        return WorkerPool(workers or ((os.cpu_count() or 1) if device.type == "cpu" else 1), "scores networks")
+    check_devices([device])
+    return open_pool(workers or None, "scores networks", ray=ray, devices=[device])
 
 
 def choose_data_set(table: TabularBenchmark, batches: Batches, requested: str) -> str:
@@ -219,7 +235,7 @@ def draw_sample(accuracies: NDArray[np.float64], options: ProxyOptions) -> list[
 
 
 def _score_missing(
-    scorer: NetworkScorer, items: Sequence[IndexedArchitecture], journal: Journal, workers: int
+    scorer: NetworkScorer, items: Sequence[IndexedArchitecture], journal: Journal, pool: Pool
 ) -> dict[int, Record]:
     """Return the record of each architecture by its index, after computing the scores that the journal lacks.
 
@@ -235,10 +251,7 @@ def _score_missing(
         if missing:
             groups.setdefault(tuple(missing), []).append(item)
     remaining = sum(map(len, groups.values()))
-    with (
-        WorkerPool(workers, "scores networks") as pool,
-        show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar,
-    ):
+    with show_progress(title="networks", total=len(items), initial=len(items) - remaining) as bar:
         for proxies, group in groups.items():
             _log.info(f"scoring {pluralize(len(group), 'network')} by {', '.join(proxy.name for proxy in proxies)}")
             # Closed at once also after an error, so that no process is busy any more.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from zcpt.errors import ConfigError
 from zcpt.journal import Record
 from zcpt.progress import show_progress
+from zcpt.ray_workers import open_pool
 from zcpt.tabular._benchmark import TabularBenchmark
 from zcpt.tabular._folder import RESULT, describe_environment, open_folder, write_json
 from zcpt.tabular.measures import compute_mean_interval
 from zcpt.tabular.trials import TableValue
 from zcpt.tabular.variants import read_variant_settings
 from zcpt.trials import ScoreTable, TrialsConfig, configure_trials, run_trials
-from zcpt.workers import WorkerPool
 
 _JOURNAL_FILE = "trials"
 _DIGITS = 3
@@ -80,7 +80,8 @@ def measure_trials(
     seeds: Sequence[int] = tuple(range(10)),
     table_only: bool = False,
     target: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> dict[str, Any]:
     """Run trials with many seeds, look up the accuracies, and summarise them as curves.
 
@@ -97,7 +98,8 @@ def measure_trials(
         seeds: Seeds of the runs.
         table_only: Take architectures of the table only.
         target: Reported accuracy that counts as success; None is the best of the table minus 0.1.
-        workers: Processes that run seeds side by side.
+        workers: Processes that run seeds side by side; by default 1, and with ``ray`` one for each CPU of the cluster.
+        ray: Address of a Ray cluster whose machines run seeds, 'auto' for the one that runs on this machine.
 
     Returns:
         The content of ``result.json``.
@@ -111,15 +113,15 @@ def measure_trials(
         "seeds": list(seeds),
         "table_only": table_only,
         "target": target,
-        **describe_environment(torch.device("cpu"), workers),
     }
     measurement = _Measurement(value, tables, table_only)
     tasks = [_Task(name, seed, settings) for name, settings in variants.items() for seed in seeds]
-    with open_folder(folder, protocol, growing=["seeds", "variants", "scores"]) as journal:
+    with open_pool(workers, "runs trials", ray=ray) as pool, ExitStack() as stack:
+        protocol |= describe_environment(torch.device("cpu"), pool)
+        journal = stack.enter_context(open_folder(folder, protocol, growing=["seeds", "variants", "scores"]))
         records = {(record["variant"], record["seed"]): record for record in journal.records(_JOURNAL_FILE)}
         missing = [task for task in tasks if (task.variant, task.seed) not in records]
         with (
-            WorkerPool(workers, "runs trials") as pool,
             show_progress(title="runs", total=len(tasks), initial=len(tasks) - len(missing)) as bar,
             closing(pool.run(measurement.run, missing)) as finished,
         ):

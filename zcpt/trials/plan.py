@@ -15,6 +15,7 @@ from zcpt.devices import resolve_device, use_standard_settings
 from zcpt.errors import ConfigError
 from zcpt.items import describe_value
 from zcpt.proxies import get_components
+from zcpt.ray_workers import check_devices, open_pool
 from zcpt.scoring import NetworkScorer
 from zcpt.search import BudgetChecker
 from zcpt.seeding import derive_seed
@@ -25,6 +26,7 @@ from zcpt.trials.config import TrialsConfig
 from zcpt.trials.scores import NetworkScores, ScoreSource
 from zcpt.values import StagedValue, Value
 from zcpt.versions import get_versions
+from zcpt.workers import Pool
 
 PROXY = "proxy"
 """Value that is the score by the proxy itself."""
@@ -44,11 +46,18 @@ class TrialsPlan:
     candidates: Candidates
     scores: ScoreSource | None
     """Where proxy scores come from; None without a proxy."""
-    workers: int
+    workers: int | None
+    ray: str | None
+    """Address of a Ray cluster; None measures on this machine."""
     document: Mapping[str, Any]
     """Content of ``config.json``."""
     network_config: NetworkConfig
     """Configuration of the networks that are scored."""
+
+    def open_pool(self) -> Pool:
+        """Return the processes that measure architectures and score networks."""
+        devices = [self.document["device"], getattr(self.value, "device", "cpu")]
+        return open_pool(self.workers, "measures architectures", ray=self.ray, devices=devices)
 
     def describe_value(self) -> str:
         """Return the name of what is measured, for messages."""
@@ -66,7 +75,8 @@ def plan_trials(
     scores: ScoreSource | None = None,
     architectures: Sequence[Architecture] | None = None,
     device: str | torch.device = "cpu",
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> TrialsPlan:
     """Check a multi-trial search without writing anything.
@@ -75,9 +85,11 @@ def plan_trials(
     """
     _check_value(value, config)
     _check_stages(value, config, settings)
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"--workers {workers} is too small: it must be at least 1.")
     resolved = resolve_device(device)
+    if ray is not None:
+        check_devices([resolved])
     source = None if batches is None else as_batches(batches)
     batch = None if source is None else _draw_batch(source, config)
     network_config = _make_network_config(source, batch, config)
@@ -108,6 +120,7 @@ def plan_trials(
         Candidates(space, checker, architectures),
         scores if config.proxy else None,
         workers,
+        ray,
         document,
         network_config,
     )

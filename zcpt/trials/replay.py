@@ -18,7 +18,6 @@ from zcpt.trials.plan import PROXY, TrialsPlan
 from zcpt.trials.result import find_best_trial
 from zcpt.trials.run import TrialLoop, open_checkpoints
 from zcpt.trials.run_folder import JOURNAL, read_trials_config
-from zcpt.workers import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def replay_trials(
             journal.append("trials", record)
     callback = TrialsCallbackList(callbacks)
     with ExitStack() as stack:
-        workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
+        workers = stack.enter_context(plan.open_pool())
         callback.on_trials_start(plan.space, plan.config)
         loop = TrialLoop(plan, journal, workers, callback, open_checkpoints(plan, None, stack))
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import torch
 from zcpt.architecture import Architecture
 from zcpt.devices import use_standard_settings
 from zcpt.errors import ConfigError, ProxyError, ZcptError
+from zcpt.files import write_atomically
 from zcpt.journal import REMEDY, Journal, Record
 from zcpt.proxies import Aggregate
 from zcpt.seeding import derive_seed
@@ -25,12 +26,13 @@ from zcpt.trials.algorithm import ALGORITHMS, Algorithm, Suggestion
 from zcpt.trials.callbacks import TrialsCallback, TrialsCallbackList
 from zcpt.trials.candidates import Candidates
 from zcpt.trials.config import configure_trials
+from zcpt.trials.measuring import MeasuringTask, measure_task, send_checkpoint
 from zcpt.trials.plan import PROXY, TrialsPlan, plan_trials
 from zcpt.trials.result import Trial, TrialsResult, find_best_trial
 from zcpt.trials.run_folder import CHECKPOINTS, open_run_folder, write_trials_result
 from zcpt.trials.scores import ProxyScores, ScoreSource
-from zcpt.values import Outcome, StagedValue, Value, run_measurement
-from zcpt.workers import WorkerPool
+from zcpt.values import Outcome, Value
+from zcpt.workers import Pool
 
 _JOURNAL_NAME = "trials"
 _KEYS = {"trial", "architecture", "reason", "scores", "value", "report", "seconds", "failure"}
@@ -45,7 +47,8 @@ def run_trials(
     architectures: Sequence[Architecture] | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     device: str | torch.device = "cpu",
     callbacks: Sequence[TrialsCallback] = (),
     **options: Any,
@@ -65,7 +68,9 @@ def run_trials(
         architectures: The only architectures that may be measured; None allows all of the space.
         run_dir: Folder for the journal and the result; None writes nothing.
         resume: Resume the run in ``run_dir``, with as many trials or more.
-        workers: Processes that measure the trials of a batch, and score networks, side by side.
+        workers: Processes that measure the trials of a batch, and score networks, side by side; by default 1, and with
+            ``ray`` one for each CPU, or GPU, of the cluster.
+        ray: Address of a Ray cluster whose machines measure, 'auto' for the one that runs on this machine.
         device: Device on which networks are scored.
         callbacks: Objects whose methods are called after every trial, such as ``zcpt.monitor.TrialsProgress``.
         options: Fields of ``zcpt.trials.TrialsConfig``, such as ``trials=300``, and settings of the algorithm.
@@ -93,6 +98,7 @@ def run_trials(
         architectures=architectures,
         device=device,
         workers=workers,
+        ray=ray,
     )
     return execute_plan(plan, None if run_dir is None else Path(run_dir), resume=resume, callbacks=callbacks)
 
@@ -105,11 +111,11 @@ def execute_plan(
     callback = TrialsCallbackList(callbacks)
     with ExitStack() as stack:
         journal = Journal()
+        workers = stack.enter_context(plan.open_pool())  # before anything is written
         if run_dir is not None:
             run_dir = run_dir.absolute()  # now, since a callback may change the current folder
             journal = stack.enter_context(open_run_folder(run_dir, plan.document, resume))
         stack.callback(callback.on_close)
-        workers = stack.enter_context(WorkerPool(plan.workers, "measures architectures"))
         callback.on_trials_start(plan.space, plan.config)
         checkpoints = open_checkpoints(plan, run_dir, stack)
         trials = TrialLoop(plan, journal, workers, callback, checkpoints).run()
@@ -144,29 +150,6 @@ def _make_failure_error(plan: TrialsPlan, trials: Sequence[Trial]) -> ZcptError:
     return ConfigError(f"{text}. Give another --value.")
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A trial to be measured."""
-
-    number: int
-    architecture: Architecture
-    seed: int
-    share: float = 1.0
-    """Share of the measurement."""
-    checkpoint: Path | None = None
-    """File of the earlier share; None where there is none, and shares begin anew."""
-
-
-def _measure(value: Value, task: _Task) -> tuple[int, Outcome]:
-    """Measure the architecture of a task, in a worker process."""
-    if task.share == 1 and task.checkpoint is None:
-        return task.number, run_measurement(partial(value.measure, task.architecture, task.seed))
-    assert isinstance(value, StagedValue)
-    return task.number, run_measurement(
-        partial(value.measure_share, task.architecture, task.seed, task.share, task.checkpoint)
-    )
-
-
 class TrialLoop:
     """Asks an algorithm for architectures, measures them, and tells it their values.
 
@@ -185,7 +168,7 @@ class TrialLoop:
         self,
         plan: TrialsPlan,
         journal: Journal,
-        workers: WorkerPool,
+        workers: Pool,
         callback: TrialsCallback | None = None,
         checkpoints: Path | None = None,
     ) -> None:
@@ -197,7 +180,7 @@ class TrialLoop:
         self._records = _read_records(journal)
         criterion = plan.config.criterion
         # One object, since worker processes receive a function once.
-        self._function = None if isinstance(plan.value, str) else partial(_measure, plan.value)
+        self._function = None if isinstance(plan.value, str) else partial(measure_task, plan.value)
         self._checkpoints = checkpoints if plan.settings.trains_in_stages else None
         self.scores = (
             ProxyScores(plan.space, criterion, plan.scores, workers, journal)
@@ -273,17 +256,23 @@ class TrialLoop:
                 self._append(number, suggestion, Outcome(value, {}, seconds, failure))
             return
         assert self._function is not None
-        tasks = [self._make_task(number, suggestion) for number, suggestion in missing.items()]
-        for number, outcome in self._workers.run(self._function, tasks):
-            self._append(number, missing[number], outcome)
+        tasks = {number: self._make_task(number, suggestion) for number, suggestion in missing.items()}
+        if not self._workers.has_same_files:
+            tasks = {number: send_checkpoint(task) for number, task in tasks.items()}
+        with closing(self._workers.run(self._function, list(tasks.values()))) as outcomes:
+            for number, outcome, content in outcomes:
+                checkpoint = tasks[number].checkpoint
+                if checkpoint is not None and content is not None:
+                    write_atomically(checkpoint, content)
+                self._append(number, missing[number], outcome)
 
-    def _make_task(self, number: int, suggestion: Suggestion) -> _Task:
+    def _make_task(self, number: int, suggestion: Suggestion) -> MeasuringTask:
         # All stages of a training have the seed of the first one.
         first = number if suggestion.origin is None else suggestion.origin
         seed = derive_seed(self.plan.config.seed, "trials", "value", first)
         has_file = suggestion.origin is not None and self._checkpoints is not None
         checkpoint = self._checkpoints / f"trial_{first:05d}.pt" if has_file and self._checkpoints else None
-        return _Task(number, suggestion.architecture, seed, suggestion.share, checkpoint)
+        return MeasuringTask(number, suggestion.architecture, seed, suggestion.share, checkpoint)
 
     def _remove_checkpoints(self) -> None:
         """Remove the files of trainings that do not go on; a missing one only costs time."""

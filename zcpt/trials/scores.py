@@ -20,7 +20,7 @@ from zcpt.progress import show_progress
 from zcpt.proxies import Aggregate, Criterion, get_components
 from zcpt.scoring import NetworkScorer
 from zcpt.space import SearchSpace
-from zcpt.workers import WorkerPool
+from zcpt.workers import Pool, WorkerPool
 
 _log = logging.getLogger(__name__)
 _JOURNAL_NAME = "scores"
@@ -144,7 +144,7 @@ class ProxyScores:
         space: SearchSpace,
         criterion: Criterion,
         source: ScoreSource,
-        workers: WorkerPool | None = None,
+        workers: Pool | None = None,
         journal: Journal | None = None,
     ) -> None:
         self.space = space
