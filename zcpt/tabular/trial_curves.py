@@ -98,8 +98,8 @@ def measure_trials(
         seeds: Seeds of the runs.
         table_only: Take architectures of the table only.
         target: Reported accuracy that counts as success; None is the best of the table minus 0.1.
-        workers: Processes that run seeds side by side; by default 1, and with ``ray`` one for each CPU of the cluster.
-        ray: Address of a Ray cluster whose machines run seeds, 'auto' for the one that runs on this machine.
+        workers: Processes that run seeds side by side; by default 1, with ``ray`` as many as the cluster has CPUs.
+        ray: Address of a Ray cluster that runs seeds, 'auto' for the one of this machine.
 
     Returns:
         The content of ``result.json``.
@@ -108,12 +108,8 @@ def measure_trials(
     tables = _load_scores(value.table, variants, scores)
     best = float(np.nanmax(value.table.get_accuracies(value.data_set, value.metric)))
     target = best - NEAR if target is None else target
-    protocol = {
-        **_describe(value, variants, tables),
-        "seeds": list(seeds),
-        "table_only": table_only,
-        "target": target,
-    }
+    about = _describe(value, variants, tables)
+    protocol = {**about, "seeds": list(seeds), "table_only": table_only, "target": target}
     measurement = _Measurement(value, tables, table_only)
     tasks = [_Task(name, seed, settings) for name, settings in variants.items() for seed in seeds]
     with open_pool(workers, "runs trials", ray=ray) as pool, ExitStack() as stack:

@@ -56,8 +56,7 @@ def run_trials(
     """Measure one architecture after another, each chosen from the values before, and return the best.
 
     The algorithms, and how a zero-cost proxy helps them, are those of "Zero-Cost Proxies for Lightweight NAS"
-    (arXiv 2101.08134); docs/trials.md says what is published and what is ours. The trials and the result are the same
-    for any number of processes.
+    (arXiv 2101.08134); docs/trials.md says what is published and what is ours. Any processes give the same trials.
 
     Args:
         space: A space or its name.
@@ -68,9 +67,8 @@ def run_trials(
         architectures: The only architectures that may be measured; None allows all of the space.
         run_dir: Folder for the journal and the result; None writes nothing.
         resume: Resume the run in ``run_dir``, with as many trials or more.
-        workers: Processes that measure the trials of a batch, and score networks, side by side; by default 1, and with
-            ``ray`` one for each CPU, or GPU, of the cluster.
-        ray: Address of a Ray cluster whose machines measure, 'auto' for the one that runs on this machine.
+        workers: Processes that measure and score side by side; by default 1, with ``ray`` as many as the cluster has CPUs.
+        ray: Address of a Ray cluster that measures and scores, 'auto' for the one of this machine.
         device: Device on which networks are scored.
         callbacks: Objects whose methods are called after every trial, such as ``zcpt.monitor.TrialsProgress``.
         options: Fields of ``zcpt.trials.TrialsConfig``, such as ``trials=300``, and settings of the algorithm.
@@ -79,7 +77,7 @@ def run_trials(
         InfeasibleError: No architecture meets the budgets; nothing has been written.
         ZcptError: An argument cannot be used; or no trial got a finite value, and the journal has the reasons.
         StorageError: A file cannot be written; what was finished before is kept, and can be resumed.
-        LostError: A worker process was killed twice at the same architecture.
+        LostError: Worker processes were killed again and again at the same architecture.
 
     Example:
         >>> result = zcpt.run_trials("nasbench201", "proxy", batches=(images, labels), proxy="naswot", trials=50)
