@@ -67,7 +67,7 @@ def run_trials(
         architectures: The only architectures that may be measured; None allows all of the space.
         run_dir: Folder for the journal and the result; None writes nothing.
         resume: Resume the run in ``run_dir``, with as many trials or more.
-        workers: Processes that measure and score side by side; by default 1, with ``ray`` as many as the cluster has CPUs.
+        workers: Processes that measure and score side by side; by default 1, with ``ray`` the CPUs of the cluster.
         ray: Address of a Ray cluster that measures and scores, 'auto' for the one of this machine.
         device: Device on which networks are scored.
         callbacks: Objects whose methods are called after every trial, such as ``zcpt.monitor.TrialsProgress``.
