@@ -108,8 +108,8 @@ class RayPool(Pool):
     of its own. If a process or a machine is lost, its tasks are repeated on what is left.
 
     Args:
-        address: Address of the cluster, such as 'HOST:6379'; 'auto' is the one that runs on this machine. A caller who
-            has called ``ray.init`` already keeps his connection.
+        address: Address of the cluster, such as 'HOST:6379'; 'auto' is the one that runs on this machine. After
+            ``ray.init`` in the same program its connection is used, and kept.
         size: Number of tasks at a time; None is one for each CPU of the cluster, or for each GPU.
         work: What the tasks do, for messages: 'scores networks'.
         needs_gpu: Whether each task takes a GPU.
@@ -213,7 +213,6 @@ class RayPool(Pool):
         try:
             reference = self._ray.put(function)
         except (TypeError, ValueError, AttributeError, self._ray.exceptions.RayError) as error:
-            reason = shorten(" ".join(str(error).split()), _MAX_REASON)
             reason = shorten(" ".join(str(error).split()), _MAX_REASON)
             raise ConfigError(
                 f"the code that {self.work} cannot be sent to other machines ({reason}): define its classes and "
