@@ -113,7 +113,8 @@ def _format_way_on(args: Namespace) -> str:
         return ""
     from zcpt.cli._options import format_program
 
-    words = args.words if args.command.startswith("benchmark") else [args.command, "--resume", str(folder)]
+    is_repeated = args.command.startswith(("benchmark", "reproduce"))
+    words = args.words if is_repeated else [args.command, "--resume", str(folder)]
     if getattr(args, "then_train", False):
         words = [*words, "--then-train"]
     return f" Finished work is in {folder}. To go on: {format_program()} {quote_words(words)}"

@@ -47,6 +47,7 @@ _COMMANDS = {
         "zcpt.cli.benchmark:TableCommand",
         "write one table of methods and data sets from several results",
     ),
+    "reproduce": ("zcpt.cli.reproduce", "measure tables and figures of papers again, beside the published numbers"),
     "show": ("zcpt.cli.show", "show what a run folder holds, and how far the run has come"),
     "score": ("zcpt.cli.score", "score one network by zero-cost proxies"),
     "latency": ("zcpt.cli.latency", "measure the operations of a space on this machine, for --max-latency"),

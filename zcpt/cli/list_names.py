@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> None:
     for kind, table in tables.items():
         if args.kind in (None, kind):
             columns = _COLUMNS.get(kind, ())
-            print_lines(*_align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
+            print_lines(*align_columns([(kind, *columns), *((f"  {name}", *row) for name, row in table.items())]))
 
 
-def _align_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def align_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Format rows of cells, the first one being the heading."""
     widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
     cells = (zip(row, widths, strict=False) for row in rows)  # a heading may have fewer columns

@@ -18,6 +18,9 @@ SOURCES = {
     "nothing reaches",
     "GRAF": "a notebook of its code (ICML 2024), 11,221 cells with NAS-Bench-301's surrogate",
     "Zero-Cost-PT": "notebooks and logs of its code (AAAI 2023)",
+    "abstract": "abstract of *Zero-Cost Operation Scoring in Differentiable Architecture Search* (AAAI 2023)",
+    "ZCP figure": "figures and code of *Zero-Cost Proxies for Lightweight NAS* (ICLR 2021), some read by eye",
+    "epsinas": "a notebook of its code, from scores that the authors of *Zero-Cost Proxies* released",
 }
 ABSOLUTE = frozenset({"ZCN"})
 """Sources that give absolute values of correlations."""
@@ -172,6 +175,62 @@ SEARCHES = [
         for data_set, accuracy in zip(_DATA_SETS, accuracies, strict=True)
     ),
 ]
+
+
+# Numbers that only 'zcpt reproduce' shows, as text with the digits that were published.
+SELECTIONS: dict[str, tuple[str, str]] = {
+    "zc-pt naswot": ("94.19", "14"),
+    "zc-pt synflow": ("93.76", "166"),
+    "disc-zc naswot": ("77.04", "14274"),
+    "disc-zc synflow": ("93.76", "166"),
+    "te-nas": ("92.81", "1817"),
+    "best-acc": ("94.37", "1"),
+    "avg-acc": ("93.76", "166"),
+}
+"""Score -> CIFAR-10 accuracy and rank of the NAS-Bench-201 cell with its best operation on every edge: Zero-Cost-PT."""
+CONCORDANT_PAIRS: dict[str, float] = {"cifar10": 0.8171, "cifar100": 0.8324, "imagenet16-120": 0.8131}
+"""Data set -> share of pairs of NAS-Bench-201 cells that a vote of proxies ranks as accuracy does: ZCP figure."""
+BEST_NETWORKS: dict[str, tuple[str, str, str, str]] = {
+    "synflow": (".18", ".12", ".458", "29"),
+    "jacob_cov": (".15", ".10", ".247", "11"),
+    "snip": ("-.36", "-.21", ".307", "1"),
+    "grad_norm": ("-.36", "-.21", ".303", "1"),
+    "grasp": ("-.35", "-.21", ".308", "3"),
+    "fisher": ("-.38", "-.24", ".050", "0"),
+}
+"""Proxy -> Spearman and Kendall in the best 10 % of NAS-Bench-201 on CIFAR-10, share of these that are among the best
+10 % by proxy, and how many of the 64 best by proxy are among the best 5 %: epsinas."""
+SHORT_TRAININGS: dict[str, str] = {
+    "train:econas": ".61",
+    "train:econas+": ".80",
+    "synflow": ".74",
+    "jacob_cov": ".73",
+    "snip": ".58",
+    "grad_norm": ".58",
+    "grasp": ".48",
+}
+"""Training or proxy -> Spearman's correlation with accuracy, on NAS-Bench-201 and CIFAR-10: ZCP figure."""
+TRIALS: dict[str, str] = {
+    "random": "72.05",
+    "random+warmup-1000": "72.8",
+    "random+warmup-3000": "73.15",
+    "random+warmup-15625": "73.2",
+    "reinforce": "72.3",
+    "reinforce+move-10": "73.0",
+    "reinforce+move-100": "73.15",
+    "reinforce+warmup-1000": "73.15",
+    "reinforce+warmup-3000": "73.2",
+    "reinforce+warmup-15625": "73.1",
+}
+"""Variant -> highest CIFAR-100 accuracy on NAS-Bench-201 after 300 trials: ZCP figure."""
+TRIALS_NEEDED: dict[str, str] = {
+    "evolution": "195",
+    "evolution+warmup-3000": "90",
+    "evolution+move": "85",
+    "predictor": "115",
+    "predictor+warmup-512": "50",
+}
+"""Variant -> trials until that accuracy is 73.2: ZCP figure."""
 
 
 class GroundTruth(NamedTuple):
