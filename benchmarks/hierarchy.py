@@ -127,13 +127,13 @@ def write_report(rows: Sequence[Row], folder: Path) -> None:
     result = compare_ways(rows)
     document = {"recipe": RECIPE.name, "ways": dict(WAYS), "final": FINAL, **result, "rows": list(rows)}
     write_atomically(folder / "result.json", to_json_text(document))
-    names = ("way", "seed", "epochs", "networks", "value", "test accuracy", "CPU seconds", "architecture")
+    names = ("way", "seed", "epochs", "networks", "value", "test accuracy", "CPU seconds")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for row in rows:
         accuracy = statistics.fmean(row["test accuracies"])
         lines.append(
             f"| {row['way']} | {row['seed']} | {row['epochs']} | {row['networks']} | {row['value']:.2f} | "
-            f"{accuracy:.2f} | {row['cpu seconds']:.0f} | `{row['architecture']}` |"
+            f"{accuracy:.2f} | {row['cpu seconds']:.0f} |"
         )
     difference = result["difference"]
     first, second = WAYS
