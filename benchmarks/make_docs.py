@@ -5,8 +5,8 @@
     python benchmarks/make_docs.py --pictures  # draw the pictures again too; their bytes depend on matplotlib's version
 
 README.md and the pages of docs/ mark what is generated with ``<!-- results:NAME -->`` and ``<!-- /results -->``, around
-a table or within a sentence. ``benchmarks/fragments.py`` has a function for each NAME. All results of a space, with
-tables and pictures, are on the page ``benchmarks/results/SPACE.md``.
+a table or within a sentence. ``benchmarks/fragments.py`` and ``benchmarks/trials_report.py`` have a function for each
+NAME. All results of a space, with tables and pictures, are on the page ``benchmarks/results/SPACE.md``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.fragments import NUMBERS, TABLES
+from benchmarks import fragments, trials_report
+from benchmarks.fragments import NUMBERS
 from zcpt.errors import ConfigError, ZcptError, describe_unknown_name
 from zcpt.files import write_atomically
 from zcpt.tabular.pictures import save_picture
@@ -32,6 +33,7 @@ PREFACE = """# Results on `{space}`
 Measured by `zcpt benchmark`, each with the settings named below its table, and written by
 `python benchmarks/make_docs.py`.
 """
+TABLES = {**fragments.TABLES, **trials_report.TABLES}
 _MARKED = re.compile(r"<!-- results:(?P<name>.*?) -->.*?<!-- /results -->", re.DOTALL)
 
 

@@ -253,3 +253,13 @@ def test_the_commands_of_the_page_on_trials_are_understood() -> None:
     for _, text in read_blocks("docs/trials.md", ""):
         for line in text.splitlines():
             assert parse(shlex.split(line)[1:]).run
+
+
+@pytest.mark.usefixtures("in_new_folder")
+def test_the_first_run_of_the_page_on_trials_answers_as_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (_, commands), (_, answer) = read_blocks("docs/trials.md", "bash", "text")
+    printed = ""
+    for line in commands.splitlines():
+        assert main([*shlex.split(line)[1:]]) == 0
+        printed += capsys.readouterr().out
+    assert set(read_labels(answer)) <= set(read_labels(printed))

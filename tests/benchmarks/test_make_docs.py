@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import make_docs
-from benchmarks.fragments import TABLES
+from benchmarks.make_docs import TABLES
 from zcpt.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
