@@ -7,10 +7,10 @@ test accuracy, so the column to compare with is the optimistic one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.fragments import load_result
+from benchmarks.fragments import RESULTS, load_result
 from zcpt.tabular.markdown import format_mean, format_number, format_table
 
 PAPER = "trials-nasbench201-cifar100"
@@ -33,6 +33,7 @@ PUBLISHED = {
     "predictor": "73.25 after about 115",
     "predictor+warmup-512": "73.2 after about 50",
 }
+ALGORITHMS = ("evolution", "local", "predictor")
 BENCHMARKS = {
     "trials-nasbench201-cifar10": "`nasbench201`, CIFAR-10",
     PAPER: "`nasbench201`, CIFAR-100",
@@ -72,30 +73,30 @@ def find_first(curve: Sequence[float | None], target: float) -> str:
 
 
 def render_savings() -> str:
-    """Return for each benchmark the trials to the optimum of the best plain way and of the best with a proxy."""
+    """Return for each benchmark and algorithm the trials to the optimum, plain and with warm-up and move together."""
     rows = []
     for folder, title in BENCHMARKS.items():
+        if not (RESULTS / "tables" / folder).exists():
+            continue
         document = load_result(folder)
-        results, settings = document["results"], document["protocol"]["variants"]
-        plain = find_quickest({name: m for name, m in results.items() if not settings[name]["proxy"]})
-        helped = find_quickest({name: m for name, m in results.items() if settings[name]["proxy"]})
-        before, now = results[plain]["mean_trials"]["mean"], results[helped]["mean_trials"]["mean"]
-        rows.append(
-            [
-                title,
-                str(len(document["protocol"]["seeds"])),
-                *(format_number(results[name]["mean_trials"]["mean"], 0) for name in ("random", "evolution")),
-                *(f"{name}: {format_mean(results[name]['mean_trials'], 0)}" for name in (plain, helped)),
-                f"{before / now:.1f}",
-            ]
-        )
-    header = ["benchmark", "seeds", "random", "evolution", "best without a proxy", "best with synflow", "times fewer"]
-    return format_table(header, rows)
+        results = document["results"]
+        rows.append([title, str(len(document["protocol"]["seeds"])), format_number(count_mean(results["random"]), 0)])
+        for algorithm in ALGORITHMS:
+            helped = results[find_helped(document["protocol"]["variants"], algorithm)]
+            before, now = count_mean(results[algorithm]), count_mean(helped)
+            saved = f"{format_mean(helped['saved'], 0)}, {helped['saved']['ratio']:.1f}x"
+            rows[-1].append(f"{before:.0f} to {now:.0f}: {saved}")
+    return format_table(["benchmark", "seeds", "random", *ALGORITHMS], rows)
 
 
-def find_quickest(results: dict[str, Any]) -> str:
-    """Return the name of the way with the fewest trials in the mean."""
-    return min(results, key=lambda name: float(results[name]["mean_trials"]["mean"]))
+def count_mean(measures: Mapping[str, Any]) -> float:
+    """Return the mean number of trials to the optimum."""
+    return float(measures["mean_trials"]["mean"])
+
+
+def find_helped(variants: Mapping[str, Mapping[str, Any]], algorithm: str) -> str:
+    """Return the name of the variant of an algorithm that has a warm-up and moves."""
+    return next(n for n, s in variants.items() if s["algorithm"] == algorithm and s["warmup"] and s["move"])
 
 
 TABLES: dict[str, Callable[[], str]] = {"trials": render_curves, "trials-saved": render_savings}

@@ -25,7 +25,7 @@ from zcpt.tabular.variants import read_variant_settings
 from zcpt.trials import ScoreTable, TrialsConfig, configure_trials, run_trials
 
 _JOURNAL_FILE = "trials"
-_DIGITS = 3
+_DIGITS = 2
 """Digits of the accuracies in a curve."""
 NEAR = 0.1
 """Distance from the best accuracy of the table, in percent points, within which a search counts as successful."""
