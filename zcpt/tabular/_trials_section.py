@@ -61,7 +61,8 @@ def render_trials(result: Result, folder: Path) -> Section:
     )
     benchmark = describe_benchmark(protocol)
     algorithms = {name: settings["algorithm"] for name, settings in protocol["variants"].items()}
-    draw = partial(draw_trials, results, algorithms, benchmark, table["metric"])
+    has_bands = all("low" in measures["curve"] for measures in results.values())
+    draw = partial(draw_trials, results, algorithms, benchmark, table["metric"]) if has_bands else None
     return Section(f"Trials on {benchmark}", text, {"trials": draw})
 
 

@@ -14,6 +14,7 @@ import pytest
 import zcpt
 from tests.zcpt.tabular.conftest import cells, write_csv
 from zcpt.tabular import TabularBenchmark, read_table
+from zcpt.tabular._trials_section import render_trials
 from zcpt.tabular.report import write_report
 from zcpt.tabular.trial_curves import count_trials, follow_best, measure_trials, read_trial_variants, summarize_runs
 from zcpt.tabular.trials import TableValue
@@ -122,6 +123,9 @@ def test_a_measurement_is_resumed_and_extended_and_reported(
     assert "# Trials on NAS-Bench-201, cifar100" in text
     assert "| warm |" in text
     assert (tmp_path / "a" / "trials.png").stat().st_size < 100_000
+    for measures in more["results"].values():
+        del measures["curve"]["low"]
+    assert render_trials(more, tmp_path / "a").pictures == {"trials": None}  # as the results of this repository
 
 
 def without_date(result: dict[str, Any]) -> str:
