@@ -31,8 +31,8 @@ def fuzz(seed: int, seconds: int, inputs: int = 10**9) -> int:
     return int(count[1])
 
 
-def test_random_inputs_are_read_or_refused_for_half_a_minute() -> None:
-    assert fuzz(seed=0, seconds=30) > 100
+def test_random_inputs_are_read_or_refused_for_some_seconds() -> None:
+    assert fuzz(seed=0, seconds=8) > 30
 
 
 @pytest.mark.slow  # about ten minutes

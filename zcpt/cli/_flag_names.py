@@ -364,7 +364,6 @@ COMMANDS = {
     "resume": "search --resume RUN",
     "continue": "search --resume RUN",
     "verify": "replay",
-    "reproduce": "replay",
     "info": "show",
     "status": "show",
     "inspect": "show",
