@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import zcpt
-from zcpt.tabular.pictures import MAX_BYTES, draw_correlations, draw_heat_maps, draw_scatter_plots, save_picture
 from zcpt.tabular.papers import ENTRIES
+from zcpt.tabular.pictures import MAX_BYTES, draw_correlations, draw_heat_maps, draw_scatter_plots, save_picture
 from zcpt.tabular.published import (
     AGREEMENTS,
     CORRELATIONS,
