@@ -119,6 +119,9 @@ def test_a_measurement_is_resumed_and_extended_and_reported(
     assert len(more["results"]["random"]["trials_needed"]) == 4
     with pytest.raises(zcpt.ConfigError, match="another measurement: its table_only"):
         measure(table, scores, tmp_path / "a", seeds=(0, 1, 2, 3), table_only=False)
+    easier = measure(table, scores, tmp_path / "a", seeds=(0, 1, 2, 3), target=0)
+    assert easier["results"]["random"]["trials_needed"] == [1] * 4
+    assert easier["protocol"]["target"] == 0
     text = write_report(tmp_path / "a").read_text()
     assert "# Trials on NAS-Bench-201, cifar100" in text
     assert "| warm |" in text
