@@ -82,6 +82,9 @@ def render_savings() -> str:
         results = document["results"]
         rows.append([title, str(len(document["protocol"]["seeds"])), format_number(count_mean(results["random"]), 0)])
         for algorithm in ALGORITHMS:
+            if algorithm not in results:
+                rows[-1].append("")
+                continue
             helped = results[find_helped(document["protocol"]["variants"], algorithm)]
             before, now = count_mean(results[algorithm]), count_mean(helped)
             saved = f"{format_mean(helped['saved'], 0)}, {helped['saved']['ratio']:.1f}x"
