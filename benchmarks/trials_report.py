@@ -62,7 +62,7 @@ def render_curves() -> str:
             ]
         )
     target = f"mean at {PUBLISHED_TARGET}"
-    header = ["way", "published", "accuracy", "optimistic", target, f"{target}, optimistic", "trials to the optimum"]
+    header = ["way", "published", "accuracy", "optimistic", target, f"{target}, optimistic", "trials needed"]
     return format_table([*header, "saved"], rows)
 
 
@@ -73,7 +73,7 @@ def find_first(curve: Sequence[float | None], target: float) -> str:
 
 
 def render_savings() -> str:
-    """Return for each benchmark and algorithm the trials to the optimum, plain and with warm-up and move together."""
+    """Return for each benchmark and algorithm the trials needed, plain and with warm-up and move together."""
     rows = []
     for folder, title in BENCHMARKS.items():
         if not (RESULTS / "tables" / folder).exists():
@@ -93,7 +93,7 @@ def render_savings() -> str:
 
 
 def count_mean(measures: Mapping[str, Any]) -> float:
-    """Return the mean number of trials to the optimum."""
+    """Return the mean number of trials needed."""
     return float(measures["mean_trials"]["mean"])
 
 

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=Path, metavar="FILE", help=help_variants)
     help_seeds = f"number of seeds, from 0 on (default: {_SEEDS})"
     parser.add_argument("--seeds", type=parse_integer, metavar="INT", default=_SEEDS, help=help_seeds)
-    help_target = "reported accuracy that counts as success (default: the best of the table minus 0.1)"
+    help_target = (
+        "reported accuracy that counts as success (default: that of the best guiding accuracy of the table, minus 0.1)"
+    )
     parser.add_argument("--target", type=float, metavar="FLOAT", help=help_target)
     add_workers_arguments(parser, "run seeds side by side", None, "1")
     add_value_arguments(parser)

@@ -16,7 +16,14 @@ from tests.zcpt.tabular.conftest import cells, write_csv
 from zcpt.tabular import TabularBenchmark, read_table
 from zcpt.tabular._trials_section import render_trials
 from zcpt.tabular.report import write_report
-from zcpt.tabular.trial_curves import count_trials, follow_best, measure_trials, read_trial_variants, summarize_runs
+from zcpt.tabular.trial_curves import (
+    count_trials,
+    find_best_reported,
+    follow_best,
+    measure_trials,
+    read_trial_variants,
+    summarize_runs,
+)
 from zcpt.tabular.trials import TableValue
 
 NAN, INF = math.nan, math.inf
@@ -65,6 +72,13 @@ def test_the_curve_follows_the_best_guiding_value_and_not_the_reported_one() -> 
     np.testing.assert_array_equal(followed, [[9, 5, 5, 5, 6], [NAN, NAN, 1, 1, 2]])
     assert count_trials(followed, 6) == [1, None]
     assert count_trials(followed, 2) == [1, 5]
+
+
+def test_the_target_is_what_a_perfect_search_finds(table: TabularBenchmark, tmp_path: Path) -> None:
+    # Cell 27 has the best validation accuracy, 66.27, and a test accuracy of 62.27; cell 29 has the best test accuracy.
+    assert find_best_reported(TableValue(table, "cifar100")) == 62.27
+    assert table.get_accuracies("cifar100", "test").max() == 64.29
+    assert measure(table, None, tmp_path / "c", variants={"random": {"trials": 1}})["protocol"]["target"] == 62.17
 
 
 def make_run(values: list[float], reported: list[float]) -> dict[str, Any]:
