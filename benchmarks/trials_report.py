@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.fragments import RESULTS, load_result
+from benchmarks.fragments import load_result
 from zcpt.tabular.markdown import format_mean, format_number, format_table
 
 PAPER = "trials-nasbench201-cifar100"
@@ -38,7 +38,6 @@ BENCHMARKS = {
     "trials-nasbench201-cifar10": "`nasbench201`, CIFAR-10",
     PAPER: "`nasbench201`, CIFAR-100",
     "trials-nasbench201-imagenet16-120": "`nasbench201`, ImageNet16-120",
-    "trials-nasbench-macro": "`nasbench-macro`, CIFAR-10",
     "trials-nasbench1shot1-1": "`nasbench1shot1-1`, CIFAR-10",
     "trials-nasbench1shot1-2": "`nasbench1shot1-2`, CIFAR-10",
     "trials-darts": "`darts`, the cells of the surrogate's table",
@@ -76,8 +75,6 @@ def render_savings() -> str:
     """Return for each benchmark and algorithm the trials needed, plain and with warm-up and move together."""
     rows = []
     for folder, title in BENCHMARKS.items():
-        if not (RESULTS / "tables" / folder).exists():
-            continue
         document = load_result(folder)
         results = document["results"]
         rows.append([title, str(len(document["protocol"]["seeds"])), format_number(count_mean(results["random"]), 0)])

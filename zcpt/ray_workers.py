@@ -254,7 +254,7 @@ class RayPool(Pool):
         reason = "was lost with its machine" if is_node else f"was killed ({type(error).__name__})"
         if part.attempts == _ATTEMPTS:
             raise LostError(
-                f"a Ray task that {self.work} {reason}, for the {_ATTEMPTS}rd time, perhaps because memory ran out: "
+                f"a Ray task that {self.work} {reason} in {_ATTEMPTS} attempts, perhaps because memory ran out: "
                 "repeat the command with fewer --workers to resume."
             )
         _log.warning(f"a Ray task that {self.work} {reason}: its work is repeated")

@@ -76,6 +76,8 @@ def measure_finalists(context: SearchContext, ranked: Sequence[Architecture]) ->
             f"the proposals are {len(ranked)} distinct networks, fewer than --finalists {context.config.finalists}: "
             "all are finalists"
         )
+    if context.workers > 1 and processes.size > 1 and processes.is_main:
+        _log.warning(f"--workers {context.workers} is not used: each of {processes.size} processes measures finalists")
     context.callback.on_finalists_start(finalists)
     by = describe_finalist_value(value)
     # The first process alone reads and writes the file, as in stage 2.

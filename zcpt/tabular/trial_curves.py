@@ -97,7 +97,7 @@ def measure_trials(
         scores: Scores of proxies by ``zcpt benchmark proxies``, for variants that have a proxy.
         seeds: Seeds of the runs.
         table_only: Take architectures of the table only.
-        target: Reported accuracy that counts as success, also another one later; None: see NEAR.
+        target: Reported accuracy that counts as success, also another one later; None is 0.1 below a perfect search's.
         workers: Processes that run seeds side by side; by default 1, with ``ray`` as many as the cluster has CPUs.
         ray: Address of a Ray cluster that runs seeds, 'auto' for the one of this machine.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Mapping
@@ -74,6 +75,18 @@ class Seeds(Convolutions):
         """Record the seed."""
         self.seeds.append(seed)
         return super().measure(architecture, seed)
+
+
+class Messages(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text."""
+        self.texts.append(record.getMessage())
 
 
 class Records(zcpt.Callback):
@@ -240,14 +253,18 @@ def test_finalists_and_their_value_go_together(
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_share_the_finalists(whole: SearchResult, pictures: TensorDataset, tmp_path: Path) -> None:
-
+def test_processes_share_the_finalists_and_say_that_they_use_no_workers(
+    whole: SearchResult, pictures: TensorDataset, tmp_path: Path
+) -> None:
     def work(rank: int) -> Any:
-        value = Seeds()
-        result = search(pictures, value, run_dir=tmp_path / "two")
-        return result.architecture, result.finalists, len(value.seeds)
+        value, messages = Seeds(), Messages()
+        logging.disable(logging.NOTSET)  # the processes of the tests log nothing otherwise
+        logging.getLogger("zcpt.search.finalists").addHandler(messages)
+        result = search(pictures, value, run_dir=tmp_path / "two", workers=3)
+        return result.architecture, result.finalists, len(value.seeds), messages.texts
 
     outcomes = run_in_group(2, work, tmp_path)
+    assert ["--workers 3 is not used" in " ".join(outcome[3]) for outcome in outcomes] == [True, False]
     assert [outcome[:2] for outcome in outcomes] == [(whole.architecture, whole.finalists)] * 2
     assert [outcome[2] for outcome in outcomes] == [2, 1]
     texts = [record["architecture"] for record in read_journal(tmp_path / "two")]
